@@ -1,0 +1,185 @@
+"""Same mathematics as Keras: the article's network, the same start, the same 100 batches, the same losses.
+
+    bench_same_mathematics.py [--steps 100] [--seed 0] > same_mathematics.txt
+
+Three programs train from the same initial weights: Keras and convscope's own training loop in float32, and
+`convscope.reference` (NumPy, float64) as arbiter. Compared is the loss of every batch before its update, which
+depends on every forward pass, gradient and momentum update before it, and the weights after the last one.
+Exit code 5: a loss of convscope is further from Keras's than 1e-4 of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mnist
+import peers
+from convscope import models, reference, train
+from convscope.experiment import plan
+from convscope.machine import this_machine
+from convscope.recipes import epoch_order
+
+Arrays = dict[str, np.ndarray]
+LIMIT = 1e-4
+BATCH, LEARNING_RATE, MOMENTUM = 128, 0.01, 0.9  # article, A13
+SHAPES = {  # as Keras keeps them: (rows, columns, channels, filters) and (inputs, units)
+    "conv_kernel": (3, 3, 1, 32),
+    "conv_bias": (32,),
+    "hidden_kernel": (5408, 100),
+    "hidden_bias": (100,),
+    "classes_kernel": (100, 10),
+    "classes_bias": (10,),
+}
+
+
+def start(steps: int, seed: int) -> Arrays:
+    """Initial weights float32 as the article draws them, and `batches`: int64 (steps, 128), no image twice."""
+    rng = np.random.default_rng(seed)
+    given = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    for name, draw in (("conv", reference.he_uniform), ("hidden", reference.he_uniform)):
+        given[f"{name}_kernel"] = draw(SHAPES[f"{name}_kernel"], rng).astype(np.float32)
+    given["classes_kernel"] = reference.glorot_uniform(SHAPES["classes_kernel"], rng).astype(np.float32)
+    return given | {"batches": rng.permutation(60_000)[: steps * BATCH].reshape(steps, BATCH)}
+
+
+def keras(given: Arrays) -> Arrays:
+    """Losses and trained weights of Keras, computed in its own environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, result = Path(folder, "start.npz"), Path(folder, "result.npz")
+        np.savez(file, **given)
+        print(peers.run("keras", "keras_losses.py", file, result), end="")
+        with np.load(result, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def convscope(given: Arrays) -> Arrays:
+    """The same from what `convscope train mnist --model article --recipe article` settles, and its training loop."""
+    settled = plan("mnist", "article", "article")
+    config = settled.config
+    model = models.build(config.network)
+    models.set_weights(model, to_torch(given))
+    wanted = given["batches"].ravel()
+    chosen = wanted[np.argsort(epoch_order(config.seed, 1, len(wanted)))]  # shuffled by the loop, these are the batches
+    means: list[float] = []
+    train.fit(
+        model,
+        settled.training.take(chosen),
+        settled.validation.take(np.arange(1)),
+        config.preprocessing,
+        config.recipe.model_copy(update={"epochs": 1}),
+        config.seed,
+        after_batch=lambda progress: means.append(progress.loss),
+    )
+    sums = np.array(means) * np.arange(1, len(means) + 1)  # the loop tells the mean since the epoch began
+    return {"losses": np.diff(sums, prepend=0)} | from_torch(models.weights_of(model))
+
+
+def to_torch(given: Arrays) -> Arrays:
+    """Keras's layout to torch's: (filters, channels, rows, columns) and (units, inputs)."""
+    return {
+        "conv1.weight": given["conv_kernel"].transpose(3, 2, 0, 1),
+        "conv1.bias": given["conv_bias"],
+        "dense1.weight": given["hidden_kernel"].T,
+        "dense1.bias": given["hidden_bias"],
+        "classifier.weight": given["classes_kernel"].T,
+        "classifier.bias": given["classes_bias"],
+    }
+
+
+def from_torch(weights: Arrays) -> Arrays:
+    """Torch's layout to Keras's."""
+    return {
+        "conv_kernel": weights["conv1.weight"].transpose(2, 3, 1, 0),
+        "conv_bias": weights["conv1.bias"],
+        "hidden_kernel": weights["dense1.weight"].T,
+        "hidden_bias": weights["dense1.bias"],
+        "classes_kernel": weights["classifier.weight"].T,
+        "classes_bias": weights["classifier.bias"],
+    }
+
+
+def textbook(given: Arrays, images: np.ndarray, targets: np.ndarray) -> Arrays:
+    """The same from `convscope.reference`, in float64."""
+    weights = {name: given[name].astype(np.float64) for name in SHAPES}
+    velocities = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    losses = []
+    for batch in given["batches"]:
+        loss, gradients = textbook_step(weights, images[batch].astype(np.float64), targets[batch])
+        losses.append(loss)
+        for name, gradient in gradients.items():
+            weights[name], velocities[name] = reference.sgd_momentum(
+                weights[name], velocities[name], gradient, LEARNING_RATE, MOMENTUM
+            )
+    return {"losses": np.array(losses)} | weights
+
+
+def textbook_step(w: Arrays, x: np.ndarray, targets: np.ndarray) -> tuple[float, Arrays]:
+    """Loss of one batch, and the gradient of each of the weights `w`."""
+    conv = reference.convolve(x, w["conv_kernel"], w["conv_bias"])
+    active = reference.relu(conv)
+    pooled = reference.pool(active, 2)
+    flat = reference.flatten(pooled)
+    hidden = reference.dense(flat, w["hidden_kernel"], w["hidden_bias"])
+    features = reference.relu(hidden)
+    logits = reference.dense(features, w["classes_kernel"], w["classes_bias"])
+
+    g: Arrays = {}
+    grad = reference.cross_entropy_backward(logits, targets)
+    grad, g["classes_kernel"], g["classes_bias"] = reference.dense_backward(grad, features, w["classes_kernel"])
+    grad = reference.relu_backward(grad, hidden)
+    grad, g["hidden_kernel"], g["hidden_bias"] = reference.dense_backward(grad, flat, w["hidden_kernel"])
+    grad = reference.pool_backward(reference.flatten_backward(grad, pooled.shape), active, 2)
+    _, g["conv_kernel"], g["conv_bias"] = reference.convolve_backward(
+        reference.relu_backward(grad, conv), x, w["conv_kernel"]
+    )
+    return reference.cross_entropy(logits, targets), g
+
+
+def loss_difference(a: Arrays, b: Arrays) -> float:
+    """Largest difference of the losses of one step, as a share of b's."""
+    return float((np.abs(a["losses"] - b["losses"]) / b["losses"]).max())
+
+
+def weight_difference(a: Arrays, b: Arrays) -> float:
+    """Largest difference of a trained weight, as a share of the largest weight of its array."""
+    return float(max(np.abs(a[name] - b[name]).max() / np.abs(b[name]).max() for name in SHAPES))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=100, choices=range(1, 469), metavar="1..468")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(f"Same mathematics: the article's network, {options.steps} batches of {BATCH}, seed {options.seed}")
+    machine = this_machine(torch.get_num_threads())
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine.summary}, {machine.system}, Python {machine.python}")
+    print(", ".join(f"{name} {machine.versions[name]}" for name in ("convscope", "torch", "numpy")))
+    given = start(options.steps, options.seed)
+    results = {
+        "keras": keras(given),
+        "convscope": convscope(given),
+        "reference": textbook(given, *mnist.prepared("train")),
+    }
+
+    print(f"\nloss before the update\n{'step':>4}" + "".join(f"{name:>14}" for name in results))
+    for step, losses in enumerate(zip(*(result["losses"] for result in results.values()), strict=True)):
+        print(f"{step:4}" + "".join(f"{loss:14.8f}" for loss in losses))
+    print(f"\nlargest relative difference {'losses':>11} {'weights at the end':>20}")
+    for a, b in combinations(results, 2):
+        losses = loss_difference(results[b], results[a])
+        print(f"{b + ' from ' + a:27} {losses:11.1e} {weight_difference(results[b], results[a]):20.1e}")
+    met = loss_difference(results["convscope"], results["keras"]) <= LIMIT
+    print(f"\n{'met' if met else 'NOT MET'}: losses of convscope within {LIMIT:.0e} of Keras's")
+    return 0 if met else 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Environments of the programs that convscope is compared with. They are never installed into convscope's own.
+
+`requirements-NAME.txt` pins every package of peer NAME. The environment is looked for in $CONVSCOPE_PEERS/NAME, then
+in benchmarks/.peers/NAME, and made in the latter when it is in neither or its pins have changed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PYTHON = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def environment(name: str) -> Path:
+    """The Python of peer `name`; the first call makes its environment, which needs the package index and minutes."""
+    given = os.environ.get("CONVSCOPE_PEERS")
+    if given and Path(given, name, PYTHON).exists():
+        return Path(given, name, PYTHON)
+    folder, pins = HERE / ".peers" / name, HERE / f"requirements-{name}.txt"
+    stamp = folder / "installed.txt"  # written last: an interrupted installation is made anew
+    if not stamp.exists() or stamp.read_text() != pins.read_text():
+        print(f"making the environment of {name} in {folder}", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([folder / PYTHON, "-m", "pip", "install", "--quiet", "-r", pins], check=True)
+        stamp.write_text(pins.read_text())
+    return folder / PYTHON
+
+
+def run(name: str, script: str, *arguments: str | Path) -> str:
+    """Standard output of benchmarks/`script`, run on the CPU in the environment of peer `name`."""
+    python = environment(name)
+    settings = {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_HOME": str(python.parent.parent / "keras-home"),  # not the user's keras.json
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | settings
+    command = [python, HERE / script, *arguments]
+    return subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout

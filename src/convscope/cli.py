@@ -1,0 +1,224 @@
+"""The command line: argv -> one call. Results go to stdout, messages to stderr; exit codes stand in `errors`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convscope.errors import ArchitectureError, ConvscopeError
+
+app = typer.Typer(
+    help="Train, see, trust and ship convolutional image classifiers, on the CPU you already have.",
+    epilog="Start with: convscope train",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that 'convscope train' wrote.")]
+Megapixels = Annotated[float, typer.Option(min=0.001, help="Refuse larger pictures, in millions of pixels.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all cores by default.")]
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        app()
+    except ConvscopeError as error:
+        say(f"convscope: {error}")
+        if isinstance(error, ArchitectureError):
+            say(error.pointer)
+        sys.exit(error.exit_code)
+
+
+def say(message: str) -> None:
+    """A message for people, on stderr."""
+    sys.stderr.write(f"{message}\n")
+
+
+def show(as_json: bool, values: dict[str, Any], lines: list[Any]) -> None:
+    """The result on stdout: one JSON object, or lines and tables."""
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        return
+    from convscope.display import out
+
+    console = out()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=isinstance(line, str))
+
+
+@app.command(epilog="Example: convscope train mnist --model small --recipe default")
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A preset or an architecture line; see 'convscope models'.")] = "small",
+    recipe: Annotated[
+        str, typer.Option(help="'default', or 'article' for exactly the article's training.")
+    ] = "default",
+    run: Annotated[
+        Path | None, typer.Option(help="The folder to write; by default the next free one in runs/.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The (highest) learning rate.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, threads and versions: the same weights.")] = 0,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier, evaluate it on the test split, and write its run folder and report."""
+    from convscope import experiment, progress
+    from convscope.display import plan_lines, run_lines
+    from convscope.recipes import changed, recipe_named
+
+    chosen = changed(recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate)
+    with progress.downloads() as downloading:
+        dataset = experiment.data_for(data, say, downloading)
+    plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads)
+    config = plan.config
+    for line in plan_lines(config):
+        say(line)
+    with progress.training(config.epochs) as watch:
+        done = experiment.carry_out(plan, run, watch)
+    if done.evaluation is None:
+        say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
+            f"what was learned is saved in {done.path}")  # fmt: skip
+        raise typer.Exit(128 + done.manifest.signal)
+    show(as_json, done.to_dict(), run_lines(done))
+
+
+@app.command(epilog="Example: convscope evaluate runs/mnist-small-1 fashion-mnist")
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Argument(help="A data set; by default the one of the training.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a trained model on the test split of a data set, with its uncertainty."""
+    from convscope import experiment, progress
+    from convscope.display import evaluation_lines
+    from convscope.runs import open_run
+
+    with progress.downloads() as downloading:
+        evaluation = experiment.evaluate_run(open_run(run), data, say, downloading)
+    show(as_json, evaluation.to_dict(), evaluation_lines(evaluation))
+
+
+@app.command(epilog="Example: convscope predict runs/mnist-small-1 seven.png photo.jpg")
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a model.onnx.")],
+    pictures: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PGM.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+    max_megapixels: Megapixels = 25.0,
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures of any size; says what was done to each before the network saw it."""
+    from convscope.display import prediction_lines
+    from convscope.infer import Predictor
+
+    predictor, found, failed = Predictor(run), [], 0
+    for picture in pictures:
+        try:
+            found += predictor.predict(picture, max_megapixels=max_megapixels)
+        except ConvscopeError as error:
+            say(f"convscope: {error}")
+            failed = error.exit_code
+    values = [{"image": p.name, "label": p.label, "notes": p.notes, "probabilities": p.probabilities} for p in found]
+    if found:
+        show(as_json, {"predictions": values}, [line for p in found for line in prediction_lines(p, top)])
+    raise typer.Exit(failed)
+
+
+@app.command(epilog="Example: convscope explain runs/mnist-small-1 seven.png --cell conv1,3,4,0 --cell classifier,7")
+def explain(
+    run: RunFolder,
+    picture: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to follow through the network.")],
+    cell: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER,ROW,COLUMN,CHANNEL", help="Print this cell's arithmetic.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the pictures; by default RUN/explain/IMAGE.")] = None,
+    max_megapixels: Megapixels = 25.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every layer makes of a picture, and the arithmetic of any one cell."""
+    from convscope.display import explanation_lines
+    from convscope.inspection import explain_picture
+    from convscope.runs import open_run
+
+    opened = open_run(run)
+    folder = out or opened.path / "explain" / picture.stem
+    explained = explain_picture(opened, picture, cell or [], folder, max_megapixels=max_megapixels)
+    show(as_json, explained.to_dict(), explanation_lines(explained))
+
+
+@app.command(epilog='Example: convscope models "conv 16 3, relu, maxpool 2, flatten" --data mnist')
+def models(
+    line: Annotated[str | None, typer.Argument(help="A preset or an architecture line.")] = None,
+    data: Annotated[str | None, typer.Option(help="Take image size, classes and number of images from here.")] = None,
+    recipe: Annotated[str, typer.Option(help="Whose epochs and batch to expect.")] = "default",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the presets, or show what a network costs: per layer, per image, per epoch, and in time on this machine."""
+    from convscope.display import cost_lines, preset_lines
+    from convscope.presets import preset_table
+
+    if line is None:
+        known = preset_table()
+        show(as_json, {"presets": known}, preset_lines(known))
+        return
+    from convscope.cost import cost_of
+
+    cost = cost_of(line, data, recipe, threads)
+    show(as_json, cost.to_dict(), cost_lines(cost))
+
+
+@app.command(name="filter", epilog="Example: convscope filter photo.jpg --kernel edge --out edges.png")
+def filter_(
+    image: Annotated[str, typer.Argument(help="A picture, or rows of numbers such as 11011/10101/11110.")],
+    kernel: Annotated[
+        str | None, typer.Option(help="edge, blur, sharpen, emboss, sobel-x, sobel-y or rows of numbers.")
+    ] = None,
+    pool: Annotated[tuple[str, int] | None, typer.Option(metavar="KIND SIZE", help="max, min or average.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Step of the kernel in pixels; 1 by default.")] = None,
+    cell: Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="Print this cell's arithmetic.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The picture to write; by default IMAGE-KERNEL.png.")] = None,
+    max_megapixels: Megapixels = 25.0,
+    as_json: AsJson = False,
+) -> None:
+    """Slide a kernel over any picture, or pool it: the article's feature detector."""
+    from convscope.detector import detect
+    from convscope.display import filtered_lines
+
+    found = detect(image, kernel, pool, stride, cell, out, max_megapixels)
+    show(as_json, found.to_dict(), filtered_lines(found))
+
+
+@data_app.command("show", epilog="Example: convscope data show digits --image 3")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")],
+    image: Annotated[int, typer.Option(min=0, help="The training image whose numbers are printed.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder for first-nine.png and image-N.png.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Print counts, shapes and pixel statistics, the numbers behind one image, and draw the first nine."""
+    from convscope import progress
+    from convscope.display import dataset_lines
+    from convscope.inspection import show_dataset
+
+    with progress.downloads() as downloading:
+        shown = show_dataset(name, image, out, downloading)
+    show(as_json, shown, dataset_lines(shown))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What a network costs before it is trained: work, memory, and time on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from convscope.architecture import parse
+from convscope.data import Split, load
+from convscope.errors import ArchitectureError
+from convscope.layers import Network, Shape
+from convscope.machine import Machine, this_machine
+from convscope.models import build
+from convscope.preprocess import Preprocessing
+from convscope.presets import MNIST_SHAPE, preset_or_line
+from convscope.recipes import Recipe, recipe_named
+from convscope.train import fit
+
+BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
+HEIGHT_4K, WIDTH_4K = 2160, 3840
+MNIST_IMAGES = 60_000
+WARM_UP_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Expected seconds on this machine, scaled up from `probe_seconds` of real training on random images."""
+
+    epochs: int
+    epoch_seconds: float
+    training_seconds: float
+    probe_seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs for one data set; `photo` is the same line on a 3840x2160 picture, where it fits."""
+
+    network: Network
+    images: int
+    recipe: Recipe
+    machine: Machine
+    time: TimeEstimate
+    photo: Network | None
+
+    @property
+    def epoch_multiply_adds(self) -> int:
+        """Forward and backward work of one epoch."""
+        return BACKWARD * self.images * self.network.multiply_adds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cost as JSON-able values."""
+        photo = self.photo
+        return {
+            "architecture": self.network.line,
+            "input": list(self.network.input),
+            "classes": self.network.classes,
+            "layers": self.network.table(),
+            "image": self.network.totals,
+            "epoch": {"images": self.images, "multiply_adds": self.epoch_multiply_adds},
+            "time": asdict(self.time),
+            "recipe": self.recipe.name,
+            "machine": self.machine.model_dump(),
+            "photo_4k": None if photo is None else {"input": list(photo.input), **photo.totals},
+        }
+
+
+def cost_of(model: str, data: str | None = None, recipe: str = "default", threads: int | None = None) -> Cost:
+    """Place a preset or a line on a data set (or on MNIST's shape and size) and measure how long it would train.
+
+    Raises the errors of `load`, `parse` and `recipe_named`.
+    """
+    line, chosen = preset_or_line(model), recipe_named(recipe)
+    shape, images, classes = MNIST_SHAPE, MNIST_IMAGES, 10
+    if data is not None:
+        dataset = load(data)
+        shape, images, classes = dataset.shape, len(dataset.train), len(dataset.classes)
+    network = parse(line, shape, classes)
+    validation = round(images * chosen.validation_share) or images // 6
+    training = images if chosen.validates_on_test else images - validation
+    if threads is not None:
+        torch.set_num_threads(threads)
+    time = training_time(network, chosen, training, validation)
+    machine = this_machine(torch.get_num_threads())
+    return Cost(network, training, chosen, machine, time, at_4k(line, shape[-1], classes))
+
+
+def training_time(
+    network: Network, recipe: Recipe, images: int, validation_images: int, probe_seconds: float = 4.0
+) -> TimeEstimate:
+    """Train on random images for a few seconds with the real loop, and scale up to the real numbers of images."""
+    speed, _ = _speeds(network, recipe, WARM_UP_BATCHES * recipe.batch, recipe.batch)
+    probed = int(min(images, max(WARM_UP_BATCHES * recipe.batch, speed * probe_seconds)))
+    scored = max(1, probed // 4)
+    speed, scoring_speed = _speeds(network, recipe, probed, scored)
+    epochs, epoch = recipe.planned_epochs(images), images / speed + validation_images / scoring_speed
+    return TimeEstimate(epochs, epoch, epochs * epoch, probed / speed + scored / scoring_speed)
+
+
+def at_4k(line: str, channels: int, classes: int) -> Network | None:
+    """The same line placed on a 3840x2160 picture; None where it does not fit."""
+    try:
+        return parse(line, (HEIGHT_4K, WIDTH_4K, channels), classes)
+    except ArchitectureError:
+        return None
+
+
+def _speeds(network: Network, recipe: Recipe, images: int, scored: int) -> tuple[float, float]:
+    """Images per second of training and of scoring."""
+    one_epoch = recipe.model_copy(update={"epochs": 1, "least_steps": 0, "learning_rate": 1e-6})
+    training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
+    fitted = fit(build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, seed=0)
+    epoch = fitted.history[0]
+    return epoch.images_per_second, scored / max(1e-9, fitted.seconds - epoch.seconds)
+
+
+def _noise(shape: Shape, classes: int, images: int) -> Split:
+    random = np.random.default_rng(0)
+    return Split(random.integers(0, 256, (images, *shape), np.uint8), random.integers(0, classes, images))

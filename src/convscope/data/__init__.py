@@ -1,0 +1,9 @@
+"""Data sets: a name or a path -> uint8 images, labels, class names, a train and a test split."""
+
+from convscope.data.dataset import Dataset, Split, hold_out
+from convscope.data.download import Progress
+from convscope.data.loading import load, load_default
+from convscope.data.names import NAMES
+from convscope.data.summary import image_as_text, summary
+
+__all__ = ["NAMES", "Dataset", "Progress", "Split", "hold_out", "image_as_text", "load", "load_default", "summary"]

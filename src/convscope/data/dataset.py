@@ -1,0 +1,232 @@
+"""What every data set is, wherever it came from: uint8 images, labels, class names, a train and a test split."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.errors import DataError, UsageError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+FIFTH = "test is a fixed stratified fifth"  # said in the source of every set that `fifth` has split
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Images and their labels; both arrays are read-only.
+
+    images: uint8 (n, height, width, channels), 0..255, channels 1, 3 or 4; (n, height, width) is taken as grey.
+    labels: int64 (n,), an index into the class names; other integer types are converted.
+
+    Raises DataError where the arrays do not fit this or each other, or are empty.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        images = self.images[..., np.newaxis] if self.images.ndim == 3 else self.images
+        _check_arrays(images, self.labels)
+        object.__setattr__(self, "images", _read_only(images))
+        object.__setattr__(self, "labels", _read_only(self.labels.astype(np.int64, copy=False)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {_times(self.images.shape[1:])})"
+
+    def take(self, which: NDArray[Any]) -> Split:
+        """The images that `which` picks, a boolean mask (n,) or indices, as a new split."""
+        return Split(self.images[which], self.labels[which])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A named data set of at least two classes, each with at least one training image.
+
+    classes: the k class names; labels in both splits are 0..k-1. source: where it was read from, for people.
+
+    Raises DataError where labels, classes and shapes of the two splits do not fit each other.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_classes(self.classes)
+        for name, split in self.splits.items():
+            _check_labels(name, split.labels, len(self.classes))
+        _check_all_present(self.train.labels, len(self.classes))
+        if self.test.images.shape[1:] != self.shape:
+            raise DataError(
+                f"train images are {_times(self.shape)}, test images {_times(self.test.images.shape[1:])}: "
+                "expected the same height, width and channels"
+            )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Both splits by name, train first."""
+        return {"train": self.train, "test": self.test}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, hex, of class names, shapes, pixels and labels: two sets with the same content share it."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for split in self.splits.values():
+            digest.update(repr(split.images.shape).encode())
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(split.labels.astype("<i8").data)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train)} train + {len(self.test)} test images"
+        return f"Dataset({self.name}: {counts}, {_times(self.shape)}, {len(self.classes)} classes, {self.source})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the counts, and the first nine training images with their class names."""
+        rows = {"source": self.source, "train": len(self.train), "test": len(self.test), "image": _times(self.shape)}
+        table = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows.items())
+        first = zip(self.train.images[:9], self.train.labels[:9], strict=True)
+        figures = "".join(_figure(image, self.classes[label]) for image, label in first)
+        return f"<b>{html.escape(self.name)}</b><table>{table}</table>{figures}"
+
+
+def numbered_classes(labels: Labels) -> tuple[str, ...]:
+    """Class names "0".."k-1" for training labels (n,) that are to run from 0 to k-1 without a gap.
+
+    Raises DataError for a label below zero or a gap: one wild label must not make a million classes.
+
+    >>> numbered_classes(np.array([1, 0, 2, 1]))
+    ('0', '1', '2')
+    """
+    highest = int(labels.max())
+    if labels.min() < 0:
+        raise DataError(f"labels out of range in the train split: found {labels.min()}, expected 0 or more")
+    _check_all_present(labels, highest + 1)
+    return tuple(str(k) for k in range(highest + 1))
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Cut a split in two, (train, held out), class by class and always in the same way.
+
+    Image i gets the i-th raw 64-bit number of NumPy's PCG64(seed), a stream that NumPy promises never to change. Of
+    each class the images with the lowest numbers are held out: `fraction` of them, rounded half up, but at least one
+    and never all; a class of one image stays in train whole. Both parts keep the order of the split.
+
+    Raises UsageError unless 0 < fraction < 1, DataError where no class has two images.
+
+    >>> digits = Split(np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2)
+    >>> hold_out(digits, 0.2, seed=0)
+    (Split(16 images, 8x8x1), Split(4 images, 8x8x1))
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"the fraction to hold out is {fraction}: expected a number between 0 and 1, such as 0.1")
+    numbers = np.random.PCG64(seed).random_raw(len(split))
+    held = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
+        count = min(max(1, int(fraction * len(members) + 0.5)), len(members) - 1)
+        held[members[np.argsort(numbers[members], kind="stable")[:count]]] = True
+    if not held.any():
+        raise DataError("nothing can be held out: expected a class with two or more images, every class has one")
+    return split.take(~held), split.take(held)
+
+
+def fifth(everything: Split) -> tuple[Split, Split]:
+    """Train and test of a set that comes without a test split: hold_out of 0.2 with seed 0, for ever the same."""
+    return hold_out(everything, 0.2, seed=0)
+
+
+def _check_arrays(images: Images, labels: Labels) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(
+            f"images are {images.dtype} {images.shape}: "
+            "expected uint8 (n, height, width) or (n, height, width, channels)"
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"labels are {labels.dtype} {labels.shape}: expected integers (n,)")
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} images but {len(labels)} labels: expected one label per image")
+    if not images.size:
+        raise DataError(f"empty split: images are {images.shape}, expected at least one image of at least one pixel")
+    if images.shape[3] not in (1, 3, 4):
+        raise DataError(f"images have {images.shape[3]} channels, {images.shape}: expected 1, 3 or 4, as the last axis")
+
+
+def _check_classes(classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise DataError(f"only one class ({_some(classes)}): expected at least two to tell apart")
+    if len(set(classes)) < len(classes):
+        twice = dict.fromkeys(name for name in classes if classes.count(name) > 1)
+        raise DataError(f"class names given more than once: {_some(twice)}")
+
+
+def _check_labels(split: str, labels: Labels, classes: int) -> None:
+    wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
+    if wrong.size:
+        raise DataError(
+            f"labels out of range in the {split} split: found {_some(wrong)}, expected 0..{classes - 1} "
+            f"for {classes} classes"
+        )
+
+
+def _check_all_present(labels: Labels, classes: int) -> None:
+    present = np.unique(labels)
+    if len(present) < classes:
+        absent = np.setdiff1d(np.arange(min(classes, len(present) + 6)), present)  # a wild label costs no huge array
+        raise DataError(
+            f"labels with a gap: no training image of class {_some(absent)}, expected every class 0..{classes - 1}"
+        )
+
+
+def _some(values: Iterable[object]) -> str:
+    """The first five values in words: a message stays one line.
+
+    >>> _some(range(9))
+    '0, 1, 2, 3, 4, ...'
+    """
+    words = [str(value) for value in values]
+    return ", ".join(words[:5] + ["..."] * (len(words) > 5))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()  # the caller's own array stays writable
+    view.flags.writeable = False
+    return view
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _figure(image: Images, name: str) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return (
+        f'<figure style="display:inline-block;margin:4px"><img alt="" height="64" src="{url}">'
+        f"<figcaption>{html.escape(name)}</figcaption></figure>"
+    )

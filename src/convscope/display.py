@@ -1,0 +1,262 @@
+"""Results as people read them in a terminal; nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from convscope.evaluate import Evaluation, percent
+from convscope.infer import Prediction
+from convscope.layers import Network, shape_text
+from convscope.runs import REPORT, Config, Run
+
+if TYPE_CHECKING:
+    from convscope.cost import Cost
+    from convscope.detector import Detected
+    from convscope.explain import Cell
+    from convscope.inspection import Explanation
+
+SHOWN_TERMS = 60
+CLASS_ROWS = 50
+
+
+def out() -> Console:
+    """The console on stdout; without a terminal it is wide, so that nothing is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: int = 1) -> Table:
+    """A plain table, its columns from `numbers_from` on set to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
+    for row in values:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def short(number: float) -> str:
+    """A number to three digits with a unit prefix.
+
+    >>> short(542230), short(736_488), short(12), short(2.5e9)
+    ('542 k', '736 k', '12', '2.5 G')
+    """
+    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(0.4), duration(12.3), duration(95), duration(4000)
+    ('0.4 s', '12 s', '1 min 35 s', '1 h 7 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def layer_table(network: Network) -> Table:
+    """One row per layer with what it costs for one image."""
+    body = [
+        (layer.name, layer.words, shape_text(layer.output), f"{layer.parameters:,}", f"{layer.multiply_adds:,}",
+         f"{layer.activation_bytes:,}")
+        for layer in network.layers
+    ]  # fmt: skip
+    total = ("total", "", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", f"{network.activation_bytes:,}")
+    table = rows(("layer", "words", "output", "parameters", "multiply-adds", "activation bytes"), [*body, total], 2)
+    table.rows[-2].end_section = True
+    return table
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[Any]:
+    """Accuracy, loss, top-k, then a table of classes."""
+    top = ", ".join(f"top-{k} {100 * share:.2f} %" for k, share in evaluation.top_k.items() if k > 1)
+    head = [f"accuracy {percent(evaluation)}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
+    scores = [
+        (
+            score.name,
+            *(f"{100 * share:.1f} %" for share in (score.precision, score.recall, score.f1)),
+            f"{score.support:,}",
+        )
+        for score in evaluation.per_class[:CLASS_ROWS]
+    ]
+    return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
+
+
+def _confusions(evaluation: Evaluation, most: int = 5) -> list[str]:
+    """The pairs of classes that are confused most often."""
+    names = evaluation.classes
+    pairs = [
+        (int(evaluation.confusion[i, j]), names[i], names[j])
+        for i in range(len(names))
+        for j in range(len(names))
+        if i != j and evaluation.confusion[i, j]
+    ]
+    worst = sorted(pairs, reverse=True)[:most]
+    if not worst:
+        return ["no mistakes"]
+    return ["most frequent mistakes: " + ", ".join(f"{true} taken for {said} ({count})" for count, true, said in worst)]
+
+
+def prediction_lines(prediction: Prediction, top: int) -> list[str]:
+    """What was done to the picture in one line, then the classes with their probabilities."""
+    ranked = list(prediction.probabilities.items())[:top]
+    return [
+        f"{prediction.name}: {prediction.label}",
+        f"  {', '.join(prediction.notes) or 'fits the network as it is'}",
+        "  " + ", ".join(f"{name} {100 * share:.2f} %" for name, share in ranked),
+    ]
+
+
+def cell_lines(cell: Cell) -> list[str]:
+    """The arithmetic of one cell, term by term; of very long sums the largest terms and what the rest adds up to."""
+    order = sorted(range(len(cell.terms)), key=lambda i: -abs(cell.terms[i].product))
+    shown = [cell.terms[i] for i in sorted(order[:SHOWN_TERMS])]
+    weighted = any(term.weight != 1 for term in cell.terms)
+    lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
+    for term in shown:
+        product = f" x {term.weight:+.6f} = {term.product:+.6f}" if weighted else ""
+        lines.append(f"  {term.source:>14}  {term.value:+.6f}{product}")
+    if len(shown) < len(cell.terms):
+        rest = sum(cell.terms[i].product for i in order[SHOWN_TERMS:])
+        lines.append(f"  {'':>14}  {len(order) - SHOWN_TERMS:,} smaller terms add up to {rest:+.6f}")
+    if cell.bias:
+        lines.append(f"  {'bias':>14}  {cell.bias:+.6f}")
+    lines.append(f"  {'result':>14}  {cell.value:+.6f}   the network computed {cell.network:+.6f}")
+    return lines
+
+
+def facts(pairs: Mapping[str, str]) -> list[str]:
+    """Terms and values, the values under each other."""
+    width = max(map(len, pairs))
+    return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
+
+
+def plan_lines(config: Config) -> list[str]:
+    """What is about to be trained, before step 0."""
+    network, recipe = config.network, config.recipe
+    return [
+        f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
+        f"{len(config.classes)} classes",
+        f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
+        f"recipe {recipe.name}: {config.epochs} epochs, batch {recipe.batch}, seed {config.seed}, "
+        f"{config.machine.threads} threads",
+    ]
+
+
+def run_lines(run: Run) -> list[str]:
+    """What a finished training has to say."""
+    assert run.evaluation is not None
+    return facts(
+        {
+            "test accuracy": percent(run.evaluation),
+            "test loss": f"{run.evaluation.loss:.4f}",
+            "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
+            "run": str(run.path),
+            "report": str(run.path / REPORT),
+            "next": f"convscope predict {run.path} PICTURE",
+        }
+    )
+
+
+def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The presets with their costs, then their lines."""
+    body = [
+        (preset["name"], f"{preset['parameters']:,}", short(preset["multiply_adds"]), preset["line"])
+        for preset in presets
+    ]
+    table = rows(("preset", "parameters", "multiply-adds", "architecture line"), body)
+    table.columns[3].justify = "left"
+    return [table, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
+
+
+def cost_lines(cost: Cost) -> list[Any]:
+    """The layer table, then what an image, an epoch and the training cost, and what a 4K picture would."""
+    network, time = cost.network, cost.time
+    pairs = {
+        "one image": f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations",
+        "one epoch": f"{short(cost.epoch_multiply_adds)} multiply-adds for {cost.images:,} images, "
+        f"about {duration(time.epoch_seconds)}",
+        "training": f"about {duration(time.training_seconds)} for {time.epochs} epochs of recipe {cost.recipe.name}",
+        "measured": f"{duration(time.probe_seconds)} of training on random images; {cost.machine.summary}",
+    }
+    photo = cost.photo
+    if photo is not None:
+        size = shape_text(network.input[:2][::-1])
+        pairs["a 4K picture"] = (
+            f"3840x2160 as it is: {_work(photo)}; reduced to {size}: {_work(network)} "
+            f"({photo.multiply_adds / network.multiply_adds:,.0f} times less work)"
+        )
+    return [layer_table(network), "", *facts(pairs)]
+
+
+def _work(network: Network) -> str:
+    return (
+        f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations, "
+        f"{short(network.parameters)} parameters"
+    )
+
+
+def explanation_lines(explained: Explanation) -> list[Any]:
+    """The answer, every layer's output in short, the arithmetic of the cells, and where the pictures are."""
+    body = [
+        (
+            layer["name"],
+            layer["words"],
+            shape_text(layer["output"]),
+            *(f"{layer[key]:.3f}" for key in ("least", "mean", "most")),
+        )
+        for layer in explained.layers
+    ]
+    answer = Prediction(explained.picture, explained.probabilities, explained.notes)
+    lines: list[Any] = [
+        *prediction_lines(answer, 3),
+        "",
+        rows(("layer", "words", "output", "least", "mean", "most"), body, 2),
+    ]
+    for cell in explained.cells:
+        lines += ["", *cell_lines(cell)]
+    if not explained.cells:
+        lines += ["", "the arithmetic of any cell: --cell LAYER,ROW,COLUMN,CHANNEL, or --cell LAYER,INDEX for vectors"]
+    return [*lines, "", f"{len(explained.written)} pictures in {explained.folder}"]
+
+
+def filtered_lines(found: Detected) -> list[str]:
+    """The numbers, or the file; then the arithmetic of the cell that was asked for."""
+    lines = list(found.arithmetic)
+    if found.written is None:
+        table = [[f"{value:g}" for value in row] for row in found.values[:, :, 0]]
+        width = max(len(word) for row in table for word in row)
+        return [" ".join(word.rjust(width) for word in row) for row in table] + lines
+    return [f"{found.written}: {', '.join(found.notes)}", *lines]
+
+
+def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
+    """Counts and statistics per split and class, then the numbers behind one image (A1)."""
+    lines: list[Any] = [
+        f"{shown['name']}: {shape_text(shown['shape'])} (height, width, channels), from {shown['source']}"
+    ]
+    for name, split in shown["splits"].items():
+        body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
+        lines += ["", rows((name, "images", "least", "mean", "deviation", "most"), body)]
+    image = shown["image"]
+    lines += ["", f"training image {image['index']}, a {image['class']}, as numbers ({image['shape']}):", image["text"]]
+    return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]
+
+
+def _statistics(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+    figures = ("-" if part[key] is None else f"{part[key]:.1f}" for key in ("min", "mean", "std", "max"))
+    return (name, f"{part['n']:,}", *figures)

@@ -1,0 +1,135 @@
+"""How good a classifier is, with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.errors import DataError
+
+NORMAL_975 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: shares of 1; `precision` is 0 where the class was never predicted, `recall` where it never occurs."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Loss and accuracy of one model on `n` images.
+
+    `loss` is the mean cross-entropy in nats; `accuracy` and `top_k` are shares of 1; `interval` is the 95 % Wilson
+    interval of the accuracy; `confusion` is int64 (classes, classes), rows are true classes, columns predicted ones.
+    """
+
+    n: int
+    loss: float
+    accuracy: float
+    interval: tuple[float, float]
+    top_k: dict[int, float]
+    classes: tuple[str, ...]
+    per_class: tuple[ClassScore, ...]
+    confusion: NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON-able values, as `evaluation.json` holds it."""
+        return {
+            "n": self.n,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "top_k": {str(k): share for k, share in self.top_k.items()},
+            "classes": list(self.classes),
+            "per_class": [vars(score) for score in self.per_class],
+            "confusion": self.confusion.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_dict`."""
+        return cls(
+            n=values["n"],
+            loss=values["loss"],
+            accuracy=values["accuracy"],
+            interval=(values["interval"][0], values["interval"][1]),
+            top_k={int(k): share for k, share in values["top_k"].items()},
+            classes=tuple(values["classes"]),
+            per_class=tuple(ClassScore(**score) for score in values["per_class"]),
+            confusion=np.array(values["confusion"], np.int64),
+        )
+
+
+def evaluate(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> Evaluation:
+    """Compare scores (n, classes) with true labels (n,).
+
+    Raises DataError when there is nothing to compare.
+    """
+    if len(labels) == 0:
+        raise DataError("expected at least one image to evaluate on, got none: choose a split that has images")
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, logits.argmax(1)), 1)
+    correct = int(confusion.trace())
+    return Evaluation(
+        n=len(labels),
+        loss=float(losses(logits, labels).mean()),
+        accuracy=correct / len(labels),
+        interval=wilson(correct, len(labels)),
+        top_k={k: _top_k(logits, labels, k) for k in (1, 2, 3, 5) if k < len(classes)},
+        classes=tuple(classes),
+        per_class=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
+        confusion=confusion,
+    )
+
+
+def losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cross-entropy in nats of each image: float64 (n,)."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    result: NDArray[np.float64] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
+    return result
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, 1927), right also near 0 and 1.
+
+    >>> [round(bound, 4) for bound in wilson(9_864, 10_000)]
+    [0.9839, 0.9885]
+    >>> [round(bound, 4) for bound in wilson(10, 10)]
+    [0.7225, 1.0]
+    """
+    share, z2 = correct / n, NORMAL_975**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_975 * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def percent(evaluation: Evaluation) -> str:
+    """Accuracy as people read it: `98.64 % (95 % interval 98.39 to 98.85, n = 10,000)`."""
+    low, high = evaluation.interval
+    return (
+        f"{100 * evaluation.accuracy:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}, n = {evaluation.n:,})"
+    )
+
+
+def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return float((best == labels[:, None]).any(1).mean())
+
+
+def _class_score(confusion: NDArray[np.int64], i: int, name: str) -> ClassScore:
+    right, true, predicted = (int(x) for x in (confusion[i, i], confusion[i].sum(), confusion[:, i].sum()))
+    precision = right / predicted if predicted else 0.0
+    recall = right / true if true else 0.0
+    f1 = 2 * right / (true + predicted) if true + predicted else 0.0
+    return ClassScore(name, precision, recall, f1, true)

@@ -1,0 +1,209 @@
+"""One call from a data set to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import nn
+
+from convscope.architecture import parse
+from convscope.data import Dataset, Split, hold_out, load, load_default
+from convscope.data import Progress as Downloading
+from convscope.errors import DataError, UsageError
+from convscope.evaluate import Evaluation, evaluate
+from convscope.events import event_file
+from convscope.export import to_onnx
+from convscope.gallery import data_picture, inside_pictures, result_pictures
+from convscope.infer import Predictor
+from convscope.machine import this_machine
+from convscope.models import build
+from convscope.pictures import Picture
+from convscope.preprocess import Preprocessing
+from convscope.presets import preset_or_line
+from convscope.recipes import Recipe, recipe_named
+from convscope.report import render
+from convscope.runs import (
+    CARD,
+    EVALUATION,
+    EVENTS,
+    METRICS,
+    MODEL,
+    REPORT,
+    WEIGHTS,
+    Config,
+    DatasetFacts,
+    Run,
+    RunWriter,
+    next_run_folder,
+    now,
+)
+from convscope.summary import model_card, report_of
+from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before step 0."""
+
+    dataset: Dataset
+    training: Split
+    validation: Split
+    config: Config
+
+
+def plan(
+    data: Dataset | str | Path,
+    model: str = "small",
+    recipe: Recipe | str = "default",
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Plan:
+    """Settle data, network, preprocessing and recipe, and check that they fit each other.
+
+    `model` is a preset or an architecture line. Raises the errors of `load`, `parse` and `recipe_named`.
+    """
+    dataset = data if isinstance(data, Dataset) else load(data)
+    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
+    line = preset_or_line(model)
+    parse(line, dataset.shape, len(dataset.classes))
+    training, validation = dataset.train, dataset.test
+    if not recipe.validates_on_test:
+        training, validation = hold_out(dataset.train, recipe.validation_share, seed)
+    measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = Config(
+        created=now(),
+        dataset=_facts(dataset, data, training, validation, recipe),
+        classes=dataset.classes,
+        model=model if line != model else "custom",
+        architecture=line,
+        input_shape=dataset.shape,
+        preprocessing=measure(training.images),
+        recipe=recipe,
+        epochs=recipe.planned_epochs(len(training)),
+        seed=seed,
+        machine=this_machine(torch.get_num_threads()),
+    )
+    return Plan(dataset, training, validation, config)
+
+
+def train(
+    data: Dataset | str | Path,
+    model: str = "small",
+    recipe: Recipe | str = "default",
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+    run: str | Path | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Run:
+    """Train a classifier and return its run folder: weights, model file, evaluation, pictures and report.
+
+    `data` is a name, a path or a Dataset; `run` the folder to write (by default the next free one below `runs`);
+    `watch` is called after every batch. The same seed, threads and versions give the same weights to the bit.
+    Raises ConvscopeError for anything the caller can put right.
+    """
+    return carry_out(plan(data, model, recipe, seed=seed, threads=threads), run, watch)
+
+
+def carry_out(plan: Plan, run: str | Path | None = None, watch: Callable[[Progress], None] = lambda _: None) -> Run:
+    """Train what was planned. A run that a signal ended is saved as it is, without evaluation and report."""
+    config = plan.config
+    folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
+    writer = RunWriter(folder, config)
+    model = build(config.network, config.seed)
+
+    def after_epoch(history: list[Epoch]) -> None:
+        writer.write_rows(METRICS, history_rows(history))
+        writer.write(EVENTS, event_file(history, config.created.timestamp()))
+
+    after_epoch([])
+    fitted = fit(
+        model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
+        after_batch=watch, after_epoch=after_epoch,
+    )  # fmt: skip
+    writer.write(WEIGHTS, save(fitted.weights))
+    writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
+    if not fitted.signal:
+        _write_results(writer, plan, model, fitted)
+    return writer.finish(fitted.signal, fitted.epoch, fitted.seconds)
+
+
+def data_for(name: str | None, say: Callable[[str], None], downloading: Downloading) -> Dataset:
+    """The data set of that name or path; without one, MNIST where it can be had, else digits, which `say` is told."""
+    return load_default(say, downloading) if name is None else load(name, downloading)
+
+
+def evaluate_run(run: Run, data: str | None, say: Callable[[str], None], downloading: Downloading) -> Evaluation:
+    """Measure a run's model file on the test split of its own data set, or of another with the same classes.
+
+    Images of another size are brought to the network's as `predict` would. Raises DataError when the classes differ.
+    """
+    config = run.config
+    source = data or config.dataset.path
+    if not source:
+        raise UsageError(f"{run.path} was trained on data given in memory: name a data set to evaluate on")
+    dataset = load(source, downloading)
+    if set(dataset.classes) != set(config.classes):
+        raise DataError(
+            f"{dataset.name} has the classes {_listed(dataset.classes)}, but the network was trained on "
+            f"{_listed(config.classes)}: choose data with the same classes"
+        )
+    if data is None and dataset.fingerprint != config.dataset.fingerprint:
+        say(f"{source} is no longer the data that {run.path} was trained on")
+    predictor = Predictor(run.path)
+    record = config.preprocessing
+    images = dataset.test.images
+    if images.shape[1:] != (record.height, record.width, record.channels):
+        images = np.stack([record.arrange(Picture(image))[0] for image in images])
+    order = [config.classes.index(name) for name in dataset.classes]
+    return evaluate(predictor.scores(images)[0], np.array(order)[dataset.test.labels], config.classes)
+
+
+def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted) -> None:
+    """Evaluation, pictures, report and model card of a training that ran to its end."""
+    config, test = plan.config, plan.dataset.test
+    model.eval()
+    logits = logits_of(model, test.images, config.preprocessing)
+    evaluation = evaluate(logits, test.labels, config.classes)
+    writer.write_json(EVALUATION, evaluation.to_dict())
+    right = np.flatnonzero(logits.argmax(1) == test.labels)
+    chosen = int(right[0]) if len(right) else 0
+    what = f"test image {chosen}, a {config.classes[test.labels[chosen]]}"
+    pictures = [
+        *result_pictures(plan.dataset, evaluation, logits, history_rows(fitted.history)),
+        *inside_pictures(config, model, test.images[chosen], what, every_layer=False),
+        data_picture(plan.dataset),
+    ]
+    for name, picture in pictures:
+        writer.write(f"plots/{name}.png", picture.png)
+    writer.write(REPORT, render(report_of(config, evaluation, fitted, [picture for _, picture in pictures])))
+    writer.write(CARD, model_card(config, evaluation, fitted))
+
+
+def _listed(names: tuple[str, ...], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _facts(
+    dataset: Dataset, data: Dataset | str | Path, training: Split, validation: Split, recipe: Recipe
+) -> DatasetFacts:
+    path = "" if isinstance(data, Dataset) else str(Path(data).resolve()) if Path(data).exists() else str(data)
+    return DatasetFacts(
+        name=dataset.name,
+        path=path,
+        source=dataset.source,
+        fingerprint=dataset.fingerprint,
+        train_images=len(training),
+        validation_images=0 if recipe.validates_on_test else len(validation),
+        test_images=len(dataset.test),
+    )

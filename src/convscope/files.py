@@ -1,0 +1,67 @@
+"""Files are written whole or not at all: temporary file, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from convscope.errors import ConvscopeError
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path` so that a reader sees the old file or the new one, never a part.
+
+    The folder is made when it is missing. Raises ConvscopeError, with nothing left behind, when the
+    disk is full or the folder cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "new", "a.txt"), "pixels")
+    ...     Path(folder, "new", "a.txt").read_text()
+    'pixels'
+    """
+    content = data.encode() if isinstance(data, str) else data
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ConvscopeError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                Path(temporary).unlink()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; a folder cannot be opened for that on Windows."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

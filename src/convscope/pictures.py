@@ -1,0 +1,247 @@
+"""Any picture file -> uint8 pixels, or one clear line about what is wrong with it.
+
+Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PPM and PBM. What a decoder has to decide:
+
+    palette, CMYK, YCbCr      become RGB; with a transparent colour RGBA
+    grey with transparency    becomes RGBA
+    1 bit                     0 or 255
+    16 bit                    the high byte (value >> 8), for grey exactly as Pillow's decoders do it for colour
+    floating point            refused: the range of its values is not defined
+    EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
+    gamma, colour profiles    ignored
+    checksums of a PNG        checked, all of them
+
+Pixels are only decoded once the size in the file's header is known to be allowed.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from convscope.errors import DataError
+
+FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
+MAX_SIDE = 2**20  # the resize in preprocess.py is exact in float64 up to here
+
+# Asked directly and not through Image.open, whose limit on the size is one for the whole process.
+_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"BM", BmpImageFile),
+    (b"GIF8", GifImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"RIFF", WebPImageFile),
+    *((b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
+)
+
+_MODE_NOTES = {
+    "1": ("1 bit expanded to 8",),
+    "P": ("palette expanded",),
+    "PA": ("palette expanded",),
+    "CMYK": ("CMYK turned into RGB",),
+}
+
+# EXIF 2.32, tag 274: what brings the stored rows and columns to the upright picture
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_QUIET = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture.
+
+    pixels: uint8 (height, width, channels), channels 1 grey, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
+    notes: what was done to the stored pixels to get there, short phrases.
+    name: for messages, the path where there is one.
+    """
+
+    pixels: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+    name: str = "picture"
+
+
+def read_picture(
+    source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0
+) -> Picture:
+    """The picture in a file, in a file's bytes, in a PIL image, or in a uint8 array (h, w) or (h, w, 1, 3 or 4).
+
+    Raises DataError, one line that names the file: no such file, a folder, empty, not a picture, damaged or cut off,
+    floating-point pixels, more than `max_megapixels` (10^6 pixels) or a side over 2^20.
+
+    >>> read_picture(np.zeros((2, 3), np.uint8)).pixels.shape
+    (2, 3, 1)
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_megapixels)
+    if isinstance(source, Image.Image):
+        name = str(getattr(source, "filename", "")) or "picture"
+        _check_size(source.size, name, max_megapixels)
+        with _damage_reported(name):
+            return Picture(*_pixels(source, name), name)
+    if isinstance(source, bytes):
+        return _from_stream(BytesIO(source), "picture", max_megapixels)
+    with _opened(Path(source)) as stream:
+        return _from_stream(stream, str(source), max_megapixels)
+
+
+def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> Picture:
+    shaped = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise DataError(
+            f"picture: expected a uint8 array (height, width) or (height, width, 1, 3 or 4), "
+            f"got {pixels.dtype} {pixels.shape}; convert it to uint8 0..255 first"
+        )
+    _check_size((shaped.shape[1], shaped.shape[0]), "picture", max_megapixels)
+    return Picture(shaped)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, expected one picture file ({FORMATS}); name a file in it")
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the spelling and the folder") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+
+
+def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture:
+    head = stream.read(8)
+    reader = next((reader for magic, reader in _READERS if head.startswith(magic)), None)
+    if not head:
+        raise DataError(f"{name}: an empty file, expected a picture ({FORMATS}); get the file again")
+    if reader is None:
+        raise DataError(f"{name}: not a picture, expected {FORMATS}; convert it to one of them")
+    with _damage_reported(name):
+        return _decoded(stream, reader, name, max_megapixels)
+
+
+def _decoded(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixels: float) -> Picture:
+    with _quiet():
+        image = _header(stream, reader, name)
+        _check_size(image.size, name, max_megapixels)
+        if isinstance(image, PngImageFile):  # load() leaves the checksums of the pixel data unread
+            image.verify()
+            image = _header(stream, reader, name)
+            _widen_transparency(image)
+        frames = getattr(image, "n_frames", 1)
+    pixels, notes = _pixels(image, name)
+    return Picture(pixels, notes if frames == 1 else (f"first of {frames} frames", *notes), name)
+
+
+def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:
+    stream.seek(0)
+    try:
+        return reader(stream, name)
+    except Image.DecompressionBombError:  # GIF and WebP, whose readers allocate the canvas at once
+        raise DataError(f"{name}: larger than any {reader.format} that is read; make it smaller") from None
+
+
+def _widen_transparency(image: ImageFile) -> None:
+    """Pillow widens the pixels of 2- and 4-bit grey to 8 bits, but not the grey that a PNG declares transparent."""
+    factor = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args))
+    if factor and "transparency" in image.info:
+        image.info["transparency"] *= factor
+
+
+def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None:
+    width, height = size
+    if width * height > round(max_megapixels * 1e6):
+        raise DataError(
+            f"{name}: {width}x{height} are {width * height / 1e6:g} megapixels, at most {max_megapixels:g} are read; "
+            "make it smaller or raise --max-megapixels"
+        )
+    if max(size) > MAX_SIDE:
+        raise DataError(f"{name}: {width}x{height}, no side may be over {MAX_SIDE}; cut it into parts")
+
+
+def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The upright uint8 pixels (h, w, 1, 3 or 4) of an image, and notes on what that took."""
+    before = _orientation(image)
+    image.load()
+    after = _orientation(image)  # 1 where Pillow has turned it already (TIFF); a PNG may only tell now
+    if after in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[after])
+    pixels, notes = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
+    rotated = before in _UPRIGHT or after in _UPRIGHT
+    return pixels, (*(("rotated as its EXIF says",) if rotated else ()), *notes)
+
+
+def _orientation(image: Image.Image) -> int:
+    with _quiet():
+        try:
+            return int(image.getexif().get(274, 1))
+        except Exception:  # damaged EXIF must not make a sound picture unreadable; viewers ignore it too
+            return 1
+
+
+def _eight_bit(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    if image.mode == "F":
+        raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bit")
+    mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
+    pixels = np.asarray(image.convert(mode))
+    return pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ())
+
+
+def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The 16-bit grey modes of Pillow: I;16, I;16B and I, whose 32 bits must hold 16-bit values."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError(f"{name}: 32-bit pixels outside of 0..65535; save it with 8 or 16 bit")
+    grey = (values >> 8).astype(np.uint8)[..., None]
+    clear = image.info.get("transparency")
+    if clear is not None:
+        alpha = np.where(values == clear, 0, 255).astype(np.uint8)
+        grey = np.concatenate([grey, grey, grey, alpha[..., None]], axis=2)
+    return grey, ("16 bit reduced to 8",)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of Pillow about sizes and metadata; one thread at a time, as the filters belong to the process."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _damage_reported(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # a decoder raises whatever a damaged file leads it to
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"{name}: cannot be decoded ({reason}); it is damaged, cut off or of a rare kind: save it again as PNG"
+        ) from error

@@ -1,0 +1,47 @@
+"""Networks with a name, each one line of the architecture language."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from convscope.architecture import parse
+from convscope.errors import UsageError
+from convscope.layers import Shape
+from convscope.syntax import WORDS
+
+PRESETS: dict[str, str] = {
+    "article": "conv 32 3, relu, maxpool 2, flatten, dense 100, relu",
+    "lenet5": "conv 6 5 pad same, tanh, avgpool 2, conv 16 5, tanh, avgpool 2, "
+    "flatten, dense 120, tanh, dense 84, tanh",
+    "tiny": "conv 8 3 pad same, relu, maxpool 2, conv 16 3 pad same, relu, maxpool 2, "
+    "conv 24 3 pad same, relu, globalavg",
+    "small": "conv 16 3 pad same, relu, maxpool 2, conv 32 3 pad same, relu, maxpool 2, "
+    "flatten, dropout 0.1, dense 64, relu",
+    "residual": "conv 16 3 pad same, batchnorm, relu, "
+    "residual(conv 32 3 stride 2 pad same, batchnorm, relu, conv 32 3 pad same, batchnorm), relu, "
+    "residual(conv 64 3 stride 2 pad same, batchnorm, relu, conv 64 3 pad same, batchnorm), relu, globalavg",
+}
+
+MNIST_SHAPE: Shape = (28, 28, 1)
+
+
+def preset_or_line(text: str) -> str:
+    """The line of a preset, or `text` itself when it is a line.
+
+    Raises UsageError for a single word that is neither a preset nor a layer.
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in WORDS:
+        near = difflib.get_close_matches(text, PRESETS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write a line of layers")
+    return text
+
+
+def preset_table() -> list[dict[str, Any]]:
+    """Every preset with its line and its cost on MNIST's images, for ten classes."""
+    networks = {name: parse(line, MNIST_SHAPE) for name, line in PRESETS.items()}
+    return [{"name": name, "line": network.line, **network.totals} for name, network in networks.items()]

@@ -1,0 +1,75 @@
+"""How far long work has come: a bar on a terminal, one line per epoch or file elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
+from convscope.display import duration
+from convscope.train import Progress
+
+
+@contextmanager
+def training(epochs: int) -> Iterator[Callable[[Progress], None]]:
+    """What `fit` calls after every batch."""
+    if not sys.stderr.isatty():
+        yield _line_at_epoch_end
+        return
+    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None, epoch=f"1/{epochs}", figures="")
+
+        def watch(now: Progress) -> None:
+            bars.update(
+                task, completed=now.step, total=now.steps, epoch=f"{now.epoch}/{now.epochs}", figures=_figures(now)
+            )
+
+        yield watch
+
+
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What `load` calls while it downloads: the file's name, bytes done, and bytes in all where that is known."""
+    if not sys.stderr.isatty():
+        said: set[str] = set()
+
+        def name_once(name: str, _done: int, _total: int | None) -> None:
+            if name not in said:
+                said.add(name)
+                sys.stderr.write(f"downloading {name}\n")
+
+        yield name_once
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def watch(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield watch
+
+
+def _line_at_epoch_end(now: Progress) -> None:
+    if now.step * now.epochs % now.steps == 0:
+        sys.stderr.write(f"epoch {now.epoch}/{now.epochs}  {_figures(now)}\n")
+
+
+def _figures(now: Progress) -> str:
+    return (
+        f"loss {now.loss:.4f}  accuracy {100 * now.accuracy:.2f} %  {now.images_per_second:,.0f} images/s  "
+        f"{duration(now.seconds_left)} left"
+    )

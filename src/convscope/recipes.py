@@ -1,0 +1,153 @@
+"""Recipes: how a network is trained, as data; order and augmentation as pure functions of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import difflib
+import zlib
+from math import ceil
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convscope.errors import UsageError
+
+
+class Recipe(BaseModel):
+    """Everything that decides how a network is trained, apart from the data, the network and the seed.
+
+    The optimiser is stochastic gradient descent with momentum (Nesterov's if `nesterov`). Shares are 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=0, ge=0)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    warmup_share: float = Field(default=0.2, gt=0, lt=1)
+    batch: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    least_steps: int = Field(default=0, ge=0)
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    shift_pixels: int = Field(default=0, ge=0)
+    standardise: bool = True
+    validation_share: float = Field(default=0.1, ge=0, lt=1)
+    select: Literal["best", "last"] = "best"
+
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether the curves are drawn on the test set, as the article does; never used to select anything."""
+        return self.validation_share == 0
+
+    def planned_epochs(self, images: int) -> int:
+        """Epochs for so many training images: at least `epochs`, and enough of them for `least_steps` batches.
+
+        >>> RECIPES["default"].planned_epochs(54_000), RECIPES["default"].planned_epochs(1_300)
+        (2, 55)
+        """
+        return max(self.epochs, ceil(self.least_steps / ceil(images / self.batch)))
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of batch `step` of `steps`.
+
+        `one-cycle` climbs linearly during `warmup_share` of the steps and falls linearly to zero after it
+        (after Smith and Topin, 2017).
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (step + 0.5) / steps
+        share = min(done / self.warmup_share, (1 - done) / (1 - self.warmup_share))
+        return self.learning_rate * share
+
+
+RECIPES: dict[str, Recipe] = {
+    # Exactly the article's (ARTICLE A11, A13): the test set draws the curves and selects nothing.
+    "article": Recipe(
+        name="article",
+        learning_rate=0.01,
+        momentum=0.9,
+        batch=128,
+        epochs=10,
+        standardise=False,
+        validation_share=0,
+        select="last",
+    ),
+    # A good network in little time on any data; chosen on held-out training data, docs/LOG.md says how.
+    "default": Recipe(
+        name="default",
+        learning_rate=0.1,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="one-cycle",
+        batch=128,
+        epochs=2,
+        least_steps=600,
+        shift_pixels=1,
+    ),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name. Raises UsageError, with the known names, for any other."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown recipe {name!r}: {hint}recipes are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def changed(recipe: Recipe, **values: float | None) -> Recipe:
+    """The recipe with some values changed; None leaves a value as it is. `epochs` is then meant exactly.
+
+    Raises UsageError for a value that the recipe does not allow.
+
+    >>> changed(RECIPES["default"], epochs=5, batch=None).planned_epochs(100)
+    5
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if "epochs" in given:
+        given["least_steps"] = 0
+    try:
+        return Recipe.model_validate({**recipe.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise UsageError(f"{option} {first['input']} is not possible: {first['msg'].lower()}") from error
+
+
+def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    """The order in which epoch `epoch` visits `images` images: a permutation, int64 (images,).
+
+    >>> epoch_order(seed=1, epoch=0, images=5).tolist() == epoch_order(seed=1, epoch=0, images=5).tolist()
+    True
+    """
+    return _generator(seed, epoch, "order").permutation(images)
+
+
+def epoch_shifts(seed: int, epoch: int, images: int, pixels: int) -> NDArray[np.int64]:
+    """How far each image is moved in that epoch: int64 (images, 2), rows and columns, -pixels..pixels."""
+    return _generator(seed, epoch, "shift").integers(-pixels, pixels, size=(images, 2), endpoint=True)
+
+
+def shifted(images: NDArray[np.uint8], shifts: NDArray[np.int64], pixels: int) -> NDArray[np.uint8]:
+    """Images (n, h, w, c) moved by `shifts` (n, 2) rows and columns; the edge is repeated into the gap.
+
+    >>> shifted(np.array([[[[1], [2], [3]]]], np.uint8), np.array([[0, 1]]), 1)[0, 0, :, 0].tolist()
+    [1, 1, 2]
+    """
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+    height, width = images.shape[1:3]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    rows, columns = (pixels - shifts).T
+    moved = windows[np.arange(len(images)), rows, columns]  # (n, c, h, w)
+    return np.ascontiguousarray(moved.transpose(0, 2, 3, 1))
+
+
+def _generator(seed: int, epoch: int, use: str) -> np.random.Generator:
+    """An independent stream for each (seed, epoch, use); Philox keeps the same numbers on every platform."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, zlib.crc32(use.encode())])))

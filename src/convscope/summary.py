@@ -1,0 +1,125 @@
+"""A run in words: the facts of its report and of its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convscope.evaluate import Evaluation, percent
+from convscope.layers import shape_text
+from convscope.report import ClassRow, LayerRow, Picture, Report
+from convscope.runs import Config
+from convscope.train import Fitted
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: Iterable[Picture]) -> Report:
+    """All that the report page says about a finished run."""
+    return Report(
+        title=f"{config.model} on {config.dataset.name}",
+        accuracy=evaluation.accuracy,
+        interval=evaluation.interval,
+        n=evaluation.n,
+        top_k=evaluation.top_k,
+        summary=(
+            ("Test loss", f"{evaluation.loss:.4f}"),
+            ("Parameters", f"{config.network.parameters:,}"),
+            ("Training time", f"{fitted.seconds:.1f} s for {len(fitted.history)} epochs"),
+        ),
+        notes=notes(config, fitted.epoch),
+        per_class=tuple(ClassRow(**vars(score)) for score in evaluation.per_class),
+        layers=tuple(
+            LayerRow(layer.words, layer.output, layer.parameters, layer.multiply_adds, layer.activation_bytes)
+            for layer in config.network.layers
+        ),
+        dataset=_dataset(config),
+        preprocessing=_preprocessing(config),
+        recipe=_recipe(config),
+        machine=_machine(config),
+        pictures=tuple(pictures),
+    )
+
+
+def notes(config: Config, selected_epoch: int) -> tuple[str, ...]:
+    """What a reader must know to trust the number."""
+    if config.recipe.validates_on_test:
+        return (
+            "As in the article, the curves called validation are drawn on the test set; nothing was selected with "
+            f"them: the weights are those of the last epoch, number {selected_epoch}.",
+        )
+    chosen = "with the best validation accuracy" if config.recipe.select == "best" else "that came last"
+    return (
+        f"The weights are those of epoch {selected_epoch} of {config.epochs}, the one {chosen}. The "
+        f"{config.dataset.validation_images:,} validation images were held out of the training set; the test set was "
+        "used once, for the numbers on this page.",
+    )
+
+
+def model_card(config: Config, evaluation: Evaluation, fitted: Fitted) -> str:
+    """The run's README.md."""
+    facts = (*_dataset(config), *_recipe(config), *_machine(config))
+    listed = "\n".join(f"- {term}: {value}" for term, value in facts)
+    remarks = "\n".join(notes(config, fitted.epoch))
+    return f"""# {config.model} on {config.dataset.name}
+
+Test accuracy {percent(evaluation)}, test loss {evaluation.loss:.4f}.
+
+{remarks}
+
+    {config.architecture}
+
+{listed}
+
+Use it: `convscope predict FOLDER PICTURE`, where FOLDER is this folder. `model.onnx` alone is enough for that.
+Meant for pictures like those it was trained on; on anything else its probabilities mean nothing.
+"""
+
+
+def _dataset(config: Config) -> Facts:
+    data = config.dataset
+    return (
+        ("Data set", data.name),
+        ("Read from", data.source),
+        ("Images", data.counts),
+        ("Classes", str(len(config.classes))),
+        ("Image shape", f"{shape_text(config.input_shape)} (height, width, channels)"),
+        ("Fingerprint", data.fingerprint),
+    )
+
+
+def _preprocessing(config: Config) -> Facts:
+    record = config.preprocessing
+    return (
+        ("Size", f"{record.height}x{record.width}, {record.fit}"),
+        ("Background", record.polarity),
+        ("Scale", ", ".join(f"{value:.6g}" for value in record.scale)),
+        ("Mean", ", ".join(f"{value:.6g}" for value in record.mean)),
+    )
+
+
+def _recipe(config: Config) -> Facts:
+    recipe = config.recipe
+    nesterov = "Nesterov " if recipe.nesterov else ""
+    return (
+        ("Recipe", recipe.name),
+        (
+            "Optimiser",
+            f"SGD, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {nesterov}momentum {recipe.momentum:g}",
+        ),
+        ("Weight decay", f"{recipe.weight_decay:g}"),
+        ("Batch", str(recipe.batch)),
+        ("Epochs", str(config.epochs)),
+        ("Augmentation", f"shifts by up to {recipe.shift_pixels} pixels" if recipe.shift_pixels else "none"),
+        ("Seed", str(config.seed)),
+    )
+
+
+def _machine(config: Config) -> Facts:
+    machine = config.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return (
+        ("Machine", machine.summary),
+        ("System", f"{machine.system}, Python {machine.python}"),
+        ("Versions", versions),
+        ("Trained", f"{config.created:%Y-%m-%d %H:%M} UTC"),
+    )

@@ -1,0 +1,248 @@
+"""The training loop, written out in one place: batch, forward, loss, backward, step."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convscope.data import Split
+from convscope.errors import ConvscopeError
+from convscope.models import as_batch, set_weights, weights_of
+from convscope.preprocess import Preprocessing
+from convscope.recipes import Recipe, epoch_order, epoch_shifts, shifted
+
+Weights = dict[str, NDArray[Any]]
+SCORING_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch measured. Losses are mean cross-entropies in nats, accuracies shares of 1, times seconds.
+
+    Training figures are means over the epoch's batches while the weights were changing, as Keras prints them.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after a batch; `epoch` counts from 1, `loss` and `accuracy` are of this epoch so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclass
+class Fitted:
+    """What the loop leaves: the selected weights, which epoch they are from, and how it went.
+
+    `signal` is the number of the signal that ended training early, or 0. An epoch number of 0 means that training
+    was stopped before its first epoch ended; the weights are then those it had at that moment.
+    """
+
+    weights: Weights
+    epoch: int
+    history: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    signal: int = 0
+
+
+class Tally:
+    """Running sums of an epoch and the clock of the whole training."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        self.epochs, self.steps, self.step = epochs, steps, 0
+        self.start = time.perf_counter()
+        self.new_epoch(1)
+
+    def new_epoch(self, epoch: int) -> None:
+        self.epoch, self.epoch_start = epoch, time.perf_counter()
+        self.loss_sum, self.correct, self.seen = 0.0, 0, 0
+
+    def add(self, loss: float, correct: int, images: int) -> None:
+        """Count one batch. Raises ConvscopeError when its mean loss is no number."""
+        self.step += 1
+        if not math.isfinite(loss):
+            raise ConvscopeError(
+                f"the loss became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate "
+                "(each tenfold step down is worth a try)"
+            )
+        self.loss_sum += loss * images
+        self.correct += correct
+        self.seen += images
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    @property
+    def epoch_seconds(self) -> float:
+        return time.perf_counter() - self.epoch_start
+
+    def progress(self) -> Progress:
+        left = self.seconds / self.step * (self.steps - self.step)
+        speed = self.seen / self.epoch_seconds
+        loss, accuracy = self.loss_sum / self.seen, self.correct / self.seen
+        return Progress(self.epoch, self.epochs, self.step, self.steps, loss, accuracy, speed, left)
+
+    def epoch_done(self, validation: tuple[float, float], learning_rate: float, seconds: float) -> Epoch:
+        means = self.loss_sum / self.seen, self.correct / self.seen
+        return Epoch(self.epoch, *means, *validation, learning_rate, self.seen / seconds, seconds)
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    seed: int,
+    *,
+    after_batch: Callable[[Progress], None] = lambda _: None,
+    after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
+) -> Fitted:
+    """Train `model` in place by `recipe` and return the weights that the recipe selects.
+
+    Ctrl-C and SIGTERM end training after the batch at hand. Raises ConvscopeError when the loss is no longer finite.
+    """
+    epochs = recipe.planned_epochs(len(train))
+    steps = epochs * math.ceil(len(train) / recipe.batch)
+    optimiser = torch.optim.SGD(
+        model.parameters(), recipe.learning_rate, recipe.momentum, 0, recipe.weight_decay, recipe.nesterov
+    )
+    fitted, tally = Fitted({}, 0), Tally(epochs, steps)
+    torch.manual_seed(seed)  # for dropout
+    with stop_signals() as stop:
+        for epoch in range(1, epochs + 1):
+            tally.new_epoch(epoch)
+            model.train()
+            for images, labels in batches(train, preprocessing, recipe, seed, epoch):
+                optimiser.param_groups[0]["lr"] = recipe.learning_rate_at(tally.step, steps)
+                logits = model(images)
+                loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                tally.add(loss.item(), int((logits.argmax(1) == labels).sum()), len(labels))
+                after_batch(tally.progress())
+                if stop.number:
+                    break
+            if stop.number:
+                break
+            seconds = tally.epoch_seconds
+            measured = loss_and_accuracy(model, validation, preprocessing)
+            fitted.history.append(tally.epoch_done(measured, optimiser.param_groups[0]["lr"], seconds))
+            if recipe.select == "last" or _is_best(fitted.history):
+                fitted.weights, fitted.epoch = weights_of(model), epoch
+            after_epoch(fitted.history)
+    fitted.weights = fitted.weights or weights_of(model)
+    set_weights(model, fitted.weights)
+    fitted.seconds, fitted.signal = tally.seconds, stop.number
+    return fitted
+
+
+def batches(
+    train: Split, preprocessing: Preprocessing, recipe: Recipe, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
+    order = epoch_order(seed, epoch, len(train))
+    shifts = epoch_shifts(seed, epoch, len(train), recipe.shift_pixels)
+    for first in range(0, len(train), recipe.batch):
+        index = order[first : first + recipe.batch]
+        pixels = train.images[index]
+        if recipe.shift_pixels:
+            pixels = shifted(pixels, shifts[index], recipe.shift_pixels)
+        yield as_batch(preprocessing.normalise(pixels)), torch.from_numpy(train.labels[index])
+
+
+def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Scores before softmax, float32 (n, classes), of uint8 images (n, h, w, c); the model's mode is kept."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        parts = [
+            model(as_batch(preprocessing.normalise(images[first : first + SCORING_BATCH]))).numpy()
+            for first in range(0, len(images), SCORING_BATCH)
+        ]
+    model.train(was_training)
+    return np.concatenate(parts)
+
+
+def loss_and_accuracy(model: nn.Module, split: Split, preprocessing: Preprocessing) -> tuple[float, float]:
+    """Mean cross-entropy in nats and share of right answers on a split."""
+    logits = torch.from_numpy(logits_of(model, split.images, preprocessing))
+    labels = torch.from_numpy(np.array(split.labels))
+    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
+
+
+def history_rows(history: list[Epoch]) -> list[dict[str, float]]:
+    """The history as plain rows, one per epoch, as `metrics.jsonl` holds them."""
+    return [asdict(epoch) for epoch in history]
+
+
+@dataclass
+class Stop:
+    """The number of the signal that asked for the end, or 0."""
+
+    number: int = 0
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Note Ctrl-C and SIGTERM instead of dying from them; a second one acts at once.
+
+    Signals reach only the main thread, so in any other this does nothing.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: FrameType | None) -> None:
+        stop.number = number
+        _restore(previous)
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        _restore(previous)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _is_best(history: list[Epoch]) -> bool:
+    """Whether the last epoch has the best validation accuracy; of equals, the later one."""
+    return history[-1].validation_accuracy >= max(epoch.validation_accuracy for epoch in history)
