@@ -233,6 +233,11 @@ def test_learning_curves_mark_the_epoch_that_the_run_kept() -> None:
     assert "epoch 3 is best, 80.00 %" in accuracy.get_title(loc="left")
 
 
+def test_an_epoch_without_a_validation_accuracy_is_never_the_best() -> None:
+    history = [{**HISTORY[0], "validation_accuracy": math.nan}, {**HISTORY[1], "validation_accuracy": 0.1}]
+    assert list(panels(plots.learning_curves(history))[1].get_lines()[-1].get_xdata()) == [2]
+
+
 def test_learning_curves_of_one_epoch_have_one_tick_and_visible_points() -> None:
     accuracy = panels(plots.learning_curves(HISTORY[:1]))[1]
     low, high = accuracy.get_xlim()
@@ -389,6 +394,11 @@ def test_feature_maps_share_one_scale(offset: float, limits: tuple[float, float]
         assert image.get_clim() == limits
     assert {"pool of conv1", "activation: one scale for all maps"} <= set(texts(figure))
     assert [text.get_text() for text in panels(figure)[0].texts] == ["0", "1", "2", "3", "4"]
+
+
+def test_values_that_are_not_finite_do_not_set_the_scale() -> None:
+    images = panels(PICTURES["feature_maps, not finite"]())[0].get_images()
+    assert {image.get_clim() for image in images} == {(-2, 2)}
 
 
 def test_tiles_lie_in_reading_order_and_keep_the_shape_of_their_maps() -> None:

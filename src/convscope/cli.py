@@ -84,7 +84,7 @@ def train(
     chosen = changed(recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate)
     with progress.downloads() as downloading:
         dataset = experiment.data_for(data, say, downloading)
-    plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads)
+    plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
     config = plan.config
     for line in plan_lines(config):
         say(line)
@@ -154,9 +154,7 @@ def explain(
     from convscope.inspection import explain_picture
     from convscope.runs import open_run
 
-    opened = open_run(run)
-    folder = out or opened.path / "explain" / picture.stem
-    explained = explain_picture(opened, picture, cell or [], folder, max_megapixels=max_megapixels)
+    explained = explain_picture(open_run(run), picture, cell or (), out, max_megapixels=max_megapixels)
     show(as_json, explained.to_dict(), explanation_lines(explained))
 
 

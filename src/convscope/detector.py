@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from convscope import reference
 from convscope.errors import UsageError
@@ -24,7 +22,7 @@ from convscope.filter import (
     parse_matrix,
     pool_picture,
 )
-from convscope.pictures import read_picture
+from convscope.pictures import encode_png, read_picture
 from convscope.preprocess import over_white
 
 Floats = NDArray[np.floating[Any]]
@@ -80,7 +78,7 @@ def detect(
     pixels = over_white(picture.pixels) if picture.pixels.shape[2] == 4 else picture.pixels
     values, arithmetic, magnitude = _apply(pixels, kernel, pool, stride or 1, cell)
     path = out or Path(f"{Path(image).stem}-{_name(kernel, pool)}.png")
-    write_atomically(path, _png(as_picture(values, magnitude=magnitude)))
+    write_atomically(path, encode_png(as_picture(values, magnitude=magnitude)))
     shown = ("shown as absolute values, because an edge is dark to light or light to dark",) if magnitude else ()
     sizes = f"{pixels.shape[1]}x{pixels.shape[0]} -> {values.shape[1]}x{values.shape[0]}"
     return Detected(values, (*picture.notes, sizes, *shown), arithmetic, path)
@@ -156,9 +154,3 @@ def _name(kernel: str | None, pool: tuple[str, int] | None) -> str:
     if pool is not None:
         return f"{pool[0]}pool-{pool[1]}"
     return str(kernel) if re.fullmatch(r"[\w-]+", str(kernel)) else "kernel"
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()

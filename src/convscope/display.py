@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convscope.explain import Cell
     from convscope.inspection import Explanation
 
-SHOWN_TERMS = 60
+SHOWN_TERMS = 36
 CLASS_ROWS = 50
 
 
@@ -128,14 +128,14 @@ def cell_lines(cell: Cell) -> list[str]:
     weighted = any(term.weight != 1 for term in cell.terms)
     lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
     for term in shown:
-        product = f" x {term.weight:+.6f} = {term.product:+.6f}" if weighted else ""
-        lines.append(f"  {term.source:>14}  {term.value:+.6f}{product}")
+        product = f" x {term.weight:+.6g} = {term.product:+.6g}" if weighted else ""
+        lines.append(f"  {term.source:>14}  {term.value:+.6g}{product}")
     if len(shown) < len(cell.terms):
         rest = sum(cell.terms[i].product for i in order[SHOWN_TERMS:])
-        lines.append(f"  {'':>14}  {len(order) - SHOWN_TERMS:,} smaller terms add up to {rest:+.6f}")
+        lines.append(f"  {'':>14}  {len(order) - SHOWN_TERMS:,} smaller terms add up to {rest:+.6g}")
     if cell.bias:
-        lines.append(f"  {'bias':>14}  {cell.bias:+.6f}")
-    lines.append(f"  {'result':>14}  {cell.value:+.6f}   the network computed {cell.network:+.6f}")
+        lines.append(f"  {'bias':>14}  {cell.bias:+.6g}")
+    lines.append(f"  {'result':>14}  {cell.value:+.6g}   the network computed {cell.network:+.6g}")
     return lines
 
 

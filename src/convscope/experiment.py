@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
-from convscope.data import Dataset, Split, hold_out, load, load_default
+from convscope.data import NAMES, Dataset, Split, hold_out, load, load_default
 from convscope.data import Progress as Downloading
+from convscope.data.download import quiet
 from convscope.errors import DataError, UsageError
 from convscope.evaluate import Evaluation, evaluate
 from convscope.events import event_file
@@ -65,12 +67,14 @@ def plan(
     *,
     seed: int = 0,
     threads: int | None = None,
+    origin: str = "",
 ) -> Plan:
     """Settle data, network, preprocessing and recipe, and check that they fit each other.
 
-    `model` is a preset or an architecture line. Raises the errors of `load`, `parse` and `recipe_named`.
+    `model` is a preset or an architecture line; `origin` is the name or path that a Dataset was loaded from, so that
+    the run can find it again. Raises the errors of `load`, `parse` and `recipe_named`.
     """
-    dataset = data if isinstance(data, Dataset) else load(data)
+    dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
     line = preset_or_line(model)
     parse(line, dataset.shape, len(dataset.classes))
@@ -82,7 +86,7 @@ def plan(
         torch.set_num_threads(threads)
     config = Config(
         created=now(),
-        dataset=_facts(dataset, data, training, validation, recipe),
+        dataset=_facts(dataset, origin, training, validation, recipe),
         classes=dataset.classes,
         model=model if line != model else "custom",
         architecture=line,
@@ -96,7 +100,7 @@ def plan(
     return Plan(dataset, training, validation, config)
 
 
-def train(
+def train_model(
     data: Dataset | str | Path,
     model: str = "small",
     recipe: Recipe | str = "default",
@@ -143,7 +147,9 @@ def data_for(name: str | None, say: Callable[[str], None], downloading: Download
     return load_default(say, downloading) if name is None else load(name, downloading)
 
 
-def evaluate_run(run: Run, data: str | None, say: Callable[[str], None], downloading: Downloading) -> Evaluation:
+def evaluate_run(
+    run: Run, data: str | None = None, say: Callable[[str], None] = warnings.warn, downloading: Downloading = quiet
+) -> Evaluation:
     """Measure a run's model file on the test split of its own data set, or of another with the same classes.
 
     Images of another size are brought to the network's as `predict` would. Raises DataError when the classes differ.
@@ -194,10 +200,8 @@ def _listed(names: tuple[str, ...], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _facts(
-    dataset: Dataset, data: Dataset | str | Path, training: Split, validation: Split, recipe: Recipe
-) -> DatasetFacts:
-    path = "" if isinstance(data, Dataset) else str(Path(data).resolve()) if Path(data).exists() else str(data)
+def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, recipe: Recipe) -> DatasetFacts:
+    path = origin if origin in NAMES or not origin else str(Path(origin).resolve())
     return DatasetFacts(
         name=dataset.name,
         path=path,

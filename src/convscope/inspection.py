@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from convscope.data import Progress, image_as_text, load, summary
 from convscope.errors import UsageError
@@ -18,7 +16,7 @@ from convscope.explain import Cell, cell, trace
 from convscope.files import write_atomically
 from convscope.gallery import data_picture, inside_pictures
 from convscope.layers import shape_text
-from convscope.pictures import read_picture
+from convscope.pictures import encode_png, read_picture
 from convscope.runs import Run
 
 
@@ -48,18 +46,25 @@ class Explanation:
 
 
 def explain_picture(
-    run: Run, source: Path, cells: list[str], folder: Path, *, max_megapixels: float = 25.0
+    run: Run,
+    source: Path | str,
+    cells: Sequence[str] = (),
+    folder: Path | None = None,
+    *,
+    max_megapixels: float = 25.0,
 ) -> Explanation:
-    """Follow a picture through a run's network, write a picture per layer to `folder`, and work out `cells`.
+    """Follow a picture through a run's network, write a picture per layer, and work out `cells`.
 
-    Raises DataError for a picture that cannot be read and UsageError for a cell that is not there.
+    The pictures go to `folder`, by default RUN/explain/NAME OF THE PICTURE; a cell is "LAYER,ROW,COLUMN,CHANNEL" or
+    "LAYER,INDEX". Raises DataError for a picture that cannot be read and UsageError for a cell that is not there.
     """
     pixels, notes = run.config.preprocessing.arrange(read_picture(source, max_megapixels=max_megapixels))
+    folder = folder or run.path / "explain" / Path(source).stem
     model = run.model()
     steps = trace(model, run.network, run.config.preprocessing.normalise(pixels[None])[0])
     found = tuple(cell(steps, *_cell_place(text)) for text in cells)
     written = []
-    for name, picture in inside_pictures(run.config, model, pixels, source.name, every_layer=True):
+    for name, picture in inside_pictures(run.config, model, pixels, Path(source).name, every_layer=True):
         write_atomically(folder / f"{name}.png", picture.png)
         written.append(f"{name}.png")
     probabilities = steps["softmax"].output
@@ -96,7 +101,7 @@ def show_dataset(name: str, index: int, folder: Path, progress: Progress) -> dic
     image = dataset.train.images[index]
     nine, one = folder / f"{dataset.name}-first-nine.png", folder / f"{dataset.name}-image-{index}.png"
     write_atomically(nine, data_picture(dataset)[1].png)
-    write_atomically(one, _png(image))
+    write_atomically(one, encode_png(image))
     return {
         **summary(dataset),
         "image": {
@@ -120,9 +125,3 @@ def _cell_place(text: str) -> tuple[str, tuple[int, ...]]:
 def _cell_values(cell: Cell) -> dict[str, Any]:
     terms = [{"source": t.source, "value": t.value, "weight": t.weight, "product": t.product} for t in cell.terms]
     return {**vars(cell), "place": list(cell.place), "terms": terms, "agrees": cell.agrees}
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()

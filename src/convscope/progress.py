@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -64,7 +65,9 @@ def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def _line_at_epoch_end(now: Progress) -> None:
-    if now.step * now.epochs % now.steps == 0:
+    """After about ten of the epochs, whatever their number, and after the last."""
+    epoch_ended = now.step * now.epochs == now.epoch * now.steps
+    if epoch_ended and (now.epoch % ceil(now.epochs / 10) == 0 or now.epoch == now.epochs):
         sys.stderr.write(f"epoch {now.epoch}/{now.epochs}  {_figures(now)}\n")
 
 
