@@ -271,6 +271,13 @@ def test_one_pair_is_split_by_folder_or_by_file(tmp_path: Path) -> None:
     assert load(path).fingerprint == dataset.fingerprint
 
 
+def test_a_file_that_lies_there_plain_and_packed_counts_once(tmp_path: Path) -> None:
+    for name, content in (("x-images-idx3-ubyte", GOOD_IMAGES), ("x-labels-idx1-ubyte", GOOD_LABELS)):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / f"{name}.gz").write_bytes(b"the plain one is read")
+    assert len(load(tmp_path).train) == 16
+
+
 def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "x-images-idx3-ubyte").write_bytes(GOOD_IMAGES)
@@ -321,7 +328,8 @@ def test_npz_of_one_pair_and_every_kind_of_labels(tmp_path: Path, keys: str, num
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_in_0_to_1_give_back_all_256_values(tmp_path: Path, dtype: type[np.floating]) -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
-    scaled = (levels / 255).astype(dtype)
+    off = np.where(levels % 2, -0.4, 0.4) * (levels % 255 > 0)  # still nearest to the same level
+    scaled = ((levels + off) / 255).astype(dtype)
     (tmp_path / "set.npz").write_bytes(npz(x_train=scaled, y_train=labels(4), x_test=scaled, y_test=labels(4)))
     dataset = load(tmp_path / "set.npz")
     assert np.array_equal(dataset.train.images[..., 0], levels)

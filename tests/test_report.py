@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import importlib
+import importlib.util
 import itertools
 import re
 import shutil
@@ -217,9 +219,9 @@ def test_a_name_that_is_not_unicode_can_be_written() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        required("the page tests need chromium or google-chrome")
-    playwright = pytest.importorskip("playwright.sync_api")
+    if path is None or importlib.util.find_spec("playwright") is None:
+        required("the page tests need playwright, and chromium or google-chrome")
+    playwright = importlib.import_module("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         instance = driver.chromium.launch(executable_path=path, args=flags)

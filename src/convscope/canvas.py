@@ -78,6 +78,15 @@ def short_label(text: str, limit: int) -> str:
     return drawn if len(drawn) <= limit else drawn[: limit - 1].rstrip() + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun in the right form.
+
+    >>> counted(1, "map"), counted(32, "map")
+    ('1 map', '32 maps')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def percent(share: float) -> str:
     """A probability in whole percent that says 0 % and 100 % only when it is so.
 
@@ -145,6 +154,12 @@ def show(axes: Axes, image: Array) -> None:
     bare(axes)
 
 
+def half_width(image: Array) -> float:
+    """The height in inches of an image that is half a page wide."""
+    height, width = image.shape[:2]
+    return float(min(2.0, height / width)) * (WIDTH / 2 - 0.2)
+
+
 def picture_grid(title: str, images: Array, titles: Sequence[str], columns: int) -> Figure:
     rows = math.ceil(len(images) / columns)
     lines = max(text.count("\n") + 1 for text in titles)
@@ -170,10 +185,11 @@ def colour_bar(figure: Figure, image: ScalarMappable, axes: Any, label: str) -> 
 def tile_grid(title: str, tiles: Sequence[Array], caption: str, style: Mapping[str, Any] | None = None) -> Figure:
     """Up to 64 small pictures on one axes, numbered from 0; `style` is their common colour scale."""
     count = min(MAX_TILES, len(tiles))
-    columns = 8 if count > 16 else max(2, math.ceil(math.sqrt(count)))
+    columns = 8 if count > 16 else 4
     rows = math.ceil(count / columns)
     height, width = (side / max(tiles[0].shape[:2]) for side in tiles[0].shape[:2])
-    step_x, step_y, lift = width + 0.1, height + 0.3, 0.04
+    gap = 0.035 * columns  # room for the number, the same in inches for 4 and 8 columns
+    step_x, step_y = width + gap / 3, height + gap
     shape = (rows * step_y) / (columns * step_x)
     figure = new_figure(title, WIDTH, 1.12 + (WIDTH - 2 * PAD) * shape)
     axes = figure.subplots()
@@ -182,8 +198,8 @@ def tile_grid(title: str, tiles: Sequence[Array], caption: str, style: Mapping[s
         extent = (x, x + width, y + height, y)
         image = axes.imshow(tile, extent=extent, interpolation=interpolation_of(tile), **(style or {}))
         axes.add_patch(frame(x, y, width, height, RULE, 0.6))
-        axes.text(x, y - lift, str(i), ha="left", va="bottom", fontsize=8, color=MUTED)
-    axes.set(xlim=(-0.02, columns * step_x - 0.08), ylim=(rows * step_y - 0.28, -0.24))
+        axes.text(x, y - gap / 7, str(i), ha="left", va="bottom", fontsize=8, color=MUTED)
+    axes.set(xlim=(-0.02, columns * step_x - gap / 4), ylim=(rows * step_y - 0.9 * gap, -gap))
     axes.axis("off")
     more = f"\n({len(tiles) - count} more are not shown)" if len(tiles) > count else ""
     if style:

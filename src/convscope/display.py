@@ -172,15 +172,13 @@ def run_lines(run: Run) -> list[str]:
     )
 
 
-def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The presets with their costs, then their lines."""
-    body = [
-        (preset["name"], f"{preset['parameters']:,}", short(preset["multiply_adds"]), preset["line"])
-        for preset in presets
-    ]
-    table = rows(("preset", "parameters", "multiply-adds", "architecture line"), body)
-    table.columns[3].justify = "left"
-    return [table, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
+def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The presets with their costs and their lines."""
+    lines = []
+    for preset in presets:
+        work = f"{preset['parameters']:,} parameters, {short(preset['multiply_adds'])} multiply-adds"
+        lines += [f"{preset['name']:<10}{work}", f"          {preset['line']}"]
+    return [*lines, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
 
 
 def cost_lines(cost: Cost) -> list[Any]:
@@ -253,7 +251,7 @@ def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
         body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
         lines += ["", rows((name, "images", "least", "mean", "deviation", "most"), body)]
     image = shown["image"]
-    lines += ["", f"training image {image['index']}, a {image['class']}, as numbers ({image['shape']}):", image["text"]]
+    lines += ["", f"training image {image['index']}, labelled {image['class']}, as numbers ({image['shape']}):", image["text"]]
     return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]
 
 

@@ -184,7 +184,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     writer.write_json(EVALUATION, evaluation.to_dict())
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
-    what = f"test image {chosen}, a {config.classes[test.labels[chosen]]}"
+    what = f"test image {chosen}, labelled {config.classes[test.labels[chosen]]}"
     pictures = [
         *result_pictures(plan.dataset, evaluation, logits, history_rows(fitted.history)),
         *inside_pictures(config, model, test.images[chosen], what, every_layer=False),

@@ -12,7 +12,7 @@ from convscope import plots
 from convscope.data import Dataset
 from convscope.evaluate import Evaluation
 from convscope.explain import Step, attribution, trace
-from convscope.layers import Activation, Conv, Flatten, shape_text
+from convscope.layers import Activation, Conv, Dropout, Flatten, shape_text
 from convscope.report import Picture, Section
 from convscope.runs import Config
 
@@ -90,7 +90,7 @@ def inside_pictures(
     for number, (name, step) in enumerate(steps.items(), 1):
         if name == "softmax":
             break
-        if every_layer or not isinstance(step.layer, Flatten):
+        if every_layer or not isinstance(step.layer, Flatten | Dropout):
             yield f"layer-{number:02d}-{name.replace('.', '-')}", _maps(name, step, what)
         if isinstance(step.layer, Flatten):
             yield "flatten", _flatten(step)

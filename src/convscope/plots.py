@@ -28,9 +28,11 @@ from convscope.canvas import (
     bare,
     colour_bar,
     colour_map,
+    counted,
     fading_colours,
     finished,
     frame,
+    half_width,
     interpolation_of,
     largest,
     new_figure,
@@ -74,7 +76,7 @@ def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Figure:
     if not count:
         return sentence_figure("The first images", "There are no images.")
     titles = [short_label(classes[int(label)], 18) for label in labels[:count]]
-    title = "The first nine images" if count == 9 else f"All {count} images"
+    title = "The first nine images" if count == 9 else f"The data set has only {counted(count, 'image')}"
     return picture_grid(title, images[:count], titles, columns=3)
 
 
@@ -149,7 +151,7 @@ def worst_mistakes(
         return sentence_figure("Worst mistakes", f"No mistakes: all {len(labels):,} images were classified correctly.")
     shown = worst[:count]
     said = [(classes[labels[i]], classes[answers[i]], percent(float(probabilities[i, answers[i]]))) for i in shown]
-    title = f"Worst mistakes: {len(shown)} of {len(worst):,} wrong among {len(labels):,} images"
+    title = f"Worst mistakes: {len(shown)} of {len(worst):,} wrong among {counted(len(labels), 'image')}"
     return picture_grid(title, images[shown], _mistakes(said), columns=min(4, max(2, len(shown))))
 
 
@@ -161,7 +163,7 @@ def filters(kernels: Array) -> Figure:
     """
     height, width, channels, count = kernels.shape
     limit = largest(kernels)
-    title = f"{count} filters of the first layer, {height}×{width}"
+    title = f"{counted(count, 'filter')} of the first layer, {height}×{width}"
     if channels == 3:
         tiles = [0.5 + kernels[..., i] / (2 * limit) for i in range(count)]
         return tile_grid(title, tiles, "middle grey is zero; more red, green or blue is a larger weight")
@@ -191,7 +193,9 @@ def flatten_view(maps: Array) -> Figure:
     vector and the first three positions framed. Below: the vector, its entries in the colours of their position.
     """
     height, width, channels = maps.shape
-    figure = new_figure(f"Flatten: {height}×{width} cells in {channels} maps, one vector of {maps.size:,}", WIDTH, 4.2)
+    figure = new_figure(
+        f"Flatten: {height}×{width} cells in {counted(channels, 'map')}, one vector of {maps.size:,}", WIDTH, 4.2
+    )
     shown = min(3, channels)
     grid = figure.add_gridspec(2, shown, height_ratios=(5, 4))
     for channel in range(shown):
@@ -233,7 +237,7 @@ def attribution(image: Array, heat: Array) -> Figure:
 
     image: uint8 (height, width, channels); heat: float (h, w), of any size: it is stretched over the image.
     """
-    figure = new_figure("What the answer rests on", WIDTH, 1.35 + _half_width(image))
+    figure = new_figure("What the answer rests on", WIDTH, 1.35 + half_width(image))
     left, right = figure.subplots(1, 2)
     show(left, image)
     left.set_title("the image", fontsize=10, color=INK)
@@ -257,7 +261,7 @@ def before_after(before: Array, after: Array, titles: tuple[str, str]) -> Figure
     Each is uint8 (height, width, channels), shown as it is, or float (height, width), shown in signed colours
     on one scale for both, with zero in white.
     """
-    figure = new_figure("Before and after", WIDTH, 1.35 + _half_width(before))
+    figure = new_figure("Before and after", WIDTH, 1.35 + half_width(before))
     panels = figure.subplots(1, 2)
     limit = largest(*(array for array in (before, after) if array.dtype != np.uint8))
     signed = None
@@ -310,12 +314,6 @@ def _write_counts(axes: Axes, matrix: Array, on_dark: Array, cell: float) -> Non
     for row, column in np.argwhere(matrix):
         colour = "white" if on_dark[row, column] else INK
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=colour)
-
-
-def _half_width(image: Array) -> float:
-    """The height in inches of an image that is half a page wide."""
-    height, width = image.shape[:2]
-    return float(min(2.0, height / width)) * (WIDTH / 2 - 0.2)
 
 
 def _bars(title: str, vector: Array) -> Figure:
