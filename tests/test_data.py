@@ -328,7 +328,7 @@ def test_npz_of_one_pair_and_every_kind_of_labels(tmp_path: Path, keys: str, num
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_in_0_to_1_give_back_all_256_values(tmp_path: Path, dtype: type[np.floating]) -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
-    off = np.where(levels % 2, -0.4, 0.4) * (levels % 255 > 0)  # still nearest to the same level
+    off = np.where(levels % 2, -0.25, 0.25) * (levels % 255 > 0)  # still nearest to the same level
     scaled = ((levels + off) / 255).astype(dtype)
     (tmp_path / "set.npz").write_bytes(npz(x_train=scaled, y_train=labels(4), x_test=scaled, y_test=labels(4)))
     dataset = load(tmp_path / "set.npz")

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import hashlib
 import io
-import os
 import socket
 import subprocess
 import sys
@@ -57,7 +56,7 @@ class Mirror(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.faults, self.resumes = files, list(faults), resumes
         self.log: list[tuple[str, str | None]] = []
-        self.closing = threading.Event()
+        self.go_on, self.closing = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/data/"
 
     def handle_error(self, *_: object) -> None:
@@ -87,9 +86,13 @@ class Handler(BaseHTTPRequestHandler):
         if fault != "no length":
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        half = (len(content) - start) // 2
-        self.wfile.write(content[start : start + half] if fault in ("cut", "stall") else content[start:])
-        if fault == "stall":
+        half = start + (len(content) - start) // 2
+        self.wfile.write(content[start:half])
+        if fault == "hold":
+            self.server.go_on.wait(30)
+        if fault not in ("cut", "stall"):
+            self.wfile.write(content[half:])
+        if fault in ("stall", "linger"):
             self.server.closing.wait(30)
 
     def log_message(self, *_: object) -> None:
@@ -115,6 +118,7 @@ def serve() -> Iterator[Callable[..., Mirror]]:
 
     yield start
     for mirror in mirrors:
+        mirror.go_on.set()
         mirror.closing.set()
         mirror.shutdown()
         mirror.server_close()
@@ -139,6 +143,13 @@ def test_a_set_is_downloaded_once_and_then_read_from_the_cache(serve: Callable[.
     assert sizes == sorted(set(sizes)) and len(sizes) > 10
     assert fetch(wanted, tmp_path / "a" / "b") == CONTENTS
     assert len(mirror.log) == 4
+
+
+def test_a_whole_cache_is_only_read(tmp_path: Path) -> None:
+    for name, content in CONTENTS.items():
+        (tmp_path / name).write_bytes(content)
+    assert fetch(tiny(), tmp_path) == CONTENTS
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(CONTENTS)  # not even a lock
 
 
 @pytest.mark.parametrize(
@@ -217,6 +228,12 @@ def test_an_interrupted_download_is_resumed_next_time(serve: Callable[..., Mirro
     assert mirror.log[1] == (f"{FIRST}.gz", f"bytes={done}-")
     assert steps[0][1] > done and steps[0][2] == SIZE
     assert left_in(tmp_path) == sorted(CONTENTS)
+
+
+def test_a_server_that_does_not_hang_up_is_not_waited_for(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+    mirror = serve(PACKED, "linger", "linger")
+    assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
+    assert mirror.log == [(name, None) for name in PACKED]
 
 
 def test_a_server_that_does_not_resume_sends_it_all_again(serve: Callable[..., Mirror], tmp_path: Path) -> None:
@@ -298,23 +315,32 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_download import tiny, CONTENTS
+from test_download import CONTENTS, tiny
 from convscope.data.download import fetch
+print("ready", flush=True)
 assert fetch(tiny({url!r}), Path({folder!r})) == CONTENTS
 """
 
 
 def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A process that is about to fetch the tiny set."""
     code = CHILD.format(tests=str(Path(__file__).parent), url=url, folder=str(folder))
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return process
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock on Windows")
 def test_of_several_processes_one_downloads(serve: Callable[..., Mirror], tmp_path: Path) -> None:
-    mirror = serve(PACKED, "cut", "cut", "cut")
+    mirror = serve(PACKED, "hold")
     children = [child(mirror.url, tmp_path) for _ in range(3)]
+    time.sleep(0.5)  # time to ask for the file too, were there no lock
+    assert mirror.log == [(f"{FIRST}.gz", None)]
+    mirror.go_on.set()
     assert [process.wait(60) for process in children] == [0, 0, 0]
-    assert sorted(name for name, wanted in mirror.log if wanted is None) == sorted(PACKED)
+    assert mirror.log == [(name, None) for name in PACKED]
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 

@@ -9,7 +9,6 @@ points at the word that is wrong and says what would be right. docs/architecture
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
@@ -130,7 +129,7 @@ class _Placer:
         (top, bottom), (left, right) = (self.padding(pad, size, kernel, stride) for size in (height, width))
         rows, columns = height + top + bottom - kernel, width + left + right - kernel
         if min(rows, columns) < 0:
-            self.too_small(node, base.input, kernel)
+            self.too_small(node, base.input, kernel - top - bottom)
         bias = not (after and after[0].word.text == "batchnorm")  # batch norm would subtract it again
         return Conv(
             **_common(base, (rows // stride + 1, columns // stride + 1, filters)),
@@ -181,8 +180,8 @@ class _Placer:
 
     def dropout(self, node: Node, base: Layer, _: tuple[Node, ...]) -> Layer:
         value = node.values[0]
-        rate = float(value.text) if re.fullmatch(r"\d+(\.\d+)?", value.text) else 1.0
-        if rate >= 1:
+        rate = float(value.text)
+        if not 0 <= rate < 1:
             fail_at(self.line, value, value, f"dropout rate must be at least 0 and below 1, not {value.text}")
         return Dropout(**_common(base, base.input), rate=rate)
 
@@ -193,10 +192,10 @@ class _Placer:
         return Residual(**_common(base, output), body=body, projection=projection)
 
     def projection(self, node: Node, base: Layer, output: Shape) -> Conv:
-        (height, width, _), stride = base.input, 0
-        if len(output) == 3:
-            stride = -(-height // output[0])
-        if stride < 1 or (-(-height // stride), -(-width // stride)) != output[:2]:
+        height, width, _ = base.input
+        strides = range(1, max(height, width) + 1)
+        stride = next((s for s in strides if (-(-height // s), -(-width // s)) == output[:-1]), None)
+        if stride is None:
             self.fail(
                 node,
                 f"the block turns {shape_text(base.input)} into {shape_text(output)}, which no 1x1 projection can "

@@ -72,11 +72,14 @@ def detect(
         raise UsageError("expected either --kernel or --pool: for example --kernel edge, or --pool max 2")
     if pool is not None and stride is not None:
         raise UsageError("--stride goes with --kernel: a pooling window moves by its own size")
+    stride = 1 if stride is None else stride
     if _is_written(image):
-        return _detect_in_numbers(parse_matrix(image)[:, :, None], kernel, pool, stride or 1, cell)
+        if out is not None:
+            raise UsageError("--out goes with a picture: of numbers the result is printed")
+        return _detect_in_numbers(parse_matrix(image)[:, :, None], kernel, pool, stride, cell)
     picture = read_picture(image, max_megapixels=max_megapixels)
     pixels = over_white(picture.pixels) if picture.pixels.shape[2] == 4 else picture.pixels
-    values, arithmetic, magnitude = _apply(pixels, kernel, pool, stride or 1, cell)
+    values, arithmetic, magnitude = _apply(pixels, kernel, pool, stride, cell)
     path = out or Path(f"{Path(image).stem}-{_name(kernel, pool)}.png")
     write_atomically(path, encode_png(as_picture(values, magnitude=magnitude)))
     shown = ("shown as absolute values, because an edge is dark to light or light to dark",) if magnitude else ()
@@ -85,7 +88,12 @@ def detect(
 
 
 def _is_written(image: str) -> bool:
-    return re.fullmatch(r"[\d\s.,;/+-]*\d[\d\s.,;/+-]*", image) is not None and not Path(image).exists()
+    if not re.fullmatch(r"[\d\s.,;/+-]*\d[\d\s.,;/+-]*", image):
+        return False
+    try:
+        return not Path(image).exists()
+    except OSError:  # too long for the name of a file
+        return True
 
 
 def _apply(

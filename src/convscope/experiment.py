@@ -45,7 +45,7 @@ from convscope.runs import (
     now,
 )
 from convscope.summary import model_card, report_of
-from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of
+from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of, stop_signals
 
 RUNS = Path("runs")
 

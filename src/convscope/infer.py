@@ -92,6 +92,8 @@ class Predictor:
         Raises DataError, naming the picture, for one that cannot be read.
         """
         many: Sequence[Any] = pictures if isinstance(pictures, list | tuple) else [pictures]
+        if len(many) == 0:
+            raise DataError("expected at least one picture to classify, got none")
         read = [read_picture(picture, max_megapixels=max_megapixels) for picture in many]
         return self.predict_read(read)
 
@@ -114,8 +116,15 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     if text is None:
         raise ModelFileError(f"{path} was not written by convscope: its metadata has no {METADATA_KEY!r} entry")
     try:
-        return Metadata.model_validate_json(text)
+        metadata = Metadata.model_validate_json(text)
     except ValidationError as error:
         raise ModelFileError(
             f"{path} carries metadata that this version cannot read: train again, or update"
         ) from error
+    found = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
+    if found != metadata.shapes:
+        raise ModelFileError(
+            f"{path} was altered: its graph has {found}, but its metadata says {metadata.shapes}: "
+            "put it back from a copy, or train again"
+        )
+    return metadata

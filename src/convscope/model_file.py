@@ -21,3 +21,9 @@ class Metadata(BaseModel):
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     architecture: str
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """The shape of one image and of one answer, by the name of the graph's input and outputs."""
+        record, scores = self.preprocessing, [len(self.classes)]
+        return {INPUT: [record.height, record.width, record.channels], LOGITS: scores, PROBABILITIES: scores}

@@ -20,7 +20,7 @@ class Recipe(BaseModel):
     The optimiser is stochastic gradient descent with momentum (Nesterov's if `nesterov`). Shares are 0 to 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     learning_rate: float = Field(gt=0)

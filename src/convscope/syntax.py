@@ -43,6 +43,7 @@ OPTION_WORDS: dict[str, tuple[str, ...]] = {"pad": ("same", "valid"), "init": ("
 DEEPEST = 10
 MOST_LAYERS = 1_000
 LARGEST = 1_000_000  # of any number in a line: beyond it is a typing slip, not a layer
+NUMBER = r"-?\d*\.?\d+"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Node:
     options: tuple[tuple[str, Token], ...] = ()
     body: tuple[Node, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Layers that this node makes, those inside it included."""
+        return 1 + sum(node.size for node in self.body)
+
     def option(self, name: str) -> Token | None:
         return dict(self.options).get(name)
 
@@ -78,7 +84,8 @@ def written(line: str, node: Node) -> str:
 
 
 def whole_number(line: str, token: Token, low: int = 1, high: int = LARGEST) -> int:
-    if not token.text.isdecimal() or not low <= int(token.text) <= high:
+    digits = token.text.isdecimal() and len(token.text) <= 9  # int() refuses thousands of digits
+    if not digits or not low <= int(token.text) <= high:
         fail_at(line, token, token, f"{token.text!r} must be a whole number from {low} to {high:,}")
     return int(token.text)
 
@@ -88,7 +95,7 @@ class Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        pattern = r"[A-Za-z_]+|\d+(?:\.\d+)?|[^\s\w]|\w+"
+        pattern = rf"[A-Za-z_]+|{NUMBER}|[^\s\w]|\w+"
         self.tokens = [Token(m.group(), m.start()) for m in re.finditer(pattern, text)]
         self.tokens.append(Token("", len(text)))
         self.at = 0
@@ -104,30 +111,32 @@ class Parser:
 
     def line(self) -> tuple[Node, ...]:
         nodes = self.items()
-        if self.token.text:
-            self.fail(
-                self.token,
-                f"{self.token.text!r} has no bracket that it closes"
-                if self.token.text == ")"
-                else f"{self.token.text!r} does not belong here: layers are separated by commas",
-            )
+        if self.token.text == ")":
+            self.fail(self.token, "')' has no bracket that it closes")
         return nodes
 
     def items(self) -> tuple[Node, ...]:
-        nodes = list(self.item())
-        while self.token.text == ",":
+        """Layers and commas up to a closing bracket or the end of the line."""
+        nodes: list[Node] = []
+        size = 0
+        while True:
+            first = self.token
+            found = self.item()
+            size += sum(node.size for node in found)
+            if size > MOST_LAYERS:
+                self.fail(first, f"that makes {size:,} layers, and {MOST_LAYERS:,} are the most")
+            nodes += found
+            if self.token.text in ("", ")"):
+                return tuple(nodes)
+            if self.token.text != ",":
+                self.misplaced(self.token)
             self.take()
-            nodes += self.item()
-        return tuple(nodes)
 
     def item(self) -> tuple[Node, ...]:
         word = self.take()
         if word.text.isdecimal() and self.token.text == "*":
             self.take()
-            repeated = self.bracket(word) * self.number(word, 1, 100)
-            if len(repeated) > MOST_LAYERS:
-                self.fail(word, f"that makes {len(repeated):,} layers, and {MOST_LAYERS:,} are the most")
-            return repeated
+            return self.bracket(word) * self.number(word, 1, 100)
         if word.text == "residual":
             body = self.bracket(word)
             return (Node(word, self.tokens[self.at - 1], body=body),)
@@ -141,7 +150,8 @@ class Parser:
         if self.depth > DEEPEST:
             self.fail(owner, f"brackets may be nested at most {DEEPEST} deep")
         if opening.text != "(":
-            self.fail(owner, f"{owner.text!r} needs layers in brackets, as in 'residual(conv 16 3 pad same, relu)'")
+            before = "residual" if owner.text == "residual" else f"{owner.text} * "
+            self.fail(owner, f"{owner.text!r} needs layers in brackets, as in '{before}(conv 16 3 pad same, relu)'")
         nodes = self.items()
         if self.token.text != ")":
             self.fail(opening, "this bracket is never closed: add ')' after its last layer")
@@ -153,7 +163,7 @@ class Parser:
         allowed = WORDS[word.text]
         values: list[Token] = []
         for meaning in allowed.values:
-            if not re.fullmatch(r"[\d.]+", self.token.text):
+            if not re.fullmatch(NUMBER, self.token.text):
                 written = self.text[word.start : self.tokens[self.at - 1].end]
                 self.fail(word, f"{written!r}: {meaning} missing, as in {allowed.example!r}", self.tokens[self.at - 1])
             values.append(self.take())
@@ -183,7 +193,8 @@ class Parser:
     def unknown(self, word: Token) -> NoReturn:
         if word.text in ("", ",", ")"):
             where = f"before {word.text!r}" if word.text else "at the end"
-            self.fail(word, f"a layer is missing {where}: write one, or take the comma away")
+            comma = "," in (word.text, self.tokens[self.at - 2].text)
+            self.fail(word, f"a layer is missing {where}: write one{', or take the comma away' if comma else ''}")
         if word.text == "softmax":
             self.fail(word, "'softmax' is not written: the classifier (dense classes, softmax) follows by itself")
         near = difflib.get_close_matches(word.text.lower(), [*WORDS, "residual"], 1)
@@ -198,9 +209,14 @@ class Parser:
             self.fail(found, f"{found.text!r} is given twice for {word.text!r}: keep one")
         if found.text in WORDS or found.text == "residual":
             self.fail(found, f"a comma is missing before {found.text!r}")
+        if not re.search(r"\w", found.text):
+            self.misplaced(found)
         options = f" and may be followed by {', '.join(allowed.options)}" if allowed.options else ""
         values = " and ".join(allowed.values) or "no number"
         self.fail(found, f"{word.text!r} takes {values}{options}, so {found.text!r} is one too many")
+
+    def misplaced(self, found: Token) -> NoReturn:
+        self.fail(found, f"{found.text!r} does not belong here: layers are separated by commas")
 
     def fail(self, first: Token, message: str, last: Token | None = None) -> NoReturn:
         fail_at(self.text, first, last or first, message)

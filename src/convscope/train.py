@@ -89,14 +89,18 @@ class Tally:
     def add(self, loss: float, correct: int, images: int) -> None:
         """Count one batch. Raises ConvscopeError when its mean loss is no number."""
         self.step += 1
-        if not math.isfinite(loss):
-            raise ConvscopeError(
-                f"the loss became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate "
-                "(each tenfold step down is worth a try)"
-            )
+        self.check("loss", loss)
         self.loss_sum += loss * images
         self.correct += correct
         self.seen += images
+
+    def check(self, what: str, loss: float) -> None:
+        """Raises ConvscopeError when the loss is no number."""
+        if not math.isfinite(loss):
+            raise ConvscopeError(
+                f"the {what} became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate "
+                "(each tenfold step down is worth a try)"
+            )
 
     @property
     def seconds(self) -> float:
@@ -113,6 +117,8 @@ class Tally:
         return Progress(self.epoch, self.epochs, self.step, self.steps, loss, accuracy, speed, left)
 
     def epoch_done(self, validation: tuple[float, float], learning_rate: float, seconds: float) -> Epoch:
+        """The epoch's row. Raises ConvscopeError when the validation loss is no number."""
+        self.check("validation loss", validation[0])
         means = self.loss_sum / self.seen, self.correct / self.seen
         return Epoch(self.epoch, *means, *validation, learning_rate, self.seen / seconds, seconds)
 
@@ -127,11 +133,14 @@ def fit(
     *,
     after_batch: Callable[[Progress], None] = lambda _: None,
     after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
+    stop: Stop | None = None,
 ) -> Fitted:
     """Train `model` in place by `recipe` and return the weights that the recipe selects.
 
-    Ctrl-C and SIGTERM end training after the batch at hand. Raises ConvscopeError when the loss is no longer finite.
+    Once `stop.number` is not 0, training ends after the batch at hand. Raises ConvscopeError when a loss is no longer
+    finite.
     """
+    stop = stop or Stop()
     epochs = recipe.planned_epochs(len(train))
     steps = epochs * math.ceil(len(train) / recipe.batch)
     optimiser = torch.optim.SGD(
@@ -139,29 +148,28 @@ def fit(
     )
     fitted, tally = Fitted({}, 0), Tally(epochs, steps)
     torch.manual_seed(seed)  # for dropout
-    with stop_signals() as stop:
-        for epoch in range(1, epochs + 1):
-            tally.new_epoch(epoch)
-            model.train()
-            for images, labels in batches(train, preprocessing, recipe, seed, epoch):
-                optimiser.param_groups[0]["lr"] = recipe.learning_rate_at(tally.step, steps)
-                logits = model(images)
-                loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                tally.add(loss.item(), int((logits.argmax(1) == labels).sum()), len(labels))
-                after_batch(tally.progress())
-                if stop.number:
-                    break
+    for epoch in range(1, epochs + 1):
+        tally.new_epoch(epoch)
+        model.train()
+        for images, labels in batches(train, preprocessing, recipe, seed, epoch):
+            optimiser.param_groups[0]["lr"] = recipe.learning_rate_at(tally.step, steps)
+            logits = model(images)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            tally.add(loss.item(), int((logits.argmax(1) == labels).sum()), len(labels))
+            after_batch(tally.progress())
             if stop.number:
                 break
-            seconds = tally.epoch_seconds
-            measured = loss_and_accuracy(model, validation, preprocessing)
-            fitted.history.append(tally.epoch_done(measured, optimiser.param_groups[0]["lr"], seconds))
-            if recipe.select == "last" or _is_best(fitted.history):
-                fitted.weights, fitted.epoch = weights_of(model), epoch
-            after_epoch(fitted.history)
+        if stop.number:
+            break
+        seconds = tally.epoch_seconds
+        measured = loss_and_accuracy(model, validation, preprocessing)
+        fitted.history.append(tally.epoch_done(measured, optimiser.param_groups[0]["lr"], seconds))
+        if recipe.select == "last" or _is_best(fitted.history):
+            fitted.weights, fitted.epoch = weights_of(model), epoch
+        after_epoch(fitted.history)
     fitted.weights = fitted.weights or weights_of(model)
     set_weights(model, fitted.weights)
     fitted.seconds, fitted.signal = tally.seconds, stop.number
