@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+import convscope
+from convscope.cli import main
+from convscope.recipes import changed, recipe_named
 
 
 def required(reason: str) -> None:
@@ -22,3 +29,36 @@ def data_folder() -> Path:
     if not folder or not Path(folder, "mnist").is_dir():
         required("set CONVSCOPE_DATA to a folder with mnist/, fashion-mnist/, cifar-10/ and pngsuite/")
     return Path(str(folder)).resolve()
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> convscope.Run:
+    """One short training on digits; no test may change its folder."""
+    recipe = changed(recipe_named("default"), epochs=3)
+    return convscope.train_model("digits", "small", recipe, threads=1, run=tmp_path_factory.mktemp("digits") / "run")
+
+
+class Answer(NamedTuple):
+    """What a command left: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command line in this process: words -> answer."""
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return Answer(int(end.value.code or 0), printed.out, printed.err)
+
+    return run

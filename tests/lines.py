@@ -104,7 +104,8 @@ def outputs(steps: Sequence[Step], shape: Shape) -> Iterator[Shape]:
 @st.composite
 def lines(draw: st.DrawFn, words: Sequence[str] = ONE_BY_ONE, ends: Sequence[str] = ("flatten", "globalavg")) -> Line:
     """Any line on a small image; `words` are the layers without numbers that may come, `ends` make the vector."""
-    shape = start = draw(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4])))
+    start: Shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4])))
+    shape = start
     texts: list[str] = []
     made: list[Shape] = []
     for _ in range(draw(st.integers(0, 4))):

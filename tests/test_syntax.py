@@ -7,11 +7,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lines import many
 
 from convscope.architecture import parse
 from convscope.errors import ArchitectureError, UsageError
 from convscope.syntax import WORDS, Node, Parser
+from lines import many
 
 
 def tree(nodes: tuple[Node, ...]) -> list[object]:
@@ -170,11 +170,9 @@ def test_the_pointer_stands_under_the_right_one_of_equal_words(line: str, caret:
     assert caught.value.pointer == f"{line}\n{caret}"
 
 
-WORD_SOUP = st.lists(
-    st.sampled_from([*WORDS, *"(),*", "residual", "stride", "pad", "groups", "init", "same", "he", "0", "2", "3", "0.5"]
-                    + ["conv 2 3 pad same", "maxpool 2", "residual(", "2 * (", ", ", "dense 3"]),
-    max_size=12,
-).map(" ".join)  # fmt: skip
+PIECES = (*WORDS, *"(),*", "residual", "stride", "pad", "groups", "init", "same", "he", "0", "2", "3", "0.5")
+PHRASES = ("conv 2 3 pad same", "maxpool 2", "residual(", "2 * (", ", ", "dense 3")
+WORD_SOUP = st.lists(st.sampled_from([*PIECES, *PHRASES]), max_size=12).map(" ".join)
 DIGITS = st.text("0123456789.-", max_size=20).map(lambda digits: f"conv {digits} 3, flatten")
 
 

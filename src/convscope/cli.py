@@ -30,12 +30,20 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        message = error.format_message()  # the whole help text where a command is missing
+        say(message if message.startswith("Usage:") else f"convscope: {message.rstrip('.')}; --help says what there is")
+        code = error.exit_code
     except ConvscopeError as error:
         say(f"convscope: {error}")
         if isinstance(error, ArchitectureError):
             say(error.pointer)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except OSError as error:
+        say(f"convscope: {error}")
+        code = 1
+    sys.exit(code)
 
 
 def say(message: str) -> None:
@@ -90,14 +98,14 @@ def train(
         say(line)
     with progress.training(config.epochs) as watch:
         done = experiment.carry_out(plan, run, watch)
-    if done.evaluation is None:
+    if done.manifest.signal:
         say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
             f"what was learned is saved in {done.path}")  # fmt: skip
         raise typer.Exit(128 + done.manifest.signal)
     show(as_json, done.to_dict(), run_lines(done))
 
 
-@app.command(epilog="Example: convscope evaluate runs/mnist-small-1 fashion-mnist")
+@app.command(epilog="Example: convscope evaluate runs/mnist-small-1")
 def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Argument(help="A data set; by default the one of the training.")] = None,
@@ -124,8 +132,9 @@ def predict(
     """Classify pictures of any size; says what was done to each before the network saw it."""
     from convscope.display import prediction_lines
     from convscope.infer import Predictor
+    from convscope.runs import open_run
 
-    predictor, found, failed = Predictor(run), [], 0
+    predictor, found, failed = Predictor(open_run(run).model_file if run.is_dir() else run), [], 0
     for picture in pictures:
         try:
             found += predictor.predict(picture, max_megapixels=max_megapixels)

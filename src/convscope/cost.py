@@ -17,11 +17,11 @@ from convscope.models import build
 from convscope.preprocess import Preprocessing
 from convscope.presets import MNIST_SHAPE, preset_or_line
 from convscope.recipes import Recipe, recipe_named
-from convscope.train import fit
+from convscope.train import fit, parts
 
 BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
 HEIGHT_4K, WIDTH_4K = 2160, 3840
-MNIST_IMAGES = 60_000
+MNIST_IMAGES, MNIST_TEST_IMAGES = 60_000, 10_000
 WARM_UP_BATCHES = 8
 
 
@@ -74,13 +74,14 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
     Raises the errors of `load`, `parse` and `recipe_named`.
     """
     line, chosen = preset_or_line(model), recipe_named(recipe)
-    shape, images, classes = MNIST_SHAPE, MNIST_IMAGES, 10
-    if data is not None:
+    if data is None:
+        shape, classes, held_out = MNIST_SHAPE, 10, round(MNIST_IMAGES * chosen.validation_share)
+        training, validation = MNIST_IMAGES - held_out, held_out or MNIST_TEST_IMAGES
+    else:
         dataset = load(data)
-        shape, images, classes = dataset.shape, len(dataset.train), len(dataset.classes)
+        shape, classes = dataset.shape, len(dataset.classes)
+        training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)
-    validation = round(images * chosen.validation_share) or images // 6
-    training = images if chosen.validates_on_test else images - validation
     if threads is not None:
         torch.set_num_threads(threads)
     time = training_time(network, chosen, training, validation)

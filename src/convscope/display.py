@@ -26,8 +26,8 @@ CLASS_ROWS = 50
 
 def out() -> Console:
     """The console on stdout; without a terminal it is wide, so that nothing is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
 
 
 def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: int = 1) -> Table:
@@ -43,11 +43,11 @@ def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: 
 def short(number: float) -> str:
     """A number to three digits with a unit prefix.
 
-    >>> short(542230), short(736_488), short(12), short(2.5e9)
-    ('542 k', '736 k', '12', '2.5 G')
+    >>> short(542230), short(999_950), short(12), short(2.5e9)
+    ('542 k', '1 M', '12', '2.5 G')
     """
     for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(number) >= limit:
+        if abs(number) >= 0.9995 * limit:  # what rounds to 1000 takes the next unit
             return f"{number / limit:.3g}{unit}"
     return f"{number:.3g}"
 
@@ -129,14 +129,14 @@ def cell_lines(cell: Cell) -> list[str]:
     weighted = any(term.weight != 1 for term in cell.terms)
     lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
     for term in shown:
-        product = f" x {term.weight:+.6g} = {term.product:+.6g}" if weighted else ""
-        lines.append(f"  {term.source:>14}  {term.value:+.6g}{product}")
+        product = f" x {term.weight:>+12.6g} = {term.product:>+12.6g}" if weighted else ""
+        lines.append(f"  {term.source:>14}  {term.value:>+12.6g}{product}")
     if len(shown) < len(cell.terms):
         rest = sum(cell.terms[i].product for i in order[SHOWN_TERMS:])
         lines.append(f"  {'':>14}  {len(order) - SHOWN_TERMS:,} smaller terms add up to {rest:+.6g}")
     if cell.bias:
-        lines.append(f"  {'bias':>14}  {cell.bias:+.6g}")
-    lines.append(f"  {'result':>14}  {cell.value:+.6g}   the network computed {cell.network:+.6g}")
+        lines.append(f"  {'bias':>14}  {cell.bias:>+12.6g}")
+    lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the network computed {cell.network:+.6g}")
     return lines
 
 

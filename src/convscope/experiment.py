@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
-from convscope.data import NAMES, Dataset, Split, hold_out, load, load_default
+from convscope.data import NAMES, Dataset, Split, load, load_default
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
 from convscope.errors import DataError, UsageError
@@ -45,7 +45,7 @@ from convscope.runs import (
     now,
 )
 from convscope.summary import model_card, report_of
-from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of, stop_signals
+from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of, parts, stop_signals
 
 RUNS = Path("runs")
 
@@ -78,9 +78,7 @@ def plan(
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
     line = preset_or_line(model)
     parse(line, dataset.shape, len(dataset.classes))
-    training, validation = dataset.train, dataset.test
-    if not recipe.validates_on_test:
-        training, validation = hold_out(dataset.train, recipe.validation_share, seed)
+    training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     if threads is not None:
         torch.set_num_threads(threads)
@@ -120,26 +118,31 @@ def train_model(
 
 
 def carry_out(plan: Plan, run: str | Path | None = None, watch: Callable[[Progress], None] = lambda _: None) -> Run:
-    """Train what was planned. A run that a signal ended is saved as it is, without evaluation and report."""
+    """Train what was planned.
+
+    Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
+    these are written lets them be finished. A second one acts at once.
+    """
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
-    writer = RunWriter(folder, config)
-    model = build(config.network, config.seed)
+    with stop_signals() as stop:
+        writer = RunWriter(folder, config)
+        model = build(config.network, config.seed)
 
-    def after_epoch(history: list[Epoch]) -> None:
-        writer.write_rows(METRICS, history_rows(history))
-        writer.write(EVENTS, event_file(history, config.created.timestamp()))
+        def after_epoch(history: list[Epoch]) -> None:
+            writer.write_rows(METRICS, history_rows(history))
+            writer.write(EVENTS, event_file(history, config.created.timestamp()))
 
-    after_epoch([])
-    fitted = fit(
-        model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-        after_batch=watch, after_epoch=after_epoch,
-    )  # fmt: skip
-    writer.write(WEIGHTS, save(fitted.weights))
-    writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
-    if not fitted.signal:
-        _write_results(writer, plan, model, fitted)
-    return writer.finish(fitted.signal, fitted.epoch, fitted.seconds)
+        after_epoch([])
+        fitted = fit(
+            model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
+            after_batch=watch, after_epoch=after_epoch, stop=stop,
+        )  # fmt: skip
+        writer.write(WEIGHTS, save(fitted.weights))
+        writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
+        if not fitted.signal:
+            _write_results(writer, plan, model, fitted)
+        return writer.finish(stop.number, fitted.epoch, fitted.seconds)
 
 
 def data_for(name: str | None, say: Callable[[str], None], downloading: Downloading) -> Dataset:

@@ -88,7 +88,7 @@ class File(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Every file of a run with its checksum, and how the training ended (`signal` is 0, or what interrupted it)."""
+    """Every file of a run with its checksum, and how it ended: `signal` is 0, or the number of the one that came."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,7 +127,7 @@ class RunWriter:
         """Write the manifest, after which the folder is a run."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
         files = {name: _file(self.path / name) for name in names if name != MANIFEST}
-        status: Status = "interrupted" if signal else "complete"
+        status: Status = "complete" if EVALUATION in files else "interrupted"
         manifest = Manifest(
             status=status, signal=signal, selected_epoch=selected_epoch, train_seconds=train_seconds, files=files
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convscope.data import Split
+from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
 from convscope.models import as_batch, set_weights, weights_of
 from convscope.preprocess import Preprocessing
@@ -174,6 +174,16 @@ def fit(
     set_weights(model, fitted.weights)
     fitted.seconds, fitted.signal = tally.seconds, stop.number
     return fitted
+
+
+def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
+    """The images to train on and those to validate on: held out of the former, or the test set where a recipe says so.
+
+    Raises DataError where nothing can be held out.
+    """
+    if recipe.validates_on_test:
+        return dataset.train, dataset.test
+    return hold_out(dataset.train, recipe.validation_share, seed)
 
 
 def batches(

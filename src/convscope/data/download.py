@@ -122,7 +122,7 @@ def _stream(url: str, part: Path, progress: Progress) -> None:
             done = 0
         total = None if response.length is None else done + response.length
         with part.open("ab" if done else "wb") as file:
-            while done != total and (chunk := _read(response)):
+            while done != total and (chunk := _read(response)):  # at the total, some Pythons wait for a hang-up
                 file.write(chunk)
                 done += len(chunk)
                 progress(part.stem, done, total)

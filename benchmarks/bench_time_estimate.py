@@ -1,0 +1,46 @@
+"""Is the training time that `convscope models` expects the one that training then takes?
+
+    bench_time_estimate.py [--data mnist] [--threads N]
+
+For every preset: the estimate, then a whole training by the recipe `default`. Prints a Markdown table; exit code 5 when
+an estimate is more than 25 % off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from convscope.cost import cost_of
+from convscope.experiment import train_model
+from convscope.presets import PRESETS
+
+GATE = 0.25
+
+
+def main() -> int:
+    """Measure every preset; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    rows, worst, machine = [], 0.0, ""
+    for name in PRESETS:
+        cost = cost_of(name, options.data, threads=options.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            run = train_model(options.data, name, threads=options.threads, run=Path(folder, name))
+        expected, took = cost.time.training_seconds, run.manifest.train_seconds
+        off = expected / took - 1
+        worst, machine = max(worst, abs(off)), run.config.machine.summary
+        rows.append(f"| {name} | {expected:.1f} | {took:.1f} | {100 * off:+.0f} % |")
+        print(rows[-1], file=sys.stderr)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {options.data}, recipe default, {machine}\n")
+    print("| network | expected, s | took, s | off by |", "|---|---|---|---|", *rows, sep="\n")
+    return 0 if worst <= GATE else 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())

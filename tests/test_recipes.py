@@ -1,0 +1,165 @@
+"""Recipes: what they say, and order and augmentation as pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from convscope.errors import UsageError
+from convscope.recipes import (
+    RECIPES,
+    Recipe,
+    changed,
+    epoch_order,
+    epoch_shifts,
+    recipe_named,
+    shifted,
+)
+
+SGD = {"name": "plain", "learning_rate": 0.1, "momentum": 0.9, "batch": 10, "epochs": 3}
+seeds, epochs = st.integers(0, 2**40), st.integers(1, 1000)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**SGD, **changes})
+
+
+def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
+    assert RECIPES["article"].model_dump() == {
+        "name": "article",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0,
+        "schedule": "constant",
+        "warmup_share": 0.2,  # without meaning at a constant rate
+        "batch": 128,
+        "epochs": 10,
+        "least_steps": 0,
+        "label_smoothing": 0,
+        "shift_pixels": 0,
+        "standardise": False,
+        "validation_share": 0,
+        "select": "last",
+    }
+    assert RECIPES["article"].planned_epochs(60_000) == RECIPES["article"].planned_epochs(1) == 10
+    assert {name for name, recipe in RECIPES.items() if recipe.validates_on_test} == {"article"}
+
+
+@pytest.mark.parametrize("warmup", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("steps", [1, 7, 600])
+def test_one_cycle_is_a_triangle_from_zero_to_the_rate_and_back(steps: int, warmup: float) -> None:
+    chosen = recipe(schedule="one-cycle", learning_rate=0.3, warmup_share=warmup)
+    middles = (np.arange(steps) + 0.5) / steps
+    expected = np.interp(middles, [0, warmup, 1], [0, 0.3, 0])
+    assert [chosen.learning_rate_at(step, steps) for step in range(steps)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_constant_rate_stays() -> None:
+    assert {recipe().learning_rate_at(step, 50) for step in range(50)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("images", "least_steps", "expected"),
+    [(100, 0, 3), (100, 30, 3), (100, 31, 4), (101, 33, 3), (101, 34, 4), (1, 100, 100), (10**6, 100, 3)],
+)
+def test_so_many_epochs_that_there_are_enough_steps(images: int, least_steps: int, expected: int) -> None:
+    assert recipe(least_steps=least_steps).planned_epochs(images) == expected
+
+
+@settings(deadline=None)
+@given(seeds, epochs, st.integers(1, 300))
+def test_an_epochs_order_is_a_permutation_and_depends_on_nothing_else(seed: int, epoch: int, images: int) -> None:
+    order = epoch_order(seed, epoch, images)
+    np.random.seed(images)
+    assert np.array_equal(epoch_order(seed, epoch, images), order)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(images))
+
+
+def test_orders_and_shifts_differ_from_seed_to_seed_and_from_epoch_to_epoch() -> None:
+    places = [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert len({epoch_order(*place, 50).tobytes() for place in places}) == 4
+    assert len({epoch_shifts(*place, 50, 1).tobytes() for place in places}) == 4
+
+
+def test_the_streams_never_change() -> None:
+    assert epoch_order(0, 1, 60_000)[:5].tolist() == [32365, 54022, 34643, 47504, 23179]
+    assert epoch_shifts(0, 1, 60_000, 2)[:4].tolist() == [[0, -2], [2, -2], [1, -1], [-2, 0]]
+
+
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_shifts_reach_every_distance_equally_often(pixels: int) -> None:
+    shifts = epoch_shifts(0, 1, 10_000, pixels)
+    values, counts = np.unique(shifts, return_counts=True)
+    assert shifts.shape == (10_000, 2)
+    assert values.tolist() == list(range(-pixels, pixels + 1))
+    assert counts == pytest.approx(20_000 / len(values), rel=0.1)  # over five standard deviations
+
+
+@st.composite
+def images_and_shifts(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+    n, pixels = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    shape = (n, draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.sampled_from([1, 3, 4])))
+    shifts = draw(hnp.arrays(np.int64, (n, 2), elements=st.integers(-pixels, pixels)))
+    return draw(hnp.arrays(np.uint8, shape)), shifts, pixels
+
+
+@settings(deadline=None)
+@given(images_and_shifts())
+def test_shifting_moves_every_pixel_and_repeats_the_edge(
+    given: tuple[NDArray[np.uint8], NDArray[np.int64], int],
+) -> None:
+    images, shifts, pixels = given
+    expected = np.empty_like(images)
+    _, height, width, _ = images.shape
+    for n, row, column in np.ndindex(images.shape[:3]):
+        down, right = shifts[n]
+        expected[n, row, column] = images[
+            n, min(max(row - down, 0), height - 1), min(max(column - right, 0), width - 1)
+        ]
+    moved = shifted(images, shifts, pixels)
+    assert np.array_equal(moved, expected)
+    assert moved.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": 0.0}, "^--learning-rate 0.0 is not possible: input should be greater than 0$"),
+        ({"learning_rate": -1.0}, "^--learning-rate -1.0 is not possible"),
+        ({"learning_rate": float("nan")}, "^--learning-rate nan is not possible: input should be a finite number$"),
+        ({"learning_rate": float("inf")}, "^--learning-rate inf is not possible: input should be a finite number$"),
+        ({"batch": 0}, "^--batch 0 is not possible: input should be greater than or equal to 1$"),
+        ({"epochs": 0}, "^--epochs 0 is not possible"),
+        ({"epochs": 1.5}, "^--epochs 1.5 is not possible: .*integer"),
+    ],
+)
+def test_a_value_that_a_recipe_cannot_have_is_named(values: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        changed(RECIPES["default"], **values)
+
+
+def test_changes_are_made_and_the_rest_stays() -> None:
+    before = RECIPES["default"]
+    after = changed(before, batch=7, learning_rate=None)
+    assert after.model_dump() == {**before.model_dump(), "batch": 7}
+    assert changed(before, epochs=4).planned_epochs(10**6) == changed(before, epochs=4).planned_epochs(1) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article, default$"),
+        ("best", "^unknown recipe 'best': recipes are article, default$"),
+    ],
+)
+def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        recipe_named(name)
