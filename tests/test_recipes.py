@@ -114,9 +114,9 @@ def images_and_shifts(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.in
 @settings(deadline=None)
 @given(images_and_shifts())
 def test_shifting_moves_every_pixel_and_repeats_the_edge(
-    given: tuple[NDArray[np.uint8], NDArray[np.int64], int],
+    case: tuple[NDArray[np.uint8], NDArray[np.int64], int],
 ) -> None:
-    images, shifts, pixels = given
+    images, shifts, pixels = case
     expected = np.empty_like(images)
     _, height, width, _ = images.shape
     for n, row, column in np.ndindex(images.shape[:3]):

@@ -1,0 +1,333 @@
+"""The training loop against a textbook written in NumPy, and everything it promises about what it leaves."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from convscope import reference, train
+from convscope.architecture import parse
+from convscope.data import Dataset, Split, hold_out, load
+from convscope.errors import ConvscopeError
+from convscope.models import as_batch, build, weights_of
+from convscope.preprocess import Preprocessing
+from convscope.recipes import RECIPES, Recipe, epoch_order, epoch_shifts, shifted
+from convscope.train import Epoch, Fitted, Progress, Stop, batches, fit, logits_of, loss_and_accuracy, stop_signals
+
+Weights = dict[str, NDArray[Any]]
+
+
+def bits(weights: Weights) -> bytes:
+    return b"".join(array.tobytes() for array in weights.values())
+
+
+NETWORK = parse("conv 4 3, relu, maxpool 2, flatten, dense 12, relu", (8, 8, 1), 10)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def few(digits: Dataset) -> Split:
+    """The first 200 images."""
+    return digits.train.take(np.arange(200))
+
+
+def recipe(**changes: Any) -> Recipe:
+    """The article's, but for two epochs of batches of 20 on few images."""
+    return Recipe.model_validate({**RECIPES["article"].model_dump(), "batch": 20, "epochs": 2, **changes})
+
+
+def trained(split: Split, chosen: Recipe, **options: Any) -> tuple[Fitted, list[Progress]]:
+    """`NETWORK` trained and validated on `split`."""
+    seen: list[Progress] = []
+    preprocessing = Preprocessing.plain(split.images)
+    return fit(build(NETWORK), split, split, preprocessing, chosen, 0, after_batch=seen.append, **options), seen
+
+
+# Against the textbook (A8, A13)
+
+
+def loss_and_gradients(weights: Weights, x: NDArray[Any], targets: NDArray[Any]) -> tuple[float, Weights]:
+    """`NETWORK` forward and backward, in the textbook's operations."""
+    maps = reference.convolve(x, weights["conv.weight"], weights["conv.bias"])
+    pooled = reference.pool(reference.relu(maps), 2)
+    vector = reference.flatten(pooled)
+    hidden = reference.dense(vector, weights["dense.weight"], weights["dense.bias"])
+    active = reference.relu(hidden)
+    logits = reference.dense(active, weights["classifier.weight"], weights["classifier.bias"])
+    found: Weights = {}
+    grad = reference.cross_entropy_backward(logits, targets)
+    dense, conv = reference.dense_backward, reference.convolve_backward
+    grad, found["classifier.weight"], found["classifier.bias"] = dense(grad, active, weights["classifier.weight"])
+    grad = reference.relu_backward(grad, hidden)
+    grad, found["dense.weight"], found["dense.bias"] = dense(grad, vector, weights["dense.weight"])
+    grad = reference.pool_backward(reference.flatten_backward(grad, pooled.shape), reference.relu(maps), 2)
+    grad = reference.relu_backward(grad, maps)
+    _, found["conv.weight"], found["conv.bias"] = conv(grad, x, weights["conv.weight"])
+    return reference.cross_entropy(logits, targets), found
+
+
+def article_step(weight: Any, state: Any, gradient: Any, rate: float, _: Recipe) -> tuple[Any, Any]:
+    return reference.sgd_momentum(weight, state, gradient, rate, 0.9)
+
+
+def sutskever_step(weight: Any, state: Any, gradient: Any, rate: float, chosen: Recipe) -> tuple[Any, Any]:
+    """SGD as torch documents it, after Sutskever et al., 2013."""
+    gradient = gradient + chosen.weight_decay * weight
+    state = chosen.momentum * state + gradient
+    return weight - rate * (gradient + chosen.momentum * state if chosen.nesterov else state), state
+
+
+def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]]) -> tuple[list[float], Weights]:
+    """The losses before each of 20 steps, and the weights after them, in float64."""
+    start = weights_of(build(NETWORK))
+    weights = {name.replace("1.", "."): array.astype(np.float64).T for name, array in start.items()}
+    weights["conv.weight"] = start["conv1.weight"].astype(np.float64).transpose(2, 3, 1, 0)
+    state = {name: np.zeros_like(array) for name, array in weights.items()}
+    losses = []
+    for number in range(20):
+        epoch, first = 1 + number // 10, number % 10 * 20
+        index = epoch_order(0, epoch, 200)[first : first + 20]
+        images = split.images[index]
+        if chosen.shift_pixels:
+            images = shifted(images, epoch_shifts(0, epoch, 200, chosen.shift_pixels)[index], chosen.shift_pixels)
+        targets = reference.one_hot(split.labels[index], 10).astype(np.float64)
+        targets = targets * (1 - chosen.label_smoothing) + chosen.label_smoothing / 10
+        loss, gradients = loss_and_gradients(weights, images / 255.0, targets)
+        losses.append(loss)
+        rate = chosen.learning_rate_at(number, 20)
+        for name in weights:
+            weights[name], state[name] = step(weights[name], state[name], gradients[name], rate, chosen)
+    return losses, weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({}, article_step),
+        ({"nesterov": True, "learning_rate": 0.05}, sutskever_step),
+        ({"weight_decay": 0.1}, sutskever_step),
+        ({"schedule": "one-cycle", "learning_rate": 0.1}, sutskever_step),
+        ({"label_smoothing": 0.2}, sutskever_step),
+        ({"shift_pixels": 1}, sutskever_step),
+    ],
+    ids=lambda value: "-".join(value) or "article" if isinstance(value, dict) else "",
+)
+def test_a8_a13_twenty_steps_are_the_textbooks(
+    few: Split, changes: dict[str, Any], step: Callable[..., tuple[Any, Any]]
+) -> None:
+    chosen = recipe(**changes)
+    fitted, seen = trained(few, chosen)
+    sums = np.array([(now.epoch, now.loss * 20 * (1 + (now.step - 1) % 10)) for now in seen])
+    losses = [np.diff(sums[sums[:, 0] == epoch, 1], prepend=0) / 20 for epoch in (1, 2)]
+    expected, weights = textbook(few, chosen, step)
+    assert np.concatenate(losses) == pytest.approx(expected, rel=2e-6)
+    weights["conv.weight"] = weights["conv.weight"].transpose(1, 0, 2, 3)
+    for name, array in fitted.weights.items():
+        assert pytest.approx(weights[name.replace("1.", ".")], rel=1e-4, abs=2e-6) == array.T, name
+
+
+# Batches
+
+
+def test_a11_the_articles_batches_are_the_images_by_255_in_the_epochs_order(digits: Dataset) -> None:
+    preprocessing = Preprocessing.plain(digits.train.images)
+    parts = list(batches(digits.train, preprocessing, RECIPES["article"], 3, 2))
+    images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = epoch_order(3, 2, len(digits.train))
+    assert [len(part) for _, part in parts] == [128] * 11 + [30]
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    expected = digits.train.images[order].astype(np.float32) / np.float32(255)
+    assert images.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, rel=1e-6)
+    assert labels.tolist() == digits.train.labels[order].tolist()
+
+
+def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) -> None:
+    preprocessing = Preprocessing.standardised(digits.train.images)
+    made = []
+    for batch in (64, 1000):
+        chosen = RECIPES["default"].model_copy(update={"batch": batch, "shift_pixels": 2})
+        images = torch.cat([images for images, _ in batches(digits.train, preprocessing, chosen, 0, 1)])
+        assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
+        made.append(images)
+    assert torch.equal(*made)
+
+
+# What comes out
+
+
+@pytest.mark.parametrize(("select", "kept"), [("last", 4), ("best", 3)])
+def test_the_last_or_the_best_epochs_weights_are_kept(
+    few: Split, monkeypatch: pytest.MonkeyPatch, select: str, kept: int
+) -> None:
+    accuracies, model = iter([0.5, 0.9, 0.9, 0.2]), build(NETWORK)
+    monkeypatch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
+    after: list[bytes] = []
+    fitted = fit(
+        model, few, few, Preprocessing.plain(few.images), recipe(epochs=4, select=select), 0,
+        after_epoch=lambda _: after.append(bits(weights_of(model))),
+    )  # fmt: skip
+    assert fitted.epoch == kept
+    assert [epoch.validation_accuracy for epoch in fitted.history] == [0.5, 0.9, 0.9, 0.2]
+    assert bits(fitted.weights) == bits(weights_of(model)) == after[kept - 1]
+    assert len(set(after)) == 4
+
+
+def test_every_epoch_has_a_row(few: Split) -> None:
+    lengths: list[int] = []
+    fitted, seen = trained(few, recipe(epochs=3, schedule="one-cycle"), after_epoch=lambda h: lengths.append(len(h)))
+    assert lengths == [1, 2, 3]
+    rows = train.history_rows(fitted.history)
+    assert [list(row) for row in rows] == [[field.name for field in fields(Epoch)]] * 3
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["train_loss"] for row in rows] == [seen[i].loss for i in (9, 19, 29)]
+    assert [row["train_accuracy"] for row in rows] == [seen[i].accuracy for i in (9, 19, 29)]
+    assert rows[2]["learning_rate"] == recipe(schedule="one-cycle").learning_rate_at(29, 30)
+    assert all(row["images_per_second"] * row["seconds"] == pytest.approx(200) for row in rows)
+    assert fitted.seconds > sum(row["seconds"] for row in rows)
+    assert [(now.epoch, now.epochs, now.step, now.steps) for now in seen[8:11]] == [
+        (1, 3, 9, 30), (1, 3, 10, 30), (2, 3, 11, 30),
+    ]  # fmt: skip
+    assert seen[-1].seconds_left == 0
+
+
+def test_a8_the_loss_falls_from_epoch_to_epoch(digits: Dataset) -> None:
+    training, held_out = hold_out(digits.train, 0.1, 0)
+    fitted = fit(
+        build(NETWORK), training, held_out, Preprocessing.plain(training.images), recipe(batch=32, epochs=10), 0
+    )
+    losses = [epoch.train_loss for epoch in fitted.history]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] / 3
+    assert fitted.history[-1].validation_accuracy > 0.85
+
+
+def test_measuring_is_by_hand_and_leaves_the_models_mode(digits: Dataset) -> None:
+    """More images than are scored at a time; dropout must not act."""
+    split, preprocessing = digits.train, Preprocessing.standardised(digits.train.images)
+    model = build(parse("flatten, dropout 0.5", (8, 8, 1), 10))
+    start = weights_of(model)
+    logits = preprocessing.normalise(split.images).reshape(1438, 64) @ start["classifier.weight"].T
+    for mode in (True, False):
+        model.train(mode)
+        assert logits_of(model, split.images, preprocessing) == pytest.approx(logits, rel=1e-4, abs=1e-5)
+        loss, accuracy = loss_and_accuracy(model, split, preprocessing)
+        assert loss == pytest.approx(reference.cross_entropy(logits, reference.one_hot(split.labels, 10)), rel=1e-5)
+        assert accuracy == (logits.argmax(1) == split.labels).mean()
+        assert model.training is mode
+
+
+def test_dropout_acts_in_every_epoch_and_comes_from_the_seed(few: Split) -> None:
+    network = parse("flatten, dropout 0.5", (8, 8, 1), 10)
+    modes: list[bool] = []
+
+    def losses(seed: int) -> list[float]:
+        model = build(network)
+        model.get_submodule("dropout1").register_forward_hook(lambda module, *_: modes.append(module.training))
+        fitted = fit(model, few, few, Preprocessing.plain(few.images), recipe(batch=100), seed)
+        return [epoch.train_loss for epoch in fitted.history]
+
+    torch.manual_seed(5)
+    first = losses(1)
+    torch.manual_seed(6)
+    assert losses(1) == first != losses(2)
+    assert modes == [True, True, False] * 6  # two batches, then the measuring
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (20, r"^the loss became (nan|inf) in epoch 1, step 2: lower --learning-rate \(each tenfold step down"),
+        (200, r"^the validation loss became (nan|inf) in epoch 1, step 1: lower --learning-rate"),
+    ],
+)
+def test_a_loss_that_is_no_number_ends_the_training(few: Split, batch: int, message: str) -> None:
+    with pytest.raises(ConvscopeError, match=message):
+        trained(few, recipe(learning_rate=1e30, batch=batch))
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("after", "epochs", "chosen"), [(1, 0, 0), (10, 0, 0), (11, 1, 1), (25, 2, 2)])
+def test_a_stop_ends_training_after_the_batch_at_hand(few: Split, after: int, epochs: int, chosen: int) -> None:
+    stop, model = Stop(), build(NETWORK)
+    steps: list[bytes] = []
+    after_epochs: list[bytes] = []
+
+    def watch(now: Progress) -> None:
+        steps.append(bits(weights_of(model)))
+        stop.number = signal.SIGTERM * (now.step == after)
+
+    fitted = fit(
+        model, few, few, Preprocessing.plain(few.images), recipe(epochs=5), 0,
+        after_batch=watch, after_epoch=lambda _: after_epochs.append(bits(weights_of(model))), stop=stop,
+    )  # fmt: skip
+    assert (len(steps), len(fitted.history), fitted.epoch) == (after, epochs, chosen)
+    assert fitted.signal == signal.SIGTERM
+    assert bits(fitted.weights) == (after_epochs[-1] if after_epochs else steps[-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_acts(number: signal.Signals) -> None:
+    came: list[int] = []
+    before = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        with stop_signals() as stop:
+            assert stop.number == 0
+            signal.raise_signal(number)
+            assert (stop.number, came) == (number, [])
+            signal.raise_signal(number)
+            assert came == [number]
+        with stop_signals():
+            pass
+        signal.raise_signal(number)
+        assert came == [number] * 2
+    finally:
+        signal.signal(number, before)
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found: list[object] = []
+
+    def work() -> None:
+        with stop_signals() as stop:
+            found.extend([stop.number, signal.getsignal(signal.SIGINT)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [0, before]
+
+
+# The same again
+
+
+def test_training_is_the_same_to_the_bit_whoever_watches(few: Split) -> None:
+    def run(seed: int, **options: Any) -> bytes:
+        model = build(parse("conv 4 3, batchnorm, relu, flatten, dropout 0.3", (8, 8, 1), 10), seed)
+        fit(model, few, few, Preprocessing.plain(few.images), recipe(shift_pixels=1), seed, **options)
+        return bits(weights_of(model))
+
+    def disturb(*_: object) -> None:
+        np.random.default_rng().random()
+        np.random.rand()
+        math.sqrt(2)
+
+    first = run(0)
+    assert run(0, after_batch=disturb, after_epoch=disturb, stop=Stop()) == first
+    assert run(1) != first
