@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    # Threads that wait spin for some 20 microseconds and then sleep: spinning on makes a busy machine many times
+    # slower, sleeping at once costs half the speed of a quiet one (docs/LOG.md). libgomp reads this when torch loads it.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:

@@ -59,7 +59,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _peak_gflops(size: int = 1024, tries: int = 5) -> float:
+def _peak_gflops(size: int = 1024, tries: int = 20) -> float:
     matrix = np.ones((size, size), np.float32)
     seconds = []
     for _ in range(tries):
