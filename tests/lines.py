@@ -22,7 +22,7 @@ from convscope.models import build
 from convscope.preprocess import Preprocessing
 from convscope.presets import MNIST_SHAPE, PRESETS
 
-many = settings(max_examples=60, deadline=None, derandomize=True)
+many = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 class Line(NamedTuple):

@@ -25,7 +25,7 @@ app.add_typer(data_app, name="data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that 'convscope train' wrote.")]
 Megapixels = Annotated[float, typer.Option(min=0.001, help="Refuse larger pictures, in millions of pixels.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all cores by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; as many as the work is worth by default.")]
 
 
 def main() -> None:

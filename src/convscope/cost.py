@@ -12,7 +12,7 @@ from convscope.architecture import parse
 from convscope.data import Split, load
 from convscope.errors import ArchitectureError
 from convscope.layers import Network, Shape
-from convscope.machine import Machine, this_machine
+from convscope.machine import Machine, this_machine, worthwhile_threads
 from convscope.models import build
 from convscope.preprocess import Preprocessing
 from convscope.presets import MNIST_SHAPE, preset_or_line
@@ -82,8 +82,7 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or worthwhile_threads(network.multiply_adds * chosen.batch))
     time = training_time(network, chosen, training, validation)
     machine = this_machine(torch.get_num_threads())
     return Cost(network, training, chosen, machine, time, at_4k(line, shape[-1], classes))

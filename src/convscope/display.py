@@ -252,7 +252,11 @@ def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
         body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
         lines += ["", rows((name, "images", "least", "mean", "deviation", "most"), body)]
     image = shown["image"]
-    lines += ["", f"training image {image['index']}, labelled {image['class']}, as numbers ({image['shape']}):", image["text"]]
+    lines += [
+        "",
+        f"training image {image['index']}, labelled {image['class']}, as numbers ({image['shape']}):",
+        image["text"],
+    ]
     return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]
 
 

@@ -22,7 +22,7 @@ from convscope.events import event_file
 from convscope.export import to_onnx
 from convscope.gallery import data_picture, inside_pictures, result_pictures
 from convscope.infer import Predictor
-from convscope.machine import this_machine
+from convscope.machine import this_machine, worthwhile_threads
 from convscope.models import build
 from convscope.pictures import Picture
 from convscope.preprocess import Preprocessing
@@ -77,11 +77,10 @@ def plan(
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
     line = preset_or_line(model)
-    parse(line, dataset.shape, len(dataset.classes))
+    network = parse(line, dataset.shape, len(dataset.classes))
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or worthwhile_threads(network.multiply_adds * recipe.batch))
     config = Config(
         created=now(),
         dataset=_facts(dataset, origin, training, validation, recipe),

@@ -12,6 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 
+WORK_PER_THREAD = 25_000_000  # forward multiply-adds of a step below which a further thread costs more than it helps
+
+
 class Machine(BaseModel):
     """Processor, cores and versions; `peak_gflops` is the best float32 matrix product measured, in 1e9 flop/s."""
 
@@ -43,6 +46,17 @@ def this_machine(threads: int) -> Machine:
         python=platform.python_version(),
         versions={name: metadata.version(name) for name in packages},
     )
+
+
+def worthwhile_threads(multiply_adds: int) -> int:
+    """How many threads a training step of so much forward work keeps busy: at most $OMP_NUM_THREADS, or one per core.
+
+    It depends on nothing that changes from minute to minute, because another number of threads changes the weights'
+    last bits.
+    """
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(allowed) if allowed.isdecimal() else usable_cores()
+    return max(1, min(most, multiply_adds // WORK_PER_THREAD))
 
 
 def usable_cores() -> int:

@@ -1,0 +1,279 @@
+"""From a data set to a run folder: what is planned, what is trained on, and what is left when it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save
+
+from convscope import Predictor, Run, evaluate_run, experiment, load_data, open_run, train_model
+from convscope.data import Dataset, Split
+from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
+from convscope.experiment import Plan, plan
+from convscope.models import build
+from convscope.preprocess import Preprocessing
+from convscope.recipes import RECIPES, changed
+from convscope.report import render
+from convscope.train import Progress, fit
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def stripes() -> Dataset:
+    """Upright and lying stripes in noise, 4x4, easily told apart."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
+    images[labels == 0, :, ::2] += 150
+    images[labels == 1, ::2, :] += 150
+    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
+    return Dataset("stripes", ("upright", "lying"), train, test, "made here")
+
+
+SHORT = changed(RECIPES["default"], epochs=2, batch=8)
+
+
+def weights(planned: Plan) -> bytes:
+    """What `model.safetensors` would hold."""
+    config = planned.config
+    model = build(config.network, config.seed)
+    fitted = fit(model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed)
+    return save(fitted.weights)
+
+
+# The plan
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a13_the_test_set_decides_nothing(digits: Dataset, name: str) -> None:
+    """With nonsense in its place the same weights come out, to the bit."""
+    random = np.random.default_rng(0)
+    nonsense = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
+    other = dataclasses.replace(digits, test=nonsense)
+    planned, blind = (plan(data, "tiny", changed(RECIPES[name], epochs=3)) for data in (digits, other))
+    assert weights(blind) == weights(planned)
+    assert blind.config.preprocessing == planned.config.preprocessing
+
+
+def test_a11_a13_the_articles_plan(digits: Dataset) -> None:
+    planned = plan(digits, "article", "article")
+    assert planned.training is digits.train
+    assert planned.validation is digits.test
+    assert planned.config.preprocessing == Preprocessing.plain(digits.train.images)
+    assert planned.config.epochs == 10
+    assert planned.config.dataset.counts == "1,438 training, 359 test images"
+
+
+def test_the_default_recipe_measures_and_validates_on_training_images_alone(digits: Dataset) -> None:
+    planned = plan(digits)
+    assert (len(planned.training), len(planned.validation)) == (1293, 145)
+    together = np.concatenate([planned.training.images, planned.validation.images])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train.images))
+    assert planned.config.preprocessing == Preprocessing.standardised(planned.training.images)
+    assert planned.config.epochs == 55  # 11 batches an epoch, and 600 at least
+    assert planned.config.dataset.counts == "1,293 training, 145 validation, 359 test images"
+
+
+def test_a_seed_decides_what_is_held_out_and_what_is_learned(stripes: Dataset) -> None:
+    first, again, other = (plan(stripes, "flatten", SHORT, seed=seed) for seed in (0, 0, 1))
+    assert weights(first) == weights(again) != weights(other)
+    assert first.validation.images.tobytes() != other.validation.images.tobytes()
+
+
+def test_threads_are_set_and_written_down(stripes: Dataset) -> None:
+    before = torch.get_num_threads()
+    try:
+        planned = plan(stripes, "flatten", SHORT, threads=2)
+        assert (torch.get_num_threads(), planned.config.machine.threads) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "message"),
+    [
+        ("lenet5", "default", "needs at least 5x5 cells, but 2x2 arrive"),
+        ("smal", "default", "unknown preset 'smal': did you mean 'small'"),
+        ("flatten", "deafult", "unknown recipe 'deafult': did you mean 'default'"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, recipe: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        train_model(stripes, model, recipe)
+    assert not list(tmp_path.iterdir())
+
+
+# The run
+
+
+def test_a_data_set_in_memory_makes_a_run_in_the_next_free_folder(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "stripes-custom-1").mkdir(parents=True)
+    run = train_model(stripes, "flatten", SHORT)
+    assert run.path == Path("runs/stripes-custom-2")
+    assert run.config.dataset.path == ""
+    assert run.evaluation is not None
+    scores = Predictor(run.path).scores(stripes.test.images)[0]
+    assert run.evaluation.accuracy == (scores.argmax(1) == stripes.test.labels).mean()
+    with pytest.raises(UsageError, match="stripes-custom-2 was trained on data given in memory: name a data set to"):
+        evaluate_run(run)
+
+
+def interrupt(times: int, at: int) -> Callable[[Progress], None]:
+    """A watcher that sends SIGINT after a batch."""
+
+    def watch(now: Progress) -> None:
+        for _ in range(times if now.step == at else 0):
+            signal.raise_signal(signal.SIGINT)
+
+    return watch
+
+
+@pytest.mark.parametrize(("at", "epochs"), [(1, 0), (7, 1)])
+def test_an_interrupted_training_saves_what_was_learned(stripes: Dataset, tmp_path: Path, at: int, epochs: int) -> None:
+    run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run", watch=interrupt(1, at))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    opened = open_run(tmp_path / "run")
+    assert opened.manifest == run.manifest
+    assert (run.manifest.status, run.manifest.signal, run.manifest.selected_epoch) == ("interrupted", 2, epochs)
+    assert set(run.manifest.files) == {
+        "config.json", "metrics.jsonl", "model.onnx", "model.safetensors", "tensorboard/events.out.tfevents.convscope",
+    }  # fmt: skip
+    assert len(opened.history) == epochs
+    assert opened.evaluation is None
+    assert "interrupted" in repr(opened)
+    assert "not measured: training was interrupted" in opened._repr_html_()
+    array = next(iter(load_file(run.path / "model.safetensors").values()))
+    assert not np.array_equal(array, build(run.network).state_dict()["classifier.weight"].numpy())
+    assert sum(Predictor(run.path).predict(stripes.test.images[0])[0].probabilities.values()) == pytest.approx(1)
+
+
+def test_a_second_interruption_acts_at_once(stripes: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_model(stripes, "flatten", SHORT, run=tmp_path / "run", watch=interrupt(2, 7))
+    with pytest.raises(ModelFileError, match="its training did not finish"):
+        open_run(tmp_path / "run")
+
+
+def test_an_interruption_while_the_report_is_made_lets_it_be_finished(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return render(*arguments)
+
+    monkeypatch.setattr(experiment, "render", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("it must be held back"))
+    try:
+        run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (run.manifest.status, run.manifest.signal) == ("complete", signal.SIGTERM)
+    assert {"evaluation.json", "report.html", "README.md"} < set(run.manifest.files)
+
+
+def test_a_training_that_fails_leaves_no_run(stripes: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConvscopeError, match=r"^the loss became (nan|inf) in epoch 1, step [0-9]: lower"):
+        train_model(stripes, "flatten", changed(SHORT, learning_rate=1e38), run=tmp_path / "run")
+    with pytest.raises(ModelFileError, match="its training did not finish"):
+        open_run(tmp_path / "run")
+
+
+# Evaluating it again
+
+
+def saved(path: Path, data: Dataset) -> str:
+    np.savez(
+        path, x_train=data.train.images, y_train=data.train.labels, x_test=data.test.images, y_test=data.test.labels,
+        classes=np.array(data.classes),
+    )  # fmt: skip
+    return str(path)
+
+
+def silence(message: str) -> None:
+    pytest.fail(message)
+
+
+def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset) -> None:
+    again, first = evaluate_run(digits_run, say=silence), digits_run.evaluation
+    assert first is not None
+    assert np.array_equal(again.confusion, first.confusion)
+    assert again.loss == pytest.approx(first.loss, abs=1e-5)
+    assert (again.n, again.accuracy, again.interval, again.per_class) == (
+        359, first.accuracy, first.interval, first.per_class,
+    )  # fmt: skip
+    right = Predictor(digits_run.path).scores(digits.test.images)[0].argmax(1) == digits.test.labels
+    assert again.accuracy == right.mean()
+
+
+def test_classes_in_another_order_are_the_same_classes(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
+    train, test = (Split(split.images, 9 - split.labels) for split in (digits.train, digits.test))
+    turned = Dataset("turned", digits.classes[::-1], train, test, "")
+    found = evaluate_run(digits_run, saved(tmp_path / "turned.npz", turned), silence)
+    assert digits_run.evaluation is not None
+    assert found.classes == digits_run.classes
+    assert np.array_equal(found.confusion, digits_run.evaluation.confusion)
+
+
+def test_images_of_another_size_are_brought_to_the_networks(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
+    """Doubled pixels, halved again, are what they were."""
+    train, test = (
+        Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels) for split in (digits.train, digits.test)
+    )
+    double = Dataset("double", digits.classes, train, test, "")
+    found = evaluate_run(digits_run, saved(tmp_path / "double.npz", double), silence)
+    assert digits_run.evaluation is not None
+    assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ("cat", "dog"),
+            "has the classes cat, dog, but the network was trained on 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: choose",
+        ),
+        (tuple("abcdefghijkl"), "has the classes a, b, c, d, e, f, g, h, i, j and 2 more, but the network was trained"),
+    ],
+)
+def test_data_with_other_classes_cannot_be_evaluated(
+    digits_run: Run, tmp_path: Path, classes: tuple[str, ...], message: str
+) -> None:
+    labels = np.arange(4 * len(classes)) % len(classes)
+    split = Split(np.zeros((len(labels), 8, 8), np.uint8), labels)
+    other = saved(tmp_path / "other.npz", Dataset("other", classes, split, split, ""))
+    with pytest.raises(DataError, match=re.escape(message)):
+        evaluate_run(digits_run, other)
+
+
+def test_data_that_changed_since_the_training_is_told(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(Path("stripes.npz"), stripes)
+    train_model("stripes.npz", "flatten", SHORT, run="run", watch=interrupt(1, 1))
+    monkeypatch.chdir("/")
+    run = open_run(tmp_path / "run")
+    assert run.config.dataset.path == str(tmp_path / "stripes.npz")
+    assert evaluate_run(run, say=silence).n == 20
+    saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=stripes.train))
+    said: list[str] = []
+    assert evaluate_run(run, say=said.append).n == 40
+    assert said == [f"{tmp_path}/stripes.npz is no longer the data that {run.path} was trained on"]

@@ -1,0 +1,208 @@
+"""Imports point one way, torch stays out of predicting, the public names are the promised ones, nothing is pickled."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import convscope
+
+ROOT = Path(convscope.__file__).parent
+
+# Every module may import those above it, and none below it: the way data flows in the design.
+# The package itself stands last, because its names lead to modules that are loaded when first used.
+ORDER = [
+    "errors", "files", "machine",
+    "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
+    "data.download", "data.loading", "data",
+    "reference", "filter", "pictures", "preprocess", "detector",
+    "syntax", "layers", "architecture", "presets",
+    "models", "recipes", "train", "cost",
+    "evaluate", "events", "runs", "explain",
+    "canvas", "plots", "report", "summary", "gallery", "inspection",
+    "model_file", "export", "infer", "experiment",
+    "display", "progress", "cli",
+]  # fmt: skip
+
+# What these load must not be among what comes with [train]: predicting does without it, and is quick.
+WITHOUT_TRAINING = ("", ".infer", ".cli", ".display", ".runs", ".presets", ".detector")
+HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "captum", "tensorboardX", "scipy")
+
+
+def module_name(path: Path) -> str:
+    """`architecture`, `data.idx`, `data`; the package itself is the empty name."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+SOURCES = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Every import in the file, those inside functions and for type checking too: (module, name or nothing)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they point"
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def inner_imports(tree: ast.Module) -> set[str]:
+    """convscope's own modules that the file imports."""
+    found = set()
+    for module, name in imported(tree):
+        package, _, inner = module.partition(".")
+        if package == "convscope":
+            longer = f"{inner}.{name}".strip(".")
+            found.add(longer if longer in SOURCES else inner)
+    return found
+
+
+def test_the_order_names_every_module_once() -> None:
+    assert sorted([*ORDER, ""]) == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_one_way(name: str) -> None:
+    above = ORDER[: ORDER.index(name)]
+    assert inner_imports(SOURCES[name]) <= set(above)
+
+
+def test_the_scan_sees_every_kind_of_import() -> None:
+    text = """
+import convscope.train
+from convscope import reference, Run
+from convscope.data import load
+if TYPE_CHECKING:
+    from convscope.data.idx import read_idx
+def late():
+    from convscope.export import to_onnx
+    import numpy
+"""
+    assert inner_imports(ast.parse(text)) == {"train", "reference", "", "data", "data.idx", "export"}
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRAINING)
+def test_torch_and_its_companions_stay_out(name: str) -> None:
+    code = f"import sys, convscope{name}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_this_way_of_asking_would_see_torch() -> None:
+    code = f"import sys, convscope.models; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "torch" in done.stdout.split()
+
+
+PUBLIC = [
+    "ConvscopeError",
+    "Dataset",
+    "Evaluation",
+    "Network",
+    "Prediction",
+    "Predictor",
+    "Recipe",
+    "Run",
+    "build_model",
+    "evaluate_run",
+    "explain_picture",
+    "load_data",
+    "open_run",
+    "parse_network",
+    "train_model",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert convscope.__all__ == PUBLIC == sorted(PUBLIC)
+    assert dir(convscope) == PUBLIC
+
+
+HOMES = {
+    "ConvscopeError": "convscope.errors.ConvscopeError",
+    "Dataset": "convscope.data.dataset.Dataset",
+    "Evaluation": "convscope.evaluate.Evaluation",
+    "Network": "convscope.layers.Network",
+    "Prediction": "convscope.infer.Prediction",
+    "Predictor": "convscope.infer.Predictor",
+    "Recipe": "convscope.recipes.Recipe",
+    "Run": "convscope.runs.Run",
+    "build_model": "convscope.models.build",
+    "evaluate_run": "convscope.experiment.evaluate_run",
+    "explain_picture": "convscope.inspection.explain_picture",
+    "load_data": "convscope.data.loading.load",
+    "open_run": "convscope.runs.open_run",
+    "parse_network": "convscope.architecture.parse",
+    "train_model": "convscope.experiment.train_model",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_what_it_says_and_is_explained(name: str) -> None:
+    found = getattr(convscope, name)
+    module, _, home = HOMES[name].rpartition(".")
+    assert found is getattr(importlib.import_module(module), home)
+    assert f"{found.__module__}.{found.__qualname__}" == HOMES[name]
+    assert found.__doc__
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = SOURCES[""]
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
+    names = {
+        alias.asname or alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert names == set(PUBLIC)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'convscope' has no attribute 'train_modle'"):
+        _ = convscope.train_modle
+
+
+PICKLING_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+PICKLING_CALLS = {"torch.save", "torch.load", "torch.jit.load", "pd.read_pickle", "pandas.read_pickle"}
+
+
+def pickling(tree: ast.Module) -> list[str]:
+    """What in a file could read or write a pickle."""
+    found = [module for module, _ in imported(tree) if module.split(".")[0] in PICKLING_MODULES]
+    found += [f"{module}.{name}" for module, name in imported(tree) if f"{module}.{name}" in PICKLING_CALLS]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in PICKLING_CALLS:
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Constant) and node.value in PICKLING_MODULES:
+            found.append(str(node.value))  # import_module("pickle")
+    return found
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_nothing_is_pickled(name: str) -> None:
+    assert pickling(SOURCES[name]) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib.numpy_pickle",
+        "def late():\n    import shelve",
+        "import torch\ntorch.save(model, 'model.pt')",
+        "from torch import load",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=trusted)",
+        "import_module('marshal')",
+    ],
+)
+def test_the_scan_sees_every_kind_of_pickling(line: str) -> None:
+    assert pickling(ast.parse(line))
