@@ -67,6 +67,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "feature_maps": lambda: plots.feature_maps("conv1", MAPS),
     "feature_maps, 100": lambda: plots.feature_maps("conv1", abs(noise((4, 9, 100)))),
     "feature_maps, vector": lambda: plots.feature_maps("dense1", noise(100)),
+    "feature_maps, vector of few lines": lambda: plots.feature_maps("flatten1", abs(noise(1568))),
+    "feature_maps, vector of two lines": lambda: plots.feature_maps("flatten1", abs(noise(130))),
     "feature_maps, long vector": lambda: plots.feature_maps("flatten1", abs(noise(5408))),
     "feature_maps, not finite": lambda: plots.feature_maps("conv1", np.array([[[np.nan, np.inf]], [[-1.0, 2.0]]])),
     "flatten_view": lambda: plots.flatten_view(MAPS),

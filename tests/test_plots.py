@@ -296,7 +296,7 @@ def test_a_long_vector_is_wrapped_like_text() -> None:
     assert lines.shape == (55, 100)
     np.testing.assert_array_equal(np.ma.filled(lines, np.nan).ravel()[:5408], vector)
     assert np.isnan(np.ma.filled(lines, np.nan).ravel()[5408:]).all()
-    assert "activation: one scale for all 5,408 entries" in texts(figure)
+    assert "activation of 5,408 entries, 100 per line" in texts(figure)
 
 
 def test_a_vector_too_long_to_draw_says_how_much_is_missing() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-
 WORK_PER_THREAD = 25_000_000  # forward multiply-adds of a step below which a further thread costs more than it helps
 
 

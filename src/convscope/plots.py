@@ -339,12 +339,11 @@ def _wrapped_vector(title: str, vector: Array, style: Mapping[str, Any]) -> Figu
     axes = figure.subplots()
     extent = (0, per_line, len(lines), 0)
     image = axes.imshow(lines.reshape(-1, per_line), extent=extent, interpolation="nearest", aspect="auto", **style)
-    axes.set_ylabel(f"entry that starts the line, {per_line} per line", fontsize=9.5, color=INK)
     axes.set_xticks([])
     axes.tick_params(labelsize=9, color=RULE, labelcolor=INK)
     axes.spines[:].set_color(RULE)
     more = f"; {len(vector) - len(shown):,} more are not shown" if len(vector) > len(shown) else ""
-    colour_bar(figure, image, axes, f"activation: one scale for all {len(vector):,} entries{more}")
+    colour_bar(figure, image, axes, f"activation of {len(vector):,} entries, {per_line} per line{more}")
     return finished(figure)
 
 

@@ -1,0 +1,156 @@
+"""What a network costs (A6, A16): exact work, counted by hand here, and an estimate of time that makes sense."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+from convscope import cost
+from convscope.architecture import parse
+from convscope.cost import TimeEstimate, at_4k, cost_of, training_time
+from convscope.errors import DataError, UsageError
+from convscope.experiment import plan
+from convscope.layers import Network
+from convscope.presets import PRESETS
+from convscope.recipes import RECIPES, Recipe
+
+ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
+Asked = list[tuple[str, int, int]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The questions to a stand-in for the clock: recipe, training and validation images."""
+    found: Asked = []
+
+    def answer(_: Network, recipe: Recipe, images: int, validation_images: int) -> TimeEstimate:
+        found.append((recipe.name, images, validation_images))
+        return ESTIMATE
+
+    monkeypatch.setattr(cost, "training_time", answer)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "training", "validation"),
+    [
+        ("article", None, 60_000, 10_000),
+        ("default", None, 54_000, 6_000),
+        ("article", "digits", 1438, 359),
+        ("default", "digits", 1293, 145),
+    ],
+)
+def test_a6_the_work_of_an_epoch_is_counted_on_the_images_that_train(
+    asked: Asked, recipe: str, data: str | None, training: int, validation: int
+) -> None:
+    found = cost_of("flatten", data, recipe)
+    inputs = 64 if data else 784
+    assert asked == [(recipe, training, validation)]
+    assert found.images == training
+    assert found.network.multiply_adds == inputs * 10
+    assert found.epoch_multiply_adds == 3 * training * inputs * 10
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_images_are_those_that_train_counts_on() -> None:
+    facts = plan("digits", "flatten").config.dataset
+    assert cost_of("flatten", "digits").images == facts.train_images
+
+
+@pytest.mark.usefixtures("asked")
+def test_a6_a16_the_articles_network_by_hand() -> None:
+    values = cost_of("article", recipe="article").to_dict()
+    convolution, hidden, classifier = 26 * 26 * 32 * 3 * 3, 13 * 13 * 32 * 100, 100 * 10
+    outputs = 2 * 26 * 26 * 32 + 2 * 13 * 13 * 32 + 2 * 100 + 2 * 10
+    assert values["image"] == {
+        "parameters": 542_230,
+        "multiply_adds": convolution + hidden + classifier,
+        "activation_bytes": 4 * outputs,
+    }
+    assert values["epoch"] == {"images": 60_000, "multiply_adds": 3 * 60_000 * 736_488}
+    work = {layer["name"]: layer["multiply_adds"] for layer in values["layers"] if layer["multiply_adds"]}
+    assert work == {"conv1": convolution, "dense1": hidden, "classifier": classifier}
+    assert values["photo_4k"] == {
+        "input": [2160, 3840, 1],
+        "parameters": 320 + (1079 * 1919 * 32 + 1) * 100 + 1010,
+        "multiply_adds": 2158 * 3838 * 32 * 9 + 1079 * 1919 * 32 * 100 + 1000,
+        "activation_bytes": 4 * (2 * 2158 * 3838 * 32 + 2 * 1079 * 1919 * 32 + 220),
+    }
+    assert (values["input"], values["classes"]) == ([28, 28, 1], 10)
+    assert (values["architecture"], values["recipe"]) == (PRESETS["article"], "article")
+    assert values["time"] == asdict(ESTIMATE)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a16_every_preset_has_a_cost_at_4k(name: str) -> None:
+    photo = at_4k(PRESETS[name], 3, 5)
+    assert photo is not None
+    assert (photo.input, photo.classes) == ((2160, 3840, 3), 5)
+    assert photo.multiply_adds > 3840 * 2160 / 784 * parse(PRESETS[name], (28, 28, 3), 5).multiply_adds / 2
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
+    """7 does not divide 2160: the block's result has a size that no projection gives."""
+    line = "residual(maxpool 7), flatten"
+    assert parse(line).parameters == 1 + 4 * 4 * 10 + 10  # the projection has one weight
+    assert at_4k(line, 1, 10) is None
+    assert cost_of(line).to_dict()["photo_4k"] is None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_estimate_is_of_real_training(recipe: str) -> None:
+    """Fields that follow from each other; no claim about this machine's speed."""
+    found = training_time(parse("flatten", (8, 8, 1), 10), RECIPES[recipe], 5_000, 500, probe_seconds=0.01)
+    assert found.epochs == RECIPES[recipe].planned_epochs(5_000)
+    assert 0 < found.epoch_seconds < 60
+    assert found.training_seconds == found.epochs * found.epoch_seconds
+    assert 0 < found.probe_seconds < 10
+
+
+def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def speeds(_: Network, __: Recipe, images: int, scored: int) -> tuple[float, float]:
+        seen.append((images, scored))
+        return 1000.0, 5000.0
+
+    monkeypatch.setattr(cost, "_speeds", speeds)
+    network, recipe = parse("flatten"), RECIPES["article"]
+    found = training_time(network, recipe, 60_000, 10_000, probe_seconds=4.0)
+    assert seen == [(8 * 128, 128), (4_000, 1_000)]
+    assert found == TimeEstimate(10, 62.0, 620.0, 4.2)
+    training_time(network, recipe, 2_000, 400, probe_seconds=4.0)
+    assert seen[-1] == (2_000, 500)
+    training_time(network, recipe, 60_000, 10_000, probe_seconds=0.1)
+    assert seen[-1] == (1024, 256)
+
+
+def test_a_real_cost_of_a_real_data_set_says_which_machine_it_is_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        found = cost_of("tiny", "digits", threads=1)
+    finally:
+        torch.set_num_threads(before)
+    assert found.network.input == (8, 8, 1)
+    assert found.machine.threads == 1
+    assert found.time.epochs == RECIPES["default"].planned_epochs(1293)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"model": "lenet5", "data": "digits"}, UsageError, "needs at least 5x5 cells, but 4x4 arrive"),
+        ({"model": "smal"}, UsageError, "unknown preset 'smal'"),
+        ({"model": "small", "data": "digist"}, DataError, "unknown data set 'digist', did you mean 'digits'"),
+        ({"model": "small", "recipe": "fast"}, UsageError, "unknown recipe 'fast'"),
+    ],
+)
+def test_what_is_not_there_is_said(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        cost_of(**arguments)

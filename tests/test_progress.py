@@ -1,0 +1,101 @@
+"""How far long work has come: bars for people at a terminal, few lines for everyone else, nothing on stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from convscope import progress
+from convscope.train import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a person at a terminal sees of some work; the variables are set for it."""
+
+    def watch(work: Callable[[], None], **variables: str) -> str:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", Terminal())
+            patched.delenv("NO_COLOR", raising=False)
+            for name, value in {"TERM": "xterm-256color", **variables}.items():
+                patched.setenv(name, value)
+            work()
+            return cast(Terminal, sys.stderr).getvalue()
+
+    return watch
+
+
+def train(epochs: int = 2, batches: int = 4) -> None:
+    """Watch a training that gets better all the time."""
+    with progress.training(epochs) as watch:
+        for step in range(1, epochs * batches + 1):
+            left = 0.5 * (epochs * batches - step)
+            watch(Progress(-(-step // batches), epochs, step, epochs * batches, 1 / step, 0.5, 1234.5, left))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [(1, [1]), (2, [1, 2]), (10, range(1, 11)), (11, [2, 4, 6, 8, 10, 11]), (55, [*range(6, 55, 6), 55])],
+)
+def test_elsewhere_there_is_a_line_after_about_ten_epochs(
+    capsys: pytest.CaptureFixture[str], epochs: int, said: list[int]
+) -> None:
+    train(epochs)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == [f"{epoch}/{epochs}" for epoch in said]
+
+
+def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    train(2)
+    assert capsys.readouterr().err == (
+        "epoch 1/2  loss 0.2500  accuracy 50.00 %  1,234 images/s  2.0 s left\n"
+        "epoch 2/2  loss 0.1250  accuracy 50.00 %  1,234 images/s  0.0 s left\n"
+    )
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = seen(train)
+    assert "epoch 2/2" in text
+    assert "loss 0.1250  accuracy 50.00 %  1,234 images/s" in text
+    assert text.endswith("\x1b[2K")  # the line is erased
+    assert capsys.readouterr().out == ""
+
+
+def test_no_colour_is_obeyed(seen: Callable[..., str]) -> None:
+    assert "\x1b[38;5;" in seen(train)
+    plain = seen(train, NO_COLOR="1")
+    assert "epoch 2/2" in plain
+    assert "\x1b[38;5;" not in plain
+
+
+def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.downloads() as watch:
+        for done in (0, 500, 1000):
+            watch("a.gz", done, 1000)
+        watch("b.gz", 0, None)
+        watch("a.gz", 1000, 1000)
+    assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
+
+
+def test_a_download_has_a_bar_on_a_terminal(seen: Callable[..., str]) -> None:
+    def download() -> None:
+        with progress.downloads() as watch:
+            watch("a.gz", 0, 2_000_000)
+            watch("b.gz", 10, None)
+            watch("a.gz", 2_000_000, 2_000_000)
+
+    text = seen(download)
+    assert "a.gz" in text
+    assert "2.0/2.0 MB" in text
+    assert "b.gz" in text
+    assert text.endswith("\x1b[2K")
