@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from convscope.errors import UsageError
 from convscope.recipes import (
@@ -144,6 +145,12 @@ def test_shifting_moves_every_pixel_and_repeats_the_edge(
 def test_a_value_that_a_recipe_cannot_have_is_named(values: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         changed(RECIPES["default"], **values)
+
+
+def test_nothing_is_selected_on_the_test_set() -> None:
+    assert recipe(validation_share=0, select="last").validates_on_test
+    with pytest.raises(ValidationError, match="without validation_share nothing can be selected"):
+        recipe(validation_share=0)
 
 
 def test_changes_are_made_and_the_rest_stays() -> None:

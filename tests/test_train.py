@@ -177,7 +177,7 @@ def test_the_last_or_the_best_epochs_weights_are_kept(
     monkeypatch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
     after: list[bytes] = []
     fitted = fit(
-        model, few, few, Preprocessing.plain(few.images), recipe(epochs=4, select=select), 0,
+        model, few, few, Preprocessing.plain(few.images), recipe(epochs=4, validation_share=0.1, select=select), 0,
         after_epoch=lambda _: after.append(bits(weights_of(model))),
     )  # fmt: skip
     assert fitted.epoch == kept

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from convscope.evaluate import Evaluation, percent
 from convscope.infer import Prediction
@@ -36,7 +36,7 @@ def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: 
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in values:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(Text, row))  # a plain string would be searched for markup
     return table
 
 
@@ -125,15 +125,16 @@ def prediction_lines(prediction: Prediction, top: int) -> list[str]:
 def cell_lines(cell: Cell) -> list[str]:
     """The arithmetic of one cell, term by term; of very long sums the largest terms and what the rest adds up to."""
     order = sorted(range(len(cell.terms)), key=lambda i: -abs(cell.terms[i].product))
-    shown = [cell.terms[i] for i in sorted(order[:SHOWN_TERMS])]
     weighted = any(term.weight != 1 for term in cell.terms)
+    most = SHOWN_TERMS if weighted else len(order)  # of a window, each value may be the one that counts
+    shown = [cell.terms[i] for i in sorted(order[:most])]
     lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
     for term in shown:
         product = f" x {term.weight:>+12.6g} = {term.product:>+12.6g}" if weighted else ""
         lines.append(f"  {term.source:>14}  {term.value:>+12.6g}{product}")
     if len(shown) < len(cell.terms):
-        rest = sum(cell.terms[i].product for i in order[SHOWN_TERMS:])
-        lines.append(f"  {'':>14}  {len(order) - SHOWN_TERMS:,} smaller terms add up to {rest:+.6g}")
+        rest = sum(cell.terms[i].product for i in order[most:])
+        lines.append(f"  {'':>14}  {len(order) - most:,} smaller terms add up to {rest:+.6g}")
     if cell.bias:
         lines.append(f"  {'bias':>14}  {cell.bias:>+12.6g}")
     lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the network computed {cell.network:+.6g}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import zlib
 from math import ceil
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from convscope.errors import UsageError
 
@@ -37,6 +37,12 @@ class Recipe(BaseModel):
     standardise: bool = True
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     select: Literal["best", "last"] = "best"
+
+    @model_validator(mode="after")
+    def _the_test_set_selects_nothing(self) -> Self:
+        if self.validates_on_test and self.select != "last":
+            raise ValueError("without validation_share nothing can be selected: select must be 'last'")
+        return self
 
     @property
     def validates_on_test(self) -> bool:

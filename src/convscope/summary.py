@@ -107,6 +107,7 @@ def _recipe(config: Config) -> Facts:
             f"SGD, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {nesterov}momentum {recipe.momentum:g}",
         ),
         ("Weight decay", f"{recipe.weight_decay:g}"),
+        ("Label smoothing", f"{recipe.label_smoothing:g}"),
         ("Batch", str(recipe.batch)),
         ("Epochs", str(config.epochs)),
         ("Augmentation", f"shifts by up to {recipe.shift_pixels} pixels" if recipe.shift_pixels else "none"),

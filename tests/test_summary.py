@@ -1,0 +1,155 @@
+"""The words of a run: what its report and its model card claim, and what they must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from convscope import Evaluation, Run
+from convscope.recipes import RECIPES
+from convscope.runs import Config
+from convscope.summary import model_card, notes, report_of
+from convscope.train import Epoch, Fitted
+
+FITTED = Fitted({}, 2, [Epoch(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (1, 2, 3)], seconds=3.25)
+
+
+@pytest.fixture(scope="module")
+def config(digits_run: Run) -> Callable[..., Config]:
+    """The run's config with another recipe."""
+
+    def changed(recipe: str = "default", **values: Any) -> Config:
+        chosen = {**RECIPES[recipe].model_dump(), **values}
+        return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
+
+    return changed
+
+
+@pytest.fixture(scope="module")
+def evaluation(digits_run: Run) -> Evaluation:
+    assert digits_run.evaluation is not None
+    return digits_run.evaluation
+
+
+def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(config: Callable[..., Config]) -> None:
+    (note,) = notes(config("article"), 10)
+    assert note == (
+        "As in the article, the curves called validation are drawn on the test set; nothing was selected with them: "
+        "the weights are those of the last epoch, number 10."
+    )
+
+
+@pytest.mark.parametrize(
+    ("select", "chosen"), [("best", "the one with the best validation accuracy"), ("last", "the one that came last")]
+)
+def test_else_the_test_set_was_used_once(config: Callable[..., Config], select: str, chosen: str) -> None:
+    (note,) = notes(config(select=select), 2)
+    assert note == (
+        f"The weights are those of epoch 2 of 3, {chosen}. The 145 validation images were held out of the training "
+        "set; the test set was used once, for the numbers on this page."
+    )
+
+
+def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    plan = config()
+    report = report_of(plan, evaluation, FITTED, [])
+    assert report.title == "small on digits"
+    assert (report.accuracy, report.interval, report.n) == (evaluation.accuracy, evaluation.interval, 359)
+    assert report.summary == (
+        ("Test loss", f"{evaluation.loss:.4f}"),
+        ("Parameters", "13,706"),
+        ("Training time", "3.2 s for 3 epochs"),
+    )
+    assert report.notes == notes(plan, 2)
+    assert [(row.name, row.support, row.recall) for row in report.per_class] == [
+        (score.name, score.support, score.recall) for score in evaluation.per_class
+    ]
+    assert sum(row.parameters for row in report.layers) == 13_706
+    assert sum(row.multiply_adds for row in report.layers) == plan.network.multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        (
+            {"recipe": "article"},
+            {
+                "Recipe": "article",
+                "Optimiser": "SGD, learning rate 0.01 (constant), momentum 0.9",
+                "Weight decay": "0",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "none",
+                "Seed": "0",
+            },
+        ),
+        (
+            {"label_smoothing": 0.1, "shift_pixels": 2},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0.1",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "shifts by up to 2 pixels",
+                "Seed": "0",
+            },
+        ),
+    ],
+)
+def test_the_recipe_is_told_in_full(
+    config: Callable[..., Config], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
+) -> None:
+    assert dict(report_of(config(**changes), evaluation, FITTED, []).recipe) == facts
+
+
+def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    plan = config()
+    report = report_of(plan, evaluation, FITTED, [])
+    assert dict(report.dataset) == {
+        "Data set": "digits",
+        "Read from": plan.dataset.source,
+        "Images": "1,293 training, 145 validation, 359 test images",
+        "Classes": "10",
+        "Image shape": "8x8x1 (height, width, channels)",
+        "Fingerprint": plan.dataset.fingerprint,
+    }
+    assert dict(report.preprocessing) == {
+        "Size": "8x8, letterbox",
+        "Background": plan.preprocessing.polarity,
+        "Scale": f"{plan.preprocessing.scale[0]:.6g}",
+        "Mean": f"{plan.preprocessing.mean[0]:.6g}",
+    }
+    machine = dict(report.machine)
+    assert machine["Machine"] == plan.machine.summary
+    assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
+    assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
+
+
+def test_the_model_card_has_the_number_its_trust_and_its_use(
+    config: Callable[..., Config], evaluation: Evaluation
+) -> None:
+    for recipe in RECIPES:
+        plan = config(recipe)
+        card = model_card(plan, evaluation, FITTED)
+        low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)
+        assert card.startswith("# small on digits\n\nTest accuracy ")
+        assert f"{100 * evaluation.accuracy:.2f} % (95 % interval {low} to {high}, n = 359)" in card
+        assert f"\n{notes(plan, 2)[0]}\n" in card
+        assert f"\n    {plan.architecture}\n" in card
+        assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
+        assert f"- Recipe: {recipe}\n" in card
+        assert "`convscope predict FOLDER PICTURE`" in card
+
+
+def test_the_files_of_the_run_say_the_same(digits_run: Run, evaluation: Evaluation) -> None:
+    card, page = ((digits_run.path / name).read_text() for name in ("README.md", "report.html"))
+    (note,) = notes(digits_run.config, digits_run.manifest.selected_epoch)
+    for text in (card, page):
+        assert note in text
+        assert f"{100 * evaluation.accuracy:.2f}" in text
+        assert digits_run.config.dataset.fingerprint in text
