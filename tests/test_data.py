@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -128,17 +127,6 @@ def test_cifar10_is_read_from_the_archive_where_it_was_not_unpacked(
             tar.add(path, f"./cifar-10-batches-bin/{path.name}")
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
     assert load("cifar10").fingerprint == "f68bb3dbbcc03c71a1f0ab9956e7fca99aa0acbc9a8f25c2a756622e984c9759"
-
-
-def test_loading_takes_a_second_at_most(data_folder: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, name in ((data_folder, "mnist"), (cifar, "cifar10")):
-        monkeypatch.setenv("CONVSCOPE_DATA", str(folder))
-        seconds = []
-        for _ in range(3):
-            start = time.perf_counter()
-            load(name)
-            seconds.append(time.perf_counter() - start)
-        assert min(seconds) < 1, f"{name} took {min(seconds):.2f} s"
 
 
 def test_a_damaged_named_set_is_told_from_a_repacked_one(

@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from convscope.data import Dataset, Split, load
 from convscope.evaluate import evaluate
@@ -86,8 +87,7 @@ def test_headings_say_which_layer_it_is() -> None:
 def test_results_are_shown_where_they_belong() -> None:
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    rows = [dict.fromkeys(("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"), 1.0)]
-    found = {name: picture.section for name, picture in result_pictures(digits(), evaluation, logits, rows)}
+    found = {name: picture.section for name, picture in result_pictures(digits(), evaluation, logits, Figure())}
     assert found == {
         "confusion-matrix": Section.WHERE_IT_FAILS,
         "worst-mistakes": Section.WHERE_IT_FAILS,
@@ -106,8 +106,7 @@ def test_the_worst_mistakes_are_given_probabilities(monkeypatch: pytest.MonkeyPa
     logits[0, 2:] = -np.inf
     logits[1, 0] = 1e4
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    rows = [dict.fromkeys(("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"), 1.0)]
-    list(result_pictures(digits(), evaluation, logits, rows))
+    list(result_pictures(digits(), evaluation, logits, Figure()))
     assert seen[0][0] == pytest.approx([0.75, 0.25, *[0] * 8])
     assert seen[0][1] == pytest.approx([1, *[0] * 9])
     assert seen[0][2] == pytest.approx([0.1] * 10)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from convscope import machine
-from convscope.machine import Machine, this_machine, usable_cores
+from convscope.machine import Machine, this_machine, usable_cores, worthwhile_threads
 
 
 def test_the_facts_are_this_machines() -> None:
@@ -68,3 +68,29 @@ def test_the_processor_has_a_name_on_every_system(
 def test_the_summary_is_one_line() -> None:
     found = this_machine(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
     assert found.summary == "Abacus, 4 cores, 2 threads, 214 GFLOP/s float32"
+
+
+@pytest.mark.parametrize(
+    ("work", "cores", "variable", "expected"),
+    [
+        (0, 4, None, 1),
+        (49_999_999, 4, None, 1),
+        (50_000_000, 4, None, 2),
+        (10**12, 4, None, 4),
+        (10**12, 4, "3", 3),
+        (10**12, 4, "16", 16),
+        (50_000_000, 4, "16", 2),
+        (10**12, 4, "0", 1),
+        (10**12, 4, "", 4),
+        (10**12, 4, "4,2", 4),
+    ],
+)
+def test_there_are_no_more_threads_than_there_is_work_for(
+    monkeypatch: pytest.MonkeyPatch, work: int, cores: int, variable: str | None, expected: int
+) -> None:
+    """25 million multiply-adds for each, and at most what the user or the machine allows."""
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert worthwhile_threads(work) == expected

@@ -88,8 +88,8 @@ def test_first_nine_of_mnist(data_folder: Path) -> None:
 # Learning curves
 
 
-def test_learning_curves_plot_the_history_and_mark_the_first_best_epoch() -> None:
-    loss, accuracy = panels(plots.learning_curves(HISTORY))
+def test_learning_curves_plot_the_history_and_mark_the_epoch_that_was_kept() -> None:
+    loss, accuracy = panels(plots.learning_curves(HISTORY, 2))
     lines = {(axes, line.get_label()): line.get_ydata() for axes in (loss, accuracy) for line in axes.get_lines()}
     np.testing.assert_allclose(lines[loss, "training"], [1, 1 / 2, 1 / 3, 1 / 4])
     np.testing.assert_allclose(lines[loss, "validation"], [1.2, 0.6, 0.4, 0.3])
@@ -97,29 +97,26 @@ def test_learning_curves_plot_the_history_and_mark_the_first_best_epoch() -> Non
     np.testing.assert_allclose(lines[accuracy, "validation"], [70, 90, 80, 90])
     ring = accuracy.get_lines()[-1]
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([2], [90])
-    assert accuracy.get_title(loc="left") == "Accuracy in %: epoch 2 is best, 90.00 % on validation"
+    assert accuracy.get_title(loc="left") == "Accuracy in %: epoch 2 was kept, 90.00 % on validation"
 
 
-def test_learning_curves_mark_the_epoch_that_the_run_kept() -> None:
-    accuracy = panels(plots.learning_curves(HISTORY, best=3))[1]
+def test_curves_measured_on_the_test_set_say_so() -> None:
+    """A13: the article validates on the test set, and its last epoch is kept though another was better."""
+    accuracy = panels(plots.learning_curves(HISTORY, 3, "test"))[1]
     assert list(accuracy.get_lines()[-1].get_xdata()) == [3]
-    assert "epoch 3 is best, 80.00 %" in accuracy.get_title(loc="left")
-
-
-def test_an_epoch_without_a_validation_accuracy_is_never_the_best() -> None:
-    history = [{**HISTORY[0], "validation_accuracy": math.nan}, {**HISTORY[1], "validation_accuracy": 0.1}]
-    assert list(panels(plots.learning_curves(history))[1].get_lines()[-1].get_xdata()) == [2]
+    assert accuracy.get_title(loc="left") == "Accuracy in %: epoch 3 was kept, 80.00 % on test"
+    assert "validation" not in [line.get_label() for line in accuracy.get_lines()]
 
 
 def test_learning_curves_of_one_epoch_have_one_tick_and_visible_points() -> None:
-    accuracy = panels(plots.learning_curves(HISTORY[:1]))[1]
+    accuracy = panels(plots.learning_curves(HISTORY[:1], 1))[1]
     low, high = accuracy.get_xlim()
     assert [tick for tick in accuracy.get_xticks() if low <= tick <= high] == [1]
     assert all(line.get_marker() != "None" for line in accuracy.get_lines() if line.get_label() == "training")
 
 
 def test_learning_curves_before_the_first_epoch_are_a_sentence() -> None:
-    assert "No epoch has finished yet." in texts(plots.learning_curves([]))
+    assert "No epoch has finished yet." in texts(plots.learning_curves([], 0))
 
 
 # Confusion matrix

@@ -25,6 +25,7 @@ from convscope.infer import Predictor
 from convscope.machine import this_machine, worthwhile_threads
 from convscope.models import build
 from convscope.pictures import Picture
+from convscope.plots import learning_curves
 from convscope.preprocess import Preprocessing
 from convscope.presets import preset_or_line
 from convscope.recipes import Recipe, recipe_named
@@ -187,8 +188,10 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
     what = f"test image {chosen}, labelled {config.classes[test.labels[chosen]]}"
+    measured_on = "test" if config.recipe.validates_on_test else "validation"
+    curves = learning_curves(history_rows(fitted.history), fitted.epoch, measured_on)
     pictures = [
-        *result_pictures(plan.dataset, evaluation, logits, history_rows(fitted.history)),
+        *result_pictures(plan.dataset, evaluation, logits, curves),
         *inside_pictures(config, model, test.images[chosen], what, every_layer=False),
         data_picture(plan.dataset),
     ]

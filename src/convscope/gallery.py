@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,9 +32,9 @@ def data_picture(dataset: Dataset) -> Named:
 
 
 def result_pictures(
-    dataset: Dataset, evaluation: Evaluation, logits: NDArray[np.float32], history: Sequence[dict[str, float]]
+    dataset: Dataset, evaluation: Evaluation, logits: NDArray[np.float32], learning: Figure
 ) -> Iterator[Named]:
-    """How good the classifier is, where it fails, and how it learned."""
+    """How good the classifier is, where it fails, and how it learned; `learning` are its learning curves."""
     yield (
         "confusion-matrix",
         Picture(
@@ -63,8 +64,8 @@ def result_pictures(
             Section.HOW_IT_LEARNED,
             "Learning curves",
             "Loss should fall and accuracy rise; where only the training curve improves, the network learns by heart.",
-            "Loss and accuracy after every epoch, for training and validation",
-            plots.png(plots.learning_curves(history)),
+            "Loss and accuracy after every epoch",
+            plots.png(learning),
         ),
     )
 

@@ -80,31 +80,34 @@ def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Figure:
     return picture_grid(title, images[:count], titles, columns=3)
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], best: int | None = None) -> Figure:
-    """Loss and accuracy of each epoch, on training and on validation images (A15).
+def learning_curves(history: Sequence[Mapping[str, float]], kept: int, measured_on: str = "validation") -> Figure:
+    """Loss and accuracy of each epoch, on training images and on those that it was measured on (A15).
 
     history: one mapping per epoch with epoch, train_loss, train_accuracy, validation_loss, validation_accuracy
-    (accuracies 0..1). best: the epoch that was kept; when not given, the first with the highest validation accuracy.
+    (accuracies 0..1). kept: the epoch whose weights were kept. measured_on: "validation", or "test" as in the article.
     """
     if not history:
         return sentence_figure("Learning curves", "No epoch has finished yet.")
     column = {key: np.array([row[key] for row in history], dtype=float) for key in history[0]}
     epochs, validation = column["epoch"], column["validation_accuracy"]
-    at = int(np.argmax(np.nan_to_num(validation, nan=-1.0))) if best is None else epochs.tolist().index(best)
+    at = epochs.tolist().index(kept)
     figure = new_figure("Learning curves", WIDTH, 5.2)
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         plain_axes(axes)
         axes.grid(axis="y", color=PALE)
         axes.axvline(epochs[at], color=MUTED, linestyle=":", linewidth=1.2)
-        for split, colour, marker in (("training", BLUE, "o"), ("validation", VERMILION, "s")):
-            values = column[f"{split.removesuffix('ing')}_{key}"] * scale
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.8, label=split)
+        for rows, label, colour, marker in (
+            ("train", "training", BLUE, "o"),
+            ("validation", measured_on, VERMILION, "s"),
+        ):
+            values = column[f"{rows}_{key}"] * scale
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
     accuracy.plot(epochs[at], validation[at] * 100, "o", color=VERMILION, markersize=11, fillstyle="none")
     loss.set_title("Loss (lower is better)", loc="left", fontsize=10, color=INK)
     loss.legend(fontsize=9, frameon=False, labelcolor=INK)
-    kept = f"epoch {epochs[at]:.0f} is best, {100 * validation[at]:.2f} % on validation"
-    accuracy.set_title(f"Accuracy in %: {kept}", loc="left", fontsize=10, color=INK)
+    title = f"Accuracy in %: epoch {kept} was kept, {100 * validation[at]:.2f} % on {measured_on}"
+    accuracy.set_title(title, loc="left", fontsize=10, color=INK)
     accuracy.set_xlabel("epoch", fontsize=10, color=INK)
     accuracy.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     whole_number_ticks(accuracy)
