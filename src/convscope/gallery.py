@@ -53,7 +53,7 @@ def result_pictures(
         Picture(
             Section.WHERE_IT_FAILS,
             "Worst mistakes",
-            "The test images on which the network was most sure and wrong; some would puzzle a person too.",
+            "The test images whose true class seemed least likely to the network; some would puzzle a person too.",
             "Wrongly classified test images with their true and predicted classes",
             plots.png(plots.worst_mistakes(test.images, test.labels, probabilities, dataset.classes)),
         ),
