@@ -67,6 +67,7 @@ def test_a6_more_layers_cost_more() -> None:
         ("maxpool 2", (5, 7, 3), [(2, 3, 3)]),
         ("avgpool 3 stride 1", (5, 7, 3), [(3, 5, 3)]),
         ("minpool 2 stride 3", (5, 7, 3), [(2, 2, 3)]),
+        ("dropout 0, dropout 0.999", (5, 7, 3), [(5, 7, 3), (5, 7, 3)]),
         ("globalavg", (5, 7, 3), [(3,)]),
         ("flatten", (5, 7, 3), [(105,)]),
         ("flatten, dense 4, relu", (5, 7, 3), [(105,), (4,), (4,)]),
@@ -123,6 +124,15 @@ def test_options_may_come_in_any_order() -> None:
     assert vars(one) | {"words": ""} == vars(other) | {"words": ""}
 
 
+def test_a_block_that_changes_the_shape_has_a_projection() -> None:
+    block = "residual(conv 8 3 stride 2 pad same, relu, conv 8 3 pad same)"
+    projection = by_name(parse(f"{block}, flatten", (6, 7, 3)))["residual1.projection"]
+    assert isinstance(projection, Conv)
+    assert (projection.words, projection.input, projection.output) == ("conv 8 1 stride 2", (6, 7, 3), (3, 4, 8))
+    assert (projection.bias, projection.parameters) == (False, 3 * 8)
+    assert "residual1.projection" not in by_name(parse("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
+
+
 def test_names_count_each_word_through_repeats_and_blocks() -> None:
     line = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
     assert list(by_name(parse(line))) == [
@@ -145,6 +155,7 @@ INITIALISATIONS = [
     ("conv 4 3, conv 4 3, relu, flatten", "conv2", "he"),
     ("conv 4 3, tanh, relu, flatten", "conv1", "glorot"),
     ("conv 4 3, residual(relu), flatten", "conv1", "glorot"),
+    ("conv 4 3, residual(tanh), relu, flatten", "conv1", "glorot"),
     ("flatten, dense 5, relu", "dense1", "he"),
     ("flatten, dense 5, dropout 0.5, relu", "dense1", "he"),
     ("flatten, dense 5, tanh", "dense1", "glorot"),

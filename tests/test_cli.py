@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from convscope.errors import DataError, ModelFileError
 from convscope.pictures import encode_png
 
 SCRIPT = Path(sys.executable).with_name("convscope")
+pytestmark = pytest.mark.usefixtures("interruptible")
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")  # the least that makes a whole run
 
 
@@ -40,11 +41,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def started(*words: str, **options: Any) -> subprocess.Popen[str]:
-    """The installed command in a process of its own, one thread."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+def started(folder: Path, *words: str, program: Sequence[str | Path] = (SCRIPT,)) -> subprocess.Popen[str]:
+    """The installed command in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [SCRIPT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+        [*program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment
     )
 
 
@@ -63,7 +64,7 @@ def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> None:
 
 
 def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(command: Command, folder: Path) -> None:
-    answer = command("train", "digits", *QUICK)
+    answer = command("train", "digits", *QUICK, "--batch", "100", "--learning-rate", "0.05", "--seed", "7")
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert re.fullmatch(r"test accuracy  [\d.]+ % \(95 % interval [\d.]+ to [\d.]+, n = 359\)", lines[0])
@@ -72,13 +73,16 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
         ["report", "runs/digits-custom-1/report.html"],
         ["next", "convscope"],
     ]
-    assert answer.err.splitlines()[:2] == [
+    assert answer.err.splitlines()[:3] == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "custom: 650 parameters, 640 multiply-adds per image",
+        "recipe default: 1 epochs, batch 100, seed 7, 1 threads",
     ]
     assert re.search(r"^epoch 1/1  loss [\d.]+  accuracy [\d.]+ %  [\d,]+ images/s  0.0 s left$", answer.err, re.M)
-    evaluation = open_run(folder / "runs" / "digits-custom-1").evaluation
+    run = open_run(folder / "runs" / "digits-custom-1")
+    evaluation, recipe = run.evaluation, run.config.recipe
     assert evaluation is not None
+    assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (1, 100, 0.05)
     assert f" {100 * evaluation.accuracy:.2f} % " in lines[0]
     assert Path("runs/digits-custom-1/report.html").is_file()
 
@@ -125,7 +129,7 @@ def test_a_place_that_is_taken_or_cannot_be_written_is_left_alone(
 
 def test_another_process_makes_the_same_weights_to_the_bit(digits_run: Run, tmp_path: Path) -> None:
     """What the command trains equals what `train_model` trained in this process."""
-    process = started("train", "digits", "--epochs", "3", "--threads", "1", "--run", "again", "--json", cwd=tmp_path)
+    process = started(tmp_path, *shlex.split("train digits --epochs 3 --threads 1 --run again --json"))
     out, err = process.communicate()
     assert process.returncode == 0, err
     for name in ("model.safetensors", "model.onnx"):
@@ -325,7 +329,7 @@ ENDLESS = ("train", "digits", "--epochs", "100000", "--model", "flatten", "--thr
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_what_was_learned(command: Command, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    process = started(*ENDLESS, cwd=tmp_path)
+    process = started(tmp_path, *ENDLESS)
     wait_for(process, lambda: learning(tmp_path / "run" / "metrics.jsonl"))
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -347,10 +351,7 @@ def test_a_second_interruption_ends_it_at_once(tmp_path: Path) -> None:
     slow = (
         "import time; from convscope import cli, experiment; experiment.to_onnx = lambda *_: time.sleep(60); cli.main()"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, *ENDLESS], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
-    )
+    process = started(tmp_path, *ENDLESS, program=(sys.executable, "-c", slow))
     wait_for(process, lambda: learning(tmp_path / "run" / "metrics.jsonl"))
     process.send_signal(signal.SIGINT)
     wait_for(process, (tmp_path / "run" / "model.safetensors").exists)
@@ -361,7 +362,7 @@ def test_a_second_interruption_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_training_leaves_no_run(command: Command, tmp_path: Path) -> None:
-    process = started(*ENDLESS, cwd=tmp_path)
+    process = started(tmp_path, *ENDLESS)
     wait_for(process, lambda: learning(tmp_path / "run" / "metrics.jsonl"))
     process.kill()
     process.communicate()
@@ -378,7 +379,7 @@ def test_elsewhere_an_interruption_ends_the_command_in_silence(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("convscope.detector.detect", interrupted)
     assert command("filter", "11/10", "--kernel", "1") == (130, "", "")

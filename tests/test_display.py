@@ -117,12 +117,13 @@ def test_a2_a_cells_arithmetic_is_shown_term_by_term() -> None:
 
 
 def test_a_long_sum_shows_its_largest_terms_in_order_and_what_the_rest_adds_up_to() -> None:
-    terms = tuple(Term(f"[{i}]", float(i % 50), 2.0) for i in range(100))
-    lines = display.cell_lines(Cell("dense1", (0,), "the sum", terms, 0.0, 4900.0, 4900.0))
+    values = [(-1) ** i * (i % 50) for i in range(100)]
+    terms = tuple(Term(f"[{i}]", float(value), 2.0) for i, value in enumerate(values))
+    lines = display.cell_lines(Cell("dense1", (0,), "the sum", terms, 0.0, -50.0, -50.0))
     shown = [i for i in range(100) if i % 50 >= 32]
     assert [line.split()[0] for line in lines[1:37]] == [f"[{i}]" for i in shown]
-    rest = 2 * sum(i % 50 for i in range(100) if i not in shown)
-    assert lines[37].split() == ["64", "smaller", "terms", "add", "up", "to", f"+{rest}"]
+    rest = 2 * sum(value for i, value in enumerate(values) if i not in shown)
+    assert lines[37].split() == ["64", "smaller", "terms", "add", "up", "to", f"{rest:+d}"]
     assert len(lines) == 39  # no bias, no line for it
 
 
@@ -213,3 +214,4 @@ def test_on_a_terminal_there_is_style_but_never_colour(
         console.print(line, markup=False)
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", terminal.getvalue()))
     assert codes == {"1", "0"}
+    assert all(name in terminal.getvalue() for name in ODD)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from math import tanh
+from math import exp, tanh
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,9 @@ def test_a7_every_entry_of_the_vector_names_the_map_cell_it_came_from() -> None:
     steps = steps_of(line)
     image = picture(line)
     for index in range(24):
-        (term,) = cell(steps, "flatten1", (index,)).terms
+        found = cell(steps, "flatten1", (index,))
+        assert found.rule == "the same value, in the order row, column, channel"
+        (term,) = found.terms
         place = reference.flatten_source(index, (2, 3, 4))
         assert (term.source, term.value) == (f"[{','.join(map(str, place))}]", image[place])
 
@@ -146,7 +148,42 @@ def test_rules_worked_out_by_hand(layer: str, rule: str, expected: float) -> Non
     found = cell(steps, name, (0,) * steps[name].output.ndim)
     assert found.rule == rule
     assert found.value == pytest.approx(expected, abs=1e-12)
+    assert found.bias == 0
     assert found.agrees
+
+
+def test_a8_and_a9_a_dense_unit_and_its_share_worked_out_by_hand() -> None:
+    line = Line("flatten", (1, 2, 1), 2)
+    model = build(line.network).eval()
+    weights = {"classifier.weight": np.array([[1, 2], [3, -1]]), "classifier.bias": np.array([0.5, 1])}
+    set_weights(model, {name: values.astype(np.float32) for name, values in weights.items()})
+    steps = trace(model, line.network, np.array([[[2], [4]]], np.float32))
+    unit = cell(steps, "classifier", (1,))
+    assert unit.rule == "the sum of input x weight, plus bias"
+    assert [(term.source, term.value, term.weight) for term in unit.terms] == [("[0]", 2, 3), ("[1]", 4, -1)]
+    assert (unit.bias, unit.value, unit.network) == (1, 3, 3)
+    share = cell(steps, "softmax", (1,))
+    assert share.rule == f"exp of its own score, {exp(-7.5):.6g}, divided by the sum of all"
+    assert [(term.source, term.value) for term in share.terms] == [
+        ("exp([0] - 10.5)", 1), ("exp([1] - 10.5)", exp(-7.5)),
+    ]  # fmt: skip
+    assert share.bias == 0
+    assert share.value == pytest.approx(exp(-7.5) / (1 + exp(-7.5)), abs=1e-12)
+
+
+def test_a_batch_norm_worked_out_by_hand() -> None:
+    line = Line("batchnorm, flatten", (1, 1, 2), 2)
+    model = build(line.network).eval()
+    changed = {"weight": [1, 3], "bias": [0, 5], "running_mean": [0, 7], "running_var": [1, 4 - 1e-5]}
+    made = {f"batchnorm1.{name}": np.array(values, np.float32) for name, values in changed.items()}
+    set_weights(model, weights_of(model) | made)
+    found = cell(trace(model, line.network, np.array([[[1, 11]]], np.float32)), "batchnorm1", (0, 0, 1))
+    assert found.rule == "(input - mean) / deviation x scale + shift"
+    (term,) = found.terms
+    assert (term.source, term.value) == ("[0,0,1]", 11)
+    assert term.weight == pytest.approx(1.5)
+    assert found.bias == pytest.approx(5 - 7 * 1.5)
+    assert found.value == pytest.approx(found.network) == pytest.approx((11 - 7) / 2 * 3 + 5)
 
 
 def test_padding_is_shown_as_zeros_outside_the_image() -> None:

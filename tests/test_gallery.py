@@ -16,6 +16,7 @@ from convscope.experiment import plan
 from convscope.gallery import Named, data_picture, inside_pictures, result_pictures
 from convscope.models import build
 from convscope.report import Section
+from convscope.train import logits_of
 
 
 @cache
@@ -80,7 +81,18 @@ def test_headings_say_which_layer_it_is() -> None:
     found = inside("conv 2 3 stride 2, relu, flatten", every_layer=True)
     assert found["layer-01-conv1"] == "conv1: conv 2 3 stride 2"
     assert found["layer-04-classifier"] == "classifier: dense 10"
-    assert found["attribution"].removeprefix("Which pixels spoke for ") in digits().classes
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_the_attribution_is_for_the_answer() -> None:
+    config = plan(digits(), "flatten").config
+    model = build(config.network).eval()
+    images = digits().test.images[:6]
+    answers = logits_of(model, images, config.preprocessing).argmax(1).tolist()
+    assert len(set(answers)) > 1
+    for image, answer in zip(images, answers, strict=True):
+        found = dict(inside_pictures(config, model, image, "it", every_layer=False))
+        assert found["attribution"].heading == f"Which pixels spoke for {answer}"
 
 
 @pytest.mark.usefixtures("no_drawing")

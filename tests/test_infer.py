@@ -54,7 +54,10 @@ def test_every_preset_predicts_what_torch_does(name: str, tmp_path: Path) -> Non
     line = ALL_PRESETS[name]
     predictor = Predictor(write_model(tmp_path / "m.onnx", line, [str(i) for i in range(10)]))
     images = noise(line, 8)
-    _, probabilities = predictor.scores(images)
+    logits, probabilities = predictor.scores(images)
+    with torch.inference_mode():
+        expected = trained(line)(as_batch(record(line).normalise(images))).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
     np.testing.assert_allclose(probabilities, expected_probabilities(line, images), rtol=0, atol=1e-4)
     labels = [prediction.label for prediction in predictor.predict(list(images))]
     assert labels == [str(i) for i in probabilities.argmax(1)]

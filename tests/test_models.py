@@ -241,6 +241,13 @@ class Biggest(np.random.Generator):
         return high
 
 
+def test_convolutions_lie_channels_last_in_memory() -> None:
+    kernel = build(parse("conv 4 3, flatten", (5, 5, 2), 2)).get_submodule("conv1").weight
+    assert isinstance(kernel, torch.Tensor)
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    assert not kernel.is_contiguous()
+
+
 @pytest.mark.parametrize("name", ALL_PRESETS)
 def test_the_seed_alone_decides_the_weights(name: str) -> None:
     network = ALL_PRESETS[name].network

@@ -20,6 +20,7 @@ def test_a12_the_preset_article_is_the_article_s_line() -> None:
 
 def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
     """The parameters of LeNet-5 with full connections and ten classes are known: 61,706."""
+    assert MNIST_SHAPE == (28, 28, 1)
     rows = preset_table()
     assert [(row["name"], row["parameters"]) for row in rows] == [
         ("article", 542_230),

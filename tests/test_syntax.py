@@ -39,6 +39,7 @@ def tree(nodes: tuple[Node, ...]) -> list[object]:
         ("2 * (residual(relu))", [["residual", [["relu"]]], ["residual", [["relu"]]]]),
         ("residual(" * 10 + "relu" + ")" * 10, None),
         ("100 * (10 * (relu))", [["relu"]] * 1000),
+        (", ".join(["residual(relu)"] * 12), [["residual", [["relu"]]]] * 12),
     ],
 )
 def test_lines_that_are_right(line: str, expected: list[object] | None) -> None:
@@ -70,6 +71,9 @@ WRONG_LINES = [
     ("32 3", f"unknown layer '32': {LAYERS}", "32"),
     ("2 relu", f"unknown layer '2': {LAYERS}", "2"),
     ("1.5 * (relu)", f"unknown layer '1.5': {LAYERS}", "1.5"),
+    ("größe 3", f"unknown layer 'größe': {LAYERS}", "größe"),
+    ("relu ²", "'relu' takes no number, so '²' is one too many", "²"),
+    ("relu 😀", "'😀' does not belong here: layers are separated by commas", "😀"),
     ("(relu)", f"unknown layer '(': {LAYERS}", "("),
     ("relu; tanh", "';' does not belong here: layers are separated by commas", ";"),
     ("conv 8 3 (relu)", "'(' does not belong here: layers are separated by commas", "("),
@@ -139,6 +143,7 @@ WRONG_LINES = [
     ("100 * (10 * (relu)), tanh", "that makes 1,001 layers, and 1,000 are the most", "tanh"),
     ("100 * (residual(30 * (relu)))", "that makes 3,100 layers, and 1,000 are the most", "100"),
     ("residual(" * 11 + "relu" + ")" * 11, "brackets may be nested at most 10 deep", "residual"),
+    ("residual(relu), " + "residual(" * 11 + "relu" + ")" * 11, "brackets may be nested at most 10 deep", "residual"),
 ]  # fmt: skip
 
 

@@ -235,7 +235,7 @@ def test_dropout_acts_in_every_epoch_and_comes_from_the_seed(few: Split) -> None
     modes: list[bool] = []
 
     def losses(seed: int) -> list[float]:
-        model = build(network)
+        model = build(network).eval()  # fit sets the mode itself
         model.get_submodule("dropout1").register_forward_hook(lambda module, *_: modes.append(module.training))
         fitted = fit(model, few, few, Preprocessing.plain(few.images), recipe(batch=100), seed)
         return [epoch.train_loss for epoch in fitted.history]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from convscope.evaluate import Evaluation, percent
 from convscope.infer import Prediction
@@ -36,7 +35,7 @@ def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: 
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in values:
-        table.add_row(*map(Text, row))  # a plain string would be searched for markup
+        table.add_row(*row)
     return table
 
 

@@ -83,7 +83,7 @@ def written(line: str, node: Node) -> str:
     return line[node.word.start : node.last.end]
 
 
-def whole_number(line: str, token: Token, low: int = 1, high: int = LARGEST) -> int:
+def whole_number(line: str, token: Token, low: int, high: int = LARGEST) -> int:
     digits = token.text.isdecimal() and len(token.text) <= 9  # int() refuses thousands of digits
     if not digits or not low <= int(token.text) <= high:
         fail_at(line, token, token, f"{token.text!r} must be a whole number from {low} to {high:,}")
@@ -95,7 +95,7 @@ class Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        pattern = rf"[A-Za-z_]+|{NUMBER}|[^\s\w]|\w+"
+        pattern = rf"[^\W\d]+|{NUMBER}|\S"
         self.tokens = [Token(m.group(), m.start()) for m in re.finditer(pattern, text)]
         self.tokens.append(Token("", len(text)))
         self.at = 0
@@ -136,7 +136,7 @@ class Parser:
         word = self.take()
         if word.text.isdecimal() and self.token.text == "*":
             self.take()
-            return self.bracket(word) * self.number(word, 1, 100)
+            return self.bracket(word) * whole_number(self.text, word, 1, 100)
         if word.text == "residual":
             body = self.bracket(word)
             return (Node(word, self.tokens[self.at - 1], body=body),)
@@ -186,9 +186,6 @@ class Parser:
                 self.token,
             )
         return self.take()
-
-    def number(self, token: Token, low: int, high: int = LARGEST) -> int:
-        return whole_number(self.text, token, low, high)
 
     def unknown(self, word: Token) -> NoReturn:
         if word.text in ("", ",", ")"):
