@@ -48,13 +48,14 @@ def this_machine(threads: int) -> Machine:
 
 
 def worthwhile_threads(multiply_adds: int) -> int:
-    """How many threads a training step of so much forward work keeps busy: at most $OMP_NUM_THREADS, or one per core.
+    """How many threads a training step of so much forward work is worth: at most $OMP_NUM_THREADS or cores - 1.
 
-    It depends on nothing that changes from minute to minute, because another number of threads changes the weights'
-    last bits.
+    One core is left to whatever else runs: a step ends with its slowest thread, so that with a thread on every core one
+    other busy process makes training several times slower (docs/LOG.md). The number depends on nothing that changes
+    from minute to minute, because another number of threads changes the weights' last bits.
     """
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(allowed) if allowed.isdecimal() else usable_cores()
+    most = int(allowed) if allowed.isdecimal() else usable_cores() - 1
     return max(1, min(most, multiply_adds // WORK_PER_THREAD))
 
 
