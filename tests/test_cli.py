@@ -24,6 +24,7 @@ from convscope import Predictor, Run, load_data, open_run
 from convscope.cli import app
 from convscope.data import loading
 from convscope.errors import DataError, ModelFileError
+from convscope.machine import usable_cores
 from convscope.pictures import encode_png
 
 SCRIPT = Path(sys.executable).with_name("convscope")
@@ -76,7 +77,7 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
     assert answer.err.splitlines()[:3] == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "custom: 650 parameters, 640 multiply-adds per image",
-        "recipe default: 1 epochs, batch 100, seed 7, 1 threads",
+        f"recipe default: 1 epoch, batch 100, seed 7, on 1 of {usable_cores()} cores",
     ]
     assert re.search(r"^epoch 1/1  loss [\d.]+  accuracy [\d.]+ %  [\d,]+ images/s  0.0 s left$", answer.err, re.M)
     run = open_run(folder / "runs" / "digits-custom-1")

@@ -159,7 +159,7 @@ def test_a6_a16_costs_before_training(capsys: pytest.CaptureFixture[str]) -> Non
         "one image     736 k multiply-adds, 217 kB of activations",
         "one epoch     119 G multiply-adds for 54,000 images, about 1 min 35 s",
         "training      about 3 min 10 s for 2 epochs of recipe default",
-        "measured      4.2 s of training on random images; Abacus, 4 cores, 1 threads, 100 GFLOP/s float32",
+        "measured      4.2 s of training on random images; Abacus, 1 of 4 cores, 100 GFLOP/s float32",
         "a 4K picture  3840x2160 as it is: 9.01 G multiply-adds, 2.65 GB of activations, 6.63 G parameters; "
         "reduced to 28x28: 736 k multiply-adds, 217 kB of activations, 542 k parameters (12,235 times less work)",
     ]
@@ -179,7 +179,7 @@ def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys
     assert display.plan_lines(digits_run.config) == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "small: 13,706 parameters, 91.8 k multiply-adds per image",
-        "recipe default: 3 epochs, batch 128, seed 0, 1 threads",
+        "recipe default: 3 epochs, batch 128, seed 0, on 1 of 4 cores",
     ]
     accuracy, _, _, run, report, then = printed(display.run_lines(digits_run), capsys).splitlines()
     assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)

@@ -18,7 +18,7 @@ ROOT = Path(convscope.__file__).parent
 # Every module may import those above it, and none below it: the way data flows in the design.
 # The package itself stands last, because its names lead to modules that are loaded when first used.
 ORDER = [
-    "errors", "files", "machine",
+    "errors", "files", "words", "machine",
     "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
     "data.download", "data.loading", "data",
     "reference", "filter", "pictures", "preprocess", "detector",

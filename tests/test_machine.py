@@ -67,7 +67,7 @@ def test_the_processor_has_a_name_on_every_system(
 
 def test_the_summary_is_one_line() -> None:
     found = this_machine(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
-    assert found.summary == "Abacus, 4 cores, 2 threads, 214 GFLOP/s float32"
+    assert found.summary == "Abacus, 2 of 4 cores, 214 GFLOP/s float32"
 
 
 @pytest.mark.parametrize(

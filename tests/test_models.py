@@ -194,8 +194,9 @@ def limits(record: Conv | Dense) -> tuple[float, float, float]:
     [
         *ALL_PRESETS.values(),
         Line("conv 64 5 groups 4, tanh, conv 64 4 pad same init he, globalavg, dense 200 init he", (9, 9, 16), 50),
+        Line("residual(residual(conv 64 3 stride 2 pad same), relu, conv 32 4 pad same), globalavg", (9, 9, 16), 50),
     ],
-    ids=[*ALL_PRESETS, "groups"],
+    ids=[*ALL_PRESETS, "groups", "blocks in blocks"],
 )
 def test_a12_first_weights_fill_their_bounds_evenly_and_biases_are_zero(line: Line) -> None:
     model = build(line.network, seed=3)

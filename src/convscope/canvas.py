@@ -78,15 +78,6 @@ def short_label(text: str, limit: int) -> str:
     return drawn if len(drawn) <= limit else drawn[: limit - 1].rstrip() + "…"
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun in the right form.
-
-    >>> counted(1, "map"), counted(32, "map")
-    ('1 map', '32 maps')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def percent(share: float) -> str:
     """A probability in whole percent that says 0 % and 100 % only when it is so.
 

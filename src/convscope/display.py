@@ -12,6 +12,7 @@ from convscope.evaluate import Evaluation, percent
 from convscope.infer import Prediction
 from convscope.layers import Network, shape_text
 from convscope.runs import REPORT, Config, Run
+from convscope.words import counted
 
 if TYPE_CHECKING:
     from convscope.cost import Cost
@@ -153,8 +154,8 @@ def plan_lines(config: Config) -> list[str]:
         f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
         f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
-        f"recipe {recipe.name}: {config.epochs} epochs, batch {recipe.batch}, seed {config.seed}, "
-        f"{config.machine.threads} threads",
+        f"recipe {recipe.name}: {counted(config.epochs, 'epoch')}, batch {recipe.batch}, seed {config.seed}, "
+        f"on {config.machine.threads} of {config.machine.cores} cores",
     ]
 
 
@@ -189,7 +190,8 @@ def cost_lines(cost: Cost) -> list[Any]:
         "one image": f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations",
         "one epoch": f"{short(cost.epoch_multiply_adds)} multiply-adds for {cost.images:,} images, "
         f"about {duration(time.epoch_seconds)}",
-        "training": f"about {duration(time.training_seconds)} for {time.epochs} epochs of recipe {cost.recipe.name}",
+        "training": f"about {duration(time.training_seconds)} for {counted(time.epochs, 'epoch')} of recipe "
+        f"{cost.recipe.name}",
         "measured": f"{duration(time.probe_seconds)} of training on random images; {cost.machine.summary}",
     }
     photo = cost.photo

@@ -12,6 +12,8 @@ Every message is one line: what was expected, what came, and what to do next.
 
 from __future__ import annotations
 
+import re
+
 
 class ConvscopeError(Exception):
     """Base of all errors that are the input's fault and not convscope's."""
@@ -38,7 +40,8 @@ class ArchitectureError(UsageError):
     @property
     def pointer(self) -> str:
         """The line with a caret under every character of the wrong word, as two text lines."""
-        return f"{self.line}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
+        line = re.sub(r"\s", " ", self.line)
+        return f"{line}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 
 class DataError(ConvscopeError):

@@ -30,7 +30,7 @@ class Machine(BaseModel):
     @property
     def summary(self) -> str:
         """One line for people."""
-        return f"{self.processor}, {self.cores} cores, {self.threads} threads, {self.peak_gflops:.0f} GFLOP/s float32"
+        return f"{self.processor}, {self.threads} of {self.cores} cores, {self.peak_gflops:.0f} GFLOP/s float32"
 
 
 def this_machine(threads: int) -> Machine:

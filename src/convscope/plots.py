@@ -28,7 +28,6 @@ from convscope.canvas import (
     bare,
     colour_bar,
     colour_map,
-    counted,
     fading_colours,
     finished,
     frame,
@@ -46,6 +45,7 @@ from convscope.canvas import (
     whole_number_ticks,
 )
 from convscope.files import write_atomically
+from convscope.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,6 +22,7 @@ from convscope.layers import Network
 from convscope.machine import Machine
 from convscope.preprocess import Preprocessing
 from convscope.recipes import Recipe
+from convscope.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -202,7 +203,7 @@ class Run:
         facts = {
             "data": self.config.dataset.name,
             "architecture": self.config.architecture,
-            "recipe": f"{self.config.recipe.name}, {len(self.history)} epochs, seed {self.config.seed}",
+            "recipe": f"{self.config.recipe.name}, {counted(len(self.history), 'epoch')}, seed {self.config.seed}",
             "test accuracy": percent(self.evaluation) if self.evaluation else "not measured: training was interrupted",
             "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
         }

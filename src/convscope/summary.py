@@ -9,6 +9,7 @@ from convscope.layers import shape_text
 from convscope.report import ClassRow, LayerRow, Picture, Report
 from convscope.runs import Config
 from convscope.train import Fitted
+from convscope.words import counted
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -24,7 +25,7 @@ def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: 
         summary=(
             ("Test loss", f"{evaluation.loss:.4f}"),
             ("Parameters", f"{config.network.parameters:,}"),
-            ("Training time", f"{fitted.seconds:.1f} s for {len(fitted.history)} epochs"),
+            ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
         ),
         notes=notes(config, fitted.epoch),
         per_class=tuple(ClassRow(**vars(score)) for score in evaluation.per_class),
