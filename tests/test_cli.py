@@ -390,7 +390,8 @@ def test_elsewhere_an_interruption_ends_the_command_in_silence(
 def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(words: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = subprocess.run([SCRIPT, *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.run([SCRIPT, *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=env)
     os.close(writing)
     assert (process.returncode, process.stderr) == (1, "")
 

@@ -35,6 +35,10 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # here, and not at the end of the process, where a failure could not be told
+    except BrokenPipeError:  # whoever was reading has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except typer.TyperException as error:
         message = error.format_message()  # the whole help text where a command is missing
         say(message if message.startswith("Usage:") else f"convscope: {message.rstrip('.')}; --help says what there is")
