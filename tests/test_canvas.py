@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,7 +19,6 @@ from matplotlib.transforms import Bbox
 
 from convscope import plots
 from convscope.canvas import DPI, percent
-from convscope.errors import ConvscopeError
 
 DIGITS = [str(digit) for digit in range(10)]
 SIGNS = [f"speed limit {10 * i} for heavy lorries" for i in range(43)]
@@ -135,19 +133,6 @@ def test_threads_draw_the_same_bytes() -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda name: (name, plots.png(PICTURES[name]())), names * 3))
     assert all(alone[name] == data for name, data in together)
-
-
-def test_save_writes_the_whole_file_and_nothing_else(tmp_path: Path) -> None:
-    figure = PICTURES["class_probabilities"]()
-    plots.save(figure, tmp_path / "p.png")
-    assert (tmp_path / "p.png").read_bytes() == plots.png(figure)
-    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
-
-
-def test_save_where_a_file_is_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "plots").write_text("")
-    with pytest.raises(ConvscopeError, match=r"cannot write .*p\.png"):
-        plots.save(PICTURES["class_probabilities"](), tmp_path / "plots" / "p.png")
 
 
 def test_class_names_are_text_and_never_mathematics() -> None:

@@ -18,10 +18,10 @@ ROOT = Path(convscope.__file__).parent
 # Every module may import those above it, and none below it: the way data flows in the design.
 # The package itself stands last, because its names lead to modules that are loaded when first used.
 ORDER = [
-    "errors", "files", "words", "machine",
+    "errors", "files", "words", "machine", "pictures",
     "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
     "data.download", "data.loading", "data",
-    "reference", "filter", "pictures", "preprocess", "detector",
+    "reference", "filter", "preprocess", "detector",
     "syntax", "layers", "architecture", "presets",
     "models", "recipes", "train", "cost",
     "evaluate", "events", "runs", "explain",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from convscope import reference
 from convscope.architecture import parse
+from convscope.errors import UsageError
 from convscope.layers import Activation, Conv, Dense, Flatten, Layer, Pool, Residual, Shape
 from convscope.models import as_batch, build, set_weights, weights_of
 from convscope.reference import Floats
@@ -281,6 +283,12 @@ def test_a_convolution_before_batchnorm_has_no_bias(line: str, without: list[str
     modules = dict(build(parse(line)).named_modules())
     convolutions = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d)}
     assert [name for name, module in convolutions.items() if module.bias is None] == without
+
+
+def test_a_network_that_no_memory_holds_is_refused() -> None:
+    message = "'flatten, dense 40000, dense 40000' has 1,600,520,010 parameters, and 1,000,000,000 are the most: pool"
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
+        build(parse("flatten, dense 40000, dense 40000", (1, 1, 1), 10))
 
 
 def test_dropout_acts_only_while_training() -> None:

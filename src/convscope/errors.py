@@ -4,8 +4,7 @@
     ├── UsageError            2   an option, preset, recipe or layer word that does not exist
     │   └── ArchitectureError 2   an architecture line; carries the offset of the wrong word
     ├── DataError             3   a data set or picture that cannot be used
-    ├── ModelFileError        4   a run folder or model file that is missing something or was altered
-    └── GateError             5   a gate that was not met (parity, target accuracy)
+    └── ModelFileError        4   a run folder or model file that is missing something or was altered
 
 Every message is one line: what was expected, what came, and what to do next.
 """
@@ -54,9 +53,3 @@ class ModelFileError(ConvscopeError):
     """A run folder or a model file is incomplete, altered or of another format version."""
 
     exit_code = 4
-
-
-class GateError(ConvscopeError):
-    """A gate was not met."""
-
-    exit_code = 5

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convscope.errors import UsageError
 from convscope.layers import (
     Activation,
     BatchNorm,
@@ -32,15 +33,24 @@ from convscope.layers import (
     Softmax,
 )
 
+MOST_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
+
 
 def build(network: Network, seed: int = 0) -> nn.Sequential:
     """The torch model of `network`, its weights drawn from `seed` alone; biases are zero.
+
+    Raises UsageError for more than `MOST_PARAMETERS`.
 
     >>> from convscope.architecture import parse
     >>> model = build(parse("conv 32 3, relu, maxpool 2, flatten, dense 100, relu"))
     >>> sum(weight.numel() for weight in model.parameters())
     542230
     """
+    if network.parameters > MOST_PARAMETERS:
+        raise UsageError(
+            f"{network.line!r} has {network.parameters:,} parameters, and {MOST_PARAMETERS:,} are the most: "
+            "pool more, or give layers fewer units or filters"
+        )
     model = _sequence(network.layers)
     generator = torch.Generator().manual_seed(seed)
     records = {layer.name: layer for layer in network.walk()}

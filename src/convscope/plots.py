@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +43,6 @@ from convscope.canvas import (
     tile_grid,
     whole_number_ticks,
 )
-from convscope.files import write_atomically
 from convscope.words import counted
 
 if TYPE_CHECKING:
@@ -60,11 +58,6 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure to `path` as PNG, whole or not at all. Raises ConvscopeError when it cannot be written."""
-    write_atomically(path, png(figure))
 
 
 def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Figure:

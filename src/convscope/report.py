@@ -15,6 +15,8 @@ from enum import Enum
 from html import escape
 from importlib.resources import files
 
+from convscope.evaluate import ClassScore
+
 Facts = tuple[tuple[str, str], ...]
 
 WIDE = 1200  # pixels; a wider picture keeps a readable size on a phone and scrolls in its own box
@@ -43,17 +45,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """The result for one class; the shares are 0..1, `support` is its number of test images."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True)
 class LayerRow:
     """The cost of one layer for one image; `shape` is that of its output."""
 
@@ -78,7 +69,7 @@ class Report:
     top_k: Mapping[int, float]
     summary: Facts
     notes: tuple[str, ...]
-    per_class: tuple[ClassRow, ...]
+    per_class: tuple[ClassScore, ...]
     layers: tuple[LayerRow, ...]
     dataset: Facts
     preprocessing: Facts
@@ -198,7 +189,7 @@ def _notes(notes: Sequence[str]) -> str:
     return f"<h3>How this was measured</h3>\n<ul>{items}</ul>\n" if items else ""
 
 
-def _class_table(rows: Sequence[ClassRow]) -> str:
+def _class_table(rows: Sequence[ClassScore]) -> str:
     body = "".join(
         f'<tr><th scope="row">{_text(row.name)}</th><td class="share">{_meter(row.recall)}</td>'
         f"<td>{_percent(row.precision)}</td><td>{_percent(row.f1)}</td><td>{row.support:,}</td></tr>\n"

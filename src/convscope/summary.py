@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from convscope.evaluate import Evaluation, percent
 from convscope.layers import shape_text
-from convscope.report import ClassRow, LayerRow, Picture, Report
+from convscope.report import LayerRow, Picture, Report
 from convscope.runs import Config
 from convscope.train import Fitted
 from convscope.words import counted
@@ -28,7 +28,7 @@ def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: 
             ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
         ),
         notes=notes(config, fitted.epoch),
-        per_class=tuple(ClassRow(**vars(score)) for score in evaluation.per_class),
+        per_class=evaluation.per_class,
         layers=tuple(
             LayerRow(layer.words, layer.output, layer.parameters, layer.multiply_adds, layer.activation_bytes)
             for layer in config.network.layers

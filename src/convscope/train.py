@@ -137,8 +137,8 @@ def fit(
 ) -> Fitted:
     """Train `model` in place by `recipe` and return the weights that the recipe selects.
 
-    Once `stop.number` is not 0, training ends after the batch at hand. Raises ConvscopeError when a loss is no longer
-    finite.
+    The whole loop stands here, in one piece, to be read. Once `stop.number` is not 0, training ends after the batch at
+    hand. Raises ConvscopeError when a loss is no longer finite.
     """
     stop = stop or Stop()
     epochs = recipe.planned_epochs(len(train))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.errors import DataError, UsageError
+from convscope.pictures import encode_png
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -221,11 +221,7 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _figure(image: Images, name: str) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
-    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    url = f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
     return (
         f'<figure style="display:inline-block;margin:4px"><img alt="" height="64" src="{url}">'
         f"<figcaption>{html.escape(name)}</figcaption></figure>"
