@@ -241,5 +241,10 @@ DATA_ROWS = _rows(
     ),
     ("npz too few names", _npz(**KERAS, classes=["cat"]), "only one class .cat."),
     ("npz same names", _npz(**KERAS, classes=["cat", "cat"]), "class names given more than once: cat"),
+    (
+        "npz control characters in names",
+        _npz(**KERAS, classes=["cat", "do\x1b[31mg"]),
+        "class names with control characters .*expected printable",
+    ),
     ("npz numbers as names", _npz(**KERAS, classes=[1, 2]), "classes is int64 .2,.: expected one string per class"),
 )

@@ -272,3 +272,12 @@ def test_a_folder_is_not_overwritten() -> None:
         detect("photo.png", "edge", out=Path("edges.png"))
     assert list(Path("edges.png").iterdir()) == []
     assert {path.name for path in Path().iterdir()} == {"photo.png", "edges.png"}
+
+
+def test_the_picture_is_never_overwritten_by_its_own_feature_map(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encode_png(np.zeros((5, 5, 1), np.uint8)))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is the picture itself"):
+        detect(str(path), "edge", out=path)
+    assert path.read_bytes() == before

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convscope import reference
+from convscope.architecture import parse
 from convscope.errors import UsageError
 from convscope.explain import Cell, Step, attribution, cell, trace
 from convscope.models import as_batch, build, set_weights, weights_of
@@ -178,7 +179,7 @@ def test_a_batch_norm_worked_out_by_hand() -> None:
     made = {f"batchnorm1.{name}": np.array(values, np.float32) for name, values in changed.items()}
     set_weights(model, weights_of(model) | made)
     found = cell(trace(model, line.network, np.array([[[1, 11]]], np.float32)), "batchnorm1", (0, 0, 1))
-    assert found.rule == "(input - mean) / deviation x scale + shift"
+    assert found.rule.startswith("(input - mean 7) / sqrt(variance 3.99999 + 1e-05) x weight 3 + bias 5")
     (term,) = found.terms
     assert (term.source, term.value) == ("[0,0,1]", 11)
     assert term.weight == pytest.approx(1.5)
@@ -284,3 +285,9 @@ def test_looking_changes_nothing_when_it_fails_either(name: str, look: str) -> N
 
 def test_a_cell_is_a_plain_record() -> None:
     assert Cell("relu1", (0, 0, 0), "rule", (), 0.0, 1.0, 1.0).agrees
+
+
+def test_a_cell_inside_a_block_may_be_called_as_in_the_weights_file() -> None:
+    network = parse("residual(conv 2 3 pad same), flatten", (4, 4, 1), 2)
+    steps = trace(build(network).eval(), network, np.ones((4, 4, 1), np.float32))
+    assert cell(steps, "residual1.body.conv1", (1, 1, 0)) == cell(steps, "conv1", (1, 1, 0))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope.errors import ArchitectureError, ConvscopeError
+
+if TYPE_CHECKING:
+    from convscope.runs import Run
 
 app = typer.Typer(
     help="Train, see, trust and ship convolutional image classifiers, on the CPU you already have.",
@@ -59,6 +62,16 @@ def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
+def opened(path: Path) -> Run:
+    """The run in a folder; says so where it was interrupted."""
+    from convscope.runs import open_run
+
+    run = open_run(path)
+    if run.warning:
+        say(run.warning)
+    return run
+
+
 def show(as_json: bool, values: dict[str, Any], lines: list[Any]) -> None:
     """The result on stdout: one JSON object, or lines and tables."""
     if as_json:
@@ -96,7 +109,10 @@ def train(
     from convscope import experiment, progress
     from convscope.display import plan_lines, run_lines
     from convscope.recipes import changed, recipe_named
+    from convscope.runs import check_free
 
+    if run is not None:
+        check_free(run)
     chosen = changed(recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate)
     with progress.downloads() as downloading:
         dataset = experiment.data_for(data, say, downloading)
@@ -122,10 +138,9 @@ def evaluate(
     """Measure a trained model on the test split of a data set, with its uncertainty."""
     from convscope import experiment, progress
     from convscope.display import evaluation_lines
-    from convscope.runs import open_run
 
     with progress.downloads() as downloading:
-        evaluation = experiment.evaluate_run(open_run(run), data, say, downloading)
+        evaluation = experiment.evaluate_run(opened(run), data, say, downloading)
     show(as_json, evaluation.to_dict(), evaluation_lines(evaluation))
 
 
@@ -140,9 +155,8 @@ def predict(
     """Classify pictures of any size; says what was done to each before the network saw it."""
     from convscope.display import prediction_lines
     from convscope.infer import Predictor
-    from convscope.runs import open_run
 
-    predictor, found, failed = Predictor(open_run(run).model_file if run.is_dir() else run), [], 0
+    predictor, found, failed = Predictor(opened(run).model_file if run.is_dir() else run), [], 0
     for picture in pictures:
         try:
             found += predictor.predict(picture, max_megapixels=max_megapixels)
@@ -169,9 +183,8 @@ def explain(
     """Show what every layer makes of a picture, and the arithmetic of any one cell."""
     from convscope.display import explanation_lines
     from convscope.inspection import explain_picture
-    from convscope.runs import open_run
 
-    explained = explain_picture(open_run(run), picture, cell or (), out, max_megapixels=max_megapixels)
+    explained = explain_picture(opened(run), picture, cell or (), out, max_megapixels=max_megapixels)
     show(as_json, explained.to_dict(), explanation_lines(explained))
 
 

@@ -81,6 +81,8 @@ def detect(
     pixels = over_white(picture.pixels) if picture.pixels.shape[2] == 4 else picture.pixels
     values, arithmetic, magnitude = _apply(pixels, kernel, pool, stride, cell)
     path = out or Path(f"{Path(image).stem}-{_name(kernel, pool)}.png")
+    if path.exists() and path.samefile(image):
+        raise UsageError(f"--out {path} is the picture itself, which would be lost: choose another file")
     write_atomically(path, encode_png(as_picture(values, magnitude=magnitude)))
     shown = ("shown as absolute values, because an edge is dark to light or light to dark",) if magnitude else ()
     sizes = f"{pixels.shape[1]}x{pixels.shape[0]} -> {values.shape[1]}x{values.shape[0]}"

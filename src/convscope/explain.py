@@ -91,8 +91,10 @@ def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, St
 def cell(steps: dict[str, Step], layer: str, place: tuple[int, ...]) -> Cell:
     """The arithmetic of the cell at `place`, (row, column, channel) of maps or (index,) of a vector.
 
+    A layer inside a block may be called as in the weights file, `residual1.body.conv2`, or by its own name, `conv2`.
     Raises UsageError for a layer or a place that the network does not have.
     """
+    layer = layer.split(".body.")[-1]
     if layer not in steps:
         raise UsageError(f"unknown layer {layer!r}: this network has {', '.join(steps)}")
     step = steps[layer]
@@ -185,7 +187,10 @@ def _batch_norm(step: Step, place: tuple[int, ...]) -> Arithmetic:
     scale = part["weight"] / sqrt(part["running_var"] + 1e-5)
     shift = part["bias"] - part["running_mean"] * scale
     return _sum(
-        "(input - mean) / deviation x scale + shift", [Term(_at(place), float(step.input[place]), scale)], shift
+        f"(input - mean {part['running_mean']:.6g}) / sqrt(variance {part['running_var']:.6g} + 1e-05) x weight "
+        f"{part['weight']:.6g} + bias {part['bias']:.6g}, which is one product and one sum",
+        [Term(_at(place), float(step.input[place]), scale)],
+        shift,
     )
 
 

@@ -101,13 +101,18 @@ class Manifest(BaseModel):
     files: dict[str, File]
 
 
+def check_free(path: Path) -> None:
+    """Raises UsageError when there is something at `path` that a new run would overwrite."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists already: choose another --run, or move it away")
+
+
 class RunWriter:
     """A run folder in the making."""
 
     def __init__(self, path: Path, config: Config) -> None:
         """Make the folder and write `config.json`. Raises UsageError when there is something in it already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path} exists already: choose another --run, or move it away")
+        check_free(path)
         self.path, self.config = path, config
         self.write(CONFIG, config.model_dump_json(indent=2) + "\n")
 
@@ -151,6 +156,14 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the outputs."""
         return self.config.classes
+
+    @property
+    def warning(self) -> str:
+        """What whoever uses this run has to know; empty for a run that was completed."""
+        if self.manifest.status == "complete":
+            return ""
+        done = f"{len(self.history)} of {counted(self.config.epochs, 'epoch')}"
+        return f"{self.path} was interrupted after {done} and never measured on the test set"
 
     @property
     def model_file(self) -> Path:

@@ -177,6 +177,9 @@ def _check_arrays(images: Images, labels: Labels) -> None:
 def _check_classes(classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
         raise DataError(f"only one class ({_some(classes)}): expected at least two to tell apart")
+    odd = [name for name in classes if not name.isprintable()]
+    if odd:
+        raise DataError(f"class names with control characters ({_some(map(repr, odd))}): expected printable text")
     if len(set(classes)) < len(classes):
         twice = dict.fromkeys(name for name in classes if classes.count(name) > 1)
         raise DataError(f"class names given more than once: {_some(twice)}")
