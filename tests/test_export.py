@@ -79,6 +79,18 @@ def test_nodes_are_named_after_the_layers_and_the_file_is_valid(line: Line) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("line", [*ALL_PRESETS.values(), Line("conv 2 4 pad same, batchnorm, flatten", (3, 3, 3), 2)])
+def test_constants_are_the_weights_under_their_layers_names(line: Line) -> None:
+    model = onnx.load_from_string(model_file(line))
+    found = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
+    assert found.pop("preprocess.scale") == pytest.approx(record(line).scale)
+    assert found.pop("preprocess.mean") == pytest.approx(record(line).mean)
+    weights = {name.replace(".conv.", "."): values for name, values in weights_of(trained(line)).items()}
+    assert found.keys() == {name for name in weights if not name.endswith("num_batches_tracked")}
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, weights[name])
+
+
 def test_the_file_says_what_it_is() -> None:
     line = Line("conv 2 3, relu, flatten", (5, 6, 3), 2)
     model = onnx.load_from_string(model_file(line))

@@ -126,8 +126,8 @@ def carry_out(plan: Plan, run: str | Path | None = None, watch: Callable[[Progre
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
     with stop_signals() as stop:
-        writer = RunWriter(folder, config)
         model = build(config.network, config.seed)
+        writer = RunWriter(folder, config)
 
         def after_epoch(history: list[Epoch]) -> None:
             writer.write_rows(METRICS, history_rows(history))
