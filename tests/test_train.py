@@ -331,3 +331,18 @@ def test_training_is_the_same_to_the_bit_whoever_watches(few: Split) -> None:
     first = run(0)
     assert run(0, after_batch=disturb, after_epoch=disturb, stop=Stop()) == first
     assert run(1) != first
+
+
+def test_a_lone_last_image_joins_the_batch_before_it() -> None:
+    """Batch norm on a vector cannot work on one image: 17 images in batches of 8 are 8 and 9."""
+    recipe = RECIPES["article"].model_copy(update={"batch": 8, "epochs": 1})
+    split = Split(np.arange(17 * 4, dtype=np.uint8).reshape(17, 2, 2, 1), np.arange(17) % 2)
+    network = parse("flatten, dense 3, batchnorm, relu", (2, 2, 1), 2)
+    sizes: list[int] = []
+    fit(
+        build(network), split, split, Preprocessing.plain(split.images), recipe, 0,
+        after_batch=lambda now: sizes.append(now.step),
+    )  # fmt: skip
+    assert sizes == [1, 2]
+    taken = [len(labels) for _, labels in batches(split, Preprocessing.plain(split.images), recipe, 0, 1)]
+    assert taken == [8, 9]

@@ -55,7 +55,16 @@ class Recipe(BaseModel):
         >>> RECIPES["default"].planned_epochs(54_000), RECIPES["default"].planned_epochs(1_300)
         (2, 55)
         """
-        return max(self.epochs, ceil(self.least_steps / ceil(images / self.batch)))
+        return max(self.epochs, ceil(self.least_steps / self.batches(images)))
+
+    def batches(self, images: int) -> int:
+        """Batches of one epoch; a lone last image joins the batch before it, for batch norm needs two.
+
+        >>> [RECIPES["article"].batches(images) for images in (60_000, 128, 129, 130, 1)]
+        [469, 1, 1, 2, 1]
+        """
+        lone = self.batch > 1 and images > self.batch and images % self.batch == 1
+        return ceil(images / self.batch) - lone
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of batch `step` of `steps`.

@@ -142,7 +142,7 @@ def fit(
     """
     stop = stop or Stop()
     epochs = recipe.planned_epochs(len(train))
-    steps = epochs * math.ceil(len(train) / recipe.batch)
+    steps = epochs * recipe.batches(len(train))
     optimiser = torch.optim.SGD(
         model.parameters(), recipe.learning_rate, recipe.momentum, 0, recipe.weight_decay, recipe.nesterov
     )
@@ -192,8 +192,8 @@ def batches(
     """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
     order = epoch_order(seed, epoch, len(train))
     shifts = epoch_shifts(seed, epoch, len(train), recipe.shift_pixels)
-    for first in range(0, len(train), recipe.batch):
-        index = order[first : first + recipe.batch]
+    starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
+    for index in np.split(order, starts):
         pixels = train.images[index]
         if recipe.shift_pixels:
             pixels = shifted(pixels, shifts[index], recipe.shift_pixels)
