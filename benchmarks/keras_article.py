@@ -1,6 +1,6 @@
 """The article's network and training in Keras, as a user of Keras writes it. Runs in the `keras` peer environment.
 
-    keras_article.py [--seed 0] [--epochs 10] [--threads N]
+    keras_article.py [--seed 0] [--epochs 10] [--threads N] [--until SHARE]
 
 Prints one line of JSON. `seconds_per_epoch` includes the validation that the article makes after every epoch.
 """
@@ -37,10 +37,11 @@ def network() -> keras.Model:
 
 
 class Clock(keras.callbacks.Callback):
-    """Seconds of every epoch, validation included; one line per epoch on stderr."""
+    """Seconds of every epoch, validation included; one line per epoch on stderr. Ends above accuracy `until`."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
         super().__init__()
+        self.until = until
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:  # noqa: ARG002
@@ -49,6 +50,8 @@ class Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.seconds.append(round(time.perf_counter() - self.start, 3))
         print(f"epoch {epoch + 1}: {self.seconds[-1]:.1f} s, {logs}", file=sys.stderr)
+        if logs and logs["val_accuracy"] > self.until:
+            self.model.stop_training = True
 
 
 def main() -> None:
@@ -56,13 +59,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0, help="0: TensorFlow decides")
+    parser.add_argument("--until", type=float, default=2.0, help="end after the first epoch whose validation is above")
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     keras.utils.set_random_seed(options.seed)
 
     images, targets = mnist.prepared("train")
     test = mnist.prepared("t10k")
-    model, clock = network(), Clock()
+    model, clock = network(), Clock(options.until)
     settings = {"batch_size": 128, "epochs": options.epochs, "validation_data": test, "verbose": 0}
     model.fit(images, targets, callbacks=[clock], **settings)
     loss, accuracy = model.evaluate(*test, batch_size=128, verbose=0)

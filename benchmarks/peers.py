@@ -31,15 +31,23 @@ def environment(name: str) -> Path:
     return folder / PYTHON
 
 
-def run(name: str, script: str, *arguments: str | Path) -> str:
-    """Standard output of benchmarks/`script`, run on the CPU in the environment of peer `name`."""
-    python = environment(name)
+def command(name: str, script: str, *arguments: str | Path) -> list[str]:
+    """The command that runs benchmarks/`script` in the environment of peer `name`."""
+    return [str(environment(name)), str(HERE / script), *map(str, arguments)]
+
+
+def variables(name: str) -> dict[str, str]:
+    """The environment variables of peer `name`: ours, without what would lead it to other packages or to a GPU."""
     settings = {
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
-        "KERAS_HOME": str(python.parent.parent / "keras-home"),  # not the user's keras.json
+        "KERAS_HOME": str(environment(name).parent.parent / "keras-home"),  # not the user's keras.json
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | settings
-    command = [python, HERE / script, *arguments]
-    return subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | settings
+
+
+def run(name: str, script: str, *arguments: str | Path) -> str:
+    """Standard output of benchmarks/`script`, run on the CPU in the environment of peer `name`."""
+    words = command(name, script, *arguments)
+    return subprocess.run(words, env=variables(name), stdout=subprocess.PIPE, text=True, check=True).stdout

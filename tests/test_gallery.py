@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from convscope.data import Dataset, Split, load
+from convscope import plots
+from convscope.data import Dataset, load
+from convscope.drawing import Drawing
 from convscope.evaluate import evaluate
 from convscope.experiment import plan
-from convscope.gallery import Named, data_picture, inside_pictures, result_pictures
+from convscope.gallery import data_picture, drawn, inside_pictures, result_pictures
 from convscope.models import build
 from convscope.report import Section
 from convscope.train import logits_of
@@ -24,32 +24,34 @@ def digits() -> Dataset:
     return load("digits")
 
 
-@pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+CURVES: Drawing = partial(plots.learning_curves, [], 0)
+
+
+def name_only(drawings: Iterable[Drawing]) -> Iterator[bytes]:
     """Drawing is slow and has its own tests."""
-    monkeypatch.setattr("convscope.plots.png", lambda _: b"png")
+    for drawing in drawings:
+        yield drawing.func.__name__.encode()
 
 
 def test_a10_the_first_nine_training_images_are_drawn() -> None:
     """They, their labels, and nothing else."""
-    name, picture = data_picture(digits())
-    assert (name, picture.section) == ("first-nine", Section.HOW_MADE)
-    for changed, same in ((9, True), (8, False)):
-        images = digits().train.images.copy()
-        images[changed] = 255 - images[changed]
-        other = dataclasses.replace(digits(), train=Split(images, digits().train.labels))
-        assert (data_picture(other)[1].png == picture.png) is same
+    sketch = data_picture(digits())
+    assert (sketch.name, sketch.section) == ("first-nine", Section.HOW_MADE)
+    images, labels, classes = sketch.drawing.args
+    np.testing.assert_array_equal(images, digits().train.images[:9])
+    np.testing.assert_array_equal(labels, digits().train.labels[:9])
+    assert classes == digits().classes
 
 
 def inside(line: str, *, every_layer: bool) -> dict[str, str]:
     """Names and headings of the pictures of one image in an untrained network."""
     config = plan(digits(), line).config
-    pictures: list[Named] = list(
-        inside_pictures(config, build(config.network).eval(), digits().test.images[0], "a.png", every_layer=every_layer)
-    )
-    assert {picture.section for _, picture in pictures} == {Section.WHAT_IT_SEES}
-    assert all(picture.png == b"png" and picture.explanation and picture.alt for _, picture in pictures)
-    return {name: picture.heading for name, picture in pictures}
+    model = build(config.network).eval()
+    sketches = inside_pictures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
+    pictures = dict(drawn(sketches, name_only))
+    assert {picture.section for picture in pictures.values()} == {Section.WHAT_IT_SEES}
+    assert all(picture.png and picture.explanation and picture.alt for picture in pictures.values())
+    return {name: picture.heading for name, picture in pictures.items()}
 
 
 LINES: dict[str, tuple[str, ...]] = {
@@ -66,7 +68,6 @@ LINES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("no_drawing")
 @pytest.mark.parametrize("line", LINES)
 def test_there_is_a_picture_of_every_layer_that_makes_something(line: str) -> None:
     found = inside(line, every_layer=False)
@@ -76,14 +77,12 @@ def test_there_is_a_picture_of_every_layer_that_makes_something(line: str) -> No
     assert set(inside(line, every_layer=True)) == set(found) | copies
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_headings_say_which_layer_it_is() -> None:
     found = inside("conv 2 3 stride 2, relu, flatten", every_layer=True)
     assert found["layer-01-conv1"] == "conv1: conv 2 3 stride 2"
     assert found["layer-04-classifier"] == "classifier: dense 10"
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_the_attribution_is_for_the_answer() -> None:
     config = plan(digits(), "flatten").config
     model = build(config.network).eval()
@@ -91,15 +90,14 @@ def test_the_attribution_is_for_the_answer() -> None:
     answers = logits_of(model, images, config.preprocessing).argmax(1).tolist()
     assert len(set(answers)) > 1
     for image, answer in zip(images, answers, strict=True):
-        found = dict(inside_pictures(config, model, image, "it", every_layer=False))
+        found = {sketch.name: sketch for sketch in inside_pictures(config, model, image, "it", every_layer=False)}
         assert found["attribution"].heading == f"Which pixels spoke for {answer}"
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_results_are_shown_where_they_belong() -> None:
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    found = {name: picture.section for name, picture in result_pictures(digits(), evaluation, logits, Figure())}
+    found = {sketch.name: sketch.section for sketch in result_pictures(digits(), evaluation, logits, CURVES)}
     assert found == {
         "confusion-matrix": Section.WHERE_IT_FAILS,
         "worst-mistakes": Section.WHERE_IT_FAILS,
@@ -107,18 +105,32 @@ def test_results_are_shown_where_they_belong() -> None:
     }
 
 
-def test_the_worst_mistakes_are_given_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The softmax of the logits, also of very large ones."""
-    seen: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
-    worst: Callable[..., object] = lambda *arguments: seen.append(arguments[2])  # noqa: E731
-    monkeypatch.setattr("convscope.plots.worst_mistakes", worst)
-    monkeypatch.setattr("convscope.plots.png", lambda _: b"png")
-    logits = np.zeros((359, 10), np.float32)
-    logits[0, :2] = np.log([3, 1])
-    logits[0, 2:] = -np.inf
-    logits[1, 0] = 1e4
+def test_every_picture_gets_its_own_file() -> None:
+    """Also when they are drawn while the later sketches are made."""
+    logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    list(result_pictures(digits(), evaluation, logits, Figure()))
-    assert seen[0][0] == pytest.approx([0.75, 0.25, *[0] * 8])
-    assert seen[0][1] == pytest.approx([1, *[0] * 9])
-    assert seen[0][2] == pytest.approx([0.1] * 10)
+    found = dict(drawn(result_pictures(digits(), evaluation, logits, CURVES), name_only))
+    assert {name: picture.png.decode().replace("_", "-") for name, picture in found.items()} == {
+        name: name for name in ("confusion-matrix", "worst-mistakes", "learning-curves")
+    }
+
+
+def test_the_worst_mistakes_come_in_the_order_of_their_loss() -> None:
+    """With the softmax of the logits, also of very large ones; of 20 mistakes 16 are shown."""
+    labels = digits().test.labels
+    logits = 50 * np.eye(10, dtype=np.float32)[labels]
+    wrong = np.arange(0, 200, 10)
+    logits[wrong] = 0
+    for place, i in enumerate(wrong):
+        logits[i, (labels[i] + 1) % 10] = 1 + place / 10  # the more wrong, the later
+    logits[wrong[4]] = 1e4 * np.eye(10)[(labels[wrong[4]] + 2) % 10]
+    evaluation = evaluate(logits, labels, digits().classes)
+    found = {sketch.name: sketch.drawing for sketch in result_pictures(digits(), evaluation, logits, CURVES)}
+    images, shown, probabilities, classes, many, among = found["worst-mistakes"].args
+    expected = [wrong[4], *[i for i in wrong[::-1] if i != wrong[4]]][:16]
+    np.testing.assert_array_equal(images, digits().test.images[expected])
+    np.testing.assert_array_equal(shown, labels[expected])
+    assert (classes, many, among) == (digits().classes, 20, 359)
+    assert probabilities[0].max() == 1
+    height = np.exp(1 + 19 / 10)
+    assert sorted(probabilities[1]) == pytest.approx([*[1 / (height + 9)] * 9, height / (height + 9)])

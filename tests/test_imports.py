@@ -25,7 +25,7 @@ ORDER = [
     "syntax", "layers", "architecture", "presets",
     "models", "recipes", "train", "cost",
     "evaluate", "events", "runs", "explain",
-    "canvas", "plots", "report", "summary", "gallery", "inspection",
+    "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment",
     "display", "progress", "cli",
 ]  # fmt: skip

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
 from convscope import plots
-from convscope.canvas import INK, PALE
+from convscope.canvas import BLUE, DPI, INK, PALE, VERMILION, Page, colour_map
 
 DIGITS = [str(digit) for digit in range(10)]
 RANDOM = np.random.default_rng(7)
@@ -35,41 +34,55 @@ HISTORY = [
 ]
 
 
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+def texts(page: Page) -> list[str]:
+    return [text.get_text() for text in page.figure.findobj(Text) if isinstance(text, Text)]
 
 
-def panels(figure: Figure) -> list[Any]:
-    return list(figure.axes)
+def written(page: Page) -> list[str]:
+    """What is written on the page itself, its title first."""
+    return [text.get_text() for text in page.figure.texts]
 
 
-def shown(axes: Any) -> list[np.ndarray[Any, Any]]:
-    """The pixels of every image on the axes, as they were given."""
-    return [np.asarray(image.get_array()) for image in axes.get_images()]
+def panels(page: Page) -> list[Any]:
+    return list(page.figure.axes)
+
+
+def pasted(page: Page, height: int, width: int) -> list[np.ndarray[Any, Any]]:
+    """The small pictures on the page, read back at the middle of each of their height x width pixels: uint8 RGB."""
+    found = []
+    for picture, _ in page.pasted:
+        pixels = np.asarray(picture)[1:-1, 1:-1]  # without its frame
+        rows = (np.arange(height) + 0.5) * pixels.shape[0] / height
+        columns = (np.arange(width) + 0.5) * pixels.shape[1] / width
+        found.append(pixels[rows.astype(int)[:, None], columns.astype(int)])
+    return found
+
+
+def grey(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """uint8 (h, w, 1, 3 or 4), opaque, as RGB."""
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
 
 
 # First nine (A10)
 
 
 def test_first_nine_shows_nine_images_with_their_classes() -> None:
-    figure = plots.first_nine(IMAGES, LABELS, [f"class {digit}" for digit in DIGITS])
-    assert len(panels(figure)) == 9
-    for i, axes in enumerate(panels(figure)):
-        np.testing.assert_array_equal(shown(axes)[0], IMAGES[i, :, :, 0])
-        assert axes.get_title() == f"class {LABELS[i]}"
-        assert axes.get_images()[0].get_clim() == (0, 255)  # a dark image stays dark
-        assert axes.get_images()[0].get_interpolation() == "nearest"
+    page = plots.first_nine(IMAGES // 4, LABELS, [f"class {digit}" for digit in DIGITS])
+    assert len(page.pasted) == 9
+    for image, found in zip(IMAGES // 4, pasted(page, 8, 8), strict=False):
+        np.testing.assert_array_equal(found, grey(image))  # a dark image stays dark
+    assert written(page)[1:] == [f"class {label}" for label in LABELS[:9]]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_first_nine_with_fewer_images_and_every_number_of_channels(count: int, channels: int) -> None:
     images = RANDOM.integers(0, 256, (count, 6, 4, channels), dtype=np.uint8)
-    figure = plots.first_nine(images, np.zeros(count, np.int64), ["a"])
-    assert len(panels(figure)) == count
-    np.testing.assert_array_equal(
-        shown(panels(figure)[-1])[0], images[-1].squeeze(axis=-1) if channels == 1 else images[-1]
-    )
+    if channels == 4:
+        images[..., 3] = 255
+    found = pasted(plots.first_nine(images, np.zeros(count, np.int64), ["a"]), 6, 4)
+    assert len(found) == count
+    np.testing.assert_array_equal(found[-1], grey(images[-1]))
 
 
 def test_first_nine_of_no_image_is_a_sentence() -> None:
@@ -81,8 +94,18 @@ def test_first_nine_of_mnist(data_folder: Path) -> None:
     pixels = gzip.decompress((data_folder / "mnist" / "train-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((data_folder / "mnist" / "train-labels-idx1-ubyte.gz").read_bytes())
     images = np.frombuffer(pixels, np.uint8, count=9 * 784, offset=16).reshape(9, 28, 28, 1)
-    figure = plots.first_nine(images, np.frombuffer(labels, np.uint8, count=9, offset=8), DIGITS)
-    assert "".join(axes.get_title() for axes in panels(figure)) == "504192131"
+    page = plots.first_nine(images, np.frombuffer(labels, np.uint8, count=9, offset=8), DIGITS)
+    assert "".join(written(page)[1:]) == "504192131"
+
+
+def test_pictures_lie_in_reading_order_under_their_titles() -> None:
+    page = plots.first_nine(IMAGES, LABELS, DIGITS)
+    places = [(top, left) for _, (left, top) in page.pasted]
+    assert places == sorted(places)
+    for (picture, (left, top)), title in zip(page.pasted, page.figure.texts[1:], strict=True):
+        x, y = title.get_position()
+        assert x * page.width * DPI == pytest.approx(left + picture.width / 2, abs=2)
+        assert top - 25 < (1 - y) * page.height * DPI < top
 
 
 # Learning curves
@@ -160,44 +183,35 @@ def test_confusion_matrix_shows_as_many_names_and_counts_as_fit(
 # Worst mistakes
 
 
-def mistakes() -> Figure:
-    """Five images of three classes: 1 and 3 are right, the others wrong with the truth at 0.3, 0.1 and 0.0."""
-    probabilities = np.array(
-        [[0.3, 0.4, 0.3], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7], [0.0, 0.0, 1.0], [0.0, 0.001, 0.999]], np.float32
-    )
-    return plots.worst_mistakes(IMAGES[:5], np.array([0, 1, 0, 2, 0]), probabilities, ["4", "9", "7"])
+def mistakes(classes: list[str]) -> Page:
+    probabilities = np.array([[0.0, 0.001, 0.999], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]], np.float32)
+    return plots.worst_mistakes(IMAGES[:3], np.array([0, 0, 0]), probabilities, classes, 1_447, 10_000)
 
 
-def test_worst_mistakes_come_in_the_order_of_their_loss() -> None:
-    figure = mistakes()
-    assert [axes.get_title() for axes in panels(figure)] == [
+def test_worst_mistakes_say_what_was_right_and_what_was_answered() -> None:
+    page = mistakes(["4", "9", "7"])
+    assert written(page) == [
+        "Worst mistakes: 3 of 1,447 wrong among 10,000 images",
         "true 4,\nsaid 7 (>99 %)",
         "true 4,\nsaid 7 (70 %)",
         "true 4,\nsaid 9 (40 %)",
     ]
-    for axes, index in zip(panels(figure), [4, 2, 0], strict=True):
-        np.testing.assert_array_equal(shown(axes)[0], IMAGES[index, :, :, 0])
-    assert "Worst mistakes: 3 of 3 wrong among 5 images" in texts(figure)
+    for image, found in zip(IMAGES, pasted(page, 8, 8), strict=False):
+        np.testing.assert_array_equal(found, grey(image))
 
 
-def test_a_short_mistake_is_one_line() -> None:
-    figure = plots.worst_mistakes(IMAGES[:1], np.array([0]), np.array([[0.01, 0.99]]), ["4", "9"])
-    assert panels(figure)[0].get_title() == "true 4, said 9 (99 %)"
-
-
-def test_worst_mistakes_are_cut_at_the_count() -> None:
-    labels = PROBABILITIES.argmin(axis=1)
-    figure = plots.worst_mistakes(IMAGES, labels, PROBABILITIES, DIGITS, count=5)
-    assert len(panels(figure)) == 5
-    expected = np.argsort(-np.log(1 / PROBABILITIES.min(axis=1)))[:5]
-    for axes, index in zip(panels(figure), expected, strict=True):
-        np.testing.assert_array_equal(shown(axes)[0], IMAGES[index, :, :, 0])
+def test_a_short_mistake_is_one_line_and_a_long_one_three() -> None:
+    page = plots.worst_mistakes(IMAGES[:1], np.array([0]), np.array([[0.01, 0.99]]), ["4", "9"], 1, 1)
+    assert written(page)[1] == "true 4, said 9 (99 %)"
+    assert written(mistakes(["sweatshirt", "ankle boots", "dressing gown"]))[1] == (
+        "true sweatshirt,\nsaid dressing gown\n(>99 %)"
+    )
 
 
 def test_no_mistake_is_a_sentence() -> None:
-    figure = plots.worst_mistakes(IMAGES, PROBABILITIES.argmax(axis=1), PROBABILITIES, DIGITS)
-    assert "No mistakes: all 20 images were classified correctly." in texts(figure)
-    assert not panels(figure)
+    page = plots.worst_mistakes(IMAGES[:0], LABELS[:0], PROBABILITIES[:0], DIGITS, 0, 20)
+    assert "No mistakes: all 20 images were classified correctly." in texts(page)
+    assert not page.pasted
 
 
 # Filters
@@ -205,78 +219,84 @@ def test_no_mistake_is_a_sentence() -> None:
 
 def test_filters_of_one_channel_share_a_scale_centred_on_zero() -> None:
     kernels = RANDOM.normal(size=(3, 5, 1, 12))
-    figure = plots.filters(kernels)
-    images = panels(figure)[0].get_images()
-    for i, image in enumerate(images):
-        np.testing.assert_array_equal(np.asarray(image.get_array()), kernels[:, :, 0, i])
-        assert image.get_clim() == (-np.abs(kernels).max(), np.abs(kernels).max())
-    assert len(images) == 12
-    assert len(panels(figure)) == 2  # the filters and the colour bar
-    assert "12 filters of the first layer, 3×5" in texts(figure)
-    lower, upper = (to_hex(images[0].get_cmap()(x)) for x in (0.0, 1.0))
-    assert (lower, upper) == ("#053061", "#67001f")  # blue is negative, red positive
+    kernels[0, 0, 0, :3] = 0, 9, -9  # the last two are the ends of the scale
+    page = plots.filters(kernels)
+    found = pasted(page, 3, 5)[:12]
+    expected = colour_map("RdBu_r")((kernels[:, :, 0].transpose(2, 0, 1) + 9) / 18, bytes=True)[..., :3]
+    np.testing.assert_array_equal(found, expected)
+    white, red, blue = (to_hex(tile[0, 0] / 255) for tile in found[:3])
+    assert (white, red, blue) == ("#f7f6f6", "#67001f", "#053061")  # blue is negative, red positive
+    assert written(page)[0] == "12 filters of the first layer, 3×5"
+    assert written(page)[-1] == "weight: one scale for all"
 
 
 def test_colour_filters_have_zero_in_the_middle_grey() -> None:
     kernels = np.zeros((2, 2, 3, 2))
     kernels[0, 0, 0, 0], kernels[1, 1, 2, 1] = 4.0, -2.0
-    first, second = shown(panels(plots.filters(kernels))[0])
-    np.testing.assert_allclose(first[0, 0], [1.0, 0.5, 0.5])
-    np.testing.assert_allclose(first[0, 1], [0.5, 0.5, 0.5])
-    np.testing.assert_allclose(second[1, 1], [0.5, 0.5, 0.25])
+    first, second = pasted(plots.filters(kernels), 2, 2)
+    assert first[0, 0].tolist() == [255, 128, 128]
+    assert first[0, 1].tolist() == [128, 128, 128]
+    assert second[1, 1].tolist() == [128, 128, 64]
 
 
 def test_filters_of_four_channels_say_which_one_is_shown() -> None:
     kernels = RANDOM.normal(size=(3, 3, 4, 6))
-    figure = plots.filters(kernels)
-    np.testing.assert_array_equal(shown(panels(figure)[0])[5], kernels[:, :, 0, 5])
-    assert "weight: one scale for all; input channel 1 of 4" in texts(figure)
+    page = plots.filters(kernels)
+    limit = abs(kernels).max()
+    expected = colour_map("RdBu_r")((kernels[:, :, 0, 5] + limit) / (2 * limit), bytes=True)[..., :3]
+    np.testing.assert_array_equal(pasted(page, 3, 3)[5], expected)
+    assert "weight: one scale for all; input channel 1 of 4" in texts(page)
 
 
 def test_more_than_64_filters_are_counted() -> None:
-    figure = plots.filters(RANDOM.normal(size=(3, 3, 3, 96)))
-    assert len(shown(panels(figure)[0])) == 64
-    assert any("(32 more are not shown)" in text for text in texts(figure))
+    page = plots.filters(RANDOM.normal(size=(3, 3, 3, 96)))
+    assert len(page.pasted) == 64
+    assert any("(32 more are not shown)" in text for text in texts(page))
 
 
 def test_filters_that_are_all_zero_are_drawn() -> None:
-    assert panels(plots.filters(np.zeros((3, 3, 1, 4))))[0].get_images()[0].get_clim() == (-1, 1)
+    page = plots.filters(np.zeros((3, 3, 1, 4)))
+    assert (np.asarray(pasted(page, 3, 3)[:4]) == pasted(page, 3, 3)[0][0, 0]).all()
+    assert written(page)[-6:-1] == ["−1", "−0.5", "0", "0.5", "1"]
 
 
 # Feature maps
 
 
-@pytest.mark.parametrize(("offset", "limits"), [(0.0, (-1, 1)), (2.0, (0, 3))])
-def test_feature_maps_share_one_scale(offset: float, limits: tuple[float, float]) -> None:
+@pytest.mark.parametrize(("offset", "colours", "low"), [(0.0, "RdBu_r", -1.0), (2.0, "viridis", 0.0)])
+def test_feature_maps_share_one_scale(offset: float, colours: str, low: float) -> None:
     maps = np.linspace(-1, 1, 3 * 4 * 5).reshape(3, 4, 5) + offset
-    figure = plots.feature_maps("pool of conv1", maps)
-    images = panels(figure)[0].get_images()
-    assert len(images) == 5
-    for i, image in enumerate(images):
-        np.testing.assert_array_equal(np.asarray(image.get_array()), maps[..., i])
-        assert image.get_clim() == limits
-    assert {"pool of conv1", "activation: one scale for all maps"} <= set(texts(figure))
-    assert [text.get_text() for text in panels(figure)[0].texts] == ["0", "1", "2", "3", "4"]
+    page = plots.feature_maps("pool of conv1", maps)
+    expected = colour_map(colours)((maps.transpose(2, 0, 1) - low) / (maps.max() - low), bytes=True)[..., :3]
+    np.testing.assert_array_equal(pasted(page, 3, 4)[:5], expected)
+    assert written(page)[:6] == ["pool of conv1", "0", "1", "2", "3", "4"]
+    assert written(page)[-1] == "activation: one scale for all maps"
 
 
-def test_values_that_are_not_finite_do_not_set_the_scale() -> None:
-    images = panels(plots.feature_maps("conv1", np.array([[[np.nan, np.inf]], [[-1.0, 2.0]]])))[0].get_images()
-    assert {image.get_clim() for image in images} == {(-2, 2)}
+def test_values_that_are_not_finite_do_not_set_the_scale_and_are_left_white() -> None:
+    page = plots.feature_maps("conv1", np.array([[[np.nan, np.inf]], [[-1.0, 2.0]]]))
+    first, second, *_ = pasted(page, 2, 1)
+    assert (first[0] == 255).all()
+    assert (second[0] == 255).all()
+    assert to_hex(second[1, 0] / 255) == "#67001f"
 
 
 def test_tiles_lie_in_reading_order_and_keep_the_shape_of_their_maps() -> None:
-    images = panels(plots.feature_maps("conv1", RANDOM.random((4, 8, 20))))[0].get_images()
-    extents = [image.get_extent() for image in images]
-    places = [(top, left) for left, right, bottom, top in extents]
+    tiles = plots.feature_maps("conv1", RANDOM.random((4, 8, 20))).pasted[:20]
+    places = [(top, left) for _, (left, top) in tiles]
     assert places == sorted(places)
-    assert all(math.isclose((right - left) / (bottom - top), 2) for left, right, bottom, top in extents)
-    assert all(right < following[0] for (_, right, _, _), following in itertools.pairwise(extents[:8]))
+    assert len({top for top, _ in places}) == 3
+    assert all(abs(picture.width - 2 * picture.height) <= 3 for picture, _ in tiles)
+    assert all(
+        one_left + picture.width < left
+        for (picture, (one_left, _)), (_, (left, _)) in itertools.pairwise(tiles[:8])
+    )  # fmt: skip
 
 
 def test_more_than_64_maps_are_counted() -> None:
-    figure = plots.feature_maps("conv9", RANDOM.random((2, 2, 100)))
-    assert len(shown(panels(figure)[0])) == 64
-    assert "activation: one scale for all maps\n(36 more are not shown)" in texts(figure)
+    page = plots.feature_maps("conv9", RANDOM.random((2, 2, 100)))
+    assert written(page)[1:65] == [str(i) for i in range(64)]
+    assert "activation: one scale for all maps\n(36 more are not shown)" in texts(page)
 
 
 def test_a_short_vector_is_drawn_as_bars() -> None:
@@ -288,17 +308,19 @@ def test_a_short_vector_is_drawn_as_bars() -> None:
 
 def test_a_long_vector_is_wrapped_like_text() -> None:
     vector = RANDOM.random(5408)
-    figure = plots.feature_maps("flatten1", vector)
-    lines = shown(panels(figure)[0])[0]
-    assert lines.shape == (55, 100)
-    np.testing.assert_array_equal(np.ma.filled(lines, np.nan).ravel()[:5408], vector)
-    assert np.isnan(np.ma.filled(lines, np.nan).ravel()[5408:]).all()
-    assert "activation of 5,408 entries, 100 per line" in texts(figure)
+    vector[7] = 1
+    page = plots.feature_maps("flatten1", vector)
+    (image,) = panels(page)[0].get_images()
+    lines = np.asarray(image.get_array())
+    assert lines.shape == (55, 100, 4)
+    np.testing.assert_array_equal(lines.reshape(-1, 4)[:5408], colour_map("viridis")(vector, bytes=True))
+    assert (lines.reshape(-1, 4)[5408:, 3] == 0).all()
+    assert "activation of 5,408 entries, 100 per line" in texts(page)
 
 
 def test_a_vector_too_long_to_draw_says_how_much_is_missing() -> None:
-    figure = plots.feature_maps("flatten1", np.ones(12_345))
-    assert any("2,345 more are not shown" in text for text in texts(figure))
+    page = plots.feature_maps("flatten1", np.ones(12_345))
+    assert any("2,345 more are not shown" in text for text in texts(page))
 
 
 # Flatten (A7)
@@ -335,10 +357,10 @@ def test_flatten_strip_has_the_entries_of_the_first_three_positions_in_their_col
 
 
 def test_flatten_view_states_the_rule_and_frames_the_first_positions() -> None:
-    figure = plots.flatten_view(np.ones((4, 2, 5)))
-    assert any("place = (row × 2 + column) × 5 + map" in text for text in texts(figure))
-    assert "Flatten: 4×2 cells in 5 maps, one vector of 40" in texts(figure)
-    corner = panels(figure)[0]
+    page = plots.flatten_view(np.ones((4, 2, 5)))
+    assert any("place = (row × 2 + column) × 5 + map" in text for text in texts(page))
+    assert "Flatten: 4×2 cells in 5 maps, one vector of 40" in texts(page)
+    corner = panels(page)[0]
     centres = [(round(x + w / 2), round(y + h / 2)) for x, y, w, h in (p.get_bbox().bounds for p in corner.patches)]
     assert centres == [(0, 0), (1, 0), (0, 1)]  # (column, row)
 
@@ -356,36 +378,42 @@ def test_class_probabilities_are_the_ten_highest_in_order() -> None:
 
 
 def test_attribution_lies_over_the_image_in_signed_colours() -> None:
-    heat = np.array([[0.0, 3.0], [-1.0, 0.5]])
-    left, right, _ = panels(plots.attribution(IMAGES[0], heat))
-    np.testing.assert_array_equal(shown(left)[0], IMAGES[0, :, :, 0])
-    photo, overlay = right.get_images()
-    assert overlay.get_extent() == photo.get_extent()
-    assert overlay.get_clim() == (-3, 3)
-    np.testing.assert_array_equal(np.asarray(overlay.get_array()), heat)
-    assert overlay.get_cmap()(0.5)[3] < 0.01  # no attribution hides nothing
-    assert overlay.get_cmap()(1.0)[3] == pytest.approx(0.9)
+    """Orange for, blue against, and the pale image where it is zero; the strongest hides nine tenths of it."""
+    heat = np.zeros((4, 4))
+    heat[0, 1], heat[3, 0] = 3.0, -3.0
+    page = plots.attribution(IMAGES[0], heat)
+    image, over, *_ = pasted(page, 8, 8)
+    np.testing.assert_array_equal(image, grey(IMAGES[0]))
+    pale = np.rint(0.3 * IMAGES[0] + 178)
+    np.testing.assert_allclose(over[2:6, 2:6], np.repeat(pale[2:6, 2:6], 3, axis=2), atol=1)
+    for_, against = (np.array(to_rgb(colour)) * 255 for colour in (VERMILION, BLUE))
+    np.testing.assert_allclose(over[1, 3], 0.9 * for_ + 0.1 * pale[1, 3], atol=2)
+    np.testing.assert_allclose(over[6, 0], 0.9 * against + 0.1 * pale[6, 0], atol=2)
+    assert written(page)[1:3] == ["the image", "attribution"]
+    assert "against ← 0 → for the answer" in written(page)
 
 
 def test_attribution_that_is_never_negative_starts_at_zero() -> None:
-    overlay = panels(plots.attribution(IMAGES[0], np.array([[0.0, 3.0]])))[1].get_images()[1]
-    assert overlay.get_clim() == (0, 3)
-    assert overlay.get_cmap()(0.0)[3] == 0
+    page = plots.attribution(IMAGES[0], np.array([[0.0, 3.0]]))
+    assert written(page)[3:] == ["0", "0.5", "1", "1.5", "2", "2.5", "3", "0 → for the answer"]
 
 
 def test_before_after_of_relu_is_on_one_scale() -> None:
     """A4: what is negative before is zero, which is white, after."""
     before = np.array([[-3.0, 2.0], [1.0, -0.5]])
-    left, right, _ = panels(plots.before_after(before, np.maximum(before, 0), ("before", "after ReLU")))
-    assert left.get_images()[0].get_clim() == right.get_images()[0].get_clim() == (-3, 3)
-    np.testing.assert_array_equal(shown(right)[0], [[0, 2], [1, 0]])
-    assert [left.get_title(), right.get_title()] == ["before", "after ReLU"]
+    page = plots.before_after(before, np.maximum(before, 0), ("before", "after ReLU"))
+    left, right, *_ = pasted(page, 2, 2)
+    paint = colour_map("RdBu_r")
+    np.testing.assert_array_equal(left, paint((before + 3) / 6, bytes=True)[..., :3])
+    np.testing.assert_array_equal(right, paint((np.maximum(before, 0) + 3) / 6, bytes=True)[..., :3])
+    assert written(page)[1:3] == ["before", "after ReLU"]
 
 
 def test_before_after_shows_photos_as_they_are() -> None:
     photo = RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     edges = RANDOM.normal(size=(6, 8))
-    left, right, _ = panels(plots.before_after(photo, edges, ("photo", "edges")))
-    np.testing.assert_array_equal(shown(left)[0], photo)
-    assert right.get_images()[0].get_clim() == (-np.abs(edges).max(), np.abs(edges).max())
-    assert len(panels(plots.before_after(photo, 255 - photo, ("photo", "negative")))) == 2  # no colour bar
+    limit = np.abs(edges).max()
+    left, right, *_ = pasted(plots.before_after(photo, edges, ("photo", "edges")), 6, 8)
+    np.testing.assert_array_equal(left, photo)
+    np.testing.assert_array_equal(right, colour_map("RdBu_r")((edges + limit) / (2 * limit), bytes=True)[..., :3])
+    assert len(plots.before_after(photo, 255 - photo, ("photo", "negative")).pasted) == 2  # no colour bar

@@ -261,6 +261,16 @@ def test_standardised_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest
     np.testing.assert_allclose(values.std(axis=(0, 1, 2)), [1, 1, 1, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 5, 1), (4, 3, 3, 3), (7, 9, 1, 4), (50, 8, 8, 1)])
+@pytest.mark.parametrize("chunk", [16, 2**22])
+def test_every_value_is_counted_once(chunk: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the odd one, where values are counted in pairs."""
+    monkeypatch.setattr(preprocess, "_CHUNK", chunk)
+    images = noise(*shape)
+    expected = [[(images[..., channel] == value).sum() for value in range(256)] for channel in range(shape[3])]
+    np.testing.assert_array_equal(preprocess._histogram(images), expected)
+
+
 def test_normalise_is_float32_scale_then_mean() -> None:
     images = noise(2, 3, 3, 3)
     scale, mean = (0.1, 1 / 3, 2.0), (1e-3, 0.7, 0.0)

@@ -1,21 +1,25 @@
-"""What the pictures in plots.py are drawn with: one style, fonts, small images, grids and colour bars.
+"""What the pictures in plots.py are made of: one style, fonts, pixels, grids and colour bars.
 
-Colours: Okabe and Ito, "Color Universal Design" (2008).
+Small pictures are pasted as pixels at places of the page, given in inches from its upper left corner; matplotlib
+draws the texts and the axes. Colours: Okabe and Ito, "Color Universal Design" (2008).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -24,6 +28,8 @@ Array = npt.NDArray[Any]
 WIDTH = 5.6  # inches; 1,008 pixels
 DPI = 180
 PAD = 0.1  # inches around everything
+TITLE, BAR = 0.45, 0.72  # inches at the top for the title, and at the bottom for a colour bar
+LINE = 0.17  # inches for a line of text over a picture
 MAX_TILES = 64
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, MUTED, RULE, PALE = "#1f2933", "#52606d", "#cbd2d9", "#e4e7eb"
@@ -31,29 +37,94 @@ INK, MUTED, RULE, PALE = "#1f2933", "#52606d", "#cbd2d9", "#e4e7eb"
 FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Malgun Gothic", "Arial")
 
 
-def new_figure(title: str, width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A matplotlib figure with its title, and small pictures that are laid upon it, each with its place in pixels.
 
-    layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.suptitle(
-        short_label(title, int(width * 11)), x=PAD / width, ha="left", fontsize=12, fontweight="bold", color=INK
-    )
-    return figure
+    Places and sizes are inches, counted from the upper left corner.
+    """
+
+    figure: Figure
+    pasted: list[tuple[Image.Image, tuple[int, int]]] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, title: str, width: float, height: float) -> Page:
+        from matplotlib.figure import Figure
+
+        page = cls(Figure(figsize=(width, math.ceil(height * DPI) / DPI), dpi=DPI, facecolor="white"))
+        page.write(PAD, 0.22, short_label(title, int(width * 11)), 12, fontweight="bold")
+        return page
+
+    @property
+    def width(self) -> float:
+        return float(self.figure.get_figwidth())
+
+    @property
+    def height(self) -> float:
+        return float(self.figure.get_figheight())
+
+    def axes(self, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+        """Axes at a place; their ticks and labels lie outside it."""
+        share = left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
+        return self.figure.add_axes(share, **options)
+
+    def write(self, left: float, line: float, text: str, size: float, align: str = "left", **style: Any) -> None:
+        """A text whose last line stands on `line`."""
+        x, y = left / self.width, 1 - line / self.height
+        self.figure.text(x, y, text, fontsize=size, ha=align, linespacing=1.3, **lettering(), **style)
+
+    def paste(self, pixels: Array, left: float, top: float, width: float, height: float, line: str = RULE) -> None:
+        """Pixels, uint8 (h, w, 1, 3 or 4), stretched over a place, in a thin frame; 0 is black.
+
+        Each is a rectangle, unless there are more than the page has: these are averaged.
+        """
+        columns, rows = (max(1, round(side * DPI)) for side in (width, height))
+        fine = pixels.shape[0] > rows or pixels.shape[1] > columns
+        image = _image(pixels).resize((columns, rows), Image.Resampling.BOX if fine else Image.Resampling.NEAREST)
+        framed = Image.new("RGB", (columns + 2, rows + 2), line)
+        framed.paste("white", (1, 1, columns + 1, rows + 1))
+        framed.paste(image, (1, 1), image if image.mode == "RGBA" else None)
+        self.pasted.append((framed, (round(left * DPI) - 1, round(top * DPI) - 1)))
+
+    def png(self) -> bytes:
+        """The page as PNG bytes: the same page gives the same bytes, with no date and no version inside."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        size = canvas.get_width_height()
+        image = Image.frombuffer("RGBA", size, canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB")
+        for picture, place in self.pasted:
+            image.paste(picture, place)
+        buffer = BytesIO()
+        image.save(buffer, "PNG", compress_level=4)
+        return buffer.getvalue()
 
 
-def finished(figure: Figure) -> Figure:
-    """No mathematics in class names (`$` is a `$`), and fonts for scripts that the first font lacks."""
-    from matplotlib.text import Text
+def lettering(colour: str = INK) -> dict[str, Any]:
+    """How texts are written: `$` is a `$` and no mathematics, with fonts for scripts that the first font lacks."""
+    return {"color": colour, "parse_math": False, "fontfamily": _fonts()}
 
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_parse_math(False)
-        text.set_fontfamily(_fonts())
-    return figure
+
+def widest(texts: Sequence[str], size: float) -> float:
+    """The width in inches of the longest of the texts."""
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+
+    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    font = FontProperties(family=_fonts(), size=size)
+    return max(float(renderer.get_text_width_height_descent(text, font, False)[0]) for text in texts) / DPI
+
+
+def overlaid(under: Array, over: Array) -> Array:
+    """Pixels with half transparent ones, uint8 (h, w, 4), of any size, stretched over them: uint8 (..., 4)."""
+    size = (max(under.shape[1], over.shape[1]), max(under.shape[0], over.shape[0]))
+    layers = [_image(pixels).convert("RGBA").resize(size, Image.Resampling.NEAREST) for pixels in (under, over)]
+    return np.asarray(Image.alpha_composite(*layers))
+
+
+def _image(pixels: Array) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 @lru_cache(maxsize=1)
@@ -89,19 +160,19 @@ def percent(share: float) -> str:
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
-def sentence_figure(title: str, sentence: str) -> Figure:
-    figure = new_figure(title, WIDTH, 1.2)
-    figure.text(PAD / WIDTH, 0.35, sentence, fontsize=11, color=INK)
-    return finished(figure)
+def sentence_page(title: str, sentence: str) -> Page:
+    page = Page.new(title, WIDTH, 0.85)
+    page.write(PAD, 0.6, sentence, 11)
+    return page
 
 
-def colour_map(name: str) -> Any:
+def colour_map(name: str) -> Colormap:
     import matplotlib
 
     return matplotlib.colormaps[name]
 
 
-def fading_colours(negative: str | None, positive: str) -> Any:
+def fading_colours(negative: str | None, positive: str) -> Colormap:
     """A colour map from `negative` (when given) over nothing at all to `positive`."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
@@ -109,9 +180,24 @@ def fading_colours(negative: str | None, positive: str) -> Any:
     return LinearSegmentedColormap.from_list("heat", [to_rgba(negative, 0.9), *clear] if negative else clear)
 
 
-def interpolation_of(pixels: Array) -> str:
-    """Every pixel a square, unless there are more pixels than the page has."""
-    return "nearest" if max(pixels.shape[:2]) <= 256 else "antialiased"
+@dataclass(frozen=True)
+class Scale:
+    """What colour stands for which value."""
+
+    colours: Colormap
+    low: float
+    high: float
+
+    def paint(self, values: Array) -> Array:
+        """Values of any shape -> their colours, uint8 (..., 4); nothing is painted where there is no number."""
+        share = (np.ma.masked_invalid(values) - self.low) / (self.high - self.low)
+        painted: Array = self.colours(share, bytes=True)
+        return painted
+
+
+def signed_scale(limit: float) -> Scale:
+    """Blue is negative, white zero and red positive."""
+    return Scale(colour_map("RdBu_r"), -limit, limit)
 
 
 def largest(*arrays: Array) -> float:
@@ -123,6 +209,11 @@ def bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=RULE, linewidth=0.8)
+
+
+def number(axes: Axes, x: float, y: float, text: str, size: float, colour: str = INK) -> None:
+    """A short text in the middle of a cell."""
+    axes.text(x, y, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def plain_axes(axes: Axes) -> None:
@@ -138,66 +229,60 @@ def whole_number_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
-def show(axes: Axes, image: Array) -> None:
-    """image: uint8 (height, width, 1, 3 or 4); black is 0 and white 255, whatever the image contains."""
-    pixels = image[..., 0] if image.shape[2] == 1 else image
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation_of(image))
-    bare(axes)
-
-
-def half_width(image: Array) -> float:
-    """The height in inches of an image that is half a page wide."""
-    height, width = image.shape[:2]
-    return float(min(2.0, height / width)) * (WIDTH / 2 - 0.2)
-
-
-def picture_grid(title: str, images: Array, titles: Sequence[str], columns: int) -> Figure:
-    rows = math.ceil(len(images) / columns)
+def picture_grid(
+    title: str, pictures: Sequence[Array], titles: Sequence[str], columns: int, below: float = 0.0
+) -> Page:
+    """Pictures of one shape, each under its title, with `below` inches left free at the lower edge."""
+    rows = math.ceil(len(pictures) / columns)
     lines = max(text.count("\n") + 1 for text in titles)
-    shape = images.shape[1] / images.shape[2]
-    figure = new_figure(title, WIDTH, 0.5 + rows * (min(shape, 2.0) * (WIDTH / columns - 0.15) + 0.1 + 0.17 * lines))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, image, text in zip(panels, images, titles, strict=False):
-        show(axes, image)
-        axes.set_title(text, fontsize=9 if columns > 3 else 10, color=INK, pad=3)
-    for axes in panels[len(images) :]:
-        axes.remove()
-    return finished(figure)
+    gap, over = 0.15, LINE * lines + 0.03
+    width = (WIDTH - 2 * PAD - gap * (columns - 1)) / columns
+    height = width * min(2.0, pictures[0].shape[0] / pictures[0].shape[1])
+    page = Page.new(title, WIDTH, TITLE + rows * (over + height + gap) + max(below, PAD) - gap / 2)
+    for i, (picture, text) in enumerate(zip(pictures, titles, strict=True)):
+        left, top = PAD + i % columns * (width + gap), TITLE + i // columns * (over + height + gap)
+        page.write(left + width / 2, top + over - 0.07, text, 9 if columns > 3 else 10, "center")
+        page.paste(picture, left, top + over, width, height)
+    return page
 
 
-def colour_bar(figure: Figure, image: ScalarMappable, axes: Any, label: str) -> None:
-    width, height = figure.get_size_inches()
-    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.16 / height, aspect=0.85 * width / 0.13)
-    bar.set_label(label, fontsize=9.5, color=INK)
-    bar.ax.tick_params(labelsize=9, color=MUTED, labelcolor=INK)
-    bar.outline.set_visible(False)
-
-
-def tile_grid(title: str, tiles: Sequence[Array], caption: str, style: Mapping[str, Any] | None = None) -> Figure:
-    """Up to 64 small pictures on one axes, numbered from 0; `style` is their common colour scale."""
+def tile_grid(title: str, tiles: Array, caption: str, scale: Scale | None = None) -> Page:
+    """Up to 64 small pictures, numbered from 0: uint8 (n, h, w, 3), or of any values (n, h, w) with their scale."""
     count = min(MAX_TILES, len(tiles))
     columns = 8 if count > 16 else 4
     rows = math.ceil(count / columns)
-    height, width = (side / max(tiles[0].shape[:2]) for side in tiles[0].shape[:2])
-    gap = 0.035 * columns  # room for the number, the same in inches for 4 and 8 columns
-    step_x, step_y = width + gap / 3, height + gap
-    shape = (rows * step_y) / (columns * step_x)
-    figure = new_figure(title, WIDTH, 1.12 + (WIDTH - 2 * PAD) * shape)
-    axes = figure.subplots()
-    for i, tile in enumerate(tiles[:count]):
-        x, y = (i % columns) * step_x, (i // columns) * step_y
-        extent = (x, x + width, y + height, y)
-        image = axes.imshow(tile, extent=extent, interpolation=interpolation_of(tile), **(style or {}))
-        axes.add_patch(frame(x, y, width, height, RULE, 0.6))
-        axes.text(x, y - gap / 7, str(i), ha="left", va="bottom", fontsize=8, color=MUTED)
-    axes.set(xlim=(-0.02, columns * step_x - gap / 4), ylim=(rows * step_y - 0.9 * gap, -gap))
-    axes.axis("off")
-    more = f"\n({len(tiles) - count} more are not shown)" if len(tiles) > count else ""
-    if style:
-        colour_bar(figure, image, axes, caption + more)
+    gap = 0.06
+    width = (WIDTH - 2 * PAD - gap * (columns - 1)) / columns
+    height = width * min(2.0, tiles.shape[1] / tiles.shape[2])
+    if len(tiles) > count:
+        caption += f"\n({len(tiles) - count} more are not shown)"
+    below = (BAR if scale else 0.35) + LINE * caption.count("\n")
+    page = Page.new(title, WIDTH, TITLE + rows * (LINE + height + gap) + below)
+    for i, tile in enumerate(scale.paint(tiles[:count]) if scale else tiles[:count]):
+        left, top = PAD + i % columns * (width + gap), TITLE + i // columns * (LINE + height + gap)
+        page.write(left, top + LINE - 0.04, str(i), 8)
+        page.paste(tile, left, top + LINE, width, height)
+    if scale:
+        colour_bar(page, scale, caption)
     else:
-        figure.supxlabel(caption + more, fontsize=9.5, color=INK)
-    return finished(figure)
+        page.write(WIDTH / 2, page.height - 0.14, caption, 9.5, "center")
+    return page
+
+
+def colour_bar(page: Page, scale: Scale, label: str) -> None:
+    """What the colours mean, at the lower edge of the page."""
+    from matplotlib.ticker import MaxNLocator
+
+    top = page.height - BAR - LINE * label.count("\n") + 0.08
+    left, width, height = 3 * PAD, page.width - 6 * PAD, 0.13
+    ramp = np.linspace(scale.low, scale.high, 256)
+    page.paste(scale.paint(ramp[None]), left, top, width, height)
+    for value in MaxNLocator(9, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high):
+        share = (value - scale.low) / (scale.high - scale.low)
+        if -1e-6 < share < 1 + 1e-6:
+            page.paste(np.zeros((1, 1, 1), np.uint8), left + share * width, top + height, 0, 0.03, MUTED)
+            page.write(left + share * width, top + height + 0.18, f"{value:g}".replace("-", "−"), 9, "center")
+    page.write(page.width / 2, page.height - 0.12, label, 9.5, "center")
 
 
 def frame(

@@ -101,27 +101,36 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The (highest) learning rate.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bf16, or auto: bf16 where the processor has it and loses nothing by it."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, threads and versions: the same weights.")] = 0,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
-    from convscope import experiment, progress
-    from convscope.display import plan_lines, run_lines
-    from convscope.recipes import changed, recipe_named
-    from convscope.runs import check_free
+    from convscope.drawing import helpers
 
-    if run is not None:
-        check_free(run)
-    chosen = changed(recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate)
-    with progress.downloads() as downloading:
-        dataset = experiment.data_for(data, say, downloading)
-    plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
-    config = plan.config
-    for line in plan_lines(config):
-        say(line)
-    with progress.training(config.epochs) as watch:
-        done = experiment.carry_out(plan, run, watch)
+    with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
+        from convscope import experiment, progress
+        from convscope.display import plan_lines, run_lines
+        from convscope.recipes import changed, recipe_named
+        from convscope.runs import check_free
+
+        if run is not None:
+            check_free(run)
+        chosen = changed(
+            recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate, precision=precision
+        )
+        with progress.downloads() as downloading:
+            dataset = experiment.data_for(data, say, downloading)
+        plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
+        config = plan.config
+        for line in plan_lines(config):
+            say(line)
+        with progress.training(config.epochs) as watch:
+            done = experiment.carry_out(plan, run, watch, draw)
     if done.manifest.signal:
         say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
             f"what was learned is saved in {done.path}")  # fmt: skip

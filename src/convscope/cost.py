@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from convscope.architecture import parse
 from convscope.data import Split, load
 from convscope.errors import ArchitectureError
 from convscope.layers import Network, Shape
-from convscope.machine import Machine, this_machine, worthwhile_threads
+from convscope.machine import Machine, this_machine
 from convscope.models import build
 from convscope.preprocess import Preprocessing
 from convscope.presets import MNIST_SHAPE, preset_or_line
 from convscope.recipes import Recipe, recipe_named
-from convscope.train import fit, parts
+from convscope.settle import Trial, settle
+from convscope.train import Precision, fit, parts
 
 BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
 HEIGHT_4K, WIDTH_4K = 2160, 3840
@@ -82,20 +82,26 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)
-    torch.set_num_threads(threads or worthwhile_threads(network.multiply_adds * chosen.batch))
-    time = training_time(network, chosen, training, validation)
-    machine = this_machine(torch.get_num_threads())
+    noise = _noise(shape, classes, min(training, 20 * chosen.batch))
+    settings = settle(Trial(network, noise, Preprocessing.plain(noise.images), chosen, 0), threads)
+    time = training_time(network, chosen, settings.precision, training, validation)
+    machine = this_machine(settings.threads)
     return Cost(network, training, chosen, machine, time, at_4k(line, shape[-1], classes))
 
 
 def training_time(
-    network: Network, recipe: Recipe, images: int, validation_images: int, probe_seconds: float = 4.0
+    network: Network,
+    recipe: Recipe,
+    precision: Precision,
+    images: int,
+    validation_images: int,
+    probe_seconds: float = 4.0,
 ) -> TimeEstimate:
     """Train on random images for a few seconds with the real loop, and scale up to the real numbers of images."""
-    speed, _ = _speeds(network, recipe, WARM_UP_BATCHES * recipe.batch, recipe.batch)
+    speed, _ = _speeds(network, recipe, precision, WARM_UP_BATCHES * recipe.batch, recipe.batch)
     probed = int(min(images, max(WARM_UP_BATCHES * recipe.batch, speed * probe_seconds)))
     scored = max(1, probed // 4)
-    speed, scoring_speed = _speeds(network, recipe, probed, scored)
+    speed, scoring_speed = _speeds(network, recipe, precision, probed, scored)
     epochs, epoch = recipe.planned_epochs(images), images / speed + validation_images / scoring_speed
     return TimeEstimate(epochs, epoch, epochs * epoch, probed / speed + scored / scoring_speed)
 
@@ -108,11 +114,13 @@ def at_4k(line: str, channels: int, classes: int) -> Network | None:
         return None
 
 
-def _speeds(network: Network, recipe: Recipe, images: int, scored: int) -> tuple[float, float]:
+def _speeds(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> tuple[float, float]:
     """Images per second of training and of scoring."""
     one_epoch = recipe.model_copy(update={"epochs": 1, "least_steps": 0, "learning_rate": 1e-6})
     training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
-    fitted = fit(build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, seed=0)
+    fitted = fit(
+        build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision
+    )
     epoch = fitted.history[0]
     return epoch.images_per_second, scored / max(1e-9, fitted.seconds - epoch.seconds)
 

@@ -156,6 +156,7 @@ def plan_lines(config: Config) -> list[str]:
         f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
         f"recipe {recipe.name}: {counted(config.epochs, 'epoch')}, batch {recipe.batch}, seed {config.seed}, "
         f"on {config.machine.threads} of {config.machine.cores} cores",
+        f"in {config.precision}{f': {config.precision_why}' if config.precision_why else ''}, kernels: {config.kernels}",
     ]
 
 

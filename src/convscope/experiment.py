@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.numpy import save
 from torch import nn
 
@@ -16,13 +17,14 @@ from convscope.architecture import parse
 from convscope.data import NAMES, Dataset, Split, load, load_default
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
+from convscope.drawing import Draw, draw_here
 from convscope.errors import DataError, UsageError
 from convscope.evaluate import Evaluation, evaluate
 from convscope.events import event_file
 from convscope.export import to_onnx
-from convscope.gallery import data_picture, inside_pictures, result_pictures
-from convscope.infer import Predictor
-from convscope.machine import this_machine, worthwhile_threads
+from convscope.gallery import data_picture, drawn, inside_pictures, result_pictures
+from convscope.kernels import door
+from convscope.machine import keep_memory, this_machine
 from convscope.models import build
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
@@ -45,6 +47,7 @@ from convscope.runs import (
     next_run_folder,
     now,
 )
+from convscope.settle import Trial, settle
 from convscope.summary import model_card, report_of
 from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of, parts, stop_signals
 
@@ -81,7 +84,9 @@ def plan(
     network = parse(line, dataset.shape, len(dataset.classes))
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
-    torch.set_num_threads(threads or worthwhile_threads(network.multiply_adds * recipe.batch))
+    preprocessing = measure(training.images)
+    keep_memory()
+    settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
     config = Config(
         created=now(),
         dataset=_facts(dataset, origin, training, validation, recipe),
@@ -89,11 +94,14 @@ def plan(
         model=model if line != model else "custom",
         architecture=line,
         input_shape=dataset.shape,
-        preprocessing=measure(training.images),
+        preprocessing=preprocessing,
         recipe=recipe,
         epochs=recipe.planned_epochs(len(training)),
         seed=seed,
-        machine=this_machine(torch.get_num_threads()),
+        precision=settings.precision,
+        precision_why=settings.why,
+        kernels=door.name(),
+        machine=this_machine(settings.threads),
     )
     return Plan(dataset, training, validation, config)
 
@@ -117,8 +125,13 @@ def train_model(
     return carry_out(plan(data, model, recipe, seed=seed, threads=threads), run, watch)
 
 
-def carry_out(plan: Plan, run: str | Path | None = None, watch: Callable[[Progress], None] = lambda _: None) -> Run:
-    """Train what was planned.
+def carry_out(
+    plan: Plan,
+    run: str | Path | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    draw: Draw = draw_here,
+) -> Run:
+    """Train what was planned; `draw` makes the pictures.
 
     Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
     these are written lets them be finished. A second one acts at once.
@@ -136,12 +149,12 @@ def carry_out(plan: Plan, run: str | Path | None = None, watch: Callable[[Progre
         after_epoch([])
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-            after_batch=watch, after_epoch=after_epoch, stop=stop,
+            precision=config.precision, after_batch=watch, after_epoch=after_epoch, stop=stop,
         )  # fmt: skip
         writer.write(WEIGHTS, save(fitted.weights))
         writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
         if not fitted.signal:
-            _write_results(writer, plan, model, fitted)
+            _write_results(writer, plan, model, fitted, draw)
         return writer.finish(stop.number, fitted.epoch, fitted.seconds)
 
 
@@ -157,6 +170,8 @@ def evaluate_run(
 
     Images of another size are brought to the network's as `predict` would. Raises DataError when the classes differ.
     """
+    from convscope.infer import Predictor  # here, for training does without ONNX Runtime
+
     config = run.config
     source = data or config.dataset.path
     if not source:
@@ -178,7 +193,7 @@ def evaluate_run(
     return evaluate(predictor.scores(images)[0], np.array(order)[dataset.test.labels], config.classes)
 
 
-def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted) -> None:
+def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
     """Evaluation, pictures, report and model card of a training that ran to its end."""
     config, test = plan.config, plan.dataset.test
     model.eval()
@@ -189,15 +204,17 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     chosen = int(right[0]) if len(right) else 0
     what = f"test image {chosen}, labelled {config.classes[test.labels[chosen]]}"
     measured_on = "test" if config.recipe.validates_on_test else "validation"
-    curves = learning_curves(history_rows(fitted.history), fitted.epoch, measured_on)
-    pictures = [
-        *result_pictures(plan.dataset, evaluation, logits, curves),
-        *inside_pictures(config, model, test.images[chosen], what, every_layer=False),
-        data_picture(plan.dataset),
-    ]
-    for name, picture in pictures:
+    curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, measured_on)
+    sketches = chain(
+        result_pictures(plan.dataset, evaluation, logits, curves),
+        inside_pictures(config, model, test.images[chosen], what, every_layer=False),
+        [data_picture(plan.dataset)],
+    )
+    pictures = []
+    for name, picture in drawn(sketches, draw):
         writer.write(f"plots/{name}.png", picture.png)
-    writer.write(REPORT, render(report_of(config, evaluation, fitted, [picture for _, picture in pictures])))
+        pictures.append(picture)
+    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures)))
     writer.write(CARD, model_card(config, evaluation, fitted))
 
 

@@ -14,7 +14,7 @@ from convscope.data import Progress, image_as_text, load, summary
 from convscope.errors import UsageError
 from convscope.explain import Cell, cell, trace
 from convscope.files import write_atomically
-from convscope.gallery import data_picture, inside_pictures
+from convscope.gallery import data_picture, drawn, inside_pictures
 from convscope.layers import shape_text
 from convscope.pictures import encode_png, read_picture
 from convscope.runs import Run
@@ -64,7 +64,8 @@ def explain_picture(
     steps = trace(model, run.network, run.config.preprocessing.normalise(pixels[None])[0])
     found = tuple(cell(steps, *_cell_place(text)) for text in cells)
     written = []
-    for name, picture in inside_pictures(run.config, model, pixels, Path(source).name, every_layer=True):
+    sketches = inside_pictures(run.config, model, pixels, Path(source).name, every_layer=True)
+    for name, picture in drawn(sketches):
         write_atomically(folder / f"{name}.png", picture.png)
         written.append(f"{name}.png")
     probabilities = steps["softmax"].output
@@ -100,7 +101,7 @@ def show_dataset(name: str, index: int, folder: Path, progress: Progress) -> dic
         raise UsageError(f"--image {index}: {dataset.name} has {len(dataset.train):,} training images, counted from 0")
     image = dataset.train.images[index]
     nine, one = folder / f"{dataset.name}-first-nine.png", folder / f"{dataset.name}-image-{index}.png"
-    write_atomically(nine, data_picture(dataset)[1].png)
+    write_atomically(nine, data_picture(dataset).drawing().png())
     write_atomically(one, encode_png(image))
     return {
         **summary(dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import time
@@ -10,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-
-WORK_PER_THREAD = 25_000_000  # forward multiply-adds of a step below which a further thread costs more than it helps
 
 
 class Machine(BaseModel):
@@ -34,7 +33,7 @@ class Machine(BaseModel):
 
 
 def this_machine(threads: int) -> Machine:
-    """Facts about this machine; takes a tenth of a second to measure its peak."""
+    """Facts about this machine; takes some hundredths of a second to measure its peak."""
     packages = ("convscope", "numpy", "torch", "onnxruntime", "pillow")
     return Machine(
         processor=_processor(),
@@ -47,21 +46,31 @@ def this_machine(threads: int) -> Machine:
     )
 
 
-def worthwhile_threads(multiply_adds: int) -> int:
-    """How many threads a training step of so much forward work is worth: at most $OMP_NUM_THREADS or cores - 1.
-
-    One core is left to whatever else runs: a step ends with its slowest thread, so that with a thread on every core one
-    other busy process makes training several times slower (docs/LOG.md). The number depends on nothing that changes
-    from minute to minute, because another number of threads changes the weights' last bits.
-    """
+def most_threads() -> int:
+    """The most threads to use: $OMP_NUM_THREADS, or as many as there are cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(allowed) if allowed.isdecimal() else usable_cores() - 1
-    return max(1, min(most, multiply_adds // WORK_PER_THREAD))
+    return max(1, int(allowed)) if allowed.isdecimal() else usable_cores()
 
 
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed for the next step, instead of giving it back and clearing it anew."""
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _processor() -> str:
@@ -73,11 +82,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _peak_gflops(size: int = 1024, tries: int = 20) -> float:
+def _peak_gflops(size: int = 768, patience: int = 3) -> float:
+    """The best of as many products as it takes until the best has not changed for `patience` of them."""
     matrix = np.ones((size, size), np.float32)
-    seconds = []
-    for _ in range(tries):
+    product = np.empty_like(matrix)
+    best, since = float("inf"), 0
+    while since < patience:
         start = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9
+        np.matmul(matrix, matrix, out=product)
+        seconds = time.perf_counter() - start
+        since = 0 if seconds < 0.99 * best else since + 1
+        best = min(best, seconds)
+    return 2 * size**3 / best / 1e9

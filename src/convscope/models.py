@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import sqrt
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from convscope.errors import UsageError
+from convscope.fused import Fused
 from convscope.layers import (
     Activation,
     BatchNorm,
@@ -32,6 +32,7 @@ from convscope.layers import (
     Residual,
     Softmax,
 )
+from convscope.modules import FlattenRowsFirst, GlobalMean, MinPool, PaddedConv, ResidualBlock, UnevenPad
 
 MOST_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
 
@@ -81,61 +82,9 @@ def set_weights(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
 
 
-class MinPool(nn.Module):
-    """The smallest value of each window."""
-
-    def __init__(self, size: int, stride: int) -> None:
-        super().__init__()
-        self.size, self.stride = size, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return -functional.max_pool2d(-x, self.size, self.stride)
-
-
-class FlattenRowsFirst(nn.Module):
-    """Maps to a vector in the order row, column, channel (torch's own flatten starts with the channel)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
-
-
-class GlobalMean(nn.Module):
-    """The mean of each feature map."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
-class UnevenPad(nn.Module):
-    """Zero cells around the maps where the two sides differ, which a torch convolution cannot do itself."""
-
-    def __init__(self, padding: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        top, bottom, left, right = self.padding
-        return functional.pad(x, (left, right, top, bottom))
-
-
-class ResidualBlock(nn.Module):
-    """body(x) + x, or body(x) + projection(x)."""
-
-    def __init__(self, body: nn.Sequential, projection: nn.Module) -> None:
-        super().__init__()
-        self.body, self.projection = body, projection
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast("Tensor", self.body(x) + self.projection(x))
-
-
-class PaddedConv(nn.Sequential):
-    """A convolution behind an uneven pad."""
-
-
-def _sequence(layers: tuple[Layer, ...]) -> nn.Sequential:
+def _sequence(layers: tuple[Layer, ...]) -> Fused:
     kept = [layer for layer in layers if not isinstance(layer, Softmax)]
-    return nn.Sequential(OrderedDict((layer.name, MODULES[type(layer)](layer)) for layer in kept))
+    return Fused(OrderedDict((layer.name, MODULES[type(layer)](layer)) for layer in kept))
 
 
 def _conv(layer: Conv) -> nn.Module:

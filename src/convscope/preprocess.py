@@ -137,6 +137,12 @@ class Preprocessing(BaseModel):
         values -= np.array(self.mean, np.float32)
         return values
 
+    @property
+    def table(self) -> NDArray[np.float32]:
+        """What each pixel value becomes in the network's input: float32 (256, c)."""
+        values = np.arange(256, dtype=np.uint8)[None, :, None, None]
+        return self.normalise(np.repeat(values, self.channels, axis=3))[0, :, 0]
+
     def _in_channels(self, pixels: Pixels, notes: list[str]) -> Pixels:
         if self.channels < 4 and pixels.shape[2] == 4:
             if pixels[..., 3].min() < 255:
@@ -250,13 +256,13 @@ def _border(images: Pixels) -> Pixels:
     """The lower median colour (n, c) of each image's first and last row and column; images (n, h, w, c)."""
     edge = np.ones(images.shape[1:3], bool)
     edge[1:-1, 1:-1] = False
-    return _lower_median(images[:, edge].swapaxes(0, 1))
+    return _lower_median(images[:, edge], axis=1)
 
 
-def _lower_median(values: Pixels) -> Pixels:
-    """Of k values along the first axis, sorted, number (k - 1) // 2."""
-    middle = (len(values) - 1) // 2
-    median: Pixels = np.partition(values, middle, axis=0)[middle]
+def _lower_median(values: Pixels, axis: int = 0) -> Pixels:
+    """Of k values along the axis, sorted, number (k - 1) // 2."""
+    middle = (values.shape[axis] - 1) // 2
+    median: Pixels = np.partition(values, middle, axis).take(middle, axis)
     return median
 
 
@@ -274,8 +280,14 @@ def _histogram(images: Pixels) -> NDArray[np.int64]:
     """How often each value 0..255 comes, (c, 256)."""
     channels = images.shape[3]
     counts = np.zeros((channels, 256), np.int64)
-    for chunk in _chunks(images):
-        counts += [np.bincount(chunk[..., channel].ravel(), minlength=256) for channel in range(channels)]
+    for chunk in _chunks(images, _CHUNK // 16):
+        for channel in range(channels):
+            values = chunk[..., channel].ravel()
+            odd = len(values) % 2
+            # Two values at a time: bincount makes an int64 of each number it counts.
+            pairs = np.bincount(values[odd:].view(np.uint16), minlength=2**16).reshape(256, 256)
+            counts[channel] += pairs.sum(axis=0) + pairs.sum(axis=1)
+            counts[channel, values[:odd]] += 1
     return counts
 
 
@@ -284,7 +296,7 @@ def _mean(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return mean
 
 
-def _chunks(images: Pixels) -> Iterator[Pixels]:
-    count = max(1, _CHUNK // images[0].size)
+def _chunks(images: Pixels, values: int = _CHUNK) -> Iterator[Pixels]:
+    count = max(1, values // images[0].size)
     for start in range(0, len(images), count):
         yield images[start : start + count]

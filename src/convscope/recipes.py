@@ -17,13 +17,18 @@ from convscope.errors import UsageError
 class Recipe(BaseModel):
     """Everything that decides how a network is trained, apart from the data, the network and the seed.
 
-    The optimiser is stochastic gradient descent with momentum (Nesterov's if `nesterov`). Shares are 0 to 1.
+    `sgd` is stochastic gradient descent with momentum (Nesterov's if `nesterov`); `muon` see `optimise`, there
+    `rest_learning_rate` is of what is not a matrix. Shares are 0 to 1.
+
+    From epoch to epoch images are moved by up to `shift_pixels`, and every other time mirrored left to right if `mirror`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
+    optimiser: Literal["sgd", "muon"] = "sgd"
     learning_rate: float = Field(gt=0)
+    rest_learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=0, ge=0)
@@ -34,6 +39,8 @@ class Recipe(BaseModel):
     least_steps: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     shift_pixels: int = Field(default=0, ge=0)
+    mirror: bool = False
+    precision: Literal["float32", "bf16", "auto"] = "auto"
     standardise: bool = True
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     select: Literal["best", "last"] = "best"
@@ -87,6 +94,7 @@ RECIPES: dict[str, Recipe] = {
         momentum=0.9,
         batch=128,
         epochs=10,
+        precision="float32",
         standardise=False,
         validation_share=0,
         select="last",
@@ -116,7 +124,7 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def changed(recipe: Recipe, **values: float | None) -> Recipe:
+def changed(recipe: Recipe, **values: float | str | None) -> Recipe:
     """The recipe with some values changed; None leaves a value as it is. `epochs` is then meant exactly.
 
     Raises UsageError for a value that the recipe does not allow.
@@ -144,23 +152,15 @@ def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
     return _generator(seed, epoch, "order").permutation(images)
 
 
-def epoch_shifts(seed: int, epoch: int, images: int, pixels: int) -> NDArray[np.int64]:
+def epoch_moves(seed: int, epoch: int, images: int, pixels: int) -> NDArray[np.int64]:
     """How far each image is moved in that epoch: int64 (images, 2), rows and columns, -pixels..pixels."""
     return _generator(seed, epoch, "shift").integers(-pixels, pixels, size=(images, 2), endpoint=True)
 
 
-def shifted(images: NDArray[np.uint8], shifts: NDArray[np.int64], pixels: int) -> NDArray[np.uint8]:
-    """Images (n, h, w, c) moved by `shifts` (n, 2) rows and columns; the edge is repeated into the gap.
-
-    >>> shifted(np.array([[[[1], [2], [3]]]], np.uint8), np.array([[0, 1]]), 1)[0, 0, :, 0].tolist()
-    [1, 1, 2]
-    """
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
-    height, width = images.shape[1:3]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    rows, columns = (pixels - shifts).T
-    moved = windows[np.arange(len(images)), rows, columns]  # (n, c, h, w)
-    return np.ascontiguousarray(moved.transpose(0, 2, 3, 1))
+def epoch_mirrors(seed: int, epoch: int, images: int) -> NDArray[np.bool_]:
+    """Which images are mirrored in that epoch: each in every other one (Jordan, 2024), half of them in the first."""
+    first: NDArray[np.bool_] = _generator(seed, 0, "mirror").random(images) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def _generator(seed: int, epoch: int, use: str) -> np.random.Generator:

@@ -71,6 +71,9 @@ class Config(BaseModel):
     recipe: Recipe
     epochs: int
     seed: int
+    precision: Literal["float32", "bf16"]
+    precision_why: str
+    kernels: str
     machine: Machine
 
     @cached_property

@@ -10,21 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
+from convscope.kernels.step import cross_entropy, cut_batch
 from convscope.models import as_batch, set_weights, weights_of
+from convscope.optimise import Optimiser
 from convscope.preprocess import Preprocessing
-from convscope.recipes import Recipe, epoch_order, epoch_shifts, shifted
+from convscope.recipes import Recipe, epoch_mirrors, epoch_moves, epoch_order
 
 Weights = dict[str, NDArray[Any]]
+Precision = Literal["float32", "bf16"]
 SCORING_BATCH = 1000
 
 
@@ -131,6 +133,7 @@ def fit(
     recipe: Recipe,
     seed: int,
     *,
+    precision: Precision = "float32",
     after_batch: Callable[[Progress], None] = lambda _: None,
     after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
     stop: Stop | None = None,
@@ -143,30 +146,29 @@ def fit(
     stop = stop or Stop()
     epochs = recipe.planned_epochs(len(train))
     steps = epochs * recipe.batches(len(train))
-    optimiser = torch.optim.SGD(
-        model.parameters(), recipe.learning_rate, recipe.momentum, 0, recipe.weight_decay, recipe.nesterov
-    )
+    optimiser = Optimiser(model, recipe)
     fitted, tally = Fitted({}, 0), Tally(epochs, steps)
     torch.manual_seed(seed)  # for dropout
     for epoch in range(1, epochs + 1):
         tally.new_epoch(epoch)
         model.train()
         for images, labels in batches(train, preprocessing, recipe, seed, epoch):
-            optimiser.param_groups[0]["lr"] = recipe.learning_rate_at(tally.step, steps)
-            logits = model(images)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimiser.zero_grad()
+            learning_rate = recipe.learning_rate_at(tally.step, steps)
+            with precise(precision):
+                logits = model(images).float()
+            loss, right = cross_entropy(logits, labels, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            tally.add(loss.item(), int((logits.argmax(1) == labels).sum()), len(labels))
+            optimiser.step(learning_rate)
+            tally.add(loss.item(), right, len(labels))
             after_batch(tally.progress())
             if stop.number:
                 break
         if stop.number:
             break
         seconds = tally.epoch_seconds
-        measured = loss_and_accuracy(model, validation, preprocessing)
-        fitted.history.append(tally.epoch_done(measured, optimiser.param_groups[0]["lr"], seconds))
+        with precise(precision):
+            measured = loss_and_accuracy(model, validation, preprocessing)
+        fitted.history.append(tally.epoch_done(measured, learning_rate, seconds))
         if recipe.select == "last" or _is_best(fitted.history):
             fitted.weights, fitted.epoch = weights_of(model), epoch
         after_epoch(fitted.history)
@@ -174,6 +176,11 @@ def fit(
     set_weights(model, fitted.weights)
     fitted.seconds, fitted.signal = tally.seconds, stop.number
     return fitted
+
+
+def precise(precision: Precision) -> torch.autocast:
+    """In bf16, layers multiply numbers rounded to 8 bits and sum them in float32; weights stay float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 
 def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
@@ -191,22 +198,25 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
     order = epoch_order(seed, epoch, len(train))
-    shifts = epoch_shifts(seed, epoch, len(train), recipe.shift_pixels)
+    moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
+    mirrors = epoch_mirrors(seed, epoch, len(train)) if recipe.mirror else None
+    table = preprocessing.table
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
     for index in np.split(order, starts):
-        pixels = train.images[index]
-        if recipe.shift_pixels:
-            pixels = shifted(pixels, shifts[index], recipe.shift_pixels)
-        yield as_batch(preprocessing.normalise(pixels)), torch.from_numpy(train.labels[index])
+        moved, mirrored = (None if some is None else some[index] for some in (moves, mirrors))
+        pixels = cut_batch(train.images, index, table, moved, mirrored)
+        yield as_batch(pixels), torch.from_numpy(train.labels[index])
 
 
 def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Scores before softmax, float32 (n, classes), of uint8 images (n, h, w, c); the model's mode is kept."""
-    was_training = model.training
+    was_training, table = model.training, preprocessing.table
     model.eval()
     with torch.inference_mode():
         parts = [
-            model(as_batch(preprocessing.normalise(images[first : first + SCORING_BATCH]))).numpy()
+            model(as_batch(cut_batch(images, np.arange(first, min(first + SCORING_BATCH, len(images))), table)))
+            .float()
+            .numpy()
             for first in range(0, len(images), SCORING_BATCH)
         ]
     model.train(was_training)
@@ -216,8 +226,8 @@ def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Prepro
 def loss_and_accuracy(model: nn.Module, split: Split, preprocessing: Preprocessing) -> tuple[float, float]:
     """Mean cross-entropy in nats and share of right answers on a split."""
     logits = torch.from_numpy(logits_of(model, split.images, preprocessing))
-    labels = torch.from_numpy(np.array(split.labels))
-    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
+    loss, right = cross_entropy(logits, torch.from_numpy(np.array(split.labels)))
+    return loss.item(), right / len(split)
 
 
 def history_rows(history: list[Epoch]) -> list[dict[str, float]]:

@@ -1,0 +1,67 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+
+#include <optional>
+#include <utility>
+
+#include "chosen.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace convscope {
+namespace {
+
+template <class T, class... Rest>
+using Array = nb::ndarray<T, Rest..., nb::c_contig, nb::device::cpu>;
+
+void expect(bool holds, const char* what) {
+  if (!holds) throw nb::value_error(what);
+}
+
+void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb::ndim<1>> index,
+               std::optional<Array<const int64_t, nb::ndim<2>>> moves,
+               std::optional<Array<const uint8_t, nb::ndim<1>>> mirrors, Array<const float, nb::ndim<2>> table,
+               Array<float, nb::ndim<4>> out) {
+  const auto n = int64_t(index.shape(0)), h = int64_t(images.shape(1)), w = int64_t(images.shape(2)),
+             c = int64_t(images.shape(3));
+  expect(out.shape(0) == size_t(n) && out.shape(1) == size_t(h) && out.shape(2) == size_t(w) && out.shape(3) == size_t(c),
+         "out must be (n, h, w, c)");
+  expect(table.shape(0) == 256 && table.shape(1) == size_t(c), "table must be (256, c)");
+  expect(!moves || (moves->shape(0) == size_t(n) && moves->shape(1) == 2), "moves must be (n, 2)");
+  expect(!mirrors || mirrors->shape(0) == size_t(n), "mirrors must be (n,)");
+  for (int64_t i = 0; i < n; ++i) expect(index(i) >= 0 && index(i) < int64_t(images.shape(0)), "index out of range");
+  nb::gil_scoped_release released;
+  chosen->cut_batch(images.data(), index.data(), moves ? moves->data() : nullptr,
+                    mirrors ? mirrors->data() : nullptr, table.data(), n, h, w, c, out.data());
+}
+
+std::pair<double, int64_t> cross_entropy(Array<const float, nb::ndim<2>> logits, Array<const int64_t, nb::ndim<1>> labels,
+                                         float smoothing, Array<float, nb::ndim<2>> gradient) {
+  const auto n = int64_t(logits.shape(0)), classes = int64_t(logits.shape(1));
+  expect(n > 0 && classes > 0 && labels.shape(0) == size_t(n) && gradient.size() == logits.size(), "shapes differ");
+  for (int64_t i = 0; i < n; ++i) expect(labels(i) >= 0 && labels(i) < classes, "label out of range");
+  nb::gil_scoped_release released;
+  int64_t right;
+  const double total = chosen->cross_entropy(logits.data(), labels.data(), n, classes, smoothing, gradient.data(), &right);
+  return {total / double(n), right};
+}
+
+void descend(Array<float> weight, Array<const float> gradient, Array<float> velocity, float rate, float momentum,
+             float decay, bool nesterov) {
+  expect(weight.size() == gradient.size() && weight.size() == velocity.size(), "sizes differ");
+  nb::gil_scoped_release released;
+  chosen->descend(weight.data(), gradient.data(), velocity.data(), int64_t(weight.size()), rate, momentum, decay, nesterov);
+}
+
+}  // namespace
+
+void bind_step(nb::module_& m) {
+  m.def("cut_batch", &cut_batch, "images"_a, "index"_a, "moves"_a.none(), "mirrors"_a.none(), "table"_a, "out"_a);
+  m.def("cross_entropy", &cross_entropy, "logits"_a, "labels"_a, "smoothing"_a, "gradient"_a);
+  m.def("descend", &descend, "weight"_a, "gradient"_a, "velocity"_a, "rate"_a, "momentum"_a, "decay"_a, "nesterov"_a);
+}
+
+}  // namespace convscope

@@ -1,0 +1,31 @@
+// Memory that kernels work in.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "vec.h"
+
+namespace CONVSCOPE_NAMESPACE {
+
+// Memory that only grows, from a cache line's start. No std::vector: the linker would take one instruction set's
+// copy of its functions for all.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  float* get(int64_t count) {
+    if (count > count_) {
+      std::free(memory_);
+      memory_ = std::malloc(count * sizeof(float) + 64);
+      if (!memory_) std::abort();  // a kernel may not throw
+      count_ = count;
+    }
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_) + 63) & ~uintptr_t{63});
+  }
+
+ private:
+  void* memory_ = nullptr;
+  int64_t count_ = 0;
+};
+
+}  // namespace CONVSCOPE_NAMESPACE

@@ -1,0 +1,77 @@
+// The vector register of the instruction set this file is compiled for, through the vector extensions of GCC and Clang:
+// the compiler writes the instructions. Only bf16 needs a few intrinsics.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+// Everything below lives in a namespace of its own per instruction set: no function compiled for one can be taken by
+// the linker for another.
+#define CONVSCOPE_JOIN_(a, b) a##b
+#define CONVSCOPE_JOIN(a, b) CONVSCOPE_JOIN_(a, b)
+#define CONVSCOPE_NAMESPACE CONVSCOPE_JOIN(convscope_, CONVSCOPE_VARIANT)
+
+namespace CONVSCOPE_NAMESPACE {
+
+#if defined(__AVX512F__)
+constexpr int kWidth = 16;  // floats per register
+#elif defined(__AVX2__)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+
+// aligned(4): loads and stores may be unaligned. may_alias: any float array may be read through it.
+typedef float Vec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
+typedef uint32_t UintVec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
+typedef uint16_t HalfVec __attribute__((vector_size(2 * kWidth), aligned(2), may_alias));
+typedef uint8_t ByteVec __attribute__((vector_size(kWidth), aligned(1), may_alias));
+
+inline Vec load(const float* from) { return *reinterpret_cast<const Vec*>(from); }
+inline void store(float* to, Vec value) { *reinterpret_cast<Vec*>(to) = value; }
+inline Vec all(float value) { return value - Vec{}; }  // 0 + value would have to turn -0 into 0
+
+// bfloat16: the upper half of a float32, rounded to nearest even; NaN stays NaN.
+struct bf16 {
+  uint16_t bits;
+};
+
+inline float to_float(float value) { return value; }
+inline float to_float(bf16 value) {
+  const uint32_t bits = uint32_t{value.bits} << 16;
+  float result;
+  std::memcpy(&result, &bits, 4);
+  return result;
+}
+
+inline Vec load(const bf16* from) {
+#if defined(__AVX512F__)  // GCC 12 widens the two halves one by one
+  __m256i halves;
+  std::memcpy(&halves, from, sizeof halves);
+  return (Vec)((UintVec)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+#else
+  const UintVec bits = __builtin_convertvector(*reinterpret_cast<const HalfVec*>(from), UintVec) << 16;
+  return (Vec)bits;
+#endif
+}
+
+inline void store(bf16* to, Vec value) {
+#if defined(__AVX512BF16__)
+  const __m256bh halves = _mm512_cvtneps_pbh((__m512)value);
+  std::memcpy(to, &halves, sizeof halves);  // may be unaligned
+#else
+  const UintVec bits = (UintVec)value;
+  const UintVec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const UintVec nan = (UintVec)(value != value);
+  *reinterpret_cast<HalfVec*>(to) = __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), HalfVec);
+#endif
+}
+
+inline Vec select(IntVec mask, Vec yes, Vec no) { return (Vec)(((IntVec)yes & mask) | ((IntVec)no & ~mask)); }
+
+}  // namespace CONVSCOPE_NAMESPACE

@@ -1,0 +1,67 @@
+"""How gradients change weights: stochastic gradient descent, and Muon. (torch.optim takes a second to load.)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from convscope.kernels.step import descend
+from convscope.recipes import Recipe
+
+MUON_STEPS = 3
+MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024: any singular value in (0, 1] comes close to 1
+
+
+class Optimiser:
+    """Changes a model's weights by their gradients, and drops these, as a recipe says.
+
+    With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by their
+    orthogonalised momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        matrices = [weight for weight in weights if weight.ndim > 1][:-1] if recipe.optimiser == "muon" else []
+        is_matrix = {id(weight) for weight in matrices}
+        self.recipe = recipe
+        self.matrices = _with_momentum(matrices)
+        self.others = _with_momentum(weight for weight in weights if id(weight) not in is_matrix)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Change every weight that has a gradient; `learning_rate` is the recipe's at this step."""
+        recipe = self.recipe
+        for weight, velocity in self.matrices:
+            if weight.grad is not None:
+                velocity.mul_(recipe.momentum).add_(weight.grad)
+                direction = orthogonalised(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
+                tall = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                weight.sub_(direction.view(weight.shape), alpha=learning_rate * tall)
+                weight.grad = None
+        rate, momentum = learning_rate, recipe.momentum
+        if recipe.optimiser == "muon":
+            rate, momentum = learning_rate * recipe.rest_learning_rate / recipe.learning_rate, 0.9
+        for weight, velocity in self.others:
+            if weight.grad is not None:
+                descend(weight.data, weight.grad, velocity, rate, momentum, recipe.weight_decay, recipe.nesterov)
+                weight.grad = None
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """About U V^T of a matrix U S V^T, float32 (rows, columns): every singular value near 1, from 0.7 to 1.2.
+
+    Newton-Schulz iteration with Muon's polynomial.
+    """
+    a, b, c = MUON_POLYNOMIAL
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(MUON_STEPS):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def _with_momentum(weights: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+    return [(weight, torch.zeros_like(weight)) for weight in weights]

@@ -1,0 +1,108 @@
+"""Threads and precision, settled by a short measurement before step 0 and kept from then on."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from convscope.data import Split
+from convscope.kernels import door
+from convscope.layers import Network
+from convscope.machine import has_bf16, most_threads
+from convscope.models import build
+from convscope.preprocess import Preprocessing
+from convscope.recipes import Recipe
+from convscope.train import Precision, Progress, fit
+
+TIMED_STEPS, COMPARED_STEPS = 4, 20
+WORTH = 0.95  # a further thread has to save 5 % of a step's time
+CLEARLY_SLOWER = 1.2
+LOSS_TOLERANCE = 0.02  # of the mean loss of the compared steps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How training runs on this machine; `why` says in words what was measured."""
+
+    threads: int
+    precision: Precision
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate."""
+
+    network: Network
+    train: Split
+    preprocessing: Preprocessing
+    recipe: Recipe
+    seed: int
+
+    def seconds_per_step(self, threads: int) -> float:
+        """Median of some float32 steps; the first, which makes everything ready, is left out."""
+        use_threads(threads)
+        moments: list[float] = []
+        self._run("float32", TIMED_STEPS + 1, lambda _: moments.append(time.perf_counter()))
+        return statistics.median(np.diff(moments)) if len(moments) > 1 else 0.0
+
+    def loss(self, precision: Precision) -> float:
+        """Mean loss of some steps."""
+        means: list[float] = []
+        self._run(precision, COMPARED_STEPS, lambda now: means.append(now.loss))
+        return means[-1]
+
+    def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> None:
+        images = self.train.take(np.arange(min(len(self.train), steps * self.recipe.batch)))
+        slow = self.recipe.learning_rate / 10
+        recipe = self.recipe.model_copy(update={"epochs": 1, "least_steps": 0, "learning_rate": slow})
+        model, one = build(self.network, self.seed), images.take(np.arange(1))
+        fit(model, images, one, self.preprocessing, recipe, self.seed, precision=precision, after_batch=after_batch)
+
+
+def settle(trial: Trial, threads: int | None = None) -> Settings:
+    """The fastest number of threads, unless given, and the recipe's precision.
+
+    `auto` becomes bf16 where the processor multiplies in it and the first steps' mean loss is that of float32 within
+    2 %. That depends on no clock, so that every run on a machine decides alike; another number of threads changes
+    only the last bits of the sums.
+    """
+    threads = threads or _fastest(trial)
+    use_threads(threads)
+    wanted = trial.recipe.precision
+    if wanted != "auto":
+        return Settings(threads, wanted)
+    if not has_bf16():
+        return Settings(threads, "float32", "this processor has no bf16 arithmetic")
+    exact, rounded = trial.loss("float32"), trial.loss("bf16")
+    difference = abs(rounded - exact) / exact
+    if difference > LOSS_TOLERANCE:
+        return Settings(threads, "float32", f"the first losses in bf16 were {100 * difference:.1f} % off")
+    return Settings(threads, "bf16", f"its first losses are those of float32 within {100 * difference:.2g} %")
+
+
+def use_threads(threads: int) -> None:
+    """So many threads for torch and for the kernels."""
+    torch.set_num_threads(threads)
+    if door.native is not None:
+        door.native.set_threads(threads)
+
+
+def _fastest(trial: Trial) -> int:
+    """Downwards from all threads, until fewer are clearly slower."""
+    best = most_threads()
+    if best == 1:
+        return 1
+    least = trial.seconds_per_step(best)
+    for threads in range(best - 1, 0, -1):
+        seconds = trial.seconds_per_step(threads)
+        if seconds > CLEARLY_SLOWER * least:
+            break
+        if seconds < least / WORTH:
+            best, least = threads, min(least, seconds)
+    return best
