@@ -125,7 +125,7 @@ USAGE = _rows(
     ("train digits --model lenet", "^unknown preset 'lenet': did you mean 'lenet5'\\? presets are article, lenet5"),
     ("models resnet", "^unknown preset 'resnet': .*presets are article, lenet5.*or write a line of layers$"),
     ("train digits --recipe articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article"),
-    ("models small --recipe best", "^unknown recipe 'best': recipes are article, default$"),
+    ("models small --recipe slow", "^unknown recipe 'slow': recipes are article, default, fast, best$"),
     ("train digits --learning-rate 0", "^--learning-rate 0.0 is not possible: input should be greater than 0$"),
     ("train digits --learning-rate nan", "^--learning-rate nan is not possible: input should be a finite number$"),
     ("train digits --learning-rate inf", "^--learning-rate inf is not possible: input should be a finite number$"),

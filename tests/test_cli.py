@@ -167,8 +167,9 @@ EVALUATION = (
 MACHINE = "processor cores threads peak_gflops system python versions"
 WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
-    "name learning_rate momentum nesterov weight_decay schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels standardise validation_share select"
+    "name model optimiser learning_rate rest_learning_rate momentum nesterov weight_decay matrix_decay schedule "
+    "warmup_share batch epochs least_steps label_smoothing shift_pixels flip precision standardise validation_share "
+    "select"
 )
 STATISTICS = "n min mean std max"
 SPLIT = f"{STATISTICS} shape[] {under('classes[]', 'name ' + STATISTICS)}"
@@ -176,7 +177,7 @@ SCHEMAS = {
     "train digits --epochs 1 --model flatten": " ".join(
         (
             "run status seconds selected_epoch",
-            under("config", "format created classes[] model architecture input_shape[] epochs seed"),
+            under("config", "format created classes[] model architecture input_shape[] epochs seed precision precision_why kernels"),
             under("config.dataset", "name path source fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),
             under("config.recipe", RECIPE),
@@ -449,8 +450,8 @@ def test_a_command_that_is_missing_gets_the_list(command: Command, words: tuple[
     [
         ("--help", "torch numpy rich pydantic PIL matplotlib onnxruntime"),
         ("train --help", "torch numpy matplotlib"),
-        ("predict run big.png", "torch sklearn matplotlib onnx captum"),
-        ("models", "torch sklearn matplotlib onnx captum"),
+        ("predict run big.png", "torch sklearn matplotlib onnx"),
+        ("models", "torch sklearn matplotlib onnx"),
     ],
 )
 def test_a_command_loads_no_more_than_it_needs(folder: Path, words: str, unwanted: str) -> None:

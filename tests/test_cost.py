@@ -17,6 +17,8 @@ from convscope.experiment import plan
 from convscope.layers import Network
 from convscope.presets import PRESETS
 from convscope.recipes import RECIPES, Recipe
+from convscope.settle import Settings
+from convscope.train import Precision
 
 ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
 Asked = list[tuple[str, int, int]]
@@ -27,11 +29,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The questions to a stand-in for the clock: recipe, training and validation images."""
     found: Asked = []
 
-    def answer(_: Network, recipe: Recipe, images: int, validation_images: int) -> TimeEstimate:
+    def answer(_: Network, recipe: Recipe, __: Precision, images: int, validation_images: int) -> TimeEstimate:
         found.append((recipe.name, images, validation_images))
         return ESTIMATE
 
     monkeypatch.setattr(cost, "training_time", answer)
+    monkeypatch.setattr(cost, "settle", lambda *_: Settings(1, "float32"))
     return found
 
 
@@ -106,7 +109,8 @@ def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_estimate_is_of_real_training(recipe: str) -> None:
     """Fields that follow from each other; no claim about this machine's speed."""
-    found = training_time(parse("flatten", (8, 8, 1), 10), RECIPES[recipe], 5_000, 500, probe_seconds=0.01)
+    network = parse("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
+    found = training_time(network, RECIPES[recipe], "float32", 5_000, 500, probe_seconds=0.01)
     assert found.epochs == RECIPES[recipe].planned_epochs(5_000)
     assert 0 < found.epoch_seconds < 60
     assert found.training_seconds == found.epochs * found.epoch_seconds
@@ -116,25 +120,25 @@ def test_the_estimate_is_of_real_training(recipe: str) -> None:
 def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 
-    def speeds(_: Network, __: Recipe, images: int, scored: int) -> tuple[float, float]:
+    def speeds(_: Network, __: Recipe, ___: Precision, images: int, scored: int) -> tuple[float, float]:
         seen.append((images, scored))
         return 1000.0, 5000.0
 
     monkeypatch.setattr(cost, "_speeds", speeds)
     network, recipe = parse("flatten"), RECIPES["article"]
-    found = training_time(network, recipe, 60_000, 10_000, probe_seconds=4.0)
+    found = training_time(network, recipe, "float32", 60_000, 10_000, probe_seconds=4.0)
     assert seen == [(8 * 128, 128), (4_000, 1_000)]
     assert found == TimeEstimate(10, 62.0, 620.0, 4.2)
-    training_time(network, recipe, 2_000, 400, probe_seconds=4.0)
+    training_time(network, recipe, "float32", 2_000, 400, probe_seconds=4.0)
     assert seen[-1] == (2_000, 500)
-    training_time(network, recipe, 60_000, 10_000, probe_seconds=0.1)
+    training_time(network, recipe, "float32", 60_000, 10_000, probe_seconds=0.1)
     assert seen[-1] == (1024, 256)
 
 
 def test_a_real_cost_of_a_real_data_set_says_which_machine_it_is_for() -> None:
     before = torch.get_num_threads()
     try:
-        found = cost_of("tiny", "digits", threads=1)
+        found = cost_of("small", "digits", threads=1)
     finally:
         torch.set_num_threads(before)
     assert found.network.input == (8, 8, 1)
@@ -148,7 +152,7 @@ def test_a_real_cost_of_a_real_data_set_says_which_machine_it_is_for() -> None:
         ({"model": "lenet5", "data": "digits"}, UsageError, "needs at least 5x5 cells, but 4x4 arrive"),
         ({"model": "smal"}, UsageError, "unknown preset 'smal'"),
         ({"model": "small", "data": "digist"}, DataError, "unknown data set 'digist', did you mean 'digits'"),
-        ({"model": "small", "recipe": "fast"}, UsageError, "unknown recipe 'fast'"),
+        ({"model": "small", "recipe": "quick"}, UsageError, "unknown recipe 'quick'"),
     ],
 )
 def test_what_is_not_there_is_said(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -16,6 +16,7 @@ from convscope.architecture import parse
 from convscope.cost import Cost, TimeEstimate, at_4k
 from convscope.evaluate import evaluate
 from convscope.explain import Cell, Term
+from convscope.kernels import door
 from convscope.machine import this_machine
 from convscope.presets import PRESETS, preset_table
 from convscope.recipes import RECIPES
@@ -176,10 +177,13 @@ def test_every_preset_is_listed_with_its_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert display.plan_lines(digits_run.config) == [
+    cores = digits_run.config.machine.cores
+    plan = digits_run.config.model_copy(update={"precision": "float32", "precision_why": "for the test"})
+    assert display.plan_lines(plan) == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
-        "small: 13,706 parameters, 91.8 k multiply-adds per image",
-        "recipe default: 3 epochs, batch 128, seed 0, on 1 of 4 cores",
+        "small: 7,722 parameters, NNN multiply-adds per image",
+        f"recipe default: 3 epochs, batch 128, seed 0, on 1 of {cores} cores",
+        f"in float32: for the test, kernels: {door.described()}",
     ]
     accuracy, _, _, run, report, then = printed(display.run_lines(digits_run), capsys).splitlines()
     assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)

@@ -46,7 +46,7 @@ def file(name: str, content: bytes) -> File:
 
 def tiny(*mirrors: str) -> NamedSet:
     packages = tuple(Package(f"{name}.gz", (file(name, content),)) for name, content in CONTENTS.items())
-    return NamedSet("tiny", ("even", "odd"), ("tiny",), mirrors, packages, decode_pairs)
+    return NamedSet("tiny", ("even", "odd"), ("tiny",), mirrors, packages, False, decode_pairs)
 
 
 class Mirror(ThreadingHTTPServer):
@@ -378,7 +378,7 @@ def archive(*members: tuple[tarfile.TarInfo | str, bytes]) -> bytes:
 
 def batches(*mirrors: str) -> NamedSet:
     files = tuple(file(name, content) for name, content in BATCHES.items())
-    return NamedSet("batches", ("a", "b"), ("",), mirrors, (Package("b.tar.gz", files),), decode_cifar10)
+    return NamedSet("batches", ("a", "b"), ("",), mirrors, (Package("b.tar.gz", files),), True, decode_cifar10)
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:

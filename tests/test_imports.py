@@ -23,7 +23,8 @@ ORDER = [
     "data.download", "data.loading", "data",
     "reference", "filter", "preprocess", "detector",
     "syntax", "layers", "architecture", "presets",
-    "models", "recipes", "train", "cost",
+    "recipes", "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
+    "modules", "fused", "models", "optimise", "train", "settle", "cost", "roofline", "bench",
     "evaluate", "events", "runs", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment",
@@ -32,7 +33,7 @@ ORDER = [
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.
 WITHOUT_TRAINING = ("", ".infer", ".cli", ".display", ".runs", ".presets", ".detector")
-HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "captum", "tensorboardX", "scipy")
+HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
 
 
 def module_name(path: Path) -> str:

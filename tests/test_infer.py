@@ -108,7 +108,7 @@ def test_more_images_than_one_batch_holds(predictor: Predictor) -> None:
 
 WITHOUT_TRAINING = """
 import json, sys
-for name in ("torch", "sklearn", "matplotlib", "onnx", "captum", "tensorboardX", "scipy"):
+for name in ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy"):
     sys.modules[name] = None  # any import of it fails
 from convscope import Predictor
 prediction, = Predictor(sys.argv[1]).predict(sys.argv[2])

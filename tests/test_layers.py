@@ -25,6 +25,7 @@ def assert_records_are_torch_s(line: Line) -> None:
     network, model = line.network, trained(line)
     records = dict(modules_of(network.layers))
     assert {record.name for record in records.values()} == {layer.name for layer in network.walk()} - {"softmax"}
+    root = type(model).__name__
     seen: dict[str, tuple[int, ...]] = {}
 
     def note(name: str) -> Any:
@@ -38,16 +39,16 @@ def assert_records_are_torch_s(line: Line) -> None:
 
     def multiply_adds(name: str) -> int:
         norms = [path for path, record in records.items() if isinstance(record, BatchNorm)]
-        inside = [prod(seen[path]) for path in norms if f"Sequential.{path}.".startswith(f"{name}.")]
+        inside = [prod(seen[path]) for path in norms if f"{root}.{path}.".startswith(f"{name}.")]
         return int(sum(flops.get(name, {}).values())) // 2 + sum(inside)
 
     for name, record in records.items():
         assert seen[name] == (1, *record.output[-1:], *record.output[:-1])
         assert sum(p.numel() for p in model.get_submodule(name).parameters()) == record.parameters
-        assert multiply_adds(f"Sequential.{name}") == record.multiply_adds
+        assert multiply_adds(f"{root}.{name}") == record.multiply_adds
     assert logits.shape == (1, line.classes)
     assert sum(p.numel() for p in model.parameters()) == network.parameters
-    assert multiply_adds("Sequential") == network.multiply_adds
+    assert multiply_adds(root) == network.multiply_adds
     assert 4 * sum(map(prod, seen.values())) + 4 * line.classes == network.activation_bytes
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from convscope.errors import UsageError
@@ -17,10 +15,10 @@ from convscope.recipes import (
     RECIPES,
     Recipe,
     changed,
+    epoch_flips,
+    epoch_moves,
     epoch_order,
-    epoch_shifts,
     recipe_named,
-    shifted,
 )
 
 SGD = {"name": "plain", "learning_rate": 0.1, "momentum": 0.9, "batch": 10, "epochs": 3}
@@ -34,10 +32,14 @@ def recipe(**changes: Any) -> Recipe:
 def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
     assert RECIPES["article"].model_dump() == {
         "name": "article",
+        "model": "article",
+        "optimiser": "sgd",
         "learning_rate": 0.01,
+        "rest_learning_rate": 0.1,  # and of muon alone
         "momentum": 0.9,
         "nesterov": False,
         "weight_decay": 0,
+        "matrix_decay": 0,
         "schedule": "constant",
         "warmup_share": 0.2,  # without meaning at a constant rate
         "batch": 128,
@@ -45,6 +47,8 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "least_steps": 0,
         "label_smoothing": 0,
         "shift_pixels": 0,
+        "flip": "never",
+        "precision": "float32",
         "standardise": False,
         "validation_share": 0,
         "select": "last",
@@ -87,47 +91,29 @@ def test_an_epochs_order_is_a_permutation_and_depends_on_nothing_else(seed: int,
 def test_orders_and_shifts_differ_from_seed_to_seed_and_from_epoch_to_epoch() -> None:
     places = [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert len({epoch_order(*place, 50).tobytes() for place in places}) == 4
-    assert len({epoch_shifts(*place, 50, 1).tobytes() for place in places}) == 4
+    assert len({epoch_moves(*place, 50, 1).tobytes() for place in places}) == 4
 
 
 def test_the_streams_never_change() -> None:
     assert epoch_order(0, 1, 60_000)[:5].tolist() == [32365, 54022, 34643, 47504, 23179]
-    assert epoch_shifts(0, 1, 60_000, 2)[:4].tolist() == [[0, -2], [2, -2], [1, -1], [-2, 0]]
+    assert epoch_moves(0, 1, 60_000, 2)[:4].tolist() == [[0, -2], [2, -2], [1, -1], [-2, 0]]
 
 
 @pytest.mark.parametrize("pixels", [1, 3])
 def test_shifts_reach_every_distance_equally_often(pixels: int) -> None:
-    shifts = epoch_shifts(0, 1, 10_000, pixels)
+    shifts = epoch_moves(0, 1, 10_000, pixels)
     values, counts = np.unique(shifts, return_counts=True)
     assert shifts.shape == (10_000, 2)
     assert values.tolist() == list(range(-pixels, pixels + 1))
     assert counts == pytest.approx(20_000 / len(values), rel=0.1)  # over five standard deviations
 
 
-@st.composite
-def images_and_shifts(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
-    n, pixels = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    shape = (n, draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.sampled_from([1, 3, 4])))
-    shifts = draw(hnp.arrays(np.int64, (n, 2), elements=st.integers(-pixels, pixels)))
-    return draw(hnp.arrays(np.uint8, shape)), shifts, pixels
-
-
-@settings(deadline=None)
-@given(images_and_shifts())
-def test_shifting_moves_every_pixel_and_repeats_the_edge(
-    case: tuple[NDArray[np.uint8], NDArray[np.int64], int],
-) -> None:
-    images, shifts, pixels = case
-    expected = np.empty_like(images)
-    _, height, width, _ = images.shape
-    for n, row, column in np.ndindex(images.shape[:3]):
-        down, right = shifts[n]
-        expected[n, row, column] = images[
-            n, min(max(row - down, 0), height - 1), min(max(column - right, 0), width - 1)
-        ]
-    moved = shifted(images, shifts, pixels)
-    assert np.array_equal(moved, expected)
-    assert moved.flags.c_contiguous
+def test_an_image_is_flipped_in_every_other_epoch_and_half_of_them_in_each() -> None:
+    flips = np.stack([epoch_flips(3, epoch, 10_000) for epoch in range(1, 6)])
+    assert flips.dtype == np.bool_
+    assert (flips[1:] != flips[:-1]).all()
+    assert flips.mean(1) == pytest.approx(0.5, abs=0.025)  # five standard deviations
+    assert (flips[0] != epoch_flips(4, 1, 10_000)).any()
 
 
 @pytest.mark.parametrize(
@@ -163,8 +149,8 @@ def test_changes_are_made_and_the_rest_stays() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article, default$"),
-        ("best", "^unknown recipe 'best': recipes are article, default$"),
+        ("articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article, default, fast, best$"),
+        ("slow", "^unknown recipe 'slow': recipes are article, default, fast, best$"),
     ],
 )
 def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: str) -> None:

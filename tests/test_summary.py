@@ -59,14 +59,14 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
     assert (report.accuracy, report.interval, report.n) == (evaluation.accuracy, evaluation.interval, 359)
     assert report.summary == (
         ("Test loss", f"{evaluation.loss:.4f}"),
-        ("Parameters", "13,706"),
+        ("Parameters", "7,722"),
         ("Training time", "3.2 s for 3 epochs"),
     )
     assert report.notes == notes(plan, 2)
     assert [(row.name, row.support, row.recall) for row in report.per_class] == [
         (score.name, score.support, score.recall) for score in evaluation.per_class
     ]
-    assert sum(row.parameters for row in report.layers) == 13_706
+    assert sum(row.parameters for row in report.layers) == 7_722
     assert sum(row.multiply_adds for row in report.layers) == plan.network.multiply_adds
 
 

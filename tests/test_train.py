@@ -20,7 +20,8 @@ from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
-from convscope.recipes import RECIPES, Recipe, epoch_order, epoch_shifts, shifted
+
+from convscope.recipes import RECIPES, Recipe, epoch_flips, epoch_moves, epoch_order
 from convscope.train import Epoch, Fitted, Progress, Stop, batches, fit, logits_of, loss_and_accuracy, stop_signals
 
 Weights = dict[str, NDArray[Any]]
@@ -90,6 +91,17 @@ def sutskever_step(weight: Any, state: Any, gradient: Any, rate: float, chosen: 
     return weight - rate * (gradient + chosen.momentum * state if chosen.nesterov else state), state
 
 
+def moved(images: NDArray[np.uint8], moves: NDArray[np.int64], most: int) -> NDArray[np.uint8]:
+    """Each image cut out of its own reflection."""
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="reflect")
+    height, width = images.shape[1:3]
+    cut = [
+        one[most - down : most - down + height, most - right : most - right + width]
+        for one, (down, right) in zip(padded, moves, strict=True)
+    ]
+    return np.stack(cut)
+
+
 def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]]) -> tuple[list[float], Weights]:
     """The losses before each of 20 steps, and the weights after them, in float64."""
     start = weights_of(build(NETWORK))
@@ -101,8 +113,10 @@ def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]])
         epoch, first = 1 + number // 10, number % 10 * 20
         index = epoch_order(0, epoch, 200)[first : first + 20]
         images = split.images[index]
+        if chosen.flip == "always":
+            images = np.where(epoch_flips(0, epoch, 200)[index][:, None, None, None], images[:, :, ::-1], images)
         if chosen.shift_pixels:
-            images = shifted(images, epoch_shifts(0, epoch, 200, chosen.shift_pixels)[index], chosen.shift_pixels)
+            images = moved(images, epoch_moves(0, epoch, 200, chosen.shift_pixels)[index], chosen.shift_pixels)
         targets = reference.one_hot(split.labels[index], 10).astype(np.float64)
         targets = targets * (1 - chosen.label_smoothing) + chosen.label_smoothing / 10
         loss, gradients = loss_and_gradients(weights, images / 255.0, targets)
@@ -121,7 +135,9 @@ def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]])
         ({"weight_decay": 0.1}, sutskever_step),
         ({"schedule": "one-cycle", "learning_rate": 0.1}, sutskever_step),
         ({"label_smoothing": 0.2}, sutskever_step),
-        ({"shift_pixels": 1}, sutskever_step),
+        ({"shift_pixels": 2}, sutskever_step),
+        ({"flip": "always"}, sutskever_step),
+        ({"flip": "always", "shift_pixels": 1}, sutskever_step),
     ],
     ids=lambda value: "-".join(value) or "article" if isinstance(value, dict) else "",
 )

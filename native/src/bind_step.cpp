@@ -23,7 +23,7 @@ void expect(bool holds, const char* what) {
 
 void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb::ndim<1>> index,
                std::optional<Array<const int64_t, nb::ndim<2>>> moves,
-               std::optional<Array<const uint8_t, nb::ndim<1>>> mirrors, Array<const float, nb::ndim<2>> table,
+               std::optional<Array<const uint8_t, nb::ndim<1>>> flips, Array<const float, nb::ndim<2>> table,
                Array<float, nb::ndim<4>> out) {
   const auto n = int64_t(index.shape(0)), h = int64_t(images.shape(1)), w = int64_t(images.shape(2)),
              c = int64_t(images.shape(3));
@@ -31,11 +31,11 @@ void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb
          "out must be (n, h, w, c)");
   expect(table.shape(0) == 256 && table.shape(1) == size_t(c), "table must be (256, c)");
   expect(!moves || (moves->shape(0) == size_t(n) && moves->shape(1) == 2), "moves must be (n, 2)");
-  expect(!mirrors || mirrors->shape(0) == size_t(n), "mirrors must be (n,)");
+  expect(!flips || flips->shape(0) == size_t(n), "flips must be (n,)");
   for (int64_t i = 0; i < n; ++i) expect(index(i) >= 0 && index(i) < int64_t(images.shape(0)), "index out of range");
   nb::gil_scoped_release released;
   chosen->cut_batch(images.data(), index.data(), moves ? moves->data() : nullptr,
-                    mirrors ? mirrors->data() : nullptr, table.data(), n, h, w, c, out.data());
+                    flips ? flips->data() : nullptr, table.data(), n, h, w, c, out.data());
 }
 
 std::pair<double, int64_t> cross_entropy(Array<const float, nb::ndim<2>> logits, Array<const int64_t, nb::ndim<1>> labels,
@@ -59,7 +59,7 @@ void descend(Array<float> weight, Array<const float> gradient, Array<float> velo
 }  // namespace
 
 void bind_step(nb::module_& m) {
-  m.def("cut_batch", &cut_batch, "images"_a, "index"_a, "moves"_a.none(), "mirrors"_a.none(), "table"_a, "out"_a);
+  m.def("cut_batch", &cut_batch, "images"_a, "index"_a, "moves"_a.none(), "flips"_a.none(), "table"_a, "out"_a);
   m.def("cross_entropy", &cross_entropy, "logits"_a, "labels"_a, "smoothing"_a, "gradient"_a);
   m.def("descend", &descend, "weight"_a, "gradient"_a, "velocity"_a, "rate"_a, "momentum"_a, "decay"_a, "nesterov"_a);
 }

@@ -7,6 +7,7 @@
 #include "dense_tile.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "scratch.h"
 #include "vec.h"
 
 namespace CONVSCOPE_NAMESPACE {

@@ -1,13 +1,5 @@
-// Compiled once per instruction set, see CMakeLists.txt.
-#include "kernels.h"
-
-#include "chain_passes.h"
-#include "dense.h"
-#include "first_stage.h"
-#include "first_stage_backward.h"
-#include "peak.h"
-#include "step.h"
-#include "vec.h"
+// The table of one instruction set; like all kernels_*.cpp compiled once for each, see CMakeLists.txt.
+#include "families.h"
 
 namespace convscope {
 
@@ -16,20 +8,16 @@ namespace convscope {
 #define CONVSCOPE_TEXT(text) CONVSCOPE_TEXT_(text)
 
 const Kernels& CONVSCOPE_TABLE() {
-  namespace variant = CONVSCOPE_NAMESPACE;
-  static const Kernels table{
-      CONVSCOPE_TEXT(CONVSCOPE_VARIANT),
-      variant::multiply_add_loop,
-      variant::first_stage_forward,
-      variant::first_stage_backward,
-      variant::chain_forward,
-      variant::chain_backward,
-      variant::dense_forward,
-      variant::dense_backward,
-      variant::cut_batch,
-      variant::cross_entropy,
-      variant::descend,
-  };
+  static const Kernels table = [] {
+    Kernels made{};
+    made.name = CONVSCOPE_TEXT(CONVSCOPE_VARIANT);
+    CONVSCOPE_NAMESPACE::add_first_stage_forward(made);
+    CONVSCOPE_NAMESPACE::add_first_stage_backward(made);
+    CONVSCOPE_NAMESPACE::add_chain(made);
+    CONVSCOPE_NAMESPACE::add_dense(made);
+    CONVSCOPE_NAMESPACE::add_step(made);
+    return made;
+  }();
   return table;
 }
 

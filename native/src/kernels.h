@@ -19,7 +19,7 @@ struct Kernels {
   void (*chain_backward)(const Chain&);
   void (*dense_forward)(const DenseForward&);
   void (*dense_backward)(const DenseBackward&);
-  void (*cut_batch)(const uint8_t* images, const int64_t* index, const int64_t* moves, const uint8_t* mirrors,
+  void (*cut_batch)(const uint8_t* images, const int64_t* index, const int64_t* moves, const uint8_t* flips,
                     const float* table, int64_t n, int64_t h, int64_t w, int64_t c, float* out);
   double (*cross_entropy)(const float* logits, const int64_t* labels, int64_t n, int64_t classes, float smoothing,
                           float* gradient, int64_t* right);

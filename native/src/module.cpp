@@ -27,13 +27,20 @@ namespace {
 // The instruction sets this processor has, worst first.
 std::vector<const Kernels*> usable() {
   std::vector<const Kernels*> found{&kernels_plain()};
-#if defined(CONVSCOPE_HAS_avx2)
+#if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  [[maybe_unused]] const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+#if defined(CONVSCOPE_HAS_avx2)
   if (avx2) found.push_back(&kernels_avx2());
+#endif
+#if defined(CONVSCOPE_HAS_avx512)
   if (avx512) found.push_back(&kernels_avx512());
+#endif
+#if defined(CONVSCOPE_HAS_avx512bf16)
   if (avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(&kernels_avx512bf16());
 #endif
   return found;
@@ -83,6 +90,7 @@ NB_MODULE(_kernels, m) {
   m.def("use_variant", &use_variant, "name"_a);
   m.def("set_threads", [](int count) { set_threads(count); }, "count"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("threads", &threads);
+  m.def("share_openmp", &share_openmp, "share"_a);
   m.def("active_threads", &active_threads);
   m.def("peak_gflops", &peak_gflops, nb::call_guard<nb::gil_scoped_release>());
   bind_first_stage(m);

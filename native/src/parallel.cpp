@@ -9,6 +9,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
 
 namespace convscope {
 namespace {
@@ -20,6 +23,18 @@ void pause() {
   _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
+#endif
+}
+
+// libgomp's entry for a parallel region (its ABI since GCC 4.9). Looked up and never linked, for a process must not
+// have two OpenMP runtimes.
+using GompParallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+
+GompParallel find_openmp() {
+#if defined(__linux__)
+  return reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+#else
+  return nullptr;
 #endif
 }
 
@@ -51,6 +66,7 @@ struct Pool {
   void (*body)(void*, int64_t) = nullptr;
   void* context = nullptr;
   std::vector<std::thread> workers;
+  GompParallel openmp = nullptr;  // who works, if not the workers
 
   Clock::time_point looked = Clock::now(), changed = looked;
   Clock::duration stalled{};
@@ -101,6 +117,10 @@ struct Pool {
     done.store(0, std::memory_order_relaxed);
     const uint32_t next = generation.load() + 1;
     ticket.store(uint64_t{next} << (2 * kBits) | uint64_t(chunks) << kBits, std::memory_order_release);
+    if (openmp) {
+      openmp([](void* pool) { static_cast<Pool*>(pool)->take_chunks(); }, this, unsigned(workers.size() + 1), 0);
+      return;
+    }
     generation.store(next);
     if (asleep.load() > 0) generation.notify_all();
     const auto began = Clock::now();
@@ -146,12 +166,17 @@ void set_threads(int count) { pool().resize(std::max(1, count)); }
 
 int threads() { return static_cast<int>(pool().workers.size()) + 1; }
 
+bool share_openmp(bool share) {
+  pool().openmp = share ? find_openmp() : nullptr;
+  return pool().openmp;
+}
+
 int active_threads() { return pool().active; }
 
 void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context) {
   Pool& team = pool();
   const bool alone = chunks < 2 || team.workers.empty() || team.working.exchange(true);
-  if (alone || team.active == 1) {
+  if (alone || (team.active == 1 && !team.openmp)) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);
     if (alone) return;
     team.adapt(Clock::now());

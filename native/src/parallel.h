@@ -11,6 +11,10 @@ namespace convscope {
 void set_threads(int count);
 int threads();
 
+// Whether the work goes to the threads of the OpenMP runtime that the process has loaded already (torch's), so that its
+// threads and ours never want the same cores. Returns whether it does: only GNU's runtime can be found.
+bool share_openmp(bool share);
+
 // Threads that took part lately: fewer than threads() while other processes want the cores.
 int active_threads();
 

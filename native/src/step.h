@@ -16,10 +16,10 @@ inline int64_t reflected(int64_t at, int64_t size) {
   return at < 0 ? 0 : at;  // further out than the line is long
 }
 
-// out (n, h, w, c) = table[pixel] of the images at `index`, each moved by moves (n, 2) rows and columns and, where mirrors
-// says so, mirrored left to right before that. moves and mirrors may be null.
+// out (n, h, w, c) = table[pixel] of the images at `index`, each moved by moves (n, 2) rows and columns and, where flips
+// says so, flipped left to right before that. moves and flips may be null.
 // images uint8 (.., h, w, c); table (256, c): what each pixel value becomes.
-inline void cut_batch(const uint8_t* images, const int64_t* index, const int64_t* moves, const uint8_t* mirrors,
+inline void cut_batch(const uint8_t* images, const int64_t* index, const int64_t* moves, const uint8_t* flips,
                       const float* table, int64_t n, int64_t h, int64_t w, int64_t c, float* out) {
   constexpr int64_t kImages = 8;
   convscope::parallel_for((n + kImages - 1) / kImages, [&](int64_t chunk) {
@@ -31,7 +31,7 @@ inline void cut_batch(const uint8_t* images, const int64_t* index, const int64_t
         const uint8_t* line = image + reflected(y - down, h) * w * c;
         for (int64_t x = 0; x < w; ++x, to += c) {
           const int64_t from = reflected(x - right, w);
-          const uint8_t* pixel = line + (mirrors && mirrors[i] ? w - 1 - from : from) * c;
+          const uint8_t* pixel = line + (flips && flips[i] ? w - 1 - from : from) * c;
           for (int64_t k = 0; k < c; ++k) to[k] = table[pixel[k] * c + k];
         }
       }

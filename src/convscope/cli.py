@@ -91,9 +91,12 @@ def train(
     data: Annotated[
         str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A preset or an architecture line; see 'convscope models'.")] = "small",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A preset or an architecture line, see 'convscope models'; the recipe's by default."),
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="'default', or 'article' for exactly the article's training.")
+        str, typer.Option(help="default; fast: least time; best: accuracy; article: exactly the article's training.")
     ] = "default",
     run: Annotated[
         Path | None, typer.Option(help="The folder to write; by default the next free one in runs/.")
@@ -217,6 +220,22 @@ def models(
 
     cost = cost_of(line, data, recipe, threads)
     show(as_json, cost.to_dict(), cost_lines(cost))
+
+
+@app.command(epilog="Example: convscope bench --threads 2")
+def bench(
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; as many as cores by default.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="About how long to measure; longer is more certain.")] = 12.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: training beside plain PyTorch, and how close the kernels come to the processor's limits."""
+    from convscope.bench import measure
+    from convscope.display import bench_lines
+
+    if sys.stderr.isatty():
+        say(f"measuring for about {seconds + 5:.0f} seconds")
+    measured = measure(threads, seconds)
+    show(as_json, measured.to_dict(), bench_lines(measured))
 
 
 @app.command(name="filter", epilog="Example: convscope filter photo.jpg --kernel edge --out edges.png")

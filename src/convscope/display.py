@@ -15,10 +15,12 @@ from convscope.runs import REPORT, Config, Run
 from convscope.words import counted
 
 if TYPE_CHECKING:
+    from convscope.bench import Bench
     from convscope.cost import Cost
     from convscope.detector import Detected
     from convscope.explain import Cell
     from convscope.inspection import Explanation
+    from convscope.roofline import Reached, Roofline
 
 SHOWN_TERMS = 36
 CLASS_ROWS = 50
@@ -210,6 +212,54 @@ def _work(network: Network) -> str:
         f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations, "
         f"{short(network.parameters)} parameters"
     )
+
+
+def bench_lines(bench: Bench) -> list[Any]:
+    """The machine, what an epoch takes beside plain PyTorch, and the kernels beside the machine's limits."""
+    machine, cache = bench.machine, bench.last_cache_bytes
+    size = "" if cache is None else f", last cache {cache / 2**20:.0f} MiB"
+    pairs = {
+        "machine": f"{machine.processor}, {machine.threads} of {machine.cores} cores{size}",
+        "kernels": bench.kernels + (f": {bench.reason}" if bench.reason else ""),
+        "versions": ", ".join(f"{name} {machine.versions[name]}" for name in ("convscope", "torch", "numpy")),
+    }
+    if bench.busy:
+        said = f"a slice took up to {bench.unsteady:.1f} times its fastest"
+        load = "" if bench.load is None else f", {100 * bench.load:.0f} % of all cores were busy before"
+        pairs["BUSY"] = f"{said}{load}: measure again when it is quiet"
+    body = [
+        (row.program, f"{row.images_per_second:,.0f}",
+         *(f"{value:.2f}" for value in (row.epoch_seconds.least, row.epoch_seconds.median, row.epoch_seconds.most)),
+         f"{row.speed:.1f}")
+        for row in bench.training
+    ]  # fmt: skip
+    lines: list[Any] = [
+        *facts(pairs),
+        "",
+        f"The article's network on {bench.images:,} random images, from {bench.slices} slices of "
+        f"{counted(bench.steps, 'step')}",
+        rows(("", "images/s", "s/epoch: min", "median", "max", "x PyTorch"), body),
+    ]
+    return lines if bench.roofline is None else [*lines, "", *_roofline_lines(bench.roofline)]
+
+
+def _roofline_lines(roofline: Roofline) -> list[Any]:
+    body = [
+        (row.name, row.shape, f"{row.milliseconds.median:.3f}", f"{row.rate:.0f} {row.unit}", _of(row))
+        for row in roofline.kernels
+    ]
+    return [
+        f"The kernels on batches of 128, median of {roofline.rounds} rounds",
+        rows(("", "", "ms", "reached", "of limit"), body, 2),
+        "",
+        f"peak: {roofline.peak_gflops:.0f} GFLOP/s, float32 multiply-adds in registers (that of bf16 is not measured)",
+        "copy: a plain copy of as many bytes, in the last cache; * in memory",
+    ]
+
+
+def _of(row: Reached) -> str:
+    limit = "peak" if row.unit == "GFLOP/s" else "copy" if row.in_cache else "copy*"
+    return f"{100 * row.share:.0f} % {limit:<5}"
 
 
 def explanation_lines(explained: Explanation) -> list[Any]:

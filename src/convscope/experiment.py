@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
-from convscope.data import NAMES, Dataset, Split, load, load_default
+from convscope.data import NAMES, SETS, Dataset, Split, load, load_default
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
 from convscope.drawing import Draw, draw_here
@@ -66,7 +66,7 @@ class Plan:
 
 def plan(
     data: Dataset | str | Path,
-    model: str = "small",
+    model: str | None = None,
     recipe: Recipe | str = "default",
     *,
     seed: int = 0,
@@ -75,11 +75,14 @@ def plan(
 ) -> Plan:
     """Settle data, network, preprocessing and recipe, and check that they fit each other.
 
-    `model` is a preset or an architecture line; `origin` is the name or path that a Dataset was loaded from, so that
+    `model` is a preset or an architecture line, by default the recipe's preset; `origin` is the name or path that a Dataset was loaded from, so that
     the run can find it again. Raises the errors of `load`, `parse` and `recipe_named`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
+    if recipe.flip == "auto":
+        recipe = recipe.model_copy(update={"flip": "always" if origin in SETS and SETS[origin].symmetric else "never"})
+    model = model or recipe.model
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))
     training, validation = parts(dataset, recipe, seed)
@@ -100,7 +103,7 @@ def plan(
         seed=seed,
         precision=settings.precision,
         precision_why=settings.why,
-        kernels=door.name(),
+        kernels=door.described(),
         machine=this_machine(settings.threads),
     )
     return Plan(dataset, training, validation, config)
@@ -108,7 +111,7 @@ def plan(
 
 def train_model(
     data: Dataset | str | Path,
-    model: str = "small",
+    model: str | None = None,
     recipe: Recipe | str = "default",
     *,
     seed: int = 0,

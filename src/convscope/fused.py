@@ -23,20 +23,38 @@ Step = Callable[[Tensor, Layers], Tensor]
 class Fused(nn.Sequential):
     """The layers one after the other, as nn.Sequential, but runs of them in one kernel each.
 
-    Values and gradients are those of the layers one by one, up to rounding. Without convscope-native it is
-    nn.Sequential. Hooks on layers that a kernel does are not called: follow them one by one to look inside.
+    Values and gradients are those of the layers one by one, up to rounding. Without convscope-native, and while a hook
+    waits on a layer that a kernel would do, it is nn.Sequential.
     """
 
-    _plan: tuple[tuple[int, int, Step], ...] | None = None
+    _planned: Layers | None = None
+    _plan: tuple[tuple[int, int, Step], ...] = ()
+    _inside: tuple[nn.Module, ...] = ()  # what kernels do, so that these are not called
 
     def forward(self, x: Tensor) -> Tensor:
-        if door.native is None:
-            return cast("Tensor", super().forward(x))
         layers = list(self)
-        self._plan = self._plan or tuple(plan(layers))
+        if layers != self._planned:
+            self._planned, self._plan = layers, tuple(plan(layers))
+            fused = [layers[first:last] for first, last, step in self._plan if step is not _alone]
+            self._inside = tuple(module for run in fused for layer in run for module in layer.modules())
+        if door.native is None or any(map(_is_watched, self._inside)):
+            return cast("Tensor", super().forward(x))
         for first, last, step in self._plan:
             x = step(x, layers[first:last])
         return x
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def leaves_work_to_torch(model: nn.Module) -> bool:
+    """Whether convolutions are left that no kernel does."""
+    first, *others = model.children()
+    convolutions = [module for layer in others for module in layer.modules() if isinstance(module, nn.Conv2d)]
+    return bool(convolutions) or (not _is_first_convolution(first) and isinstance(first, nn.Conv2d))
 
 
 def plan(layers: Layers) -> list[tuple[int, int, Step]]:

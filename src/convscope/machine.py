@@ -57,11 +57,28 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy_share(seconds: float = 0.25) -> float | None:
+    """The share of all cores that is busy while this process sleeps so long, as Linux tells it; else None."""
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    if before is None or after is None:
+        return None
+    busy, every = (now - then for now, then in zip(after, before, strict=True))
+    return busy / max(1, every)
+
+
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def last_cache() -> int | None:
+    """Bytes of the processor's largest cache, as Linux tells them; None where it does not."""
+    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    return max((1024 * int(size.read_text().strip().removesuffix("K")) for size in sizes), default=None)
 
 
 def keep_memory() -> None:
@@ -71,6 +88,16 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Busy and all clock ticks of all cores since the machine started."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return None
+    ticks = [int(word) for word in stat.read_text().splitlines()[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]  # the latter waiting for a disk
+    return sum(ticks) - idle, sum(ticks)
 
 
 def _processor() -> str:

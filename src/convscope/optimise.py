@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from convscope.kernels.dense import times, times_transposed
 from convscope.kernels.step import descend
 from convscope.recipes import Recipe
 
@@ -38,6 +39,8 @@ class Optimiser:
                 velocity.mul_(recipe.momentum).add_(weight.grad)
                 direction = orthogonalised(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
                 tall = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                if recipe.matrix_decay:
+                    weight.mul_(1 - learning_rate * recipe.matrix_decay)
                 weight.sub_(direction.view(weight.shape), alpha=learning_rate * tall)
                 weight.grad = None
         rate, momentum = learning_rate, recipe.momentum
@@ -56,10 +59,11 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    x = (wide / (wide.norm() + 1e-7)).contiguous()
     for _ in range(MUON_STEPS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        square = times_transposed(x, x)
+        polynomial = times_transposed(square, square).mul_(c).add_(square, alpha=b)
+        x = times(polynomial, x).add_(x, alpha=a)
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 

@@ -15,10 +15,12 @@ PRESETS: dict[str, str] = {
     "article": "conv 32 3, relu, maxpool 2, flatten, dense 100, relu",
     "lenet5": "conv 6 5 pad same, tanh, avgpool 2, conv 16 5, tanh, avgpool 2, "
     "flatten, dense 120, tanh, dense 84, tanh",
-    "tiny": "conv 8 3 pad same, relu, maxpool 2, conv 16 3 pad same, relu, maxpool 2, "
-    "conv 24 3 pad same, relu, globalavg",
-    "small": "conv 16 3 pad same, relu, maxpool 2, conv 32 3 pad same, relu, maxpool 2, "
-    "flatten, dropout 0.1, dense 64, relu",
+    "tiny": "conv 12 5, relu, maxpool 2, conv 16 3, batchnorm, relu, conv 16 3, batchnorm, relu, maxpool 2, "
+    "conv 16 3, batchnorm, relu, flatten",
+    "small": "conv 16 3, relu, maxpool 2, conv 32 3 pad same, batchnorm, relu, maxpool 2, "
+    "flatten, dense 64, batchnorm, relu",
+    "large": "conv 32 5, relu, maxpool 2, 2 * (conv 64 3 pad same, batchnorm, relu), maxpool 2, "
+    "conv 128 3 pad same, batchnorm, relu, conv 128 3, batchnorm, relu, flatten",
     "residual": "conv 16 3 pad same, batchnorm, relu, "
     "residual(conv 32 3 stride 2 pad same, batchnorm, relu, conv 32 3 pad same, batchnorm), relu, "
     "residual(conv 64 3 stride 2 pad same, batchnorm, relu, conv 64 3 pad same, batchnorm), relu, globalavg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from convscope.data import Split
+from convscope.errors import ConvscopeError
 from convscope.kernels import door
 from convscope.layers import Network
 from convscope.machine import has_bf16, most_threads
@@ -23,6 +25,7 @@ TIMED_STEPS, COMPARED_STEPS = 4, 20
 WORTH = 0.95  # a further thread has to save 5 % of a step's time
 CLEARLY_SLOWER = 1.2
 LOSS_TOLERANCE = 0.02  # of the mean loss of the compared steps
+SMALLEST_LOSS = 1e-6  # a network that has nothing to tell apart loses nothing
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,22 @@ class Trial:
         return statistics.median(np.diff(moments)) if len(moments) > 1 else 0.0
 
     def loss(self, precision: Precision) -> float:
-        """Mean loss of some steps."""
+        """Mean loss of some steps; NaN where it did not stay a finite number."""
         means: list[float] = []
-        self._run(precision, COMPARED_STEPS, lambda now: means.append(now.loss))
-        return means[-1]
+        whole = self._run(precision, COMPARED_STEPS, lambda now: means.append(now.loss))
+        return means[-1] if whole else math.nan
 
-    def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> None:
+    def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> bool:
+        """Whether its losses stayed finite numbers; that they did not is for the training itself to report."""
         images = self.train.take(np.arange(min(len(self.train), steps * self.recipe.batch)))
-        slow = self.recipe.learning_rate / 10
-        recipe = self.recipe.model_copy(update={"epochs": 1, "least_steps": 0, "learning_rate": slow})
+        slow = {name: getattr(self.recipe, name) / 10 for name in ("learning_rate", "rest_learning_rate")}
+        recipe = self.recipe.model_copy(update={"epochs": 1, "least_steps": 0, **slow})
         model, one = build(self.network, self.seed), images.take(np.arange(1))
-        fit(model, images, one, self.preprocessing, recipe, self.seed, precision=precision, after_batch=after_batch)
+        try:
+            fit(model, images, one, self.preprocessing, recipe, self.seed, precision=precision, after_batch=after_batch)
+        except ConvscopeError:
+            return False
+        return True
 
 
 def settle(trial: Trial, threads: int | None = None) -> Settings:
@@ -80,10 +88,12 @@ def settle(trial: Trial, threads: int | None = None) -> Settings:
     if not has_bf16():
         return Settings(threads, "float32", "this processor has no bf16 arithmetic")
     exact, rounded = trial.loss("float32"), trial.loss("bf16")
-    difference = abs(rounded - exact) / exact
-    if difference > LOSS_TOLERANCE:
-        return Settings(threads, "float32", f"the first losses in bf16 were {100 * difference:.1f} % off")
-    return Settings(threads, "bf16", f"its first losses are those of float32 within {100 * difference:.2g} %")
+    if not math.isfinite(rounded):
+        return Settings(threads, "float32", "in bf16 the first losses did not stay finite")
+    difference = abs(rounded - exact) / max(exact, SMALLEST_LOSS)
+    if difference <= LOSS_TOLERANCE:
+        return Settings(threads, "bf16", f"its first losses are those of float32 within {100 * difference:.2g} %")
+    return Settings(threads, "float32", f"the first losses in bf16 were {100 * difference:.1f} % off")
 
 
 def use_threads(threads: int) -> None:

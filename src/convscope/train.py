@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
+from convscope.fused import leaves_work_to_torch
+from convscope.kernels import door
 from convscope.kernels.step import cross_entropy, cut_batch
 from convscope.models import as_batch, set_weights, weights_of
 from convscope.optimise import Optimiser
 from convscope.preprocess import Preprocessing
-from convscope.recipes import Recipe, epoch_mirrors, epoch_moves, epoch_order
+from convscope.recipes import Recipe, epoch_flips, epoch_moves, epoch_order
 
 Weights = dict[str, NDArray[Any]]
 Precision = Literal["float32", "bf16"]
@@ -148,6 +150,7 @@ def fit(
     steps = epochs * recipe.batches(len(train))
     optimiser = Optimiser(model, recipe)
     fitted, tally = Fitted({}, 0), Tally(epochs, steps)
+    door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
     for epoch in range(1, epochs + 1):
         tally.new_epoch(epoch)
@@ -199,12 +202,12 @@ def batches(
     """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
     order = epoch_order(seed, epoch, len(train))
     moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
-    mirrors = epoch_mirrors(seed, epoch, len(train)) if recipe.mirror else None
+    flips = epoch_flips(seed, epoch, len(train)) if recipe.flip == "always" else None
     table = preprocessing.table
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
     for index in np.split(order, starts):
-        moved, mirrored = (None if some is None else some[index] for some in (moves, mirrors))
-        pixels = cut_batch(train.images, index, table, moved, mirrored)
+        moved, flipped = (None if some is None else some[index] for some in (moves, flips))
+        pixels = cut_batch(train.images, index, table, moved, flipped)
         yield as_batch(pixels), torch.from_numpy(train.labels[index])
 
 

@@ -3,7 +3,18 @@
 from convscope.data.dataset import Dataset, Split, hold_out
 from convscope.data.download import Progress
 from convscope.data.loading import load, load_default
-from convscope.data.names import NAMES
+from convscope.data.names import NAMES, SETS
 from convscope.data.summary import image_as_text, summary
 
-__all__ = ["NAMES", "Dataset", "Progress", "Split", "hold_out", "image_as_text", "load", "load_default", "summary"]
+__all__ = [
+    "NAMES",
+    "SETS",
+    "Dataset",
+    "Progress",
+    "Split",
+    "hold_out",
+    "image_as_text",
+    "load",
+    "load_default",
+    "summary",
+]

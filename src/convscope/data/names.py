@@ -16,6 +16,7 @@ class NamedSet:
     """A data set that can be had by name.
 
     folders: where it may lie inside $CONVSCOPE_DATA. mirrors: URLs that end in a slash, tried in this order.
+    symmetric: whether an image flipped left to right is still of its class.
     decode: makes train and test from the contents of all files, in the order of the table.
     """
 
@@ -24,6 +25,7 @@ class NamedSet:
     folders: tuple[str, ...]
     mirrors: tuple[str, ...]
     packages: tuple[Package, ...]
+    symmetric: bool
     decode: Callable[[Sequence[bytes]], tuple[Split, Split]]
 
 
@@ -45,6 +47,7 @@ MNIST = NamedSet(
         _gz("t10k-images-idx3-ubyte", 7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
         _gz("t10k-labels-idx1-ubyte", 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ),
+    symmetric=False,
     decode=decode_pairs,
 )
 
@@ -74,6 +77,7 @@ FASHION_MNIST = NamedSet(
         _gz("t10k-images-idx3-ubyte", 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
         _gz("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
     ),
+    symmetric=True,
     decode=decode_pairs,
 )
 
@@ -104,6 +108,7 @@ CIFAR10 = NamedSet(
             ),
         ),
     ),
+    symmetric=True,
     decode=decode_cifar10,
 )
 

@@ -30,6 +30,28 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: boo
     return result
 
 
+def times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T: float32 (n, units) of float32 (n, inputs) and (units, inputs), contiguous, without gradients."""
+    if door.native is None or not a.numel():
+        return a @ b.T
+    (n, inputs), units = a.shape, b.shape[0]
+    y, bias = torch.empty((n, units)), torch.zeros(units)
+    addresses = a.data_ptr(), False, b.data_ptr(), bias.data_ptr(), y.data_ptr()
+    door.native.dense_forward(*addresses, n, inputs, units, False, False)
+    return y
+
+
+def times(a: Tensor, b: Tensor) -> Tensor:
+    """a b: float32 (n, inputs) of float32 (n, units) and (units, inputs), contiguous, without gradients."""
+    if door.native is None or not a.numel():
+        return a @ b
+    (n, units), inputs = a.shape, b.shape[1]
+    y = torch.empty((n, inputs))
+    addresses = y.data_ptr(), False, b.data_ptr(), 0, a.data_ptr(), y.data_ptr(), 0, 0
+    door.native.dense_backward(*addresses, n, inputs, units, False)
+    return y
+
+
 def dense_twin(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: bool = False) -> Tensor:
     """What `dense` computes, in torch's own operations."""
     with torch.autocast("cpu", enabled=False):

@@ -11,6 +11,8 @@ def _load() -> tuple[ModuleType | None, str]:
         return None, "CONVSCOPE_NATIVE=0"
     try:
         from convscope_native import _kernels
+    except ModuleNotFoundError:
+        return None, "convscope-native is not installed"
     except ImportError as error:
         return None, f"convscope-native is not usable ({error})"
     return _kernels, ""
@@ -22,3 +24,18 @@ native, reason = _load()  # the extension module or None, and then why
 def name() -> str:
     """Which kernels run: the instruction set of convscope-native's, or `torch` for the twins."""
     return f"native {native.variant()}" if native is not None else "torch"
+
+
+def described() -> str:
+    """The same, and why they are torch's where they are: `torch, because convscope-native is not installed`."""
+    return f"{name()}, because {reason}" if reason else name()
+
+
+def share_torch_threads(share: bool) -> None:
+    """Let the kernels work on torch's own threads, or on theirs.
+
+    Theirs give way on a busy machine, whose OpenMP threads wait for each other; but two sets of threads would fight
+    for the cores where torch works hard between two kernels.
+    """
+    if native is not None:
+        native.share_openmp(share)

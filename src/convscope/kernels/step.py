@@ -18,18 +18,18 @@ Mask = NDArray[np.bool_]
 
 
 def cut_batch(
-    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None = None, mirrors: Mask | None = None
+    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None = None, flips: Mask | None = None
 ) -> NDArray[np.float32]:
     """The images at `index` as a network's input: float32 (n, h, w, c) = table[pixel, channel].
 
     images: uint8 (.., h, w, c); table: float32 (256, c), what each pixel value becomes. moves: int64 (n, 2), how many
     rows down and columns to the right each image is moved; what comes in at the edge is the image reflected there.
-    mirrors: bool (n,), whether it is mirrored left to right before that.
+    flips: bool (n,), whether it is flipped left to right before that.
     """
     if door.native is None or not images.flags.c_contiguous:
-        return _cut_batch_twin(images, index, table, moves, mirrors)
+        return _cut_batch_twin(images, index, table, moves, flips)
     out = np.empty((len(index), *images.shape[1:]), np.float32)
-    door.native.cut_batch(images, index, moves, None if mirrors is None else mirrors.view(np.uint8), table, out)
+    door.native.cut_batch(images, index, moves, None if flips is None else flips.view(np.uint8), table, out)
     return out
 
 
@@ -84,11 +84,11 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _cut_batch_twin(
-    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None, mirrors: Mask | None
+    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None, flips: Mask | None
 ) -> NDArray[np.float32]:
     pixels = images[index]
-    if mirrors is not None:
-        pixels = np.where(mirrors[:, None, None, None], pixels[:, :, ::-1], pixels)
+    if flips is not None:
+        pixels = np.where(flips[:, None, None, None], pixels[:, :, ::-1], pixels)
     if moves is not None:
         height, width = pixels.shape[1:3]
         rows = _reflected(np.arange(height) - moves[:, :1], height)  # (n, h)

@@ -1,0 +1,122 @@
+"""How close do convscope's kernels come to what this machine can do?
+
+    bench_roofline.py [--rounds 5] [--seconds 0.05] [--threads 1 2 4]
+
+Peak, copies and all kernels in turn, `--rounds` times for each number of threads. The raw numbers go to
+speed/roofline.json and the table into RESULTS.md. Exit code 5: the first convolution is below half of the float32 peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch is loaded
+
+from peers import HERE
+from speed_process import QUIET, quiet
+from speed_report import put, table, today
+
+from convscope.kernels import door
+from convscope.machine import Machine, keep_memory, this_machine, usable_cores
+from convscope.roofline import Kernel, Reached, Roofline, chain, cut_batch, dense, first_stage, roofline, update
+
+TARGET = 0.5  # of the float32 peak, for the first row on all cores
+
+
+def kernels() -> list[Kernel]:
+    """The shapes of the article's network first, then those of other networks for MNIST's and CIFAR's images."""
+    halves = (False, True)
+    return [
+        *first_stage(28, 1, 32, 3, pool=2),
+        *first_stage(28, 1, 32, 5, pool=2),
+        *first_stage(32, 3, 64, 3, pool=2),
+        *first_stage(32, 3, 64, 3, pool=1),
+        *(kernel for half in halves for kernel in dense(5408, 100, half)),
+        *(kernel for half in halves for kernel in chain(26, 32, pool=2, half=half)),
+        *(kernel for half in halves for kernel in chain(28, 16, pool=1, half=half)),
+        *(kernel for half in halves for kernel in chain(32, 64, pool=2, half=half)),
+        *(kernel for half in halves for kernel in chain(16, 128, pool=1, half=half)),
+        cut_batch((28, 28, 1)),
+        cut_batch((32, 32, 3)),
+        update(542_230),
+        update(5_000_000),
+    ]
+
+
+def row(reached: list[Reached]) -> list[str]:
+    """One kernel on each number of threads."""
+    cells = [reached[0].name, reached[0].shape]
+    for one in reached:
+        ms, limit = one.milliseconds, "peak" if one.unit == "GFLOP/s" else "copy" if one.in_cache else "copy*"
+        cells.append(f"{ms.median:.3f} ({ms.least:.3f} to {ms.most:.3f})")
+        cells.append(f"{one.rate:.0f} {one.unit}, {100 * one.share:.0f} % of {limit}")
+    return cells
+
+
+def text(measured: list[Roofline], machine: Machine, busy: float) -> str:
+    """The section of RESULTS.md."""
+    last = measured[-1]
+    heads = ["batches of 128", ""]
+    for one in measured:
+        threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
+        heads += [f"{threads}, ms", f"of its limit (peak: {one.peak_gflops:.0f} GFLOP/s)"]
+    body = [row(list(reached)) for reached in zip(*(one.kernels for one in measured), strict=True)]
+    cache = "unknown" if last.last_cache_bytes is None else f"{last.last_cache_bytes / 2**20:.0f} MiB"
+    target = last.kernels[0]
+    alone = "" if busy <= QUIET else f" Not quiet: {100 * busy:.0f} % of the cores were busy before."
+    return f"""## Speed: the kernels' roofline
+
+`bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {door.name()},
+convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn; \
+median (min to max) over the rounds.{alone}
+
+Peak: multiply-adds of float32 numbers in registers, the best round; bf16 is held against it too. Copy: torch's copy that
+reads and writes as many bytes, the best of all rounds, on all threads or on one; * where they do not fit the last cache.
+Arrays are made beforehand and used again, so those that fit lie in a cache.
+
+{table(heads, body)}
+
+Target: the first row on all cores at {100 * TARGET:.0f} % of the peak or more. Reached on {last.threads} of \
+{machine.cores} cores: {100 * target.share:.0f} %."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cores = usable_cores()
+    usual = sorted({threads for threads in (1, 2, 4, cores) if threads <= cores})
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.05, help="for each kernel and round")
+    parser.add_argument("--threads", type=int, nargs="+", default=usual, help="by default 1, 2, 4 and all cores")
+    parser.add_argument("--wait", type=float, default=60, help="seconds to wait for a quiet machine")
+    parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--raw", type=Path, default=HERE / "speed", help="folder for the raw numbers")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure and write; the exit code."""
+    options = arguments()
+    if door.native is None:
+        print(f"no kernels to measure: {door.reason}", file=sys.stderr)
+        return 5
+    busy = quiet(options.wait)
+    keep_memory()
+    chosen = kernels()
+    measured = [roofline(chosen, threads, options.rounds, options.seconds) for threads in sorted(options.threads)]
+    machine = this_machine(measured[-1].threads)
+    said = text(measured, machine, busy)
+    options.raw.mkdir(parents=True, exist_ok=True)
+    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": door.name()}
+    raw = facts | {"rooflines": [one.to_dict() for one in measured]}
+    (options.raw / "roofline.json").write_text(json.dumps(raw, indent=1) + "\n")
+    put(options.into, "roofline", said)
+    print(said)
+    return 0 if measured[-1].kernels[0].share >= TARGET else 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())

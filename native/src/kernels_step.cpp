@@ -1,0 +1,11 @@
+#include "families.h"
+
+#include "peak.h"
+#include "step.h"
+
+void CONVSCOPE_NAMESPACE::add_step(convscope::Kernels& table) {
+  table.multiply_add_loop = multiply_add_loop;
+  table.cut_batch = cut_batch;
+  table.cross_entropy = cross_entropy;
+  table.descend = descend;
+}
