@@ -37,11 +37,11 @@ $(BIN)/python:
 	touch $@
 
 # The fast kernels, from source. Where that fails everything runs without them, and the next make tries again.
-.venv/kernels-%.built: constraints.txt $(shell find native -type f -not -path 'native/build/*' -not -path '*/__pycache__/*') \
-		| $(BIN)/python
+.venv/kernels-%.built: constraints.txt native/CMakeLists.txt native/pyproject.toml $(wildcard native/src/*) \
+		$(wildcard native/convscope_native/*.py*) | $(BIN)/python
 	@rm -f .venv/kernels-*.built
 	@echo 'building the fast kernels ...'
-	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) install ./native \
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(PIP) install ./native \
 		-C cmake.define.CONVSCOPE_HERE=$(if $(filter here,$*),ON,OFF) --force-reinstall --no-deps \
 		>.venv/kernels.log 2>&1 && touch $@ || { $(PIP) uninstall -y convscope-native >>.venv/kernels.log 2>&1; echo \
 		'The fast kernels could not be built: going on without them, slower. They need a C++ compiler; see .venv/kernels.log'; }

@@ -16,13 +16,12 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch is loaded
 
-from peers import HERE
-from speed_process import QUIET, quiet
-from speed_report import put, table, today
-
 from convscope.kernels import door
 from convscope.machine import Machine, keep_memory, this_machine, usable_cores
 from convscope.roofline import Kernel, Reached, Roofline, chain, cut_batch, dense, first_stage, roofline, update
+from peers import HERE
+from speed_process import QUIET, quiet
+from speed_report import put, table, today
 
 TARGET = 0.5  # of the float32 peak, for the first row on all cores
 
@@ -51,9 +50,9 @@ def row(reached: list[Reached]) -> list[str]:
     """One kernel on each number of threads."""
     cells = [reached[0].name, reached[0].shape]
     for one in reached:
-        ms, limit = one.milliseconds, "peak" if one.unit == "GFLOP/s" else "copy" if one.in_cache else "copy*"
+        ms = one.milliseconds
         cells.append(f"{ms.median:.3f} ({ms.least:.3f} to {ms.most:.3f})")
-        cells.append(f"{one.rate:.0f} {one.unit}, {100 * one.share:.0f} % of {limit}")
+        cells.append(f"{one.rate:.0f} {one.unit}, {one.of_limit}")
     return cells
 
 
@@ -67,16 +66,16 @@ def text(measured: list[Roofline], machine: Machine, busy: float) -> str:
     body = [row(list(reached)) for reached in zip(*(one.kernels for one in measured), strict=True)]
     cache = "unknown" if last.last_cache_bytes is None else f"{last.last_cache_bytes / 2**20:.0f} MiB"
     target = last.kernels[0]
-    alone = "" if busy <= QUIET else f" Not quiet: {100 * busy:.0f} % of the cores were busy before."
+    quietly = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > QUIET else "")
     return f"""## Speed: the kernels' roofline
 
 `bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {door.name()},
-convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn; \
-median (min to max) over the rounds.{alone}
+convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn;
+median (min to max) over the rounds; {quietly}.
 
-Peak: multiply-adds of float32 numbers in registers, the best round; bf16 is held against it too. Copy: torch's copy that
-reads and writes as many bytes, the best of all rounds, on all threads or on one; * where they do not fit the last cache.
-Arrays are made beforehand and used again, so those that fit lie in a cache.
+Peak: multiply-adds of float32 numbers in registers, the best round; bf16 is held against it too. Copy: torch's copy
+that reads and writes as many bytes, the best of all rounds, on all threads or on one; * where they do not fit the last
+cache. Arrays are made beforehand and used again, so those that fit lie in a cache.
 
 {table(heads, body)}
 

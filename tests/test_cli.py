@@ -177,7 +177,10 @@ SCHEMAS = {
     "train digits --epochs 1 --model flatten": " ".join(
         (
             "run status seconds selected_epoch",
-            under("config", "format created classes[] model architecture input_shape[] epochs seed precision precision_why kernels"),
+            under(
+                "config",
+                "format created classes[] model architecture input_shape[] epochs seed precision precision_why kernels",
+            ),
             under("config.dataset", "name path source fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),
             under("config.recipe", RECIPE),
@@ -195,6 +198,14 @@ SCHEMAS = {
             under("layers[]", "name words output[] least mean most"),
             under("cells[]", "layer place[] rule bias value network agrees"),
             under("cells[].terms[]", "source value weight product"),
+        )
+    ),
+    "bench --seconds 1 --threads 1": " ".join(
+        (
+            "load last_cache_bytes kernels reason images batch steps slices unsteady busy",
+            under("machine", MACHINE),
+            under("training[]", "program images_per_second speed " + under("epoch_seconds", "least median most")),
+            LIMITS if door.native is not None else "roofline",
         )
     ),
     "models": under("presets[]", f"name line {WORK}"),
@@ -247,7 +258,8 @@ def test_without_a_terminal_there_are_no_escape_codes_and_no_messages(command: C
 
 
 def test_every_command_has_a_schema() -> None:
-    assert {path for path, _ in commands()} == {
+    """`bench` takes its time; tests/test_bench.py has its schema."""
+    assert {path for path, _ in commands()} - {"bench"} == {
         path for path, _ in commands() if any(f"{words} ".startswith(f"{path} ") for words in SCHEMAS)
     }
 

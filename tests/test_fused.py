@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from convscope.architecture import parse
 from convscope.fused import Fused, plan
+from convscope.kernels import door
 from convscope.kernels.step import cross_entropy
 from convscope.models import as_batch, build
 from convscope.modules import MinPool
@@ -21,14 +23,13 @@ from kernels import in_torch, needs_native, on_threads
 from lines import ALL_PRESETS, ONE_BY_ONE, Line, lines, many, noise, trained
 
 Values = dict[str, Tensor]
-IMAGES = 6
 STILL = [word for word in ONE_BY_ONE if not word.startswith("dropout")]
 
 
-def values(model: nn.Module, line: Line, dtype: torch.dtype = torch.float32) -> Values:
+def values(model: nn.Module, line: Line, dtype: torch.dtype = torch.float32, images: int = 6) -> Values:
     """The logits, every gradient of a fixed random sum of them, and what batch norms remember."""
     model = copy.deepcopy(model).to(dtype)
-    x = as_batch((noise(line, IMAGES) / np.float32(127.5) - 1).astype(np.float32)).to(dtype)
+    x = as_batch((noise(line, images) / np.float32(127.5) - 1).astype(np.float32)).to(dtype)
     logits = model(x).to(dtype)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (logits * weights.to(dtype)).sum().backward()
@@ -53,8 +54,6 @@ def assert_equal_to_rounding(model: nn.Module, line: Line) -> None:
         assert distance <= 10 * allowed[name] + 1e-5 * float(truth[name].norm()) + 1e-6, name
 
 
-
-
 @needs_native
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", ALL_PRESETS)
@@ -73,18 +72,21 @@ def test_any_lines_values_and_gradients_are_those_of_its_layers(line: Line, trai
 @needs_native
 @pytest.mark.parametrize("name", ALL_PRESETS)
 def test_in_bf16_it_is_as_near_to_the_truth_as_torch_is(name: str) -> None:
-    """Rounded to 8 bits, logits and gradients lie 1 % and more off; the kernels round no more often than torch."""
-    line = ALL_PRESETS[name]
-    model = trained(line).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        fused = values(model, line)
+    """Rounded to 8 bits, deep gradients lie 10 % and more off, whoever computes them: the mean of four networks."""
+    line, found, allowed = ALL_PRESETS[name], Counter[str](), Counter[str]()
+    for seed in range(4):
+        model = trained(line, seed).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            fused = values(model, line, images=40)
+            with in_torch():
+                plain = values(model, line, images=40)
         with in_torch():
-            plain = values(model, line)
-    with in_torch():
-        truth = values(model, line, torch.float64)
-    allowed = far(plain, truth)
-    for name, distance in far(fused, truth).items():
-        assert distance <= 1.5 * allowed[name] + 0.02 * float(truth[name].norm()), name
+            truth = values(model, line, torch.float64, images=40)
+        sizes = {name: float(tensor.norm()) + 1e-9 for name, tensor in truth.items()}
+        found.update({name: distance / sizes[name] / 4 for name, distance in far(fused, truth).items()})
+        allowed.update({name: distance / sizes[name] / 4 for name, distance in far(plain, truth).items()})
+    for name in found:
+        assert found[name] <= 2 * allowed[name] + 0.02, name
 
 
 @needs_native
@@ -107,7 +109,7 @@ def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ("conv 4 3, maxpool 2, relu, flatten", [2, 1, 1, 1]),  # the first stage pools last
         ("conv 4 3 stride 2, batchnorm, relu, minpool 2, flatten", [1, 3, 1, 1]),
         ("conv 4 3, batchnorm, relu, avgpool 2, flatten", [1, 3, 1, 1]),
-        ("conv 4 3 pad same, conv 8 3, maxpool 2, batchnorm, gelu, maxpool 2, flatten", [1, 1, 3, 1, 1, 1]),
+        ("conv 4 3 pad same, conv 8 3, maxpool 2, batchnorm, gelu, maxpool 2, flatten", [1, 2, 3, 1, 1]),
         ("maxpool 3 stride 2, relu, flatten", [1, 1, 1, 1]),  # windows that overlap
         ("dropout 0.5, residual(conv 4 3 pad same), flatten, dense 3, batchnorm, relu", [1, 1, 1, 1, 1, 1, 1]),
     ],
@@ -126,6 +128,19 @@ def test_without_native_it_is_a_sequence() -> None:
     for layer in model:
         x = layer(x)
     assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("name", ALL_PRESETS)
+def test_what_no_kernel_takes_runs_in_torch(name: str) -> None:
+    """Here float64; without an image there is nothing to do."""
+    line = ALL_PRESETS[name]
+    model = trained(line)
+    found = values(model, line, torch.float64)
+    with in_torch():
+        expected = values(model, line, torch.float64)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-12)
+    assert model(torch.zeros(0, 1, 28, 28)).shape == (0, 10)
 
 
 # Hooks, copies and changes
@@ -148,10 +163,10 @@ def test_hooks_are_called_on_every_layer(kind: str) -> None:
     for name in [name for name in names if "projection" not in name]:
         module, seen = model.get_submodule(name), list[nn.Module]()
         handle = HOOKS[kind](module, seen)
-        model(torch.rand(3, 1, 6, 6)).sum().backward()
+        model(torch.rand(3, 1, 6, 6, requires_grad=True)).sum().backward()
         handle.remove()
         assert seen == [module], name
-        model(torch.rand(3, 1, 6, 6)).sum().backward()
+        model(torch.rand(3, 1, 6, 6, requires_grad=True)).sum().backward()
         assert seen == [module], name
 
 
@@ -174,23 +189,31 @@ def test_a_copy_is_a_model_of_its_own() -> None:
 def test_state_is_named_as_in_a_sequence() -> None:
     model = trained(ALL_PRESETS["small"])
     model(torch.rand(2, 1, 28, 28))
-    assert list(model.state_dict()) == list(nn.Sequential(dict(model.named_children())).state_dict())
+    assert list(model.state_dict()) == list(nn.Sequential(OrderedDict(model.named_children())).state_dict())
 
 
 def test_a_layer_that_is_replaced_counts_at_once() -> None:
     model = build(parse("conv 4 3, relu, maxpool 2, flatten", (6, 6, 1), 2))
     x = torch.rand(2, 1, 6, 6)
-    with_largest = model(x)
-    model[2] = MinPool(2, 2)
-    assert not torch.equal(model(x), with_largest)
-    with in_torch():
-        expected = model(x)
-    assert torch.allclose(model(x), expected, atol=1e-6)
+    before = model(x)
+    for place, layer in ((2, MinPool(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other
+        model[place] = layer
+        with in_torch():
+            expected = model(x)
+        assert torch.allclose(model(x), expected, atol=1e-6)
+        assert not torch.allclose(expected, before, atol=1e-3)
+
+
+@pytest.fixture(params=[False, True], ids=["own threads", "torch's threads"])
+def shared(request: pytest.FixtureRequest) -> Iterator[bool]:
+    door.share_torch_threads(request.param)
+    yield request.param
+    door.share_torch_threads(False)
 
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_any_number_of_threads_gives_the_same_bits(precision: str) -> None:
+def test_any_number_of_threads_gives_the_same_bits(precision: str, shared: bool) -> None:  # noqa: ARG001
     """Every kernel, forward and backward; the layers between them are torch's own, on one thread."""
     line = Line("conv 8 3, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 40, relu", (28, 28, 1), 10)
     model, results = trained(line).train(), []

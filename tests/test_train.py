@@ -20,7 +20,6 @@ from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
-
 from convscope.recipes import RECIPES, Recipe, epoch_flips, epoch_moves, epoch_order
 from convscope.train import Epoch, Fitted, Progress, Stop, batches, fit, logits_of, loss_and_accuracy, stop_signals
 

@@ -54,7 +54,7 @@ inline double cross_entropy(const float* logits, const int64_t* labels, int64_t 
     for (int64_t k = 0; k < classes; ++k) {
       gradient[k] = __builtin_expf(logits[k] - logits[best]);
       sum += gradient[k];
-      all_logits += logits[k] - logits[best];
+      if (smoothing > 0) all_logits += logits[k] - logits[best];  // 0 times infinity would be NaN
     }
     const double log_sum = __builtin_log(sum), spread = smoothing / double(classes);
     const double target = logits[labels[i]] - logits[best];

@@ -153,7 +153,7 @@ def ours(data: Split, precision: Precision) -> Program:
 def plain(data: Split) -> Program:
     """The same as one writes it in PyTorch: its layers, its loss, its optimiser, images in memory as float32.
 
-    It runs in this process, so with convscope's way to keep memory, which makes it faster.
+    It runs in this process, so with convscope's ways to keep memory and to wait, which do not make it slower.
     """
     model = plain_network()
     images = as_batch(data.images.astype(np.float32) / np.float32(255)).contiguous()

@@ -225,7 +225,7 @@ def models(
 @app.command(epilog="Example: convscope bench --threads 2")
 def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; as many as cores by default.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="About how long to measure; longer is more certain.")] = 12.0,
+    seconds: Annotated[int, typer.Option(min=1, max=3600, help="About how long; longer is more certain.")] = 12,
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: training beside plain PyTorch, and how close the kernels come to the processor's limits."""
@@ -233,7 +233,7 @@ def bench(
     from convscope.display import bench_lines
 
     if sys.stderr.isatty():
-        say(f"measuring for about {seconds + 5:.0f} seconds")
+        say(f"measuring for about {seconds + 5} seconds")
     measured = measure(threads, seconds)
     show(as_json, measured.to_dict(), bench_lines(measured))
 

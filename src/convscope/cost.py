@@ -116,7 +116,9 @@ def at_4k(line: str, channels: int, classes: int) -> Network | None:
 
 def _speeds(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> tuple[float, float]:
     """Images per second of training and of scoring."""
-    one_epoch = recipe.model_copy(update={"epochs": 1, "least_steps": 0, "learning_rate": 1e-6, "rest_learning_rate": 1e-6})
+    one_epoch = recipe.model_copy(
+        update={"epochs": 1, "least_steps": 0, "learning_rate": 1e-6, "rest_learning_rate": 1e-6}
+    )
     training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
     fitted = fit(
         build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision

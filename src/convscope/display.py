@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convscope.detector import Detected
     from convscope.explain import Cell
     from convscope.inspection import Explanation
-    from convscope.roofline import Reached, Roofline
+    from convscope.roofline import Roofline
 
 SHOWN_TERMS = 36
 CLASS_ROWS = 50
@@ -152,13 +152,14 @@ def facts(pairs: Mapping[str, str]) -> list[str]:
 def plan_lines(config: Config) -> list[str]:
     """What is about to be trained, before step 0."""
     network, recipe = config.network, config.recipe
+    why = f": {config.precision_why}" if config.precision_why else ""
     return [
         f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
         f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
         f"recipe {recipe.name}: {counted(config.epochs, 'epoch')}, batch {recipe.batch}, seed {config.seed}, "
         f"on {config.machine.threads} of {config.machine.cores} cores",
-        f"in {config.precision}{f': {config.precision_why}' if config.precision_why else ''}, kernels: {config.kernels}",
+        f"in {config.precision}{why}; kernels: {config.kernels}",
     ]
 
 
@@ -245,21 +246,16 @@ def bench_lines(bench: Bench) -> list[Any]:
 
 def _roofline_lines(roofline: Roofline) -> list[Any]:
     body = [
-        (row.name, row.shape, f"{row.milliseconds.median:.3f}", f"{row.rate:.0f} {row.unit}", _of(row))
+        (row.name, row.shape, f"{row.milliseconds.median:.3f}", f"{row.rate:.0f} {row.unit}", f"{row.of_limit:<11}")
         for row in roofline.kernels
     ]
     return [
         f"The kernels on batches of 128, median of {roofline.rounds} rounds",
         rows(("", "", "ms", "reached", "of limit"), body, 2),
         "",
-        f"peak: {roofline.peak_gflops:.0f} GFLOP/s, float32 multiply-adds in registers (that of bf16 is not measured)",
+        f"peak: {roofline.peak_gflops:.0f} GFLOP/s, float32 multiply-adds in registers (bf16's is not measured)",
         "copy: a plain copy of as many bytes, in the last cache; * in memory",
     ]
-
-
-def _of(row: Reached) -> str:
-    limit = "peak" if row.unit == "GFLOP/s" else "copy" if row.in_cache else "copy*"
-    return f"{100 * row.share:.0f} % {limit:<5}"
 
 
 def explanation_lines(explained: Explanation) -> list[Any]:

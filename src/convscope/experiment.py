@@ -75,8 +75,8 @@ def plan(
 ) -> Plan:
     """Settle data, network, preprocessing and recipe, and check that they fit each other.
 
-    `model` is a preset or an architecture line, by default the recipe's preset; `origin` is the name or path that a Dataset was loaded from, so that
-    the run can find it again. Raises the errors of `load`, `parse` and `recipe_named`.
+    `model` is a preset or an architecture line, by default the recipe's preset; `origin` is the name or path that a
+    Dataset was loaded from, so that the run can find it again. Raises the errors of `load`, `parse` and `recipe_named`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)

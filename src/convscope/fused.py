@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from convscope.kernels import door
 from convscope.kernels.chain import chain
 from convscope.kernels.dense import dense
-from convscope.kernels.first_stage import first_stage
-from convscope.modules import MinPool, PaddedConv
+from convscope.kernels.first_stage import Function, Pooling, first_stage
+from convscope.layers import PoolKind
+from convscope.modules import MinPool, PaddedConv, UnevenPad
 
 FIRST_STAGE_CHANNELS = 4  # the most input channels for which torch's own convolution is the slower one
 
@@ -38,7 +39,7 @@ class Fused(nn.Sequential):
             fused = [layers[first:last] for first, last, step in self._plan if step is not _alone]
             self._inside = tuple(module for run in fused for layer in run for module in layer.modules())
         if door.native is None or any(map(_is_watched, self._inside)):
-            return cast("Tensor", super().forward(x))
+            return _alone(x, layers)
         for first, last, step in self._plan:
             x = step(x, layers[first:last])
         return x
@@ -102,12 +103,12 @@ def _is_first_convolution(layer: nn.Module) -> bool:
 
 
 def _first_stage(x: Tensor, layers: Layers) -> Tensor:
-    conv, top_bottom_left_right = layers[0], None
+    conv, padding = layers[0], None
     if isinstance(conv, PaddedConv):
-        conv, top_bottom_left_right = conv.conv, conv.pad.padding
+        conv, padding = conv.get_submodule("conv"), cast("UnevenPad", conv.get_submodule("pad")).padding
     assert isinstance(conv, nn.Conv2d)
     rows, columns = cast("tuple[int, int]", conv.padding)
-    padding = top_bottom_left_right or (rows, rows, columns, columns)
+    padding = padding or (rows, rows, columns, columns)
     return first_stage(x, conv.weight, conv.bias, padding, _activation(layers), _pool(layers))
 
 
@@ -129,13 +130,13 @@ def _alone(x: Tensor, layers: Layers) -> Tensor:
     return x
 
 
-def _activation(layers: Layers) -> str:
+def _activation(layers: Layers) -> Function:
     return next(
         (name for kind, name in ACTIVATION_NAMES.items() for layer in layers if isinstance(layer, kind)), "none"
     )
 
 
-def _pool(layers: Layers) -> tuple[str, int] | None:
+def _pool(layers: Layers) -> Pooling | None:
     for layer in layers:
         for kind, name in POOL_NAMES.items():
             if isinstance(layer, kind):
@@ -143,6 +144,6 @@ def _pool(layers: Layers) -> tuple[str, int] | None:
     return None
 
 
-ACTIVATION_NAMES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
-POOL_NAMES: dict[type[nn.Module], str] = {nn.MaxPool2d: "max", MinPool: "min", nn.AvgPool2d: "average"}
+ACTIVATION_NAMES: dict[type[nn.Module], Function] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
+POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool: "min", nn.AvgPool2d: "average"}
 ACTIVATIONS, POOLS = tuple(ACTIVATION_NAMES), tuple(POOL_NAMES)

@@ -18,8 +18,8 @@ MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024: any singular
 class Optimiser:
     """Changes a model's weights by their gradients, and drops these, as a recipe says.
 
-    With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by their
-    orthogonalised momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
+    With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by
+    their orthogonalised momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
@@ -53,7 +53,7 @@ class Optimiser:
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U V^T of a matrix U S V^T, float32 (rows, columns): every singular value near 1, from 0.7 to 1.2.
+    """About U V^T of a matrix U S V^T, float32 (rows, columns): singular values that are not far apart come near 1.
 
     Newton-Schulz iteration with Muon's polynomial.
     """
@@ -64,7 +64,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         square = times_transposed(x, x)
         polynomial = times_transposed(square, square).mul_(c).add_(square, alpha=b)
         x = times(polynomial, x).add_(x, alpha=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    found: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
+    return found
 
 
 def _with_momentum(weights: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:

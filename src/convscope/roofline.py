@@ -91,6 +91,12 @@ class Reached:
         """The kernel, with its precision where that is not float32."""
         return f"{self.kernel} bf16" if self.precision == "bf16" else self.kernel
 
+    @property
+    def of_limit(self) -> str:
+        """The share in words: of the peak, or of a copy, with a star where that is known to be one in memory."""
+        limit = "peak" if self.unit == "GFLOP/s" else "copy*" if self.in_cache is False else "copy"
+        return f"{100 * self.share:.0f} % {limit}"
+
 
 @dataclass(frozen=True)
 class Roofline:

@@ -88,8 +88,9 @@ def settle(trial: Trial, threads: int | None = None) -> Settings:
     if not has_bf16():
         return Settings(threads, "float32", "this processor has no bf16 arithmetic")
     exact, rounded = trial.loss("float32"), trial.loss("bf16")
-    if not math.isfinite(rounded):
-        return Settings(threads, "float32", "in bf16 the first losses did not stay finite")
+    for precision, loss in (("bf16", rounded), ("float32", exact)):
+        if not math.isfinite(loss):
+            return Settings(threads, "float32", f"the first losses in {precision} did not stay finite")
     difference = abs(rounded - exact) / max(exact, SMALLEST_LOSS)
     if difference <= LOSS_TOLERANCE:
         return Settings(threads, "bf16", f"its first losses are those of float32 within {100 * difference:.2g} %")

@@ -206,7 +206,7 @@ def batches(
     table = preprocessing.table
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
     for index in np.split(order, starts):
-        moved, flipped = (None if some is None else some[index] for some in (moves, flips))
+        moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
         pixels = cut_batch(train.images, index, table, moved, flipped)
         yield as_batch(pixels), torch.from_numpy(train.labels[index])
 

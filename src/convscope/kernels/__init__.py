@@ -1,1 +1,1 @@
-"""Fast kernels with their naive twins: each function here runs convscope-native where it is installed, else its twin."""
+"""Fast kernels with their naive twins: each runs convscope-native where that is installed, else its twin."""

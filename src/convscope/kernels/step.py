@@ -39,11 +39,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     logits: float32 (n, classes); labels: int64 (n,). The target is 1 - smoothing for the label, and `smoothing` is
     spread over all classes (Szegedy et al., 2016).
     """
-    if door.native is None:
+    if door.native is None or logits.dtype is not torch.float32:
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         return loss, int((logits.argmax(1) == labels).sum())
     right: list[int] = []
-    loss = _CrossEntropy.apply(logits, labels, smoothing, right)  # type: ignore[no-untyped-call]
+    loss = _CrossEntropy.apply(logits.contiguous(), labels, smoothing, right)  # type: ignore[no-untyped-call]
     return loss, right[0]
 
 
@@ -55,7 +55,7 @@ def descend(
     g = gradient + decay * weight; velocity = momentum * velocity + g; weight -= rate * velocity, or with Nesterov's
     momentum (Sutskever et al., 2013) rate * (g + momentum * velocity).
     """
-    if door.native is not None and velocity.stride() == weight.stride():
+    if door.native is not None and weight.dtype is torch.float32 and velocity.stride() == weight.stride():
         if gradient.stride() != weight.stride():
             gradient = torch.empty_like(weight).copy_(gradient)
         flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in (weight, gradient, velocity)]
@@ -71,6 +71,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, right: list[int]) -> Tensor:
+        assert door.native is not None
         gradient = torch.empty_like(logits)
         loss, count = door.native.cross_entropy(logits.detach(), labels, smoothing, gradient)
         right.append(count)
