@@ -18,8 +18,8 @@ class Recipe(BaseModel):
     """Everything that decides how a network is trained, apart from the data, the network and the seed.
 
     `model` is the preset that the recipe was chosen with. `sgd` is stochastic gradient descent with momentum
-    (Nesterov's if `nesterov`). With `muon` (see `optimise`) learning rate, momentum and `matrix_decay` are of what it moves, and
-    `rest_learning_rate` and `weight_decay` of all else. Shares are 0 to 1.
+    (Nesterov's if `nesterov`). With `muon` (see `optimise`) learning rate, momentum and `matrix_decay` are of what it
+    moves, and `rest_learning_rate` and `weight_decay` of all else. Shares are 0 to 1.
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so for named data sets that are known to keep their classes then.
