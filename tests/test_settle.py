@@ -45,6 +45,10 @@ class MadeUp(Trial):
         super().__init__(parse("flatten", (2, 2, 1), 2), split, Preprocessing.plain(split.images), chosen, 0)
         self.__dict__.update(seconds=seconds, losses=losses or {}, asked=[])
 
+    @property
+    def torch_works(self) -> bool:
+        return True
+
     def seconds_per_step(self, threads: int) -> float:
         self.__dict__["asked"].append(threads)
         return float(self.__dict__["seconds"][threads])
@@ -83,6 +87,35 @@ def test_the_fewest_threads_that_are_about_as_fast_as_any(
     assert trial.questions == asked
     assert torch.get_num_threads() == threads
     assert door.native is None or door.native.threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("line", "works"),
+    [
+        ("conv 8 3, relu, maxpool 2, flatten, dense 4, relu", False),
+        ("flatten", False),
+        ("conv 8 3, relu, conv 8 3, relu, flatten", True),
+        ("conv 8 3 stride 2, relu, flatten", True),
+        ("residual(conv 8 3 pad same), flatten", True),
+    ],
+)
+def test_what_kernels_alone_do_takes_every_thread_unmeasured(
+    monkeypatch: pytest.MonkeyPatch, line: str, works: bool
+) -> None:
+    monkeypatch.setattr(settle, "most_threads", lambda: 3)
+    asked: list[int] = []
+
+    def one_second(_: Trial, threads: int) -> float:
+        asked.append(threads)
+        return 1.0
+
+    monkeypatch.setattr(Trial, "seconds_per_step", one_second)
+    split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2))
+    trial = Trial(parse(line, (8, 8, 1), 2), split, Preprocessing.plain(split.images), RECIPES["article"], 0)
+    measured = works or door.native is None
+    assert trial.torch_works is measured
+    assert settle.settle(trial).threads == (1 if measured else 3)
+    assert asked == ([3, 2, 1] if measured else [])
 
 
 def test_threads_that_are_given_are_taken_unmeasured() -> None:

@@ -52,7 +52,8 @@ constexpr auto kLongWait = std::chrono::microseconds(200);
 constexpr double kLongShare = 0.5;
 constexpr auto kLook = std::chrono::milliseconds(30);   // stalls are added up for so long,
 constexpr double kMostStalled = 0.15;                   // and this share of it is too much: work with one thread less
-constexpr auto kCalm = std::chrono::milliseconds(500);  // after so long without, try one more
+constexpr auto kCalm = std::chrono::milliseconds(60);   // after so long without, try one more,
+constexpr auto kMostCalm = std::chrono::milliseconds(960);  // waiting twice as long whenever that went wrong
 
 struct Pool {
   alignas(64) std::atomic<uint64_t> ticket{0};
@@ -69,7 +70,7 @@ struct Pool {
   GompParallel openmp = nullptr;  // who works, if not the workers
 
   Clock::time_point looked = Clock::now(), changed = looked;
-  Clock::duration stalled{};
+  Clock::duration stalled{}, calm = kCalm;
 
   ~Pool() { resize(1); }
 
@@ -141,13 +142,18 @@ struct Pool {
     looked = now;
     stalled = {};
     if (busy) {
+      calm = std::min<Clock::duration>(kMostCalm, 2 * calm);
       active = std::max(1, active - 1);
       spins = 0;
       changed = now;
-    } else if (now - changed > kCalm) {
+    } else if (now - changed > calm) {
       const int most = static_cast<int>(workers.size()) + 1;
-      active = std::min(most, active + 1);
-      active.notify_all();
+      if (active == most) {
+        calm = std::max<Clock::duration>(kCalm, calm / 2);
+      } else {
+        ++active;
+        active.notify_all();
+      }
       spins = active == most ? kSpins : 0;
       changed = now;
     }

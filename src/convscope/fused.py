@@ -52,10 +52,9 @@ def _is_watched(module: nn.Module) -> bool:
 
 
 def leaves_work_to_torch(model: nn.Module) -> bool:
-    """Whether convolutions are left that no kernel does."""
-    first, *others = model.children()
-    convolutions = [module for layer in others for module in layer.modules() if isinstance(module, nn.Conv2d)]
-    return bool(convolutions) or (not _is_first_convolution(first) and isinstance(first, nn.Conv2d))
+    """Whether there are convolutions that no kernel does: all but a first one."""
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    return convolutions > _is_first_convolution(next(model.children()))
 
 
 def plan(layers: Layers) -> list[tuple[int, int, Step]]:

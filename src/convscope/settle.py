@@ -13,6 +13,7 @@ import torch
 
 from convscope.data import Split
 from convscope.errors import ConvscopeError
+from convscope.fused import leaves_work_to_torch
 from convscope.kernels import door
 from convscope.layers import Network
 from convscope.machine import has_bf16, most_threads
@@ -46,6 +47,11 @@ class Trial:
     preprocessing: Preprocessing
     recipe: Recipe
     seed: int
+
+    @property
+    def torch_works(self) -> bool:
+        """Whether torch's threads have a part in it: they wait for each other, where the kernels' give way."""
+        return door.native is None or leaves_work_to_torch(build(self.network, self.seed))
 
     def seconds_per_step(self, threads: int) -> float:
         """Median of some float32 steps; the first, which makes everything ready, is left out."""
@@ -105,10 +111,10 @@ def use_threads(threads: int) -> None:
 
 
 def _fastest(trial: Trial) -> int:
-    """Downwards from all threads, until fewer are clearly slower."""
+    """Downwards from all threads, until fewer are clearly slower; all of them where only kernels work."""
     best = most_threads()
-    if best == 1:
-        return 1
+    if best == 1 or not trial.torch_works:
+        return best
     least = trial.seconds_per_step(best)
     for threads in range(best - 1, 0, -1):
         seconds = trial.seconds_per_step(threads)
