@@ -1,6 +1,6 @@
 """How fast is convscope, beside Keras 3 + TensorFlow and PyTorch, on the article's network?
 
-    bench_speed.py [epoch] [prompt] [startup] [busy] [cores] [scaling] [--rounds 5]
+    bench_speed.py [epoch] [prompt] [startup] [busy] [waiting] [cores] [scaling] [--rounds 5]
 
 Without names, all parts. Each part writes its raw numbers to speed/PART.json and its table into RESULTS.md, so that it
 can be measured again alone. Exit code 5: a process failed, which the table says too.
@@ -27,6 +27,7 @@ PARTS = {
     "prompt": ("Speed: from the prompt to a model", speed_parts.prompt),
     "startup": ("Speed: starting up", speed_parts.startup),
     "busy": ("Speed: on a busy machine", speed_parts.busy),
+    "waiting": ("Speed: how threads wait", speed_parts.waiting),
     "cores": ("Speed: on 1, 2 and 4 cores", speed_parts.cores),
     "scaling": ("Speed: cost against image size, filters and images", scaling),
 }

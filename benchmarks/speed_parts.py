@@ -17,6 +17,7 @@ from speed_report import Results, epoch_seconds, per_cent, ratios, remarks, spre
 from speed_rows import OURS
 
 SPINNERS = 2
+CHOSEN = "spin for 20,000 rounds, the choice"
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,24 @@ def busy(settings: Settings) -> tuple[Results, str]:
         f"FAILED: {one.name}, busy: {one.error}" for row in rows for one in results[busy_name(row.name)] if one.error
     ]
     return results, "\n\n".join([table(heads, lines), *loud, remarks(quiet_only)])
+
+
+def waiting(settings: Settings) -> tuple[Results, str]:
+    """A quiet machine, and a network whose convolutions OpenMP's threads share: how long may these spin?"""
+    epochs = min(5, settings.epochs)
+    words = f"mnist --model small --epochs {epochs}"
+    row = speed_rows.ours(CHOSEN, words, settings.folder, settings.threads)
+    other = {"sleep at once": "0", "spin 10 times as long": "200000", "spin for ever": "infinite"}
+    rows = [row] + [
+        replace(row, name=name, variables=row.variables | {"GOMP_SPINCOUNT": count}) for name, count in other.items()
+    ]
+    results = settings.run(rows)
+    lines = (
+        (name, spread(map(epoch_seconds, many)), spread(ratios(many, results[CHOSEN], epoch_seconds)))
+        for name, many in results.items()
+    )
+    said = f"`convscope train {words}`; GOMP_SPINCOUNT as the command sets it, and otherwise."
+    return results, f"{said}\n\n{table(('', 's per epoch', 'times the chosen'), lines)}\n\n{remarks(results)}"
 
 
 def busy_name(name: str) -> str:

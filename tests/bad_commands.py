@@ -214,7 +214,11 @@ LINE_ROWS = _rows(
     2,
     ("train digits --model 'cnov 8 3, flatten'", "^unknown layer 'cnov': did you mean 'conv'\\? layers are conv"),
     ("train digits --model lenet5", "^'conv 16 5' needs at least 5x5 cells, but 4x4 arrive: the network is too deep"),
-    ("train digits --model 'conv 8 3, relu'", "^'relu' leaves 6x6x8 feature maps, .*: end with flatten or globalavg$"),
+    (
+        "train digits --model 'conv 8 3, relu'",
+        "^'relu' leaves 6x6x8 feature maps, .*: end with flatten, globalavg or globalmax$",
+    ),
+    ("models 'relu, whiten 2, flatten'", "^'whiten' must come first: its kernels are made for the patches of the im"),
     ("models 'conv 8, flatten'", "^'conv 8': kernel size missing, as in 'conv 32 3'$"),
     ("models 'residual(conv 8 3, flatten'", "^this bracket is never closed: add '\\)' after its last layer$"),
     ("models ''", "^a layer is missing at the end"),

@@ -45,6 +45,7 @@ Piece = tuple[str, list[Step]]  # what is written, and the shapes of the layers 
 
 ONE_BY_ONE = ("relu", "gelu", "tanh", "batchnorm", "dropout 0.5")  # cell by cell: the shape stays
 POOLS = ("maxpool", "minpool", "avgpool")
+ENDS = ("flatten", "globalavg", "globalmax")
 FEW = st.integers(1, 3)
 
 
@@ -102,21 +103,29 @@ def outputs(steps: Sequence[Step], shape: Shape) -> Iterator[Shape]:
 
 
 @st.composite
-def lines(draw: st.DrawFn, words: Sequence[str] = ONE_BY_ONE, ends: Sequence[str] = ("flatten", "globalavg")) -> Line:
+def whitenings(draw: st.DrawFn, maps: Shape) -> Piece:
+    kernel = draw(st.integers(1, min(2, *maps[:2])))
+    return f"whiten {kernel}", [
+        lambda shape: (shape[0] - kernel + 1, shape[1] - kernel + 1, 2 * kernel * kernel * shape[2])
+    ]
+
+
+@st.composite
+def lines(draw: st.DrawFn, words: Sequence[str] = ONE_BY_ONE, ends: Sequence[str] = ENDS) -> Line:
     """Any line on a small image; `words` are the layers without numbers that may come, `ends` make the vector."""
     start: Shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4])))
     shape = start
     texts: list[str] = []
     made: list[Shape] = []
-    for _ in range(draw(st.integers(0, 4))):
-        text, steps = draw(
-            st.one_of(convolutions(shape), poolings(shape), blocks(words), st.sampled_from(words).map(alike))
-        )
+    whitened = draw(st.sampled_from([False, False, True]))
+    for place in range(draw(st.integers(whitened, 4))):
+        next_pieces = convolutions(shape), poolings(shape), blocks(words), st.sampled_from(words).map(alike)
+        text, steps = draw(whitenings(shape) if whitened and place == 0 else st.one_of(next_pieces))
         texts.append(text)
         made += outputs(steps, shape)
         shape = made[-1]
     end = draw(st.sampled_from(ends))
-    units = shape[2] if end == "globalavg" else shape[0] * shape[1] * shape[2]
+    units = shape[0] * shape[1] * shape[2] if end == "flatten" else shape[2]
     texts.append(end)
     made.append((units,))
     for _ in range(draw(st.integers(0, 2))):

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 
-from convscope.architecture import parse
+from convscope.architecture import at_size, parse, scaled_side
 from convscope.errors import ArchitectureError
 from convscope.layers import Conv, Dense, Layer, Network, Shape
 from lines import Line, lines, many
@@ -69,6 +69,10 @@ def test_a6_more_layers_cost_more() -> None:
         ("minpool 2 stride 3", (5, 7, 3), [(2, 2, 3)]),
         ("dropout 0, dropout 0.999", (5, 7, 3), [(5, 7, 3), (5, 7, 3)]),
         ("globalavg", (5, 7, 3), [(3,)]),
+        ("globalmax", (5, 7, 3), [(3,)]),
+        ("whiten 2", (5, 7, 3), [(4, 6, 24)]),
+        ("whiten 5", (5, 7, 1), [(1, 3, 50)]),
+        ("1 * (whiten 1, relu)", (5, 7, 4), [(5, 7, 8), (5, 7, 8)]),
         ("flatten", (5, 7, 3), [(105,)]),
         ("flatten, dense 4, relu", (5, 7, 3), [(105,), (4,), (4,)]),
         ("residual(conv 3 3 pad same)", (5, 7, 3), [(5, 7, 3)]),
@@ -133,6 +137,44 @@ def test_a_block_that_changes_the_shape_has_a_projection() -> None:
     assert "residual1.projection" not in by_name(parse("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
 
 
+def test_a_whitening_is_a_convolution_with_both_signs_of_a_kernel_for_each_number_of_a_patch() -> None:
+    whiten, _, conv, *_ = parse("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
+    assert isinstance(whiten, Conv)
+    assert (whiten.name, whiten.words, whiten.output) == ("whiten1", "whiten 2", (5, 6, 24))
+    assert (whiten.filters, whiten.kernel, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
+    assert (whiten.groups, whiten.bias, whiten.initialisation) == (1, False, "whiten")
+    assert (whiten.parameters, whiten.multiply_adds) == (24 * 12, 5 * 6 * 24 * 12)
+    assert (conv.name, conv.parameters) == ("conv1", 24 * 9 * 4 + 4)
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "expected"), [(32, 0.625, 20), (28, 0.75, 21), (8, 1, 8), (5, 0.5, 2), (5, 0.7, 4), (3, 0.1, 1)]
+)
+def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: float, expected: int) -> None:
+    assert scaled_side(side, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "share", "image"),
+    [
+        ("whiten 2, gelu, conv 4 3, maxpool 2, globalmax", 0.625, (10, 15, 3)),
+        ("conv 4 3, globalavg, dense 5", 0.5, (8, 12, 3)),
+        ("conv 4 3, globalavg", 1, (16, 24, 3)),
+        ("conv 4 3, flatten", 1, (16, 24, 3)),
+        ("conv 4 3, flatten", 0.99, (16, 24, 3)),  # not a pixel less
+        ("conv 4 9 stride 9 pad same, flatten", 0.5, None),  # 2x3 cells become 1x2
+        ("conv 4 3, flatten", 0.625, None),
+        ("maxpool 9, globalmax", 0.5, None),  # too small
+    ],
+)
+def test_the_same_weights_on_smaller_images_where_they_fit(line: str, share: float, image: Shape | None) -> None:
+    network = parse(line, (16, 24, 3), 5)
+    small = at_size(network, share)
+    assert (small and small.input) == image
+    if small:
+        assert (small.line, small.classes, small.parameters) == (line, 5, network.parameters)
+
+
 def test_names_count_each_word_through_repeats_and_blocks() -> None:
     line = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
     assert list(by_name(parse(line))) == [
@@ -151,6 +193,7 @@ INITIALISATIONS = [
     ("conv 4 3, dropout 0.5, batchnorm, avgpool 2, gelu, flatten", "conv1", "he"),
     ("conv 4 3, flatten, relu", "conv1", "he"),
     ("conv 4 3, globalavg, relu", "conv1", "he"),
+    ("whiten 3, relu, flatten", "whiten1", "whiten"),
     ("conv 4 3, conv 4 3, relu, flatten", "conv1", "glorot"),
     ("conv 4 3, conv 4 3, relu, flatten", "conv2", "he"),
     ("conv 4 3, tanh, relu, flatten", "conv1", "glorot"),
@@ -164,6 +207,7 @@ INITIALISATIONS = [
     ("flatten, dense 5, relu", "classifier", "glorot"),
     ("conv 4 3 init glorot, relu, flatten", "conv1", "glorot"),
     ("conv 4 3 init he, tanh, flatten", "conv1", "he"),
+    ("conv 4 3 init identity, relu, flatten", "conv1", "identity"),
     ("flatten, dense 5 init he", "dense1", "he"),
     ("flatten, dense 5 init glorot, relu", "dense1", "glorot"),
     ("residual(conv 4 3 pad same, relu, conv 4 3 pad same), relu, flatten", "conv1", "he"),
@@ -192,14 +236,22 @@ def test_initialisation_is_he_before_relu_and_gelu_unless_the_line_says_otherwis
         ("residual(conv 4 3 pad same, batchnorm, conv 4 3 pad same), flatten",
          {"conv1": False, "conv2": True, "residual1.projection": False}),
         ("residual(conv 1 3 pad same), batchnorm, flatten", {"conv1": False}),
+        ("conv 4 3, maxpool 2, batchnorm, relu, flatten", {"conv1": False}),
+        ("conv 4 3, avgpool 2 stride 1, minpool 2, batchnorm, flatten", {"conv1": False}),
+        ("conv 4 3, maxpool 2, relu, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, relu, maxpool 2, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, dropout 0.5, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, maxpool 2, flatten, batchnorm", {"conv1": True}),
+        ("residual(conv 4 3 pad same), maxpool 2, batchnorm, flatten", {"conv1": False, "residual1.projection": False}),
     ],
 )  # fmt: skip
-def test_a_convolution_before_batchnorm_has_no_bias(line: str, biases: dict[str, bool]) -> None:
+def test_a_convolution_before_batchnorm_and_perhaps_pools_has_no_bias(line: str, biases: dict[str, bool]) -> None:
     layers = by_name(parse(line)).values()
     assert {layer.name: layer.bias for layer in layers if isinstance(layer, Conv)} == biases
 
 
 DEEP = "the network is too deep for this image, so remove a layer before it or use larger images"
+FIRST = "'whiten' must come first: its kernels are made for the patches of the images"
 FOLLOW = "which no 1x1 projection can follow: use pad same inside residual(...)"
 
 # the line on an 8x10 RGB image, the message, and the words that it points at
@@ -210,7 +262,8 @@ WRONG_LINES = [
     ("maxpool 2, relu, maxpool 5, flatten",
      f"'maxpool 5' needs at least 5x5 cells, but 4x5 arrive: {DEEP}", "maxpool 5"),
     ("5 * (conv 8 3, relu), flatten", f"'conv 8 3' needs at least 3x3 cells, but 2x4 arrive: {DEEP}", "conv 8 3"),
-    ("conv 8 3, dense 5", "'dense' needs a vector, but 6x8x8 feature maps arrive: write flatten or globalavg before it",
+    ("conv 8 3, dense 5",
+     "'dense' needs a vector, but 6x8x8 feature maps arrive: write flatten, globalavg or globalmax before it",
      "dense 5"),
     ("flatten, conv 8 3", "'conv' needs feature maps, but a vector of 240 arrives: put it before flatten", "conv 8 3"),
     ("flatten, maxpool 2", "'maxpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
@@ -224,12 +277,25 @@ WRONG_LINES = [
      "globalavg"),
     ("flatten, residual(relu)", "'residual' needs feature maps, but a vector of 240 arrives: put it before flatten",
      "residual(relu)"),
+    ("globalmax, globalmax", "'globalmax' needs feature maps, but a vector of 3 arrives: put it before flatten",
+     "globalmax"),
+    ("whiten 9, flatten", f"'whiten 9' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "whiten 9"),
+    ("relu, whiten 2, flatten", FIRST, "whiten 2"),
+    ("flatten, whiten 2", "'whiten' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "whiten 2"),
+    ("whiten 2, relu, whiten 3, flatten", FIRST, "whiten 3"),
+    ("residual(whiten 2), flatten", FIRST, "whiten 2"),
+    ("2 * (whiten 2), flatten", FIRST, "whiten 2"),
     ("conv 8 3, relu",
-     "'relu' leaves 6x8x8 feature maps, but the classifier needs a vector: end with flatten or globalavg", "relu"),
+     "'relu' leaves 6x8x8 feature maps, but the classifier needs a vector: end with flatten, globalavg or globalmax",
+     "relu"),
     ("conv 8 3 groups 2, flatten", "groups 2 must divide both the 3 incoming channels and the 8 filters",
      "conv 8 3 groups 2"),
     ("conv 8 3 groups 3, flatten", "groups 3 must divide both the 3 incoming channels and the 8 filters",
      "conv 8 3 groups 3"),
+    ("conv 3 3 init identity groups 3, flatten",
+     "init identity copies incoming channels, which groups keep apart: leave one of both away",
+     "conv 3 3 init identity groups 3"),
     ("dropout 1, flatten", "dropout rate must be at least 0 and below 1, not 1", "1"),
     ("dropout 1.5, flatten", "dropout rate must be at least 0 and below 1, not 1.5", "1.5"),
     ("dropout -0.5, flatten", "dropout rate must be at least 0 and below 1, not -0.5", "-0.5"),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -27,6 +28,7 @@ from convscope.errors import DataError, ModelFileError
 from convscope.kernels import door
 from convscope.machine import usable_cores
 from convscope.pictures import encode_png
+from convscope.recipes import COLOUR_RECIPES, RECIPES
 
 SCRIPT = Path(sys.executable).with_name("convscope")
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -87,6 +89,22 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
     assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (1, 100, 0.05)
     assert f" {100 * evaluation.accuracy:.2f} % " in lines[0]
     assert Path("runs/digits-custom-1/report.html").is_file()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, folder: Path, channels: int) -> None:
+    """And tells of test-time augmentation where that recipe measures with it."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, channels), np.uint8)
+    np.savez(folder / "set.npz", x_train=images, y_train=np.arange(60) % 2, x_test=images, y_test=np.arange(60) % 2)
+    answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch", "7", "--run", "coloured")
+    assert answer.code == 0
+    recipe, evaluation = open_run(folder / "coloured").config.recipe, open_run(folder / "coloured").evaluation
+    expected = COLOUR_RECIPES["best"] if channels == 3 else RECIPES["best"]
+    assert (recipe.name, recipe.momentum) == (expected.name, expected.momentum)
+    assert (recipe.epochs, recipe.batch, recipe.least_steps) == (1, 7, 0)
+    assert evaluation is not None
+    assert (evaluation.augmented is not None) is expected.augmented_test
+    assert answer.out.count("with test-time augmentation") == expected.augmented_test
 
 
 @pytest.mark.usefixtures("folder")
@@ -162,15 +180,15 @@ def under(prefix: str, keys: str) -> str:
 
 
 EVALUATION = (
-    f"n loss accuracy interval[] top_k classes[] confusion[][] "
+    f"n loss accuracy interval[] top_k classes[] confusion[][] augmented "
     f"{under('per_class[]', 'name precision recall f1 support')}"
 )
 MACHINE = "processor cores threads peak_gflops system python versions"
 WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
-    "name model optimiser learning_rate rest_learning_rate momentum nesterov weight_decay matrix_decay schedule "
-    "warmup_share batch epochs least_steps label_smoothing shift_pixels flip precision standardise validation_share "
-    "select"
+    "name model optimiser learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
+    "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
+    "shift_pixels flip growth augmented_test precision standardise validation_share select"
 )
 LIMITS = " ".join(
     (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +18,9 @@ from convscope.errors import DataError, UsageError
 from convscope.experiment import plan
 from convscope.layers import Network
 from convscope.presets import PRESETS
-from convscope.recipes import RECIPES, Recipe
+from convscope.recipes import COLOUR_RECIPES, RECIPES, Recipe
 from convscope.settle import Settings
-from convscope.train import Precision
+from convscope.train import Precision, fit
 
 ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
 Asked = list[tuple[str, int, int]]
@@ -56,6 +58,15 @@ def test_a6_the_work_of_an_epoch_is_counted_on_the_images_that_train(
     assert found.images == training
     assert found.network.multiply_adds == inputs * 10
     assert found.epoch_multiply_adds == 3 * training * inputs * 10
+
+
+@pytest.mark.parametrize("recipe", COLOUR_RECIPES)
+def test_a_recipe_for_colour_images_is_the_one_whose_time_is_told(asked: Asked, tmp_path: Path, recipe: str) -> None:
+    images, labels = np.zeros((100, 4, 4, 3), np.uint8), np.arange(100) % 2
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    cost_of("flatten", str(tmp_path / "set.npz"), recipe)
+    cost_of("flatten", None, recipe)  # MNIST
+    assert [name for name, *_ in asked] == [COLOUR_RECIPES[recipe].name, RECIPES[recipe].name]
 
 
 @pytest.mark.usefixtures("asked")
@@ -106,12 +117,12 @@ def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
     assert cost_of(line).to_dict()["photo_4k"] is None
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_the_estimate_is_of_real_training(recipe: str) -> None:
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *COLOUR_RECIPES.values()], ids=lambda recipe: recipe.name)
+def test_the_estimate_is_of_real_training(recipe: Recipe) -> None:
     """Fields that follow from each other; no claim about this machine's speed."""
     network = parse("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
-    found = training_time(network, RECIPES[recipe], "float32", 5_000, 500, probe_seconds=0.01)
-    assert found.epochs == RECIPES[recipe].planned_epochs(5_000)
+    found = training_time(network, recipe, "float32", 5_000, 500, probe_seconds=0.01)
+    assert found.epochs == recipe.planned_epochs(5_000)
     assert 0 < found.epoch_seconds < 60
     assert found.training_seconds == found.epochs * found.epoch_seconds
     assert 0 < found.probe_seconds < 10
@@ -133,6 +144,43 @@ def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(m
     assert seen[-1] == (2_000, 500)
     training_time(network, recipe, "float32", 60_000, 10_000, probe_seconds=0.1)
     assert seen[-1] == (1024, 256)
+
+
+@pytest.mark.parametrize(
+    ("line", "growth", "share"),
+    [
+        ("conv 4 3 pad same, globalavg", (), 1),
+        # 27,648 multiply-adds in the convolution of 16x16x3, a quarter of them in that of 8x8x3, and 40 in the rest
+        ("conv 4 3 pad same, globalavg", ((0.5, 0.5),), (6_952 + 27_688) / (2 * 27_688)),
+        ("conv 4 3 pad same, globalavg", ((0.2, 0.5), (0.6, 0.75)), (2 * 6_952 + 4 * 15_592 + 4 * 27_688) / 276_880),
+        ("conv 4 3 pad same, flatten", ((0.5, 0.5),), 1),  # its images do not grow
+    ],
+)
+def test_small_images_take_the_time_of_their_multiply_adds(
+    monkeypatch: pytest.MonkeyPatch, line: str, growth: tuple[tuple[float, float], ...], share: float
+) -> None:
+    monkeypatch.setattr(cost, "_speeds", lambda *_: (1000.0, 5000.0))
+    recipe = RECIPES["article"].model_copy(update={"growth": growth})
+    found = training_time(parse(line, (16, 16, 3), 10), recipe, "float32", 60_000, 10_000)
+    assert found.epoch_seconds == pytest.approx(60 * share + 2, rel=1e-12)
+    assert found.training_seconds == 10 * found.epoch_seconds
+
+
+def test_the_clock_runs_on_whole_images_at_rates_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Recipe] = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        given.append(arguments[4])
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(cost, "fit", noted)
+    recipe = COLOUR_RECIPES["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
+    training_time(parse("whiten 2, relu, globalmax", (8, 8, 3), 2), recipe, "float32", 500, 100, probe_seconds=0.01)
+    for chosen in given:
+        assert (chosen.growth, chosen.planned_epochs(500)) == ((), 1)
+        rates = chosen.learning_rate, chosen.rest_learning_rate, chosen.bias_learning_rate or 0
+        assert max(rates) < 1e-3
+    assert given
 
 
 def test_a_real_cost_of_a_real_data_set_says_which_machine_it_is_for() -> None:

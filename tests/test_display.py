@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from convscope import Evaluation, Prediction, Run, display
 from convscope.architecture import parse
 from convscope.cost import Cost, TimeEstimate, at_4k
-from convscope.evaluate import evaluate
+from convscope.evaluate import Share, evaluate, wilson
 from convscope.explain import Cell, Term
 from convscope.kernels import door
 from convscope.machine import this_machine
@@ -82,6 +83,22 @@ def test_a14_an_evaluation_says_accuracy_interval_and_n(
     assert lines[2].split() == ["class", "precision", "recall", "F1", "images"]
     assert lines[4].split() == [":cat:", "50.0", "%", "33.3", "%", "40.0", "%", "3"]
     assert lines[-1] == "most frequent mistakes: :cat: taken for Ankle boot (2), Ankle boot taken for :cat: (1)"
+
+
+def test_test_time_augmentation_is_told_below_the_accuracy(
+    evaluation: Evaluation, digits_run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "62.50 % (30.57 to 86.32) with test-time augmentation"
+    both = replace(evaluation, augmented=Share(0.625, wilson(5, 8)))
+    plain, lines = (printed(display.evaluation_lines(one), capsys).splitlines() for one in (evaluation, both))
+    assert [line for line in lines if line not in plain] == [f"         {told}"]
+    assert [line for line in lines if line in plain] == plain
+    assert lines.index(f"         {told}") < next(place for place, line in enumerate(lines) if "precision" in line)
+    monkeypatch.setattr(digits_run, "evaluation", both)
+    accuracy, next_to_it, *_ = printed(display.run_lines(digits_run), capsys).splitlines()
+    assert accuracy.split(maxsplit=2) == ["test", "accuracy", "62.50 % (95 % interval 30.57 to 86.32, n = 8)"]
+    assert next_to_it.strip() == told
+    assert next_to_it.index(told) == accuracy.index("62.50")
 
 
 def test_without_a_mistake_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -14,7 +15,17 @@ from scipy.stats import binomtest  # type: ignore[import-untyped]
 from sklearn import metrics
 
 from convscope.errors import DataError
-from convscope.evaluate import ClassScore, Evaluation, evaluate, losses, percent, wilson
+from convscope.evaluate import (
+    ClassScore,
+    Evaluation,
+    Share,
+    augmented_percent,
+    augmented_scores,
+    evaluate,
+    losses,
+    percent,
+    wilson,
+)
 from lines import many
 
 Floats = NDArray[np.float32]
@@ -107,13 +118,95 @@ def test_certain_wrong_answers_cost_a_finite_loss() -> None:
 
 
 @many
-@given(st.integers(1, 50), st.integers(2, 12), st.integers(0, 99))
-def test_an_evaluation_survives_json(n: int, classes: int, seed: int) -> None:
+@given(st.integers(1, 50), st.integers(2, 12), st.integers(0, 99), st.booleans())
+def test_an_evaluation_survives_json(n: int, classes: int, seed: int, augmented: bool) -> None:
     found = evaluate(*scored(n, classes, seed))
-    again = Evaluation.from_dict(json.loads(json.dumps(found.to_dict())))
+    if augmented:
+        found = replace(found, augmented=Share(0.25, wilson(1, 4)))
+    written = found.to_dict()
+    assert written["augmented"] == ({"accuracy": 0.25, "interval": list(wilson(1, 4))} if augmented else None)
+    again = Evaluation.from_dict(json.loads(json.dumps(written)))
     assert again.confusion.dtype == np.int64
     np.testing.assert_array_equal(again.confusion, found.confusion)
     assert {**vars(again), "confusion": None} == {**vars(found), "confusion": None}
+
+
+def test_an_evaluation_that_was_written_before_there_was_augmentation_is_read() -> None:
+    written = evaluate(*scored(9, 3, seed=0)).to_dict()
+    del written["augmented"]
+    assert Evaluation.from_dict(written).augmented is None
+
+
+@many
+@given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 99))
+def test_augmented_scores_give_a_share_and_an_interval_and_change_nothing_else(n: int, classes: int, seed: int) -> None:
+    logits, labels, names = scored(n, classes, seed)
+    other = np.random.default_rng(seed + 1).normal(size=(n, classes)).astype(np.float32)
+    found, plain = evaluate(logits, labels, names, other), evaluate(logits, labels, names)
+    assert found.augmented is not None
+    assert found.augmented.accuracy == pytest.approx(metrics.accuracy_score(labels, other.argmax(1)), abs=1e-12)
+    correct = metrics.accuracy_score(labels, other.argmax(1), normalize=False)
+    expected = binomtest(int(correct), n).proportion_ci(0.95, method="wilson")
+    assert found.augmented.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert {**found.to_dict(), "augmented": None} == plain.to_dict()
+
+
+# Test-time augmentation
+
+
+def reflected(place: int, length: int) -> int:
+    """The pixel that is met where a walk along a row of so many turns round at its ends."""
+    if length == 1:
+        return 0
+    return -place if place < 0 else 2 * (length - 1) - place if place >= length else place
+
+
+def copy_of(image: NDArray[np.uint8], down: int, right: int, mirror: bool) -> NDArray[np.uint8]:
+    """The image moved, and then mirrored, pixel by pixel."""
+    height, width, _ = image.shape
+    made = np.empty_like(image)
+    for row in range(height):
+        for column in range(width):
+            pixel = image[reflected(row - down, height), reflected(column - right, width)]
+            made[row, width - 1 - column if mirror else column] = pixel
+    return made
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (4, 4, 1), (2, 3, 4), (1, 1, 3), (1, 6, 1)])
+def test_augmented_scores_are_the_weighted_mean_over_copies_made_by_hand(
+    shape: tuple[int, int, int], mirror: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, *shape), np.uint8)
+    weights = rng.normal(size=(np.prod(shape), 4))
+    asked: list[int] = []
+
+    def scores(some: NDArray[np.uint8]) -> Floats:
+        """Not linear, and no two pixels count alike."""
+        assert some.dtype == np.uint8
+        assert some.flags.c_contiguous
+        asked.append(len(some))
+        logits: Floats = np.tanh(some.reshape(len(some), -1) / 255.0 @ weights).astype(np.float32)
+        return logits
+
+    before = images.copy()
+    found = augmented_scores(scores, images, mirror)
+    assert asked == [6] * (6 if mirror else 3)
+    np.testing.assert_array_equal(images, before)
+    assert found.dtype == np.float32
+    for image, row in zip(images, found, strict=True):
+        expected = np.zeros(4)
+        for share, distance in ((0.5, 0), (0.25, -1), (0.25, 1)):
+            for mirrored in (False, True) if mirror else (False,):
+                copied = copy_of(image, distance, distance, mirrored)
+                expected += share / (2 if mirror else 1) * scores(copied[None])[0]
+        assert row == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_augmentation_makes_of_it_is_told_beside_the_accuracy() -> None:
+    share = Share(0.9402, wilson(9_402, 10_000))
+    assert augmented_percent(share) == "94.02 % (93.54 to 94.47) with test-time augmentation"
 
 
 def test_percent_gives_accuracy_interval_and_n() -> None:

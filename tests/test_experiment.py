@@ -14,14 +14,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save
 
-from convscope import Predictor, Run, evaluate_run, experiment, load_data, open_run, train_model
+from convscope import Predictor, Run, evaluate_run, experiment, load_data, open_run, parse_network, train_model
 from convscope.data import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
+from convscope.evaluate import augmented_scores, wilson
 from convscope.experiment import Plan, carry_out, plan
+from convscope.kernels import door
 from convscope.models import build
 from convscope.preprocess import Preprocessing
-from convscope.recipes import RECIPES, changed
+from convscope.recipes import COLOUR_RECIPES, RECIPES, Recipe, changed
 from convscope.report import render
+from convscope.settle import use_threads
 from convscope.train import Progress, fit
 
 
@@ -42,6 +45,18 @@ def stripes() -> Dataset:
     return Dataset("stripes", ("upright", "lying"), train, test, "made here")
 
 
+@pytest.fixture(scope="module")
+def colours() -> Dataset:
+    """Red and blue on noise, 16x24: colour images."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = random.integers(0, 200, (60, 16, 24, 3), np.uint8)
+    images[labels == 0, ..., 0] += 50
+    images[labels == 1, ..., 2] += 50
+    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
+    return Dataset("colours", ("red", "blue"), train, test, "made here")
+
+
 pytestmark = pytest.mark.usefixtures("interruptible")
 
 SHORT = changed(RECIPES["default"], epochs=2, batch=8)
@@ -58,16 +73,16 @@ def weights(planned: Plan) -> bytes:
 # The plan
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("chosen", [*RECIPES.values(), *COLOUR_RECIPES.values()], ids=lambda recipe: recipe.name)
 def test_a13_the_test_set_decides_nothing(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Recipe
 ) -> None:
     """With nonsense in its place the same weights come out, to the bit, and the same curves but for the article's."""
     monkeypatch.setattr(experiment, "_write_results", lambda *_: None)  # slow, and after training
     random = np.random.default_rng(0)
     nonsense = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
     first, blind = (
-        carry_out(plan(data, "small", changed(RECIPES[name], epochs=3)), tmp_path / folder)
+        carry_out(plan(data, "small", changed(chosen, epochs=3)), tmp_path / folder)
         for folder, data in (("first", digits), ("blind", dataclasses.replace(digits, test=nonsense)))
     )
     weights = [(run.path / "model.safetensors").read_bytes() for run in (first, blind)]
@@ -75,7 +90,7 @@ def test_a13_the_test_set_decides_nothing(
     assert first.manifest.selected_epoch == blind.manifest.selected_epoch
     assert first.config.preprocessing == blind.config.preprocessing
     curves = [[row["validation_loss"] for row in run.history] for run in (first, blind)]
-    assert (curves[0] == curves[1]) is (name != "article")
+    assert (curves[0] == curves[1]) is (chosen.name != "article")
 
 
 def test_a11_a13_the_articles_plan(digits: Dataset) -> None:
@@ -97,19 +112,72 @@ def test_the_default_recipe_measures_and_validates_on_training_images_alone(digi
     assert planned.config.dataset.counts == "1,293 training, 145 validation, 359 test images"
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_named_for_colour_images_is_the_one_for_them(stripes: Dataset, colours: Dataset, name: str) -> None:
+    assert plan(stripes, "flatten", name, threads=1).config.recipe.name == RECIPES[name].name
+    expected = COLOUR_RECIPES.get(name, RECIPES[name])
+    found = plan(colours, "flatten", name, threads=1).config.recipe
+    assert (found.name, found.model, found.optimiser) == (expected.name, expected.model, expected.optimiser)
+    assert plan(colours, "flatten", RECIPES[name], threads=1).config.recipe.name == RECIPES[name].name
+
+
+@pytest.mark.parametrize(
+    ("origin", "flip"),
+    [("cifar10", "always"), ("fashion-mnist", "always"), ("mnist", "never"), ("digits", "never"), ("", "never"),
+     ("folder/cifar10", "never")],
+)  # fmt: skip
+def test_flips_are_for_data_sets_that_are_known_to_keep_their_classes(stripes: Dataset, origin: str, flip: str) -> None:
+    auto = SHORT.model_copy(update={"flip": "auto"})
+    assert plan(stripes, "flatten", auto, threads=1, origin=origin).config.recipe.flip == flip
+    for asked in ("always", "never"):
+        kept = SHORT.model_copy(update={"flip": asked})
+        assert plan(stripes, "flatten", kept, threads=1, origin=origin).config.recipe.flip == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "grows"),
+    [
+        ("whiten 2, relu, globalmax", True),
+        ("conv 4 3, maxpool 2, globalavg", True),
+        ("conv 4 3, relu, flatten", False),
+        ("maxpool 11, globalmax", False),  # 16 pixels are 10 at first
+        ("maxpool 15 stride 15, flatten", False),
+    ],
+)
+def test_images_grow_for_networks_whose_weights_fit_every_size(colours: Dataset, line: str, grows: bool) -> None:
+    growth = ((0.3, 0.625), (0.6, 0.75))
+    recipe = SHORT.model_copy(update={"growth": growth})
+    assert plan(colours, line, recipe, threads=1).config.recipe.growth == (growth if grows else ())
+
+
 def test_a_seed_decides_what_is_held_out_and_what_is_learned(stripes: Dataset) -> None:
     first, again, other = (plan(stripes, "flatten", SHORT, seed=seed) for seed in (0, 0, 1))
     assert weights(first) == weights(again) != weights(other)
     assert first.validation.images.tobytes() != other.validation.images.tobytes()
 
 
-def test_threads_are_set_and_written_down(stripes: Dataset) -> None:
+@pytest.mark.parametrize(
+    ("line", "torch_threads"),
+    [("conv 4 3 pad same, relu, conv 4 3, flatten", 2), ("flatten", 2 if door.native is None else 1)],
+)
+def test_threads_are_set_and_written_down(stripes: Dataset, line: str, torch_threads: int) -> None:
+    """Where only kernels work torch gets one, so that two sets of threads do not fight."""
     before = torch.get_num_threads()
     try:
-        planned = plan(stripes, "flatten", SHORT, threads=2)
-        assert (torch.get_num_threads(), planned.config.machine.threads) == (2, 2)
+        planned = plan(stripes, line, SHORT, threads=2)
+        assert (torch.get_num_threads(), planned.config.machine.threads) == (torch_threads, 2)
+        assert door.native is None or door.native.threads() == 2
     finally:
-        torch.set_num_threads(before)
+        use_threads(before)
+
+
+@pytest.mark.parametrize("recipe", ["fast", "best", "default"])
+def test_small_takes_the_place_of_a_preset_that_does_not_fit_small_images(recipe: str, digits: Dataset) -> None:
+    assert plan(digits, None, recipe).config.model == "small"
+    larger = np.kron(digits.train.images[:40], np.ones((1, 4, 4, 1), np.uint8))
+    split = Split(larger, digits.train.labels[:40] % 2)
+    data = Dataset("larger", ("even", "odd"), split, split, "made here")
+    assert plan(data, None, recipe).config.model == RECIPES[recipe].model
 
 
 @pytest.mark.parametrize(
@@ -232,6 +300,75 @@ def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset)
     )  # fmt: skip
     right = Predictor(digits_run.path).scores(digits.test.images)[0].argmax(1) == digits.test.labels
     assert again.accuracy == right.mean()
+
+
+def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recipe_says_so(
+    stripes: Dataset, tmp_path: Path
+) -> None:
+    recipe = SHORT.model_copy(update={"augmented_test": True})
+    run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
+    first = run.evaluation
+    assert first is not None
+    assert first.augmented is not None
+    assert open_run(run.path).evaluation.to_dict() == first.to_dict()  # type: ignore[union-attr]
+
+    def scores(images: Any) -> Any:
+        return Predictor(run.path).scores(images)[0]
+
+    right = int((augmented_scores(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
+    assert (first.augmented.accuracy, first.augmented.interval) == (right / 20, wilson(right, 20))
+    assert first.accuracy == (scores(stripes.test.images).argmax(1) == stripes.test.labels).mean()
+    assert evaluate_run(run, say=silence).augmented == first.augmented
+    assert evaluate_run(run, say=silence, augmented=True).augmented == first.augmented
+    without = evaluate_run(run, say=silence, augmented=False)
+    assert without.augmented is None
+    assert without.accuracy == first.accuracy
+
+
+def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Dataset) -> None:
+    assert digits_run.evaluation is not None
+    assert digits_run.evaluation.augmented is None
+    assert evaluate_run(digits_run, say=silence).augmented is None
+    found = evaluate_run(digits_run, say=silence, augmented=True).augmented
+    predictor = Predictor(digits_run.path)
+    scores = augmented_scores(lambda images: predictor.scores(images)[0], digits.test.images, False)
+    assert found is not None
+    assert found.accuracy == (scores.argmax(1) == digits.test.labels).mean()
+
+
+@pytest.mark.parametrize("flip", ["always", "never"])
+def test_test_time_augmentation_mirrors_what_training_flipped(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: str
+) -> None:
+    asked: list[bool] = []
+
+    def noted(scores: Any, images: Any, mirror: bool) -> Any:
+        asked.append(mirror)
+        return scores(images)
+
+    monkeypatch.setattr(experiment, "augmented_scores", noted)
+    recipe = SHORT.model_copy(update={"augmented_test": True, "flip": flip})
+    run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
+    evaluate_run(run, say=silence)
+    assert asked == [flip == "always"] * 2
+
+
+def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colours: Dataset, tmp_path: Path) -> None:
+    """From the plan to the model file: 10x15, 12x18, then 16x24 pixels."""
+    line = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, globalmax"
+    recipe = changed(COLOUR_RECIPES["best"], epochs=6, batch=8, learning_rate=0.05)
+    run = train_model(colours, line, recipe, threads=1, run=tmp_path / "run")
+    assert run.config.recipe.growth == recipe.growth != ()
+    evaluation = run.evaluation
+    assert evaluation is not None
+    assert (evaluation.augmented is not None) is recipe.augmented_test
+    scores = Predictor(run.path).scores(colours.test.images)[0]
+    assert evaluation.accuracy == (scores.argmax(1) == colours.test.labels).mean()
+    opened = open_run(run.path)
+    assert opened.network == parse_network(line, (16, 24, 3), 2)
+    weight = load_file(run.path / "model.safetensors")["whiten1.weight"]
+    assert weight.shape == (24, 3, 2, 2)
+    assert np.array_equal(weight[12:], -weight[:12])
 
 
 def test_classes_in_another_order_are_the_same_classes(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:

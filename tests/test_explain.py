@@ -133,6 +133,7 @@ def test_a7_every_entry_of_the_vector_names_the_map_cell_it_came_from() -> None:
         ("minpool 2", "the smallest value of the window", -3.0),
         ("avgpool 2", "the mean of the window", 0.75),
         ("globalavg", "the mean of the map", 0.75),
+        ("globalmax", "the largest value of the map", 4.0),
         ("relu", "the larger of 0 and the input", 0.0),
         ("gelu", "x times the normal distribution at x", -0.00404969409489031),  # scipy: -3 * norm.cdf(-3)
         ("tanh", "the hyperbolic tangent of the input", tanh(-3)),
@@ -142,7 +143,7 @@ def test_a7_every_entry_of_the_vector_names_the_map_cell_it_came_from() -> None:
 )
 def test_rules_worked_out_by_hand(layer: str, rule: str, expected: float) -> None:
     """On the 2x2 image -3 4 / 0 2, at its first cell."""
-    end = "" if layer == "globalavg" else ", flatten"
+    end = "" if layer.startswith("global") else ", flatten"
     line = Line(layer + end, (2, 2, 1), 2)
     steps = trace(trained(line), line.network, np.array([[[-3], [4]], [[0], [2]]], np.float32))
     name = next(layer.name for layer in line.network.layers)

@@ -70,7 +70,7 @@ def test_nodes_are_named_after_the_layers_and_the_file_is_valid(line: Line) -> N
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     expected = {name for name, layer in modules_of(line.network.layers) if not isinstance(layer, Dropout)}
-    parts = {"transpose", "mean", "negate", "pool"}  # operations that take more than one node
+    parts = {"transpose", "mean", "max", "negate", "pool"}  # operations that take more than one node
     assert {name for name in names if name.split(".")[-1] not in parts and not name.startswith("preprocess.")} == (
         expected | {"logits", "softmax"}
     )
@@ -164,6 +164,11 @@ def test_a5_the_article_s_matrix_through_the_model_file(layer: str, expected: li
 def test_a7_the_model_file_flattens_row_by_row_column_by_column_channel_by_channel() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
     np.testing.assert_array_equal(as_it_is("flatten", pixels), reference.flatten(pixels.astype(np.float32)))
+
+
+def test_the_largest_value_of_each_map_in_the_model_file() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 3), np.uint8)
+    np.testing.assert_array_equal(as_it_is("globalmax", pixels), pixels.max((1, 2)))
 
 
 def test_a4_relu_in_the_model_file() -> None:

@@ -255,16 +255,92 @@ def test_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
         assert first_stage(x, weight, bias, *CASES[3][3:]).dtype == torch.bfloat16
 
 
+# The kernel trusts addresses: what may lie behind them is for first_stage to see to.
+
+
 @needs_native
-def test_the_binding_refuses_what_does_not_fit() -> None:
-    assert native is not None
-    x, weight, y = torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 3, 3), torch.zeros(1, 2, 2, 2)
-    with pytest.raises(ValueError, match="channels last"):
-        native.first_stage_forward(x, weight, None, (0, 0, 0, 0), 0, 0, 1, y, None)
-    y = y.to(memory_format=torch.channels_last)
-    with pytest.raises(ValueError, match="of the size that x and weight give"):
-        native.first_stage_forward(x, weight, None, (0, 1, 0, 0), 0, 0, 1, y, None)
-    with pytest.raises(ValueError, match="contiguous bias"):
-        native.first_stage_forward(x, weight, torch.zeros(3), (0, 0, 0, 0), 0, 0, 1, y, None)
-    with pytest.raises(ValueError, match="winners of forward"):
-        native.first_stage_backward(x, weight, None, (0, 0, 0, 0), 0, 1, 2, None, None, y[:, :, :1, :1], weight, None)
+def test_maps_and_weights_of_any_layout_reach_the_kernel(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+    """Values and gradients, of float32 and under autocast, whose backward pass comes after it."""
+    calls = used_native(monkeypatch)
+    x, weight, bias = operands(CASES[3])
+    plan = CASES[3][3:]
+    holes, one = numbers(64, 3, 3, 6), numbers(1, 3, 3, 3)
+    weights = [weight.to(memory_format=torch.channels_last), weight.transpose(2, 3), holes[..., ::2]]
+    for images in (x, x.contiguous(), x.flip(3).transpose(2, 3)):
+        for kernels in (*weights, one.expand(64, 3, 3, 3)):
+            for half in (False, True):
+                leaf, dense = kernels.detach().requires_grad_(), kernels.detach().double().requires_grad_()
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    y = first_stage(images, leaf, bias, *plan)
+                wanted = twin(images.double(), dense, bias.double(), *plan)
+                dy = numbers(*y.shape, seed=3).bfloat16()
+                torch.autograd.backward(y, dy.to(y.dtype))
+                torch.autograd.backward(wanted, dy.double())
+                assert leaf.grad is not None and dense.grad is not None
+                assert y.dtype == (torch.bfloat16 if half else torch.float32)
+                close(y.detach(), wanted.detach(), 2**-8 * 1.01 if half else 1e-5)
+                close(leaf.grad, dense.grad)
+    assert calls == ["first_stage_forward", "first_stage_backward"] * 24, variant
+
+
+@needs_native
+def test_results_lie_where_the_images_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = used_native(monkeypatch)
+    x, weight, bias = operands(CASES[0])
+    wanted = first_stage(x, weight, bias)
+    with torch.device("meta"):
+        assert torch.equal(first_stage(x, weight, bias), wanted)
+    assert calls == ["first_stage_forward"] * 2
+
+
+IMAGES, FILTERS, BIAS = numbers(2, 1, 4, 4), numbers(6, 1, 3, 3), numbers(6)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [
+        pytest.param(IMAGES, FILTERS, numbers(12)[::2], id="a bias with gaps"),
+        pytest.param(IMAGES, FILTERS, numbers(1).expand(6), id="a bias of one number"),
+        pytest.param(IMAGES, FILTERS, numbers(5), id="a bias too short"),
+        pytest.param(IMAGES, FILTERS, numbers(6, 1), id="a bias with two axes"),
+        pytest.param(IMAGES, FILTERS, BIAS.double(), id="a bias of float64"),
+        pytest.param(IMAGES, FILTERS, BIAS.to("meta"), id="a bias elsewhere"),
+        pytest.param(IMAGES, FILTERS.double(), BIAS, id="a weight of float64"),
+        pytest.param(IMAGES, FILTERS.to("meta"), BIAS, id="a weight elsewhere"),
+        pytest.param(IMAGES, FILTERS[..., :2], BIAS, id="a kernel that is not square"),
+        pytest.param(IMAGES, FILTERS[..., :0, :0], BIAS, id="a kernel of no pixels"),
+        pytest.param(IMAGES, numbers(6, 1, 5, 5), BIAS, id="a kernel larger than the images"),
+        pytest.param(IMAGES, FILTERS[:0], BIAS[:0], id="no filters"),
+        pytest.param(numbers(2, 2, 4, 4), FILTERS, BIAS, id="channels that the weight does not have"),
+        pytest.param(IMAGES[:, :0], FILTERS[:, :0], BIAS, id="no channels"),
+        pytest.param(IMAGES[:0], FILTERS, BIAS, id="no images"),
+        pytest.param(IMAGES[0], FILTERS, BIAS, id="one image without an axis for it"),
+        pytest.param(IMAGES.bfloat16(), FILTERS, BIAS, id="images of bfloat16"),
+        pytest.param(IMAGES.to("meta"), FILTERS, BIAS, id="images elsewhere"),
+    ],
+)
+def test_what_the_kernel_must_not_read_goes_to_the_twin(
+    x: Tensor, weight: Tensor, bias: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "native", object())  # without a kernel: to call it fails
+    monkeypatch.setattr("convscope.kernels.first_stage.twin", lambda *given: given)
+    given = first_stage(x, weight, bias)
+    assert all(mine is theirs for mine, theirs in zip(given, (x, weight, bias), strict=False))
+
+
+def test_a_bias_with_gaps_learns() -> None:
+    x, weight, _ = operands(CASES[0])
+    grads = []
+    for function in (first_stage, twin):
+        wide = numbers(64).requires_grad_()
+        torch.autograd.backward(function(x, weight, wide[::2], *CASES[0][3:]).sum())
+        assert wide.grad is not None
+        grads.append(wide.grad)
+    close(grads[0], grads[1])
+
+
+def test_float16_goes_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = used_native(monkeypatch)
+    with torch.autocast("cpu", torch.float16):
+        assert first_stage(IMAGES, FILTERS, BIAS).dtype == torch.float16
+    assert calls == []

@@ -20,8 +20,9 @@ from torch.nn import functional
 from convscope import reference
 from convscope.architecture import parse
 from convscope.errors import UsageError
-from convscope.layers import Activation, Conv, Dense, Flatten, Layer, Pool, Residual, Shape
+from convscope.layers import Activation, Conv, Dense, Flatten, GlobalMax, Layer, Pool, Residual, Shape
 from convscope.models import as_batch, build, set_weights, weights_of
+from convscope.modules import Whitening
 from convscope.reference import Floats
 from lines import ALL_PRESETS, Line, lines, many, modules_of, noise, trained
 
@@ -60,6 +61,8 @@ class Textbook:
                 return reference.pool(x, *window), lambda grad: reference.pool_backward(grad, x, *window)
             case Activation():
                 return reference.relu(x), lambda grad: reference.relu_backward(grad, x)
+            case GlobalMax():
+                return self.global_max(x)
             case Flatten():
                 return reference.flatten(x), lambda grad: reference.flatten_backward(grad, x.shape)
             case Residual():
@@ -73,7 +76,8 @@ class Textbook:
 
         def backward(grad: Floats) -> Floats:
             dx, dkernel, dbias = reference.convolve_backward(grad, x, kernel, layer.stride, pad, layer.groups)
-            self.gradients[f"{stored}.weight"] = dkernel.transpose(3, 2, 0, 1)
+            if layer.initialisation != "whiten":  # which training leaves alone
+                self.gradients[f"{stored}.weight"] = dkernel.transpose(3, 2, 0, 1)
             if bias is not None:
                 self.gradients[f"{stored}.bias"] = dbias
             return dx
@@ -89,6 +93,11 @@ class Textbook:
             return dx
 
         return reference.dense(x, weight, self.weights[f"{name}.bias"]), backward
+
+    def global_max(self, x: Floats) -> tuple[Floats, Backward]:
+        largest = x.max((1, 2), keepdims=True)
+        share = (x == largest) / (x == largest).sum((1, 2), keepdims=True)  # where there are several, each a part
+        return largest[:, 0, 0], lambda grad: grad[:, None, None] * share
 
     def residual(self, layer: Residual, x: Floats, name: str) -> tuple[Floats, Backward]:
         y, back = self.sequence(layer.body, x, f"{name}.body.")
@@ -117,13 +126,14 @@ def assert_textbook(line: Line, seed: int) -> None:
     assert batch.grad is not None
     close(batch.grad.permute(0, 2, 3, 1).numpy(), dx)
     torch_gradients = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    assert torch_gradients.keys() == book.gradients.keys() == dict(model.named_parameters()).keys()
+    trainable = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert torch_gradients.keys() == book.gradients.keys() == trainable
     for name, gradient in torch_gradients.items():
         close(gradient, book.gradients[name], err_msg=name)
 
 
 @many
-@given(lines(words=["relu"], ends=["flatten"]), st.integers(0, 99))
+@given(lines(words=["relu"], ends=["flatten", "globalmax"]), st.integers(0, 99))
 def test_a8_forward_and_backward_of_any_line_equal_the_textbook(line: Line, seed: int) -> None:
     assert_textbook(line, seed)
 
@@ -143,6 +153,69 @@ def test_a5_all_three_kinds_of_pooling_train(pool: str) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def correlated(n: int, shape: Shape, seed: int = 0) -> Floats:
+    """Images whose neighbouring pixels and channels have much in common, and a mean that is not 0."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(n, *shape)).cumsum(1).cumsum(2) / 2 + rng.normal(size=(n, *shape))
+    return (images @ (np.eye(shape[2]) + 0.5) + 0.3).astype(np.float32)
+
+
+def second_moments(images: Floats, kernel: int) -> Floats:
+    """The mean product of each two numbers of a patch, both in torch's order channel, row, column."""
+    patches = np.lib.stride_tricks.sliding_window_view(images.astype(np.float64), (kernel, kernel), (1, 2))
+    rows = patches.reshape(-1, images.shape[3] * kernel * kernel)
+    return rows.T @ rows / len(rows)
+
+
+@pytest.mark.parametrize(("kernel", "shape"), [(1, (6, 7, 3)), (2, (6, 7, 3)), (3, (9, 8, 1)), (2, (5, 5, 4))])
+def test_whitened_patches_are_uncorrelated_numbers_of_variance_one(kernel: int, shape: Shape) -> None:
+    """And W' W is the inverse of their second moments (Mahalanobis), but for the little that keeps noise away."""
+    images, half = correlated(300, shape), kernel * kernel * shape[2]
+    whitening = Whitening(shape[2], kernel)
+    whitening.learn(as_batch(images))
+    kernels = whitening.weight.detach().double().numpy().reshape(2 * half, half)
+    np.testing.assert_array_equal(kernels[half:], -kernels[:half])
+    moments = second_moments(images, kernel)
+    least, *_, most = np.linalg.eigvalsh(moments)
+    assert 0.2 < least < most / 5  # far from white, and more than the little that keeps noise away
+    covariance = kernels[:half] @ moments @ kernels[:half].T
+    np.testing.assert_allclose(covariance, np.eye(half), rtol=0, atol=0.003)
+    inverse = np.linalg.inv(moments + 5e-4 * np.eye(half))
+    np.testing.assert_allclose(kernels[:half].T @ kernels[:half], inverse, rtol=0, atol=1e-3 * np.abs(inverse).max())
+    made = whitening(as_batch(images)).detach().permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    identity = np.eye(half)
+    np.testing.assert_allclose(made.T @ made / len(made), np.block([[identity, -identity], [-identity, identity]]),
+                               rtol=0, atol=0.003)  # fmt: skip
+    assert not whitening.weight.requires_grad
+
+
+def test_whitening_makes_no_noise_of_directions_without_variance() -> None:
+    """Grey pictures in three channels: of four numbers of a patch twelve are given, and eight directions are empty."""
+    images = np.repeat(correlated(50, (6, 6, 1)), 3, axis=3)
+    whitening = Whitening(3, 2)
+    whitening.learn(as_batch(images))
+    kernels = whitening.weight.detach().flatten(1)
+    assert kernels.norm(dim=1).max() == pytest.approx(5e-4**-0.5, rel=0.01)
+    variances = whitening(as_batch(images)).detach().square().mean((0, 2, 3))[:12].sort().values
+    assert variances[:8].max() < 1e-4
+    assert variances[8:].min() > 0.9
+    whitening.learn(torch.zeros(2, 3, 6, 6))
+    assert whitening.weight.isfinite().all()
+
+
+def test_of_all_layers_whitening_alone_is_frozen() -> None:
+    model = build(parse("whiten 2, batchnorm, relu, conv 4 3, globalmax, dense 5, relu", (6, 6, 3), 2))
+    assert isinstance(model.get_submodule("whiten1"), Whitening)
+    assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == ["whiten1.weight"]
+    assert weights_of(model)["whiten1.weight"].shape == (24, 3, 2, 2)
+
+
+def test_the_largest_value_of_each_map_through_torch() -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32) - 5
+    model = build(parse("globalmax", (4, 5, 6), 2))
+    np.testing.assert_array_equal(model[0](as_batch(maps)).numpy(), maps.max((1, 2)))
 
 
 def matrix(text: str) -> Floats:
@@ -210,14 +283,33 @@ def test_a12_first_weights_fill_their_bounds_evenly_and_biases_are_zero(line: Li
         layer = next(m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))
         he, glorot, limit = limits(record)
         weight = layer.weight.detach()
+        assert layer.bias is None or not layer.bias.any()
+        if record.initialisation == "identity":  # the filters that copy nothing, where there are any
+            weight = weight[min(weight.shape[:2]) :]
+            if not len(weight):
+                continue
         gap = 12 / weight.numel()  # the largest of so many even draws lies closer to the bound, but for 1 in e^12
         assert abs(he - glorot) > gap * limit  # so that one cannot pass for the other
         assert limit * (1 - gap) < weight.abs().max() <= limit
         assert weight.std().item() == pytest.approx(limit / sqrt(3), rel=4 / sqrt(weight.numel()))
         assert weight.mean().item() == pytest.approx(0, abs=4 * limit / sqrt(3 * weight.numel()))
-        assert layer.bias is None or not layer.bias.any()
         checked += 1
     assert checked >= 2
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("channels", "filters"), [(3, 3), (3, 8), (8, 3), (1, 1)])
+def test_an_identity_hands_on_as_many_channels_as_it_can(kernel: int, channels: int, filters: int) -> None:
+    """And the filters that are left are as any others, so that no two are alike."""
+    line = f"conv {filters} {kernel} pad same init identity"
+    images = np.random.default_rng(0).normal(size=(2, 6, 7, channels)).astype(np.float32)
+    model = build(parse(f"{line}, flatten", (6, 7, channels), 2))
+    copied = min(channels, filters)
+    with torch.inference_mode():
+        made = model[0](as_batch(images)).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(made[..., :copied], images[..., :copied])
+    others = next(values for name, values in weights_of(model).items() if name.startswith("conv1"))[copied:]
+    assert (others != 0).all()
 
 
 def test_a12_bounds_are_those_of_the_textbook() -> None:
@@ -277,6 +369,8 @@ def test_no_two_layers_start_alike() -> None:
         ("conv 4 3, batchnorm, relu, conv 4 3, flatten", ["conv1"]),
         ("conv 4 4 pad same, batchnorm, flatten", ["conv1.conv"]),
         ("residual(conv 4 3 pad same, batchnorm), flatten", ["residual1.body.conv1", "residual1.projection"]),
+        ("conv 4 3, maxpool 2, batchnorm, flatten", ["conv1"]),
+        ("conv 4 3, maxpool 2, relu, batchnorm, flatten", []),
     ],
 )
 def test_a_convolution_before_batchnorm_has_no_bias(line: str, without: list[str]) -> None:

@@ -146,3 +146,44 @@ def test_a_network_of_one_layer_has_no_matrix_to_move() -> None:
     model = build(parse("flatten", (2, 2, 1), 3))
     optimiser = Optimiser(model, recipe(optimiser="muon"))
     assert (len(optimiser.matrices), len(optimiser.others)) == (0, 2)
+
+
+def test_biases_move_at_a_rate_of_their_own_but_for_the_classifiers() -> None:
+    """And lose the same share of themselves in a step as the rest."""
+    chosen = recipe(
+        optimiser="muon",
+        learning_rate=0.05,
+        rest_learning_rate=0.1,
+        bias_learning_rate=4,
+        weight_decay=0.2,
+        momentum=0.6,
+    )
+    model = a_model()
+    optimiser = Optimiser(model, chosen)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.5)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    set_gradients(model, 0)
+    gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    optimiser.step(0.025)  # half of the highest rate
+    for name in ("batchnorm1.bias", "residual1.body.conv2.bias", "dense1.bias", "classifier.bias", "classifier.weight"):
+        rate = 0.1 if name.startswith("classifier") else 4.0
+        lost = gradients[name] + 0.2 * 0.1 / rate * before[name]
+        torch.testing.assert_close(dict(model.named_parameters())[name].detach(), before[name] - rate / 2 * lost)
+
+
+def test_fixed_norms_keep_muons_matrices_at_the_root_of_their_filters_and_batch_norm_at_one() -> None:
+    model = a_model()
+    weights = dict(model.named_parameters())
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    optimiser = Optimiser(model, recipe(optimiser="muon", learning_rate=0.05, momentum=0.0, fixed_norms=True))
+    set_gradients(model, 0)
+    gradient = torch.as_tensor(weights["dense1.weight"].grad).clone()
+    optimiser.step(0.02)
+    assert torch.equal(weights["batchnorm1.weight"], torch.ones(4))
+    assert not weights["batchnorm1.weight"].requires_grad
+    assert not torch.equal(weights["batchnorm1.bias"], before["batchnorm1.bias"])
+    weight = before["dense1.weight"]
+    wanted = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalised(gradient)
+    torch.testing.assert_close(weights["dense1.weight"].detach(), wanted)

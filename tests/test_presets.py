@@ -11,7 +11,7 @@ from convscope.errors import UsageError
 from convscope.presets import MNIST_SHAPE, PRESETS, preset_or_line, preset_table
 from lines import ALL_PRESETS
 
-KNOWN = "presets are article, lenet5, tiny, small, large, residual, or write a line of layers"
+KNOWN = "presets are article, lenet5, quick, tiny, small, large, photos, residual, or write a line of layers"
 
 
 def test_a12_the_preset_article_is_the_article_s_line() -> None:
@@ -25,9 +25,11 @@ def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
     assert [(row["name"], row["parameters"]) for row in rows] == [
         ("article", 542_230),
         ("lenet5", 61_706),
+        ("quick", 102_794),
         ("tiny", 7_394),
         ("small", 79_402),
         ("large", 298_570),
+        ("photos", 1_963_306),
         ("residual", 72_890),
     ]
     for row in rows:
@@ -53,6 +55,7 @@ def test_presets_fit_the_built_in_digits(name: str) -> None:
         ("conv 8 3, flatten", "conv 8 3, flatten"),
         ("flatten", "flatten"),
         ("globalavg", "globalavg"),
+        ("globalmax", "globalmax"),
         ("", ""),  # no name: the grammar says what is missing
     ],
 )

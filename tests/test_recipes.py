@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from convscope.architecture import parse
 from convscope.errors import UsageError
+from convscope.presets import PRESETS
 from convscope.recipes import (
+    COLOUR_RECIPES,
     RECIPES,
     Recipe,
     changed,
@@ -36,10 +39,13 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "optimiser": "sgd",
         "learning_rate": 0.01,
         "rest_learning_rate": 0.1,  # and of muon alone
+        "bias_learning_rate": None,
         "momentum": 0.9,
         "nesterov": False,
         "weight_decay": 0,
         "matrix_decay": 0,
+        "fixed_norms": False,
+        "classifier_share": 1,
         "schedule": "constant",
         "warmup_share": 0.2,  # without meaning at a constant rate
         "batch": 128,
@@ -48,6 +54,8 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "label_smoothing": 0,
         "shift_pixels": 0,
         "flip": "never",
+        "growth": (),
+        "augmented_test": False,
         "precision": "float32",
         "standardise": False,
         "validation_share": 0,
@@ -66,6 +74,13 @@ def test_one_cycle_is_a_triangle_from_zero_to_the_rate_and_back(steps: int, warm
     assert [chosen.learning_rate_at(step, steps) for step in range(steps)] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 600])
+def test_without_a_warm_up_one_cycle_only_falls(steps: int) -> None:
+    chosen = recipe(schedule="one-cycle", learning_rate=0.3, warmup_share=0)
+    rates = [chosen.learning_rate_at(step, steps) for step in range(steps)]
+    assert rates == pytest.approx(0.3 * (1 - (np.arange(steps) + 0.5) / steps), rel=1e-12)
+
+
 def test_a_constant_rate_stays() -> None:
     assert {recipe().learning_rate_at(step, 50) for step in range(50)} == {0.1}
 
@@ -76,6 +91,55 @@ def test_a_constant_rate_stays() -> None:
 )
 def test_so_many_epochs_that_there_are_enough_steps(images: int, least_steps: int, expected: int) -> None:
     assert recipe(least_steps=least_steps).planned_epochs(images) == expected
+
+
+GROWTH = ((0.3, 0.625), (0.6, 0.75))
+
+
+@pytest.mark.parametrize(
+    ("growth", "epochs", "expected"),
+    [
+        ((), 3, [1, 1, 1]),
+        (GROWTH, 10, [0.625] * 3 + [0.75] * 3 + [1] * 4),  # at a border the next size begins
+        (GROWTH, 5, [0.625] * 2 + [0.75] + [1] * 2),
+        (GROWTH, 12, [0.625] * 4 + [0.75] * 4 + [1] * 4),
+        (((0.1 + 0.2, 0.5),), 10, [0.5] * 3 + [1] * 7),  # not exactly 0.3, but meant so
+        (((1, 0.5),), 4, [0.5] * 3 + [1]),  # the last epoch has whole images
+        (GROWTH, 1, [1]),
+    ],
+)
+def test_images_grow_with_the_share_of_the_training_that_is_done(
+    growth: tuple[tuple[float, float], ...], epochs: int, expected: list[float]
+) -> None:
+    chosen = recipe(growth=growth)
+    assert [chosen.size_share(epoch, epochs) for epoch in range(1, epochs + 1)] == expected
+
+
+@pytest.mark.parametrize("bias", [None, 50.0])
+def test_a_slower_recipe_has_all_its_rates_lower_and_nothing_else_changed(bias: float | None) -> None:
+    before = recipe(optimiser="muon", rest_learning_rate=0.02, bias_learning_rate=bias, growth=GROWTH)
+    changes = {"learning_rate": 0.1 / 10, "rest_learning_rate": 0.02 / 10, "bias_learning_rate": bias and 5.0}
+    assert before.slower(10).model_dump() == {**before.model_dump(), **changes}
+
+
+def test_images_of_three_channels_and_more_have_recipes_of_their_own() -> None:
+    for name in RECIPES:
+        assert recipe_named(name) is recipe_named(name, 1) is RECIPES[name]
+        assert recipe_named(name, 3) is recipe_named(name, 4) is COLOUR_RECIPES.get(name, RECIPES[name])
+    assert recipe_named("article", 3) is RECIPES["article"]
+    assert recipe_named("best", 3) is not RECIPES["best"]
+    assert COLOUR_RECIPES.keys() < RECIPES.keys()
+
+
+@pytest.mark.parametrize("name", COLOUR_RECIPES)
+def test_a_recipe_for_colour_is_sound_and_tells_itself_from_the_other_of_its_name(name: str) -> None:
+    chosen = COLOUR_RECIPES[name]
+    assert chosen.name == f"{name} for colour"
+    assert not chosen.validates_on_test
+    assert Recipe.model_validate(chosen.model_dump()) == chosen  # model_copy checks nothing
+    assert parse(PRESETS[chosen.model], (32, 32, 3), 10)
+    assert all(0 < size < 1 for _, size in chosen.growth)
+    assert sorted(chosen.growth) == list(chosen.growth)
 
 
 @settings(deadline=None)
@@ -154,5 +218,6 @@ def test_changes_are_made_and_the_rest_stays() -> None:
     ],
 )
 def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        recipe_named(name)
+    for channels in (1, 3):
+        with pytest.raises(UsageError, match=message):
+            recipe_named(name, channels)

@@ -172,10 +172,13 @@ def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -
     return Trial(parse(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
 
 
-def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bias", [None, 50.0])
+def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone(
+    monkeypatch: pytest.MonkeyPatch, bias: float | None
+) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(settle, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
-    recipe = RECIPES["fast"].model_copy(update={"batch": 10})
+    recipe = RECIPES["fast"].model_copy(update={"batch": 10, "bias_learning_rate": bias})
     trial = digits(1000, recipe)
     with pytest.raises(IndexError):
         trial.loss("bf16")  # this stand-in calls nothing after its batches
@@ -183,7 +186,7 @@ def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone(monk
     assert np.array_equal(training.images, trial.train.images[:200])
     assert (len(validation), seed, options["precision"]) == (1, 0, "bf16")
     same = {"learning_rate": recipe.learning_rate / 10, "rest_learning_rate": recipe.rest_learning_rate / 10,
-            "epochs": 1, "least_steps": 0}  # fmt: skip
+            "bias_learning_rate": bias and 5.0, "epochs": 1, "least_steps": 0}  # fmt: skip
     assert slow == recipe.model_copy(update=same)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from convscope import Evaluation, Run
-from convscope.recipes import RECIPES
+from convscope.evaluate import Share, wilson
+from convscope.recipes import COLOUR_RECIPES, RECIPES
 from convscope.runs import Config
 from convscope.summary import model_card, notes, report_of
 from convscope.train import Epoch, Fitted
@@ -21,7 +23,8 @@ def config(digits_run: Run) -> Callable[..., Config]:
     """The run's config with another recipe."""
 
     def changed(recipe: str = "default", **values: Any) -> Config:
-        chosen = {**RECIPES[recipe].model_dump(), **values}
+        known = {**RECIPES, **{chosen.name: chosen for chosen in COLOUR_RECIPES.values()}}
+        chosen = {**known[recipe].model_dump(), **values}
         return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
 
     return changed
@@ -99,6 +102,35 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
                 "Seed": "0",
             },
         ),
+        (
+            {"optimiser": "muon", "shift_pixels": 1, "flip": "always", "growth": ((0.3, 0.625), (2 / 3, 0.75))},
+            {
+                "Recipe": "default",
+                "Optimiser": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": (
+                    "shifts by up to 1 pixel, flips left to right, images at 62.5 % of their size until 30 % of the "
+                    "epochs, images at 75 % of their size until 66.7 % of the epochs"
+                ),
+                "Seed": "0",
+            },
+        ),
+        (
+            {"shift_pixels": 0, "flip": "always", "nesterov": False},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "flips left to right",
+                "Seed": "0",
+            },
+        ),
     ],
 )
 def test_the_recipe_is_told_in_full(
@@ -133,7 +165,7 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], 
 def test_the_model_card_has_the_number_its_trust_and_its_use(
     config: Callable[..., Config], evaluation: Evaluation
 ) -> None:
-    for recipe in RECIPES:
+    for recipe in (*RECIPES, *(chosen.name for chosen in COLOUR_RECIPES.values())):
         plan = config(recipe)
         card = model_card(plan, evaluation, FITTED)
         low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)
@@ -144,6 +176,20 @@ def test_the_model_card_has_the_number_its_trust_and_its_use(
         assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
         assert f"- Recipe: {recipe}\n" in card
         assert "`convscope predict FOLDER PICTURE`" in card
+
+
+def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_its_place(
+    config: Callable[..., Config], evaluation: Evaluation
+) -> None:
+    plan, told = config(), "98.33 % (96.40 to 99.23) with test-time augmentation"
+    both = replace(evaluation, augmented=Share(353 / 359, wilson(353, 359)))
+    report, plain = (report_of(plan, one, FITTED, []) for one in (both, evaluation))
+    assert report.accuracy == plain.accuracy == evaluation.accuracy
+    assert report.summary == (plain.summary[0], ("And", told), *plain.summary[1:])
+    card, plain_card = (model_card(plan, one, FITTED) for one in (both, evaluation))
+    assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told}.\n\n" in card
+    assert card.replace(f"\nBeside it: {told}.", "") == plain_card
+    assert "augmentation" not in plain_card
 
 
 def test_the_files_of_the_run_say_the_same(digits_run: Run, evaluation: Evaluation) -> None:

@@ -32,6 +32,7 @@ def tree(nodes: tuple[Node, ...]) -> list[object]:
         ("conv 8 3 pad same stride 2", [["conv", "8", "3", "pad=same", "stride=2"]]),
         ("conv 8 3 init he groups 4 pad 2", [["conv", "8", "3", "init=he", "groups=4", "pad=2"]]),
         ("maxpool 2 stride 1", [["maxpool", "2", "stride=1"]]),
+        ("whiten 2, globalmax", [["whiten", "2"], ["globalmax"]]),
         ("dropout .25, dropout 0, dropout 0.5", [["dropout", ".25"], ["dropout", "0"], ["dropout", "0.5"]]),
         ("residual(relu, tanh)", [["residual", [["relu"], ["tanh"]]]]),
         ("2*(relu)", [["relu"], ["relu"]]),
@@ -55,8 +56,8 @@ def test_the_example_of_every_word_is_right(word: str) -> None:
 
 
 LAYERS = (
-    "layers are conv, batchnorm, relu, gelu, tanh, dropout, maxpool, minpool, avgpool, globalavg, flatten, dense, "
-    "residual(...) and N * (...)"
+    "layers are conv, whiten, batchnorm, relu, gelu, tanh, dropout, maxpool, minpool, avgpool, globalavg, globalmax, "
+    "flatten, dense, residual(...) and N * (...)"
 )
 WHOLE = "must be a whole number from 1 to 1,000,000"
 CONV = "'conv' takes number of filters and kernel size and may be followed by stride, pad, groups, init, so"
@@ -94,12 +95,16 @@ WRONG_LINES = [
     ("conv 32 x", "'conv 32': kernel size missing, as in 'conv 32 3'", "conv 32"),
     ("conv 32 stride 2", "'conv 32': kernel size missing, as in 'conv 32 3'", "conv 32"),
     ("maxpool", "'maxpool': window size missing, as in 'maxpool 2'", "maxpool"),
+    ("whiten", "'whiten': kernel size missing, as in 'whiten 2'", "whiten"),
     ("flatten, dense", "'dense': number of units missing, as in 'dense 100'", "dense"),
     ("dropout", "'dropout': rate missing, as in 'dropout 0.5'", "dropout"),
     ("conv 32 3 5", f"{CONV} '5' is one too many", "5"),
     ("conv 32 3 strid 2", f"{CONV} 'strid' is one too many", "strid"),
     ("conv 32 3 pad same valid", f"{CONV} 'valid' is one too many", "valid"),
     ("relu 3", "'relu' takes no number, so '3' is one too many", "3"),
+    ("globalmax 2", "'globalmax' takes no number, so '2' is one too many", "2"),
+    ("whiten 2 3", "'whiten' takes kernel size, so '3' is one too many", "3"),
+    ("whiten 2 stride 2", "'whiten' takes kernel size, so 'stride' is one too many", "stride"),
     ("relu stride 2", "'relu' takes no number, so 'stride' is one too many", "stride"),
     ("dropout 0.5.1", "'dropout' takes rate, so '.1' is one too many", ".1"),
     ("maxpool 2 pad 1", "'maxpool' takes window size and may be followed by stride, so 'pad' is one too many", "pad"),
@@ -114,7 +119,8 @@ WRONG_LINES = [
     ("conv 8 3 pad -1", "'conv ... pad' needs same or valid or a whole number, not '-1'", "pad -1"),
     ("conv 8 3 stride", "'conv ... stride' needs a whole number, not 'nothing'", "stride"),
     ("conv 8 3 stride 1.5", "'conv ... stride' needs a whole number, not '1.5'", "stride 1.5"),
-    ("conv 8 3 init 2", "'conv ... init' needs he or glorot, not '2'", "init 2"),
+    ("conv 8 3 init 2", "'conv ... init' needs he or glorot or identity, not '2'", "init 2"),
+    ("flatten, dense 5 init identity", "'dense ... init' needs he or glorot, not 'identity'", "init identity"),
     ("maxpool 2 stride same", "'maxpool ... stride' needs a whole number, not 'same'", "stride same"),
     # numbers
     ("conv 0 3", f"'0' {WHOLE}", "0"),
@@ -122,6 +128,7 @@ WRONG_LINES = [
     ("conv 8.5 3", f"'8.5' {WHOLE}", "8.5"),
     ("conv -8 3", f"'-8' {WHOLE}", "-8"),
     ("conv 1000001 3", f"'1000001' {WHOLE}", "1000001"),
+    ("whiten 0, flatten", f"'0' {WHOLE}", "0"),
     ("conv 8 3 stride 0", f"'0' {WHOLE}", "0"),
     ("conv 8 3 groups 0", f"'0' {WHOLE}", "0"),
     ("conv 8 3 pad 1000001", "'1000001' must be a whole number from 0 to 1,000,000", "1000001"),
@@ -175,7 +182,22 @@ def test_the_pointer_stands_under_the_right_one_of_equal_words(line: str, caret:
     assert caught.value.pointer == f"{line}\n{caret}"
 
 
-PIECES = (*WORDS, *"(),*", "residual", "stride", "pad", "groups", "init", "same", "he", "0", "2", "3", "0.5")
+PIECES = (
+    *WORDS,
+    *"(),*",
+    "residual",
+    "stride",
+    "pad",
+    "groups",
+    "init",
+    "same",
+    "he",
+    "identity",
+    "0",
+    "2",
+    "3",
+    "0.5",
+)
 PHRASES = ("conv 2 3 pad same", "maxpool 2", "residual(", "2 * (", ", ", "dense 3")
 WORD_SOUP = st.lists(st.sampled_from([*PIECES, *PHRASES]), max_size=12).map(" ".join)
 DIGITS = st.text("0123456789.-", max_size=20).map(lambda digits: f"conv {digits} 3, flatten")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from convscope import reference, train
 from convscope.architecture import parse
@@ -21,7 +22,19 @@ from convscope.errors import ConvscopeError
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
 from convscope.recipes import RECIPES, Recipe, epoch_flips, epoch_moves, epoch_order
-from convscope.train import Epoch, Fitted, Progress, Stop, batches, fit, logits_of, loss_and_accuracy, stop_signals
+from convscope.train import (
+    Epoch,
+    Fitted,
+    Progress,
+    Stop,
+    batches,
+    fit,
+    learn_whitening,
+    logits_of,
+    loss_and_accuracy,
+    scaled,
+    stop_signals,
+)
 
 Weights = dict[str, NDArray[Any]]
 
@@ -106,6 +119,7 @@ def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]])
     start = weights_of(build(NETWORK))
     weights = {name.replace("1.", "."): array.astype(np.float64).T for name, array in start.items()}
     weights["conv.weight"] = start["conv1.weight"].astype(np.float64).transpose(2, 3, 1, 0)
+    weights["classifier.weight"] *= chosen.classifier_share
     state = {name: np.zeros_like(array) for name, array in weights.items()}
     losses = []
     for number in range(20):
@@ -137,6 +151,7 @@ def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]])
         ({"shift_pixels": 2}, sutskever_step),
         ({"flip": "always"}, sutskever_step),
         ({"flip": "always", "shift_pixels": 1}, sutskever_step),
+        ({"classifier_share": 0.25}, sutskever_step),
     ],
     ids=lambda value: "-".join(value) or "article" if isinstance(value, dict) else "",
 )
@@ -179,6 +194,115 @@ def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) ->
         assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
         made.append(images)
     assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("size", [(32, 32, 3), (28, 28, 1), (9, 14, 4), (2, 3, 1)])
+@pytest.mark.parametrize("share", [0.625, 0.75, 0.5])
+def test_scaled_images_are_pillows_and_have_the_mean_brightness(size: tuple[int, int, int], share: float) -> None:
+    """Pillow's bilinear filter is as wide as the pixels that it makes, too."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(20, *size)).cumsum(1).cumsum(2).astype(np.float32)
+    found = scaled(as_batch(images), share).permute(0, 2, 3, 1)
+    rows, columns = (max(1, round(share * side)) for side in size[:2])
+    assert found.shape == (20, rows, columns, size[2])
+    for channel in range(size[2]):
+        for image, made in zip(images[..., channel], found[..., channel], strict=True):
+            expected = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+            np.testing.assert_allclose(made, expected, rtol=0, atol=1e-4 * max(1, np.abs(image).max()))
+    np.testing.assert_allclose(scaled(torch.full((2, 3, 8, 9), 0.7), share), 0.7, rtol=1e-6)
+    pixels = torch.from_numpy(rng.random((300, size[2], *size[:2]), np.float32))
+    assert scaled(pixels, share).mean().item() == pytest.approx(pixels.mean().item(), abs=0.01)
+
+
+def test_images_of_their_own_size_are_left_alone_and_others_lie_channels_last() -> None:
+    images = as_batch(np.zeros((2, 8, 8, 3), np.float32))
+    assert scaled(images, 1) is images
+    small = scaled(images, 0.5)
+    assert small.is_contiguous(memory_format=torch.channels_last)
+    assert not small.is_contiguous()
+
+
+def test_images_grow_from_epoch_to_epoch(digits: Dataset) -> None:
+    """Each epoch's are those without growth, made smaller; their order and their labels stay."""
+    preprocessing = Preprocessing.plain(digits.train.images)
+    plain = RECIPES["default"].model_copy(update={"epochs": 4, "least_steps": 0})
+    growing = plain.model_copy(update={"growth": ((0.25, 0.5), (0.75, 0.75))})
+    for epoch, side in ((1, 4), (2, 6), (3, 6), (4, 8)):
+        small, whole = (list(batches(digits.train, preprocessing, chosen, 0, epoch)) for chosen in (growing, plain))
+        assert {images.shape[1:] for images, _ in small} == {(1, side, side)}
+        for (images, labels), (expected, expected_labels) in zip(small, whole, strict=True):
+            assert torch.equal(images, scaled(expected, side / 8))
+            assert torch.equal(labels, expected_labels)
+
+
+def test_a_network_trains_on_images_that_grow_and_is_measured_on_whole_ones(digits: Dataset) -> None:
+    sizes: list[tuple[bool, int]] = []
+    model = build(parse("conv 16 3 pad same, batchnorm, relu, conv 16 3, batchnorm, relu, globalmax", (8, 8, 1), 10))
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append((module.training, inputs[0].shape[-1])))
+    chosen = recipe(batch=100, epochs=4, learning_rate=0.1, growth=((0.5, 0.625),))
+    fitted = fit(model, digits.train, digits.test, Preprocessing.plain(digits.train.images), chosen, 0)
+    epochs = [[(True, side)] * 15 + [(False, 8)] for side in (5, 5, 8, 8)]
+    assert sizes == [one for epoch in epochs for one in epoch]
+    assert fitted.history[-1].validation_accuracy > 0.7
+
+
+# Whitening
+
+WHITE = parse("whiten 2, gelu, conv 6 3, batchnorm, relu, globalmax", (8, 8, 1), 10)
+
+
+def test_whitening_learns_the_patches_of_the_images_as_the_network_sees_them(digits: Dataset) -> None:
+    """W' W is the inverse of the patches' second moments, and the little that keeps noise away."""
+    preprocessing, model = Preprocessing.standardised(digits.train.images), build(WHITE)
+    before = weights_of(model)
+    learn_whitening(model, digits.train, preprocessing)
+    seen = preprocessing.normalise(digits.train.images).astype(np.float64)[..., 0]
+    patches = np.stack([seen[:, :-1, :-1], seen[:, :-1, 1:], seen[:, 1:, :-1], seen[:, 1:, 1:]], -1).reshape(-1, 4)
+    kernels = weights_of(model)["whiten1.weight"].astype(np.float64).reshape(8, 4)
+    assert np.array_equal(kernels[4:], -kernels[:4])
+    expected = np.linalg.inv(patches.T @ patches / len(patches) + 5e-4 * np.eye(4))
+    np.testing.assert_allclose(kernels[:4].T @ kernels[:4], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    assert {name for name, values in weights_of(model).items() if (values != before[name]).any()} == {"whiten1.weight"}
+
+
+def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
+    few: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = few.images.shape[1]
+    monkeypatch.setattr(train, "WHITENED_PIXELS", 3 * side**2)
+    some = few.take(np.array([0, (len(few) - 1) // 2, len(few) - 1]))
+    found = []
+    for split in (few, some, few.take(np.arange(3)), few.take(np.arange(2))):
+        model = build(WHITE)
+        learn_whitening(model, split, Preprocessing.plain(few.images))
+        found.append(weights_of(model)["whiten1.weight"].tobytes())
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 0.1, "weight_decay": 0.1},
+        {"optimiser": "muon", "learning_rate": 0.1, "matrix_decay": 0.1},
+        {"optimiser": "muon", "learning_rate": 0.1, "fixed_norms": True, "bias_learning_rate": 1.0},
+    ],
+    ids=["sgd", "muon", "muon with fixed norms"],
+)
+def test_training_leaves_whitening_as_it_learned_and_moves_the_rest(few: Split, changes: dict[str, Any]) -> None:
+    preprocessing, model, learned = Preprocessing.standardised(few.images), build(WHITE), build(WHITE)
+    learn_whitening(learned, few, preprocessing)
+    expected = weights_of(learned)
+    seen: list[bytes] = []
+    fitted = fit(
+        model, few, few, preprocessing, recipe(**changes), 0,
+        after_batch=lambda _: seen.append(weights_of(model)["whiten1.weight"].tobytes()),
+    )  # fmt: skip
+    assert set(seen) == {expected["whiten1.weight"].tobytes()}
+    assert fitted.weights["whiten1.weight"].tobytes() == expected["whiten1.weight"].tobytes()
+    still = {"whiten1.weight", *(["batchnorm1.weight"] if "fixed_norms" in changes else [])}
+    assert {name for name, values in fitted.weights.items() if (values == expected[name]).all()} == still
+    assert model.get_submodule("whiten1").weight.grad is None
 
 
 # What comes out

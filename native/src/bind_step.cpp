@@ -1,3 +1,5 @@
+// A training step for Python. Tensors come as addresses, as those of the dense layer do; of a data set's arrays, which
+// come from outside, shapes and places are checked here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -38,30 +40,35 @@ void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb
                     flips ? flips->data() : nullptr, table.data(), n, h, w, c, out.data());
 }
 
-std::pair<double, int64_t> cross_entropy(Array<const float, nb::ndim<2>> logits, Array<const int64_t, nb::ndim<1>> labels,
-                                         float smoothing, Array<float, nb::ndim<2>> gradient) {
-  const auto n = int64_t(logits.shape(0)), classes = int64_t(logits.shape(1));
-  expect(n > 0 && classes > 0 && labels.shape(0) == size_t(n) && gradient.size() == logits.size(), "shapes differ");
-  for (int64_t i = 0; i < n; ++i) expect(labels(i) >= 0 && labels(i) < classes, "label out of range");
+template <class T>
+T* pointer(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+std::pair<double, int64_t> cross_entropy(uintptr_t logits, uintptr_t labels, int64_t n, int64_t classes, float smoothing,
+                                         uintptr_t gradient) {
+  const auto* label = pointer<const int64_t>(labels);
+  for (int64_t i = 0; i < n; ++i) expect(label[i] >= 0 && label[i] < classes, "label out of range");
   nb::gil_scoped_release released;
   int64_t right;
-  const double total = chosen->cross_entropy(logits.data(), labels.data(), n, classes, smoothing, gradient.data(), &right);
+  const double total = chosen->cross_entropy(pointer<const float>(logits), label, n, classes, smoothing,
+                                             pointer<float>(gradient), &right);
   return {total / double(n), right};
 }
 
-void descend(Array<float> weight, Array<const float> gradient, Array<float> velocity, float rate, float momentum,
+void descend(uintptr_t weight, uintptr_t gradient, uintptr_t velocity, int64_t size, float rate, float momentum,
              float decay, bool nesterov) {
-  expect(weight.size() == gradient.size() && weight.size() == velocity.size(), "sizes differ");
   nb::gil_scoped_release released;
-  chosen->descend(weight.data(), gradient.data(), velocity.data(), int64_t(weight.size()), rate, momentum, decay, nesterov);
+  chosen->descend(pointer<float>(weight), pointer<const float>(gradient), pointer<float>(velocity), size, rate, momentum,
+                  decay, nesterov);
 }
 
 }  // namespace
 
 void bind_step(nb::module_& m) {
   m.def("cut_batch", &cut_batch, "images"_a, "index"_a, "moves"_a.none(), "flips"_a.none(), "table"_a, "out"_a);
-  m.def("cross_entropy", &cross_entropy, "logits"_a, "labels"_a, "smoothing"_a, "gradient"_a);
-  m.def("descend", &descend, "weight"_a, "gradient"_a, "velocity"_a, "rate"_a, "momentum"_a, "decay"_a, "nesterov"_a);
+  m.def("cross_entropy", &cross_entropy);
+  m.def("descend", &descend);
 }
 
 }  // namespace convscope

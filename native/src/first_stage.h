@@ -347,7 +347,7 @@ inline void forward_image(const FirstStage& s, const Blocks& blocks, const float
 }
 
 inline void first_stage_forward(const FirstStage& s) {
-  constexpr int64_t kImages = 4;  // per chunk
+  constexpr int64_t kImages = 2;  // per chunk: small ones keep all threads busy to the end
   const Blocks blocks(s, most_registers(int(s.size)));
   static thread_local Scratch memory;
   float* const weights = memory.get(blocks.floats());  // this thread's, for all

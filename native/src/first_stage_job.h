@@ -14,17 +14,17 @@ struct FirstStage {
   Activation function;
   Pool kind;
   int64_t size;               // pooling window and stride; 1 without pooling
+  bool half;                  // y and dy are bf16, else float32
   const float* x;             // (n, h, w, c)
   const float* weight;        // (filters, c, k, k) at weight_strides
   int64_t weight_strides[4];
   const float* bias;          // (filters,) or null
-  bool half;                  // y and dy are bf16, else float32
   void* y;                    // (n, oh, ow, filters); backward reads it only where the activation's slope needs it
   uint8_t* winner;            // like y, for max and min: which cell of the window, or kNoWinner
-  const void* dy;             // like y, and from here on for backward only
-  float* dweight;             // (filters, c, k, k) at dweight_strides
-  int64_t dweight_strides[4];
-  float* dbias;               // (filters,) or null
+  const void* dy = nullptr;   // like y, and from here on for backward only
+  float* dweight = nullptr;   // (filters, c, k, k) at dweight_strides
+  int64_t dweight_strides[4]{};
+  float* dbias = nullptr;     // (filters,) or null
 
   static constexpr uint8_t kNoWinner = 255;  // ReLU let nothing through
   int64_t oh() const { return (h + top + bottom - k + 1) / size; }

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+from convscope.errors import ArchitectureError
 from convscope.layers import (
     Activation,
     BatchNorm,
@@ -23,6 +24,7 @@ from convscope.layers import (
     Flatten,
     Function,
     GlobalAverage,
+    GlobalMax,
     Initialisation,
     Layer,
     Network,
@@ -62,7 +64,7 @@ def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Net
             nodes[-1].word,
             nodes[-1].last,
             f"{written(line, nodes[-1])!r} leaves {shape_text(shape)} feature maps, but "
-            "the classifier needs a vector: end with flatten or globalavg",
+            "the classifier needs a vector: end with flatten, globalavg or globalmax",
         )
     scores = Dense(
         name="classifier",
@@ -74,6 +76,21 @@ def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Net
     )
     softmax = Softmax(name="softmax", words="softmax", input=(classes,), output=(classes,))
     return Network(line, input_shape, classes, (*layers, scores, softmax))
+
+
+def at_size(network: Network, share: float) -> Network | None:
+    """The same network on images of that share of the height and width; None where the weights would not fit it."""
+    height, width, channels = network.input
+    try:
+        small = parse(network.line, (scaled_side(height, share), scaled_side(width, share), channels), network.classes)
+    except ArchitectureError:
+        return None
+    return small if small.parameters == network.parameters else None
+
+
+def scaled_side(side: int, share: float) -> int:
+    """Pixels of a side at that share of its length."""
+    return max(1, round(share * side))
 
 
 class _Placer:
@@ -109,7 +126,7 @@ class _Placer:
         """He before ReLU and GELU, Glorot else, unless the line says which."""
         option = node.option("init")
         if option is not None:
-            return "he" if option.text == "he" else "glorot"
+            return cast("Initialisation", option.text)
         for later in after:
             if later.word.text in ("relu", "gelu"):
                 return "he"
@@ -125,12 +142,15 @@ class _Placer:
             self.fail(
                 node, f"groups {groups} must divide both the {channels} incoming channels and the {filters} filters"
             )
+        if groups > 1 and self.initialisation(node, after) == "identity":
+            self.fail(node, "init identity copies incoming channels, which groups keep apart: leave one of both away")
         pad = node.option("pad")
         (top, bottom), (left, right) = (self.padding(pad, size, kernel, stride) for size in (height, width))
         rows, columns = height + top + bottom - kernel, width + left + right - kernel
         if min(rows, columns) < 0:
             self.too_small(node, base.input, kernel - top - bottom)
-        bias = not (after and after[0].word.text == "batchnorm")  # batch norm would subtract it again
+        following = next((node.word.text for node in after if node.word.text not in POOL_KINDS), "")
+        bias = following != "batchnorm"  # which would subtract it again
         return Conv(
             **_common(base, (rows // stride + 1, columns // stride + 1, filters)),
             filters=filters,
@@ -140,6 +160,25 @@ class _Placer:
             groups=groups,
             bias=bias,
             initialisation=self.initialisation(node, after),
+        )
+
+    def whiten(self, node: Node, base: Layer, _: tuple[Node, ...]) -> Layer:
+        if self.counts != {"whiten": 1}:
+            self.fail(node, "'whiten' must come first: its kernels are made for the patches of the images")
+        kernel = self.number(node.values[0])
+        height, width, channels = base.input
+        if min(height, width) < kernel:
+            self.too_small(node, base.input, kernel)
+        filters = 2 * kernel * kernel * channels
+        return Conv(
+            **_common(base, (height - kernel + 1, width - kernel + 1, filters)),
+            filters=filters,
+            kernel=kernel,
+            stride=1,
+            padding=(0, 0, 0, 0),
+            groups=1,
+            bias=False,
+            initialisation="whiten",
         )
 
     def padding(self, pad: Token | None, size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -173,7 +212,7 @@ class _Placer:
             self.fail(
                 node,
                 f"'dense' needs a vector, but {shape_text(base.input)} feature maps arrive: "
-                "write flatten or globalavg before it",
+                "write flatten, globalavg or globalmax before it",
             )
         units = self.number(node.values[0])
         return Dense(**_common(base, (units,)), units=units, initialisation=self.initialisation(node, after))
@@ -227,6 +266,7 @@ def _activation(_: _Placer, node: Node, base: Layer, __: tuple[Node, ...]) -> La
 _Place = Callable[[_Placer, Node, Layer, tuple[Node, ...]], Layer]
 PLACE: dict[str, _Place] = {
     "conv": _Placer.conv,
+    "whiten": _Placer.whiten,
     "batchnorm": lambda _, __, base, ___: BatchNorm(**_common(base, base.input)),
     "relu": _activation,
     "gelu": _activation,
@@ -236,9 +276,10 @@ PLACE: dict[str, _Place] = {
     "minpool": _Placer.pool,
     "avgpool": _Placer.pool,
     "globalavg": lambda _, __, base, ___: GlobalAverage(**_common(base, base.input[-1:])),
+    "globalmax": lambda _, __, base, ___: GlobalMax(**_common(base, base.input[-1:])),
     "flatten": lambda _, __, base, ___: Flatten(**_common(base, (prod(base.input),))),
     "dense": _Placer.dense,
     "residual": _Placer.residual,
 }
 ACTIVATIONS: dict[str, Function] = {"relu": "relu", "gelu": "gelu", "tanh": "tanh"}
-MAPS_ONLY = {"conv", "maxpool", "minpool", "avgpool", "globalavg", "flatten", "residual"}
+MAPS_ONLY = {"conv", "whiten", "maxpool", "minpool", "avgpool", "globalavg", "globalmax", "flatten", "residual"}

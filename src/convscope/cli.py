@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +67,25 @@ def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
+@contextmanager
+def importing(module: str) -> Iterator[None]:
+    """Import what takes long beside the block, which mostly waits for files."""
+
+    def work() -> None:
+        with suppress(ImportError):  # whoever needs it says so
+            import_module(module)
+
+    thread = Thread(target=work)
+    gc.disable()  # it would go through the million objects that stay over and over
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        gc.freeze()
+        gc.enable()
+
+
 def opened(path: Path) -> Run:
     """The run in a folder; says so where it was interrupted."""
     from convscope.runs import open_run
@@ -116,18 +140,21 @@ def train(
     from convscope.drawing import helpers
 
     with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
-        from convscope import experiment, progress
-        from convscope.display import plan_lines, run_lines
+        from convscope import progress
+        from convscope.data import load, load_default
         from convscope.recipes import changed, recipe_named
         from convscope.runs import check_free
 
         if run is not None:
             check_free(run)
-        chosen = changed(
-            recipe_named(recipe), epochs=epochs, batch=batch, learning_rate=learning_rate, precision=precision
-        )
-        with progress.downloads() as downloading:
-            dataset = experiment.data_for(data, say, downloading)
+        wishes = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "precision": precision}
+        changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
+        with progress.downloads() as downloading, importing("convscope.experiment"):
+            dataset = load_default(say, downloading) if data is None else load(data, downloading)
+        from convscope import experiment
+        from convscope.display import plan_lines, run_lines
+
+        chosen = changed(recipe_named(recipe, dataset.shape[-1]), **wishes)
         plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
         config = plan.config
         for line in plan_lines(config):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.architecture import parse
+from convscope.architecture import at_size, parse
 from convscope.data import Split, load
 from convscope.errors import ArchitectureError
 from convscope.layers import Network, Shape
@@ -79,6 +79,7 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         training, validation = MNIST_IMAGES - held_out, held_out or MNIST_TEST_IMAGES
     else:
         dataset = load(data)
+        chosen = recipe_named(recipe, dataset.shape[-1])
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)
@@ -102,7 +103,8 @@ def training_time(
     probed = int(min(images, max(WARM_UP_BATCHES * recipe.batch, speed * probe_seconds)))
     scored = max(1, probed // 4)
     speed, scoring_speed = _speeds(network, recipe, precision, probed, scored)
-    epochs, epoch = recipe.planned_epochs(images), images / speed + validation_images / scoring_speed
+    epochs = recipe.planned_epochs(images)
+    epoch = _mean_size(network, recipe, epochs) * images / speed + validation_images / scoring_speed
     return TimeEstimate(epochs, epoch, epochs * epoch, probed / speed + scored / scoring_speed)
 
 
@@ -114,11 +116,15 @@ def at_4k(line: str, channels: int, classes: int) -> Network | None:
         return None
 
 
+def _mean_size(network: Network, recipe: Recipe, epochs: int) -> float:
+    """The share of its multiply-adds that the network does in an epoch, on average, while images grow."""
+    sizes = (at_size(network, recipe.size_share(epoch, epochs)) for epoch in range(1, epochs + 1))
+    return sum((small or network).multiply_adds for small in sizes) / (epochs * network.multiply_adds)
+
+
 def _speeds(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> tuple[float, float]:
     """Images per second of training and of scoring."""
-    one_epoch = recipe.model_copy(
-        update={"epochs": 1, "least_steps": 0, "learning_rate": 1e-6, "rest_learning_rate": 1e-6}
-    )
+    one_epoch = recipe.slower(1e6).model_copy(update={"epochs": 1, "least_steps": 0, "growth": ()})
     training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
     fitted = fit(
         build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from convscope.evaluate import Evaluation, percent
+from convscope.evaluate import Evaluation, augmented_percent, percent
 from convscope.infer import Prediction
 from convscope.layers import Network, shape_text
 from convscope.runs import REPORT, Config, Run
@@ -96,6 +96,8 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
         )
         for score in evaluation.per_class[:CLASS_ROWS]
     ]
+    if evaluation.augmented:
+        head.append(f"         {augmented_percent(evaluation.augmented)}")
     return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
 
 
@@ -165,11 +167,13 @@ def plan_lines(config: Config) -> list[str]:
 
 def run_lines(run: Run) -> list[str]:
     """What a finished training has to say."""
-    assert run.evaluation is not None
+    evaluation = run.evaluation
+    assert evaluation is not None
     return facts(
         {
-            "test accuracy": percent(run.evaluation),
-            "test loss": f"{run.evaluation.loss:.4f}",
+            "test accuracy": percent(evaluation),
+            **({"": augmented_percent(evaluation.augmented)} if evaluation.augmented else {}),
+            "test loss": f"{evaluation.loss:.4f}",
             "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
             "run": str(run.path),
             "report": str(run.path / REPORT),

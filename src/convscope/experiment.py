@@ -10,16 +10,17 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
-from convscope.architecture import parse
-from convscope.data import NAMES, SETS, Dataset, Split, load, load_default
+from convscope.architecture import at_size, parse
+from convscope.data import NAMES, SETS, Dataset, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
 from convscope.drawing import Draw, draw_here
-from convscope.errors import DataError, UsageError
-from convscope.evaluate import Evaluation, evaluate
+from convscope.errors import ArchitectureError, DataError, UsageError
+from convscope.evaluate import Evaluation, augmented_scores, evaluate
 from convscope.events import event_file
 from convscope.export import to_onnx
 from convscope.gallery import data_picture, drawn, inside_pictures, result_pictures
@@ -29,7 +30,7 @@ from convscope.models import build
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
 from convscope.preprocess import Preprocessing
-from convscope.presets import preset_or_line
+from convscope.presets import PRESETS, preset_or_line
 from convscope.recipes import Recipe, recipe_named
 from convscope.report import render
 from convscope.runs import (
@@ -75,16 +76,19 @@ def plan(
 ) -> Plan:
     """Settle data, network, preprocessing and recipe, and check that they fit each other.
 
-    `model` is a preset or an architecture line, by default the recipe's preset; `origin` is the name or path that a
-    Dataset was loaded from, so that the run can find it again. Raises the errors of `load`, `parse` and `recipe_named`.
+    `model` is a preset or an architecture line, by default the recipe's preset (see `Recipe`); `origin` is the name or
+    path that a Dataset was loaded from, so that the run can find it again. Raises the errors of `load`, `parse` and
+    `recipe_named`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
-    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe)
+    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.shape[-1])
     if recipe.flip == "auto":
         recipe = recipe.model_copy(update={"flip": "always" if origin in SETS and SETS[origin].symmetric else "never"})
-    model = model or recipe.model
+    model = model or _preset_that_fits(recipe.model, dataset)
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))
+    if not all(at_size(network, share) for _, share in recipe.growth):
+        recipe = recipe.model_copy(update={"growth": ()})  # for networks that end with flatten
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     preprocessing = measure(training.images)
@@ -161,17 +165,17 @@ def carry_out(
         return writer.finish(stop.number, fitted.epoch, fitted.seconds)
 
 
-def data_for(name: str | None, say: Callable[[str], None], downloading: Downloading) -> Dataset:
-    """The data set of that name or path; without one, MNIST where it can be had, else digits, which `say` is told."""
-    return load_default(say, downloading) if name is None else load(name, downloading)
-
-
 def evaluate_run(
-    run: Run, data: str | None = None, say: Callable[[str], None] = warnings.warn, downloading: Downloading = quiet
+    run: Run,
+    data: str | None = None,
+    say: Callable[[str], None] = warnings.warn,
+    downloading: Downloading = quiet,
+    augmented: bool | None = None,
 ) -> Evaluation:
     """Measure a run's model file on the test split of its own data set, or of another with the same classes.
 
-    Images of another size are brought to the network's as `predict` would. Raises DataError when the classes differ.
+    `augmented`: also with test-time augmentation; by default where the recipe does. Images of another size are brought
+    to the network's as `predict` would. Raises DataError when the classes differ.
     """
     from convscope.infer import Predictor  # here, for training does without ONNX Runtime
 
@@ -193,15 +197,19 @@ def evaluate_run(
     if images.shape[1:] != (record.height, record.width, record.channels):
         images = np.stack([record.arrange(Picture(image))[0] for image in images])
     order = [config.classes.index(name) for name in dataset.classes]
-    return evaluate(predictor.scores(images)[0], np.array(order)[dataset.test.labels], config.classes)
+    labels = np.array(order)[dataset.test.labels]
+    recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"augmented_test": augmented})
+    return _measured(lambda some: predictor.scores(some)[0], images, labels, config.classes, recipe)[0]
 
 
 def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
     """Evaluation, pictures, report and model card of a training that ran to its end."""
     config, test = plan.config, plan.dataset.test
     model.eval()
-    logits = logits_of(model, test.images, config.preprocessing)
-    evaluation = evaluate(logits, test.labels, config.classes)
+    evaluation, logits = _measured(
+        lambda some: logits_of(model, some, config.preprocessing),
+        test.images, test.labels, config.classes, config.recipe,
+    )  # fmt: skip
     writer.write_json(EVALUATION, evaluation.to_dict())
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
@@ -219,6 +227,28 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
         pictures.append(picture)
     writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures)))
     writer.write(CARD, model_card(config, evaluation, fitted))
+
+
+def _preset_that_fits(preset: str, dataset: Dataset) -> str:
+    """The preset, or `small` where the images are too small for it."""
+    try:
+        parse(PRESETS[preset], dataset.shape, len(dataset.classes))
+    except ArchitectureError:
+        return "small"
+    return preset
+
+
+def _measured(
+    scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    recipe: Recipe,
+) -> tuple[Evaluation, NDArray[np.float32]]:
+    """The evaluation, and the scores of one forward pass per image."""
+    plain = scores(images)
+    augmented = augmented_scores(scores, images, recipe.flip == "always") if recipe.augmented_test else None
+    return evaluate(plain, labels, classes, augmented), plain
 
 
 def _listed(names: tuple[str, ...], most: int = 10) -> str:

@@ -22,6 +22,7 @@ from convscope.layers import (
     Dropout,
     Flatten,
     GlobalAverage,
+    GlobalMax,
     Layer,
     Network,
     Pool,
@@ -225,6 +226,11 @@ def _global_average(step: Step, place: tuple[int, ...]) -> Arithmetic:
     )
 
 
+def _global_max(step: Step, place: tuple[int, ...]) -> Arithmetic:
+    terms = [Term(_at((*p, place[0])), float(x)) for p, x in np.ndenumerate(step.input[:, :, place[0]])]
+    return "the largest value of the map", terms, 0.0, max(term.value for term in terms)
+
+
 def _flatten(step: Step, place: tuple[int, ...]) -> Arithmetic:
     height, width, channels = step.input.shape
     source = reference.flatten_source(place[0], (height, width, channels))
@@ -260,6 +266,7 @@ ARITHMETIC: dict[type[Layer], Callable[[Step, tuple[int, ...]], Arithmetic]] = {
     Dropout: _same,
     Pool: _pool,
     GlobalAverage: _global_average,
+    GlobalMax: _global_max,
     Flatten: _flatten,
     Softmax: _softmax,
     Residual: _residual,

@@ -24,6 +24,7 @@ from convscope.layers import (
     Dropout,
     Flatten,
     GlobalAverage,
+    GlobalMax,
     Layer,
     Network,
     Pool,
@@ -134,6 +135,10 @@ class Graph:
         value = self.node("GlobalAveragePool", f"{prefix}{layer.name}.mean", [value])
         return self.node("Flatten", prefix + layer.name, [value])
 
+    def global_max(self, layer: GlobalMax, value: str, prefix: str) -> str:
+        value = self.node("GlobalMaxPool", f"{prefix}{layer.name}.max", [value])
+        return self.node("Flatten", prefix + layer.name, [value])
+
     def flatten(self, layer: Flatten, value: str, prefix: str) -> str:
         value = self.node("Transpose", f"{prefix}{layer.name}.transpose", [value], perm=[0, 2, 3, 1])
         return self.node("Flatten", prefix + layer.name, [value])
@@ -152,6 +157,7 @@ WRITERS: dict[type[Layer], Callable[[Graph, Any, str, str], str]] = {
     Activation: Graph.activation,
     Pool: Graph.pool,
     GlobalAverage: Graph.global_average,
+    GlobalMax: Graph.global_max,
     Flatten: Graph.flatten,
     Residual: Graph.residual,
     Dropout: lambda _, __, value, ___: value,

@@ -74,8 +74,8 @@ def _longest(layers: Layers) -> tuple[int, Step]:
         return _matching(layers, (nn.Module,), ACTIVATIONS, POOLS), _first_stage
     if isinstance(layers[0], nn.Linear):
         return _matching(layers, (nn.Linear,), (nn.ReLU,)), _dense
-    pool_first = _matching(layers, POOLS, (nn.BatchNorm2d,), ACTIVATIONS)
-    pool_last = _matching(layers, (nn.BatchNorm2d,), ACTIVATIONS, POOLS)
+    pool_first = _matching(layers, POOLS, NORMS, ACTIVATIONS)
+    pool_last = _matching(layers, NORMS, ACTIVATIONS, POOLS)
     length = max(pool_first, pool_last)
     return (length, _chain) if length else (1, _alone)
 
@@ -117,9 +117,9 @@ def _dense(x: Tensor, layers: Layers) -> Tensor:
 
 
 def _chain(x: Tensor, layers: Layers) -> Tensor:
-    if x.dim() != 4:
-        return _alone(x, layers)
-    norm = next((layer for layer in layers if isinstance(layer, nn.BatchNorm2d)), None)
+    if x.dim() == 2:  # a vector is a map of one cell
+        return _chain(x[:, :, None, None], layers).flatten(1)
+    norm = next((layer for layer in layers if isinstance(layer, NORMS)), None)
     return chain(x, norm, _activation(layers), _pool(layers), isinstance(layers[0], POOLS))
 
 
@@ -145,4 +145,5 @@ def _pool(layers: Layers) -> Pooling | None:
 
 ACTIVATION_NAMES: dict[type[nn.Module], Function] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
 POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool: "min", nn.AvgPool2d: "average"}
+NORMS = nn.BatchNorm1d, nn.BatchNorm2d
 ACTIVATIONS, POOLS = tuple(ACTIVATION_NAMES), tuple(POOL_NAMES)

@@ -14,7 +14,7 @@ from math import prod
 from typing import Literal
 
 Shape = tuple[int, ...]
-Initialisation = Literal["he", "glorot"]
+Initialisation = Literal["he", "glorot", "identity", "whiten"]
 PoolKind = Literal["max", "min", "average"]
 Function = Literal["relu", "gelu", "tanh"]
 
@@ -30,7 +30,7 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Numbers that are learned from the training images."""
         return 0
 
     @property
@@ -48,7 +48,8 @@ class Layer:
 class Conv(Layer):
     """Cross-correlation with `filters` kernels of `kernel` x `kernel`.
 
-    `padding` counts the zero cells added at (top, bottom, left, right).
+    `padding` counts the zero cells added at (top, bottom, left, right). Kernels that `whiten` come from the training
+    images and stay as they are.
     """
 
     filters: int
@@ -130,6 +131,11 @@ class GlobalAverage(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GlobalMax(Layer):
+    """The largest value of every feature map: one number per channel."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flatten(Layer):
     """Feature maps to one vector, in the order row, column, channel."""
 
@@ -174,7 +180,7 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Numbers that are learned from the training images."""
         return sum(layer.parameters for layer in self.layers)
 
     @property

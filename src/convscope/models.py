@@ -26,13 +26,23 @@ from convscope.layers import (
     Dropout,
     Flatten,
     GlobalAverage,
+    GlobalMax,
     Layer,
     Network,
     Pool,
     Residual,
     Softmax,
 )
-from convscope.modules import FlattenRowsFirst, GlobalMean, MinPool, PaddedConv, ResidualBlock, UnevenPad
+from convscope.modules import (
+    FlattenRowsFirst,
+    GlobalLargest,
+    GlobalMean,
+    MinPool,
+    PaddedConv,
+    ResidualBlock,
+    UnevenPad,
+    Whitening,
+)
 
 MOST_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
 
@@ -88,6 +98,8 @@ def _sequence(layers: tuple[Layer, ...]) -> Fused:
 
 
 def _conv(layer: Conv) -> nn.Module:
+    if layer.initialisation == "whiten":
+        return Whitening(layer.input[-1], layer.kernel)
     top, bottom, left, right = layer.padding
     even = top == bottom and left == right
     conv = nn.Conv2d(layer.input[-1], layer.filters, layer.kernel, layer.stride, (top, left) if even else 0,
@@ -121,6 +133,7 @@ MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
     Dropout: lambda layer: nn.Dropout(layer.rate),
     Pool: _pool,
     GlobalAverage: lambda _: GlobalMean(),
+    GlobalMax: lambda _: GlobalLargest(),
     Flatten: lambda _: FlattenRowsFirst(),
     Residual: _residual,
 }
@@ -134,7 +147,10 @@ def _record_name(module_name: str) -> str:
 
 
 def _initialise(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: torch.Generator) -> None:
-    """He-uniform (He et al., 2015) or Glorot-uniform (Glorot and Bengio, 2010), with Keras's counts of fans."""
+    """He-uniform (He et al., 2015) or Glorot-uniform (Glorot and Bengio, 2010), with Keras's counts of fans.
+
+    With `identity` the first filters copy the incoming channels (Zagoruyko and Komodakis, 2017).
+    """
     window = record.kernel**2 if isinstance(record, Conv) else 1
     fan_in = module.weight[0].numel()
     fan_out = window * len(module.weight)
@@ -143,3 +159,7 @@ def _initialise(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: 
         module.weight.uniform_(-limit, limit, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
+        if isinstance(record, Conv) and record.initialisation == "identity":
+            copied, middle = range(min(module.weight.shape[:2])), (record.kernel - 1) // 2
+            module.weight[: len(copied)] = 0
+            module.weight[copied, copied, middle, middle] = 1

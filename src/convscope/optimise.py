@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +9,7 @@ from convscope.kernels.dense import times, times_transposed
 from convscope.kernels.step import descend
 from convscope.recipes import Recipe
 
+REST_MOMENTUM = 0.9  # of what Muon leaves to stochastic gradient descent
 MUON_STEPS = 3
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024: any singular value in (0, 1] comes close to 1
 
@@ -23,12 +22,20 @@ class Optimiser:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        matrices = [weight for weight in weights if weight.ndim > 1][:-1] if recipe.optimiser == "muon" else []
-        is_matrix = {id(weight) for weight in matrices}
+        if recipe.fixed_norms:
+            for layer in model.modules():
+                if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                    layer.weight.requires_grad_(False)
+        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
+        moved = matrices if recipe.optimiser == "muon" else []
         self.recipe = recipe
-        self.matrices = _with_momentum(matrices)
-        self.others = _with_momentum(weight for weight in weights if id(weight) not in is_matrix)
+        self.matrices = [(weights[name], torch.zeros_like(weights[name])) for name in moved]
+        self.others = [
+            (weight, torch.zeros_like(weight), *_rate_and_decay(name, recipe))
+            for name, weight in weights.items()
+            if name not in moved
+        ]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -39,16 +46,17 @@ class Optimiser:
                 velocity.mul_(recipe.momentum).add_(weight.grad)
                 direction = orthogonalised(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
                 tall = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                if recipe.fixed_norms:
+                    weight.mul_(len(weight) ** 0.5 / weight.norm())
                 if recipe.matrix_decay:
                     weight.mul_(1 - learning_rate * recipe.matrix_decay)
                 weight.sub_(direction.view(weight.shape), alpha=learning_rate * tall)
                 weight.grad = None
-        rate, momentum = learning_rate, recipe.momentum
-        if recipe.optimiser == "muon":
-            rate, momentum = learning_rate * recipe.rest_learning_rate / recipe.learning_rate, 0.9
-        for weight, velocity in self.others:
+        momentum = recipe.momentum if recipe.optimiser == "sgd" else REST_MOMENTUM
+        share = learning_rate / recipe.learning_rate
+        for weight, velocity, rate, decay in self.others:
             if weight.grad is not None:
-                descend(weight.data, weight.grad, velocity, rate, momentum, recipe.weight_decay, recipe.nesterov)
+                descend(weight.data, weight.grad, velocity, share * rate, momentum, decay, recipe.nesterov)
                 weight.grad = None
 
 
@@ -68,5 +76,9 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return found
 
 
-def _with_momentum(weights: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
-    return [(weight, torch.zeros_like(weight)) for weight in weights]
+def _rate_and_decay(name: str, recipe: Recipe) -> tuple[float, float]:
+    """The highest rate of a weight that descends, and its decay: a bias loses the share of itself that others lose."""
+    rate = recipe.learning_rate if recipe.optimiser == "sgd" else recipe.rest_learning_rate
+    if recipe.bias_learning_rate and name.endswith("bias") and not name.startswith("classifier"):
+        return recipe.bias_learning_rate, recipe.weight_decay * rate / recipe.bias_learning_rate
+    return rate, recipe.weight_decay

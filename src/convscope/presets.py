@@ -15,12 +15,20 @@ PRESETS: dict[str, str] = {
     "article": "conv 32 3, relu, maxpool 2, flatten, dense 100, relu",
     "lenet5": "conv 6 5 pad same, tanh, avgpool 2, conv 16 5, tanh, avgpool 2, "
     "flatten, dense 120, tanh, dense 84, tanh",
+    "quick": "conv 32 7, relu, maxpool 3, flatten, dense 64, batchnorm, relu",
     "tiny": "conv 12 5, relu, maxpool 2, conv 16 3, batchnorm, relu, conv 16 3, batchnorm, relu, maxpool 2, "
     "conv 16 3, batchnorm, relu, flatten",
     "small": "conv 16 3, relu, maxpool 2, conv 32 3 pad same, batchnorm, relu, maxpool 2, "
     "flatten, dense 64, batchnorm, relu",
     "large": "conv 32 5, relu, maxpool 2, 2 * (conv 64 3 pad same, batchnorm, relu), maxpool 2, "
     "conv 128 3 pad same, batchnorm, relu, conv 128 3, batchnorm, relu, flatten",
+    "photos": "whiten 2, gelu, "
+    "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
     "residual": "conv 16 3 pad same, batchnorm, relu, "
     "residual(conv 32 3 stride 2 pad same, batchnorm, relu, conv 32 3 pad same, batchnorm), relu, "
     "residual(conv 64 3 stride 2 pad same, batchnorm, relu, conv 64 3 pad same, batchnorm), relu, globalavg",

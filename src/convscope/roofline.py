@@ -159,17 +159,20 @@ def first_stage(side: int, channels: int, filters: int, window: int, pool: int, 
     bias, y, dy = torch.zeros(filters), _map(*maps), _map(*maps)
     winner = _map(*maps, torch.uint8) if pool > 1 else None
     dweight, dbias = torch.empty_like(weight), torch.empty_like(bias)
-    plan = (0, 0, 0, 0), RELU, MAX if pool > 1 else 0, pool
+    sizes = (n, side, side, channels, filters, window, 0, 0, 0, 0, RELU, MAX if pool > 1 else 0, pool, False)
+    strides = weight.stride()
     kernels, kept = _native(), None if winner is not None else y
     moved = _bytes(images, y, winner, weight)
     flops = 2 * n * out**2 * filters * window**2 * channels
     shape = f"{side}x{side}x{channels} -> {filters} {window}x{window}" + (f" max {pool}" if pool > 1 else "")
 
     def forward() -> None:
-        kernels.first_stage_forward(images, weight, bias, *plan, y, winner)
+        kernels.first_stage_forward(*sizes, *_at(images, weight), *strides, *_at(bias, y, winner))
 
     def backward() -> None:
-        kernels.first_stage_backward(images, weight, bias, *plan, kept, winner, dy, dweight, dbias)
+        kernels.first_stage_backward(
+            *sizes, *_at(images, weight), *strides, *_at(bias, kept, winner, dy, dweight), *strides, *_at(dbias)
+        )
 
     forward()  # so that the winners are some
     return [
@@ -251,7 +254,7 @@ def update(weights: int) -> Kernel:
     kernels = _native()
 
     def call() -> None:
-        kernels.descend(weight, gradient, velocity, 1e-3, 0.9, 0.0, False)
+        kernels.descend(*_at(weight, gradient, velocity), weights, 1e-3, 0.9, 0.0, False)
 
     return Kernel("update", f"{weights:,} weights", "float32", 0, 5 * _bytes(weight), call)
 

@@ -69,8 +69,7 @@ class Trial:
     def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> bool:
         """Whether its losses stayed finite numbers; that they did not is for the training itself to report."""
         images = self.train.take(np.arange(min(len(self.train), steps * self.recipe.batch)))
-        slow = {name: getattr(self.recipe, name) / 10 for name in ("learning_rate", "rest_learning_rate")}
-        recipe = self.recipe.model_copy(update={"epochs": 1, "least_steps": 0, **slow})
+        recipe = self.recipe.slower(10).model_copy(update={"epochs": 1, "least_steps": 0})
         model, one = build(self.network, self.seed), images.take(np.arange(1))
         try:
             fit(model, images, one, self.preprocessing, recipe, self.seed, precision=precision, after_batch=after_batch)
@@ -87,7 +86,7 @@ def settle(trial: Trial, threads: int | None = None) -> Settings:
     only the last bits of the sums.
     """
     threads = threads or _fastest(trial)
-    use_threads(threads)
+    use_threads(threads, trial.torch_works)
     wanted = trial.recipe.precision
     if wanted != "auto":
         return Settings(threads, wanted)
@@ -103,9 +102,9 @@ def settle(trial: Trial, threads: int | None = None) -> Settings:
     return Settings(threads, "float32", f"the first losses in bf16 were {100 * difference:.1f} % off")
 
 
-def use_threads(threads: int) -> None:
-    """So many threads for torch and for the kernels."""
-    torch.set_num_threads(threads)
+def use_threads(threads: int, torch_works: bool = True) -> None:
+    """So many threads for the kernels, and for torch: one, where it only adds small things up between them."""
+    torch.set_num_threads(threads if torch_works else 1)
     if door.native is not None:
         door.native.set_threads(threads)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from convscope.evaluate import Evaluation, percent
+from convscope.evaluate import Evaluation, augmented_percent, percent
 from convscope.layers import shape_text
+from convscope.recipes import Recipe
 from convscope.report import LayerRow, Picture, Report
 from convscope.runs import Config
 from convscope.train import Fitted
@@ -24,6 +25,7 @@ def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: 
         top_k=evaluation.top_k,
         summary=(
             ("Test loss", f"{evaluation.loss:.4f}"),
+            *((("And", augmented_percent(evaluation.augmented)),) if evaluation.augmented else ()),
             ("Parameters", f"{config.network.parameters:,}"),
             ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
         ),
@@ -60,10 +62,11 @@ def model_card(config: Config, evaluation: Evaluation, fitted: Fitted) -> str:
     """The run's README.md."""
     facts = (*_dataset(config), *_recipe(config), *_machine(config))
     listed = "\n".join(f"- {term}: {value}" for term, value in facts)
+    augmented = f"\nBeside it: {augmented_percent(evaluation.augmented)}." if evaluation.augmented else ""
     remarks = "\n".join(notes(config, fitted.epoch))
     return f"""# {config.model} on {config.dataset.name}
 
-Test accuracy {percent(evaluation)}, test loss {evaluation.loss:.4f}.
+Test accuracy {percent(evaluation)}, test loss {evaluation.loss:.4f}.{augmented}
 
 {remarks}
 
@@ -100,20 +103,30 @@ def _preprocessing(config: Config) -> Facts:
 
 def _recipe(config: Config) -> Facts:
     recipe = config.recipe
-    nesterov = "Nesterov " if recipe.nesterov else ""
+    name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimiser]
+    momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
     return (
         ("Recipe", recipe.name),
         (
             "Optimiser",
-            f"SGD, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {nesterov}momentum {recipe.momentum:g}",
+            f"{name}, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {momentum}",
         ),
         ("Weight decay", f"{recipe.weight_decay:g}"),
         ("Label smoothing", f"{recipe.label_smoothing:g}"),
         ("Batch", str(recipe.batch)),
         ("Epochs", str(config.epochs)),
-        ("Augmentation", f"shifts by up to {recipe.shift_pixels} pixels" if recipe.shift_pixels else "none"),
+        ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
         ("Seed", str(config.seed)),
     )
+
+
+def _augmentation(recipe: Recipe) -> Iterator[str]:
+    if recipe.shift_pixels:
+        yield f"shifts by up to {counted(recipe.shift_pixels, 'pixel')}"
+    if recipe.flip == "always":
+        yield "flips left to right"
+    for until, size in recipe.growth:
+        yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the epochs"
 
 
 def _machine(config: Config) -> Facts:

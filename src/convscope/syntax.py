@@ -27,6 +27,7 @@ class Word:
 
 WORDS: dict[str, Word] = {
     "conv": Word(("number of filters", "kernel size"), ("stride", "pad", "groups", "init"), "conv 32 3"),
+    "whiten": Word(("kernel size",), (), "whiten 2"),
     "batchnorm": Word((), (), "batchnorm"),
     "relu": Word((), (), "relu"),
     "gelu": Word((), (), "gelu"),
@@ -36,10 +37,15 @@ WORDS: dict[str, Word] = {
     "minpool": Word(("window size",), ("stride",), "minpool 2"),
     "avgpool": Word(("window size",), ("stride",), "avgpool 2"),
     "globalavg": Word((), (), "globalavg"),
+    "globalmax": Word((), (), "globalmax"),
     "flatten": Word((), (), "flatten"),
     "dense": Word(("number of units",), ("init",), "dense 100"),
 }
-OPTION_WORDS: dict[str, tuple[str, ...]] = {"pad": ("same", "valid"), "init": ("he", "glorot")}
+OPTION_WORDS: dict[str, tuple[str, ...]] = {
+    "conv pad": ("same", "valid"),
+    "conv init": ("he", "glorot", "identity"),
+    "dense init": ("he", "glorot"),
+}
 DEEPEST = 10
 MOST_LAYERS = 1_000
 LARGEST = 1_000_000  # of any number in a line: beyond it is a typing slip, not a layer
@@ -176,7 +182,7 @@ class Parser:
         return Node(word, self.tokens[self.at - 1], tuple(values), tuple(options.items()))
 
     def option_value(self, word: Token, name: Token) -> Token:
-        words = OPTION_WORDS.get(name.text, ())
+        words = OPTION_WORDS.get(f"{word.text} {name.text}", ())
         number_allowed = name.text != "init"
         if self.token.text not in words and not (number_allowed and self.token.text.isdecimal()):
             expected = " or ".join((*words, "a whole number") if number_allowed else words)

@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
+from convscope.architecture import scaled_side
 from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
 from convscope.fused import leaves_work_to_torch
 from convscope.kernels import door
 from convscope.kernels.step import cross_entropy, cut_batch
 from convscope.models import as_batch, set_weights, weights_of
+from convscope.modules import Whitening
 from convscope.optimise import Optimiser
 from convscope.preprocess import Preprocessing
 from convscope.recipes import Recipe, epoch_flips, epoch_moves, epoch_order
@@ -30,6 +33,7 @@ from convscope.recipes import Recipe, epoch_flips, epoch_moves, epoch_order
 Weights = dict[str, NDArray[Any]]
 Precision = Literal["float32", "bf16"]
 SCORING_BATCH = 1000
+WHITENED_PIXELS = 5_000_000  # whose patches are whitened: some hundred megabytes
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ class Fitted:
 
 
 class Tally:
-    """Running sums of an epoch and the clock of the whole training."""
+    """Running sums of an epoch and the clock of the whole training; `work`: of a step of each epoch."""
 
-    def __init__(self, epochs: int, steps: int) -> None:
-        self.epochs, self.steps, self.step = epochs, steps, 0
+    def __init__(self, work: list[float], steps: int) -> None:
+        self.work, self.epochs, self.steps, self.step = work, len(work), steps, 0
+        self.done, self.all = 0.0, sum(work) * steps / len(work)
         self.start = time.perf_counter()
         self.new_epoch(1)
 
@@ -93,6 +98,7 @@ class Tally:
     def add(self, loss: float, correct: int, images: int) -> None:
         """Count one batch. Raises ConvscopeError when its mean loss is no number."""
         self.step += 1
+        self.done += self.work[self.epoch - 1]
         self.check("loss", loss)
         self.loss_sum += loss * images
         self.correct += correct
@@ -115,7 +121,7 @@ class Tally:
         return time.perf_counter() - self.epoch_start
 
     def progress(self) -> Progress:
-        left = self.seconds / self.step * (self.steps - self.step)
+        left = self.seconds * max(0.0, self.all / self.done - 1)
         speed = self.seen / self.epoch_seconds
         loss, accuracy = self.loss_sum / self.seen, self.correct / self.seen
         return Progress(self.epoch, self.epochs, self.step, self.steps, loss, accuracy, speed, left)
@@ -148,8 +154,11 @@ def fit(
     stop = stop or Stop()
     epochs = recipe.planned_epochs(len(train))
     steps = epochs * recipe.batches(len(train))
+    learn_whitening(model, train, preprocessing)
+    if recipe.classifier_share != 1:
+        cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.classifier_share)
     optimiser = Optimiser(model, recipe)
-    fitted, tally = Fitted({}, 0), Tally(epochs, steps)
+    fitted, tally = Fitted({}, 0), Tally([recipe.size_share(1 + i, epochs) ** 2 for i in range(epochs)], steps)
     door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
     for epoch in range(1, epochs + 1):
@@ -204,11 +213,30 @@ def batches(
     moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
     flips = epoch_flips(seed, epoch, len(train)) if recipe.flip == "always" else None
     table = preprocessing.table
+    share = recipe.size_share(epoch, recipe.planned_epochs(len(train)))
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
     for index in np.split(order, starts):
         moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
         pixels = cut_batch(train.images, index, table, moved, flipped)
-        yield as_batch(pixels), torch.from_numpy(train.labels[index])
+        yield scaled(as_batch(pixels), share), torch.from_numpy(train.labels[index])
+
+
+def scaled(images: Tensor, share: float) -> Tensor:
+    """Images (n, c, h, w) at that share of their height and width: bilinear, without aliasing."""
+    if share == 1:
+        return images
+    size = [scaled_side(side, share) for side in images.shape[2:]]
+    small = functional.interpolate(images, size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
+
+
+def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing) -> None:
+    """Give whitening layers their kernels."""
+    for layer in model.modules():
+        if isinstance(layer, Whitening):
+            count = min(len(train), max(1, WHITENED_PIXELS // (preprocessing.height * preprocessing.width)))
+            some = np.linspace(0, len(train) - 1, count).astype(np.int64)  # of all classes, however they are sorted
+            layer.learn(as_batch(cut_batch(train.images, some, preprocessing.table)))
 
 
 def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:

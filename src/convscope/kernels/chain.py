@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from convscope.kernels import door
 
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Pooling = tuple[str, int]  # "max", "min" or "average", and the width of the windows, which lie side by side
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
@@ -21,7 +22,7 @@ LARGEST_WINDOW = 15  # 15 x 15 cells: the winner's number fits a byte
 
 def chain(
     x: Tensor,
-    norm: nn.BatchNorm2d | None = None,
+    norm: Norm | None = None,
     activation: str = "none",
     pool: Pooling | None = None,
     pool_first: bool = False,
@@ -30,7 +31,7 @@ def chain(
 
     x: float32 or bfloat16 (n, channels, h, w), fastest in channels_last memory; the result has its type. activation:
     none, relu, gelu (exact) or tanh. Cells that fill no window are left out. In training mode `norm` takes the
-    statistics of the batch and updates its running ones, as torch.nn.BatchNorm2d does.
+    statistics of the batch and updates its running ones, as torch's modules do; one of vectors sees maps of one cell.
     """
     batch = norm is not None and (norm.training or norm.running_mean is None)
     if not _suits(x, norm, pool, pool_first, batch):
@@ -44,14 +45,12 @@ def chain(
     return _call(x, norm.weight, norm.bias, norm, batch, activation, pool, pool_first)
 
 
-def chain_twin(
-    x: Tensor, norm: nn.BatchNorm2d | None, activation: str, pool: Pooling | None, pool_first: bool
-) -> Tensor:
+def chain_twin(x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool) -> Tensor:
     """The same, one operation of torch after the other."""
     if pool and pool_first:
         x = _pool(x, pool)
     if norm is not None:
-        x = norm(x)
+        x = norm(x.flatten(2)).view_as(x) if isinstance(norm, nn.BatchNorm1d) else norm(x)
     if activation != "none":
         functions: dict[str, Callable[[Tensor], Tensor]]
         functions = {"relu": functional.relu, "gelu": functional.gelu, "tanh": torch.tanh}
@@ -66,7 +65,7 @@ def _pool(x: Tensor, pool: Pooling) -> Tensor:
     return functional.max_pool2d(x, size) if kind == "max" else -functional.max_pool2d(-x, size)
 
 
-def _suits(x: Tensor, norm: nn.BatchNorm2d | None, pool: Pooling | None, pool_first: bool, batch: bool) -> bool:
+def _suits(x: Tensor, norm: Norm | None, pool: Pooling | None, pool_first: bool, batch: bool) -> bool:
     if door.native is None or x.dim() != 4 or x.device.type != "cpu" or x.numel() == 0:
         return False
     if x.dtype != torch.float32 and x.dtype != torch.bfloat16:
@@ -88,7 +87,7 @@ def _call(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    norm: nn.BatchNorm2d | None,
+    norm: Norm | None,
     batch: bool,
     activation: str,
     pool: Pooling | None,
@@ -115,7 +114,7 @@ class _Chain(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        norm: nn.BatchNorm2d | None,
+        norm: Norm | None,
         shape: tuple[Any, ...],
     ) -> Tensor:
         n, h, w, channels, _, activation, pool, size, pool_first, _, batch = shape

@@ -17,7 +17,7 @@ Function = Literal["none", "relu", "gelu", "tanh"]
 Padding = tuple[int, int, int, int]  # zeros at the top, bottom, left and right
 Pooling = tuple[PoolKind, int]  # what is kept of each window, and the window's size and stride
 
-_FUNCTIONS: dict[str, int] = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}  # as in kernels.h
+_FUNCTIONS: dict[str, int] = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}  # as in kinds.h
 _KINDS: dict[str, int] = {"none": 0, "max": 1, "min": 2, "average": 3}
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -47,16 +47,15 @@ def first_stage(
     The native kernel takes float32 images of 1 to 4 channels that need no gradient and windows up to 4; it multiplies
     in float32 under autocast too. All else goes to the twin.
     """
-    if not _fits(x, weight, bias, padding, pool):
+    shape = _shape(x, weight, bias, padding, activation, pool)
+    if shape is None:
         return twin(x, weight, bias, padding, activation, pool)
-    kind, size = ("none", 1) if pool is None or pool[1] == 1 else pool
-    x = x.contiguous(memory_format=torch.channels_last)
-    half = torch.is_autocast_enabled("cpu")
-    plan = (padding, _FUNCTIONS[activation], _KINDS[kind], size)
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous(memory_format=torch.channels_last)
     if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
-        result: Tensor = _FirstStage.apply(x, weight, bias, plan, half)  # type: ignore[no-untyped-call]
+        result: Tensor = _FirstStage.apply(x, weight, bias, shape)  # type: ignore[no-untyped-call]
         return result
-    return _forward(x, weight.detach(), None if bias is None else bias.detach(), plan, half, False)[0]
+    return _forward(x, weight, bias, shape, False)[0]
 
 
 def twin(
@@ -72,68 +71,85 @@ def twin(
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, pool: Pooling | None) -> bool:
+# n, h, w, c, filters, k, the padding, function, kind, the pool's size, half: as the kernel takes them
+_Shape = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, bool]
+
+
+def _shape(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, activation: Function, pool: Pooling | None
+) -> _Shape | None:
+    """The numbers for the kernel, which checks nothing itself, or None where it cannot do this."""
     if door.native is None or x.dtype != torch.float32 or x.requires_grad or x.ndim != 4 or not x.is_cpu:
-        return False
+        return None
     n, c, h, w = x.shape
     filters, inputs, k, across = weight.shape
-    size = 1 if pool is None else pool[1]
+    kind, size = ("none", 1) if pool is None or pool[1] == 1 else pool
     top, bottom, left, right = padding
-    return (
+    half = torch.is_autocast_enabled("cpu")
+    fits = (
         weight.dtype == torch.float32
         and weight.is_cpu
-        and (bias is None or (bias.dtype == torch.float32 and bias.shape == (filters,)))
+        and (bias is None or _is_bias(bias, filters))
         and n > 0
         and filters > 0
-        and inputs == c <= 4
-        and k == across
+        and 0 < inputs == c <= 4
+        and 0 < k == across
         and 1 <= size <= 4
         and h + top + bottom - k + 1 >= size
         and w + left + right - k + 1 >= size
         and min(padding) >= 0
-        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
+        and not (half and torch.get_autocast_dtype("cpu") != torch.bfloat16)
     )
+    if not fits:
+        return None
+    return n, h, w, c, filters, k, *padding, _FUNCTIONS[activation], _KINDS[kind], size, half
 
 
-_Plan = tuple[Padding, int, int, int]  # padding, function, kind, the pool's size: as the kernel takes them
+def _is_bias(bias: Tensor, filters: int) -> bool:
+    return bias.dtype == torch.float32 and bias.is_cpu and bias.shape == (filters,) and bias.is_contiguous()
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, half: bool, winners: bool
+    x: Tensor, weight: Tensor, bias: Tensor | None, shape: _Shape, winners: bool
 ) -> tuple[Tensor, Tensor | None]:
-    (top, bottom, left, right), _, kind, size = plan
-    n, _, h, w = x.shape
-    filters, _, k, _ = weight.shape
-    shape = (n, filters, (h + top + bottom - k + 1) // size, (w + left + right - k + 1) // size)
-    dtype = torch.bfloat16 if half else torch.float32
-    y = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-    keep = winners and _KINDS["none"] < kind < _KINDS["average"]
-    winner = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last) if keep else None
+    n, h, w, _, filters, k, top, bottom, left, right, _, kind, size, half = shape
+    out = n, filters, (h + top + bottom - k + 1) // size, (w + left + right - k + 1) // size
+    y = _maps(out, torch.bfloat16 if half else torch.float32)
+    winner = _maps(out, torch.uint8) if winners and _KINDS["none"] < kind < _KINDS["average"] else None
     assert door.native is not None
-    door.native.first_stage_forward(x, weight, bias, *plan, y, winner)
+    door.native.first_stage_forward(
+        *shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), _at(bias), y.data_ptr(), _at(winner)
+    )
     return y, winner
 
 
 class _FirstStage(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, half: bool) -> Tensor:
-        free = None if bias is None else bias.detach()
-        y, winner = _forward(x, weight.detach(), free, plan, half, True)
-        # y is the next layer's input and kept by it anyway; the kernel looks where the slope needs it (kernels.h).
-        ctx.save_for_backward(x, weight, bias, y if winner is None or plan[1] == _FUNCTIONS["tanh"] else None, winner)
-        ctx.plan = plan
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: _Shape) -> Tensor:
+        y, winner = _forward(x, weight, bias, shape, True)
+        # y is the next layer's input and kept by it anyway; the kernel looks where the slope needs it (reads_output).
+        function = shape[10]
+        ctx.save_for_backward(x, weight, bias, y if winner is None or function == _FUNCTIONS["tanh"] else None, winner)
+        ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, y, winner = ctx.saved_tensors
-        weight = weight.detach()
-        dweight = torch.empty_like(weight)
-        free = None if bias is None else bias.detach()
-        dbias = None if free is None else torch.empty_like(free)
         dy = dy.contiguous(memory_format=torch.channels_last)
+        dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
         assert door.native is not None
-        y = None if y is None else y.detach()
-        door.native.first_stage_backward(x, weight, free, *ctx.plan, y, winner, dy, dweight, dbias)
-        return None, dweight, dbias, None, None
+        door.native.first_stage_backward(
+            *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), _at(bias), _at(y), _at(winner),
+            dy.data_ptr(), dweight.data_ptr(), *dweight.stride(), _at(dbias)
+        )  # fmt: skip
+        return None, dweight, dbias, None
+
+
+def _maps(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
+
+
+def _at(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

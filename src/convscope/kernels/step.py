@@ -39,11 +39,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     logits: float32 (n, classes); labels: int64 (n,). The target is 1 - smoothing for the label, and `smoothing` is
     spread over all classes (Szegedy et al., 2016).
     """
-    if door.native is None or logits.dtype is not torch.float32:
+    fits = logits.dtype is torch.float32 and labels.dtype is torch.int64 and 0 < len(labels) == len(logits)
+    if door.native is None or not fits:
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         return loss, int((logits.argmax(1) == labels).sum())
     right: list[int] = []
-    loss = _CrossEntropy.apply(logits.contiguous(), labels, smoothing, right)  # type: ignore[no-untyped-call]
+    loss = _CrossEntropy.apply(logits.contiguous(), labels.contiguous(), smoothing, right)  # type: ignore[no-untyped-call]
     return loss, right[0]
 
 
@@ -55,11 +56,13 @@ def descend(
     g = gradient + decay * weight; velocity = momentum * velocity + g; weight -= rate * velocity, or with Nesterov's
     momentum (Sutskever et al., 2013) rate * (g + momentum * velocity).
     """
-    if door.native is not None and weight.dtype is torch.float32 and velocity.stride() == weight.stride():
+    alike = weight.dtype is gradient.dtype is torch.float32 and velocity.stride() == weight.stride()
+    if door.native is not None and alike:
         if gradient.stride() != weight.stride():
             gradient = torch.empty_like(weight).copy_(gradient)
-        flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in (weight, gradient, velocity)]
-        door.native.descend(*flat, rate, momentum, decay, nesterov)
+        door.native.descend(
+            weight.data_ptr(), gradient.data_ptr(), velocity.data_ptr(), weight.numel(), rate, momentum, decay, nesterov
+        )
         return
     gradient = gradient.add(weight, alpha=decay) if decay else gradient
     velocity.mul_(momentum).add_(gradient)
@@ -73,7 +76,9 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, right: list[int]) -> Tensor:
         assert door.native is not None
         gradient = torch.empty_like(logits)
-        loss, count = door.native.cross_entropy(logits.detach(), labels, smoothing, gradient)
+        loss, count = door.native.cross_entropy(
+            logits.data_ptr(), labels.data_ptr(), *logits.shape, smoothing, gradient.data_ptr()
+        )
         right.append(count)
         ctx.save_for_backward(gradient)
         return torch.tensor(loss, dtype=logits.dtype)
