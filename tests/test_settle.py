@@ -172,21 +172,22 @@ def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -
     return Trial(parse(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
 
 
-@pytest.mark.parametrize("bias", [None, 50.0])
-def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone(
-    monkeypatch: pytest.MonkeyPatch, bias: float | None
+@pytest.mark.parametrize(("bias", "batch", "tried"), [(None, 10, 10), (50.0, 10, 10), (None, 50, 20)])
+def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone_in_batches_that_are_not_large(
+    monkeypatch: pytest.MonkeyPatch, bias: float | None, batch: int, tried: int
 ) -> None:
+    monkeypatch.setattr(settle, "LARGEST_BATCH", 20)
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(settle, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
-    recipe = RECIPES["fast"].model_copy(update={"batch": 10, "bias_learning_rate": bias})
+    recipe = RECIPES["fast"].model_copy(update={"batch": batch, "bias_learning_rate": bias})
     trial = digits(1000, recipe)
     with pytest.raises(IndexError):
         trial.loss("bf16")  # this stand-in calls nothing after its batches
     _, training, validation, _, slow, seed, options = calls[0]
-    assert np.array_equal(training.images, trial.train.images[:200])
+    assert np.array_equal(training.images, trial.train.images[: 20 * tried])
     assert (len(validation), seed, options["precision"]) == (1, 0, "bf16")
     same = {"learning_rate": recipe.learning_rate / 10, "rest_learning_rate": recipe.rest_learning_rate / 10,
-            "bias_learning_rate": bias and 5.0, "epochs": 1, "least_steps": 0}  # fmt: skip
+            "bias_learning_rate": bias and 5.0, "batch": tried, "epochs": 1, "least_steps": 0}  # fmt: skip
     assert slow == recipe.model_copy(update=same)
 
 

@@ -1,0 +1,143 @@
+"""Time to accuracy: what `convscope train` reaches, over seeds, and in how many seconds of training.
+
+    bench_accuracy.py [--rows mnist-fast ...] [--seeds 5] [--keep FOLDER]
+
+One forward pass per image, the last epoch's weights, nothing selected; test-time augmentation stands beside it. The
+table goes into RESULTS.md. Runs are written to FOLDER/ROW-SEED, and those that are there already are not trained again.
+Exit code 5: a mean misses its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from convscope import Run, open_run
+from peers import HERE
+from speed_report import put, spread, table, today
+from speed_rows import CONVSCOPE
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command, and the mean accuracy it is to reach within so many seconds of training (0: however long)."""
+
+    words: str
+    accuracy: float
+    seconds: float = 0
+    augmented: bool = False  # whether the target is one for test-time augmentation
+
+
+ROWS = {
+    "mnist-fast": Row("mnist --recipe fast", 0.99, 5),
+    "mnist-best-3": Row("mnist --recipe best --epochs 3", 0.995, 60),
+    "mnist-best": Row("mnist --recipe best", 0.997, 600),
+    "mnist-tiny": Row("mnist --recipe fast --model tiny --epochs 16", 0.994),
+    "fashion-best": Row("fashion-mnist --recipe best", 0.94, 900),
+    "cifar10-fast": Row("cifar10 --recipe fast", 0.0),
+    "cifar10-best": Row("cifar10 --recipe best", 0.94, 360, augmented=True),
+}
+
+
+def main() -> int:
+    """Train what is missing, and report; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="by default a temporary folder")
+    parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = {name: trained(name, options.keep or Path(temporary), options.seeds) for name in options.rows}
+        report(options.into, runs)
+        return 0 if all(reached(ROWS[name], many) for name, many in runs.items()) else 5
+
+
+def trained(name: str, folder: Path, seeds: int) -> list[Run]:
+    """The runs of seeds 1, 2, ...; each is told on stderr."""
+    runs = []
+    for seed in range(1, seeds + 1):
+        path = folder / f"{name}-{seed}"
+        if not (path / "manifest.json").exists():
+            subprocess.run(
+                [CONVSCOPE, "train", *ROWS[name].words.split(), "--seed", str(seed), "--run", path], check=True
+            )
+        runs.append(open_run(path))
+        print(f"{path.name}: {counted(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
+    return runs
+
+
+def counted(run: Run) -> float:
+    """The accuracy of one forward pass per image."""
+    assert run.evaluation is not None
+    return run.evaluation.accuracy
+
+
+def augmented(run: Run) -> float | None:
+    """The accuracy with test-time augmentation, where it was measured."""
+    assert run.evaluation is not None
+    return run.evaluation.augmented and run.evaluation.augmented.accuracy
+
+
+def reached(row: Row, runs: list[Run]) -> bool:
+    """Whether the mean is at its target, and every training in time."""
+    shares = [augmented(run) if row.augmented else counted(run) for run in runs]
+    in_time = not row.seconds or all(run.manifest.train_seconds <= row.seconds for run in runs)
+    return in_time and mean(share or 0.0 for share in shares) >= row.accuracy
+
+
+def report(file: Path, runs: dict[str, list[Run]]) -> None:
+    """The table, on stdout and in RESULTS.md."""
+    heads = (
+        "convscope train ...",
+        "target",
+        "mean",
+        "by seed",
+        "with test-time augmentation",
+        "training, s",
+        "reached",
+    )
+    rows = [
+        (
+            f"`{ROWS[name].words}`",
+            target(ROWS[name]),
+            per_cent([counted(run) for run in many]),
+            " ".join(f"{100 * counted(run):.2f}" for run in many),
+            per_cent([share for run in many if (share := augmented(run)) is not None]),
+            spread((run.manifest.train_seconds for run in many), 1),
+            "yes" if reached(ROWS[name], many) else "NO",
+        )
+        for name, many in runs.items()
+    ]
+    configs = [run.config for many in runs.values() for run in many]
+    machines = {(c.machine.processor, c.machine.threads, c.machine.cores, c.machine.versions["torch"]) for c in configs}
+    said = "; ".join(f"{name}, {some} of {cores} cores, torch {torch}" for name, some, cores, torch in sorted(machines))
+    text = (
+        f"## Time to accuracy\n\n`bench_accuracy.py`, {today()}, 10,000 test images, seeds 1, 2, ..., one forward pass "
+        "per image but in the column that says otherwise; seconds of training are median (min to max).\n\n"
+        f"{table(heads, rows)}\n\nMeasured on {said}, in {' or '.join(sorted({c.precision for c in configs}))}."
+    )
+    put(file, "accuracy", text)
+    print(text)
+
+
+def target(row: Row) -> str:
+    """What the row is to reach, in words."""
+    if not row.accuracy:
+        return "-"
+    how = " with augmentation" if row.augmented else ""
+    return f"{100 * row.accuracy:.1f} %{how}" + (f" in {row.seconds:.0f} s" if row.seconds else "")
+
+
+def per_cent(shares: list[float]) -> str:
+    """Mean in per cent and n, or a dash."""
+    return f"{100 * mean(shares):.2f} % (n = {len(shares)})" if shares else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
