@@ -19,11 +19,11 @@ from convscope.evaluate import (
     ClassScore,
     Evaluation,
     Share,
-    augmented_percent,
     augmented_scores,
     evaluate,
     losses,
     percent,
+    share_percent,
     wilson,
 )
 from lines import many
@@ -206,7 +206,7 @@ def test_augmented_scores_are_the_weighted_mean_over_copies_made_by_hand(
 
 def test_what_augmentation_makes_of_it_is_told_beside_the_accuracy() -> None:
     share = Share(0.9402, wilson(9_402, 10_000))
-    assert augmented_percent(share) == "94.02 % (93.54 to 94.47) with test-time augmentation"
+    assert share_percent(share) == "94.02 % (93.54 to 94.47)"
 
 
 def test_percent_gives_accuracy_interval_and_n() -> None:

@@ -181,14 +181,14 @@ def test_the_model_card_has_the_number_its_trust_and_its_use(
 def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_its_place(
     config: Callable[..., Config], evaluation: Evaluation
 ) -> None:
-    plan, told = config(), "98.33 % (96.40 to 99.23) with test-time augmentation"
+    plan, told = config(), "98.33 % (96.40 to 99.23)"
     both = replace(evaluation, augmented=Share(353 / 359, wilson(353, 359)))
     report, plain = (report_of(plan, one, FITTED, []) for one in (both, evaluation))
     assert report.accuracy == plain.accuracy == evaluation.accuracy
-    assert report.summary == (plain.summary[0], ("And", told), *plain.summary[1:])
+    assert report.summary == (plain.summary[0], ("With test-time augmentation", told), *plain.summary[1:])
     card, plain_card = (model_card(plan, one, FITTED) for one in (both, evaluation))
-    assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told}.\n\n" in card
-    assert card.replace(f"\nBeside it: {told}.", "") == plain_card
+    assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told} with test-time augmentation.\n\n" in card
+    assert card.replace(f"\nBeside it: {told} with test-time augmentation.", "") == plain_card
     assert "augmentation" not in plain_card
 
 

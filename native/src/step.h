@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "parallel.h"
+#include "scratch.h"
 #include "vec.h"
 
 namespace CONVSCOPE_NAMESPACE {
@@ -23,17 +24,20 @@ inline void cut_batch(const uint8_t* images, const int64_t* index, const int64_t
                       const float* table, int64_t n, int64_t h, int64_t w, int64_t c, float* out) {
   constexpr int64_t kImages = 8;
   convscope::parallel_for((n + kImages - 1) / kImages, [&](int64_t chunk) {
+    static thread_local Scratch memory;
+    auto* columns = reinterpret_cast<int64_t*>(memory.get(2 * w));  // where each column of an image is read
     for (int64_t i = chunk * kImages; i < std::min(n, (chunk + 1) * kImages); ++i) {
       const uint8_t* image = images + index[i] * h * w * c;
       const int64_t down = moves ? moves[2 * i] : 0, right = moves ? moves[2 * i + 1] : 0;
+      for (int64_t x = 0; x < w; ++x) {
+        const int64_t from = reflected(x - right, w);
+        columns[x] = (flips && flips[i] ? w - 1 - from : from) * c;
+      }
       float* to = out + i * h * w * c;
       for (int64_t y = 0; y < h; ++y) {
         const uint8_t* line = image + reflected(y - down, h) * w * c;
-        for (int64_t x = 0; x < w; ++x, to += c) {
-          const int64_t from = reflected(x - right, w);
-          const uint8_t* pixel = line + (flips && flips[i] ? w - 1 - from : from) * c;
-          for (int64_t k = 0; k < c; ++k) to[k] = table[pixel[k] * c + k];
-        }
+        for (int64_t x = 0; x < w; ++x, to += c)
+          for (int64_t k = 0; k < c; ++k) to[k] = table[line[columns[x] + k] * c + k];
       }
     }
   });

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from convscope.evaluate import Evaluation, augmented_percent, percent
+from convscope.evaluate import Evaluation, percent, share_percent
 from convscope.infer import Prediction
 from convscope.layers import Network, shape_text
 from convscope.runs import REPORT, Config, Run
@@ -97,7 +97,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
         for score in evaluation.per_class[:CLASS_ROWS]
     ]
     if evaluation.augmented:
-        head.append(f"         {augmented_percent(evaluation.augmented)}")
+        head.append(f"         {share_percent(evaluation.augmented)} with test-time augmentation")
     return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
 
 
@@ -172,7 +172,11 @@ def run_lines(run: Run) -> list[str]:
     return facts(
         {
             "test accuracy": percent(evaluation),
-            **({"": augmented_percent(evaluation.augmented)} if evaluation.augmented else {}),
+            **(
+                {"": f"{share_percent(evaluation.augmented)} with test-time augmentation"}
+                if evaluation.augmented
+                else {}
+            ),
             "test loss": f"{evaluation.loss:.4f}",
             "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
             "run": str(run.path),

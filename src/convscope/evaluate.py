@@ -175,10 +175,10 @@ def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> fl
     return float((best == labels[:, None]).any(1).mean())
 
 
-def augmented_percent(share: Share) -> str:
-    """The same of test-time augmentation: `94.02 % (93.54 to 94.47) with test-time augmentation`."""
+def share_percent(share: Share) -> str:
+    """The same of a share alone: `94.02 % (93.54 to 94.47)`."""
     low, high = share.interval
-    return f"{100 * share.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f}) with test-time augmentation"
+    return f"{100 * share.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def _class_score(confusion: NDArray[np.int64], i: int, name: str) -> ClassScore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from convscope.evaluate import Evaluation, augmented_percent, percent
+from convscope.evaluate import Evaluation, percent, share_percent
 from convscope.layers import shape_text
 from convscope.recipes import Recipe
 from convscope.report import LayerRow, Picture, Report
@@ -25,7 +25,7 @@ def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: 
         top_k=evaluation.top_k,
         summary=(
             ("Test loss", f"{evaluation.loss:.4f}"),
-            *((("And", augmented_percent(evaluation.augmented)),) if evaluation.augmented else ()),
+            *((("With test-time augmentation", share_percent(evaluation.augmented)),) if evaluation.augmented else ()),
             ("Parameters", f"{config.network.parameters:,}"),
             ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
         ),
@@ -62,7 +62,11 @@ def model_card(config: Config, evaluation: Evaluation, fitted: Fitted) -> str:
     """The run's README.md."""
     facts = (*_dataset(config), *_recipe(config), *_machine(config))
     listed = "\n".join(f"- {term}: {value}" for term, value in facts)
-    augmented = f"\nBeside it: {augmented_percent(evaluation.augmented)}." if evaluation.augmented else ""
+    augmented = (
+        f"\nBeside it: {share_percent(evaluation.augmented)} with test-time augmentation."
+        if evaluation.augmented
+        else ""
+    )
     remarks = "\n".join(notes(config, fitted.epoch))
     return f"""# {config.model} on {config.dataset.name}
 
