@@ -1,10 +1,10 @@
 """Time to accuracy: what `convscope train` reaches, over seeds, and in how many seconds of training.
 
-    bench_accuracy.py [--rows mnist-fast ...] [--seeds 5] [--keep FOLDER]
+    bench_accuracy.py [--rows mnist-fast ...] [--seeds 5] [--keep FOLDER] [--into RESULTS.md]
 
 One forward pass per image, the last epoch's weights, nothing selected; test-time augmentation stands beside it. The
 table goes into RESULTS.md. Runs are written to FOLDER/ROW-SEED, and those that are there already are not trained again.
-Exit code 5: a mean misses its target.
+Exit code 5: a mean misses its target, or a training its time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statistics import mean
 
 from convscope import Run, open_run
 from peers import HERE
-from speed_report import put, spread, table, today
+from speed_report import put, spread, table
 from speed_rows import CONVSCOPE
 
 
@@ -63,7 +63,7 @@ def trained(name: str, folder: Path, seeds: int) -> list[Run]:
     runs = []
     for seed in range(1, seeds + 1):
         path = folder / f"{name}-{seed}"
-        if not (path / "manifest.json").exists():
+        if not (path / "evaluation.json").exists():
             subprocess.run(
                 [CONVSCOPE, "train", *ROWS[name].words.split(), "--seed", str(seed), "--run", path], check=True
             )
@@ -106,20 +106,21 @@ def report(file: Path, runs: dict[str, list[Run]]) -> None:
         (
             f"`{ROWS[name].words}`",
             target(ROWS[name]),
-            per_cent([counted(run) for run in many]),
+            mean_text([counted(run) for run in many]),
             " ".join(f"{100 * counted(run):.2f}" for run in many),
-            per_cent([share for run in many if (share := augmented(run)) is not None]),
+            mean_text([share for run in many if (share := augmented(run)) is not None]),
             spread((run.manifest.train_seconds for run in many), 1),
-            "yes" if reached(ROWS[name], many) else "NO",
+            "-" if not ROWS[name].accuracy else "yes" if reached(ROWS[name], many) else "NO",
         )
         for name, many in runs.items()
     ]
     configs = [run.config for many in runs.values() for run in many]
     machines = {(c.machine.processor, c.machine.threads, c.machine.cores, c.machine.versions["torch"]) for c in configs}
     said = "; ".join(f"{name}, {some} of {cores} cores, torch {torch}" for name, some, cores, torch in sorted(machines))
+    days = sorted({f"{config.created:%Y-%m-%d}" for config in configs})
     text = (
-        f"## Time to accuracy\n\n`bench_accuracy.py`, {today()}, 10,000 test images, seeds 1, 2, ..., one forward pass "
-        "per image but in the column that says otherwise; seconds of training are median (min to max).\n\n"
+        f"## Time to accuracy\n\n`bench_accuracy.py`, {' and '.join(days)}, 10,000 test images, seeds 1, 2, ..., "
+        "one forward pass per image but in the column that says otherwise; training: median (min to max).\n\n"
         f"{table(heads, rows)}\n\nMeasured on {said}, in {' or '.join(sorted({c.precision for c in configs}))}."
     )
     put(file, "accuracy", text)
@@ -134,7 +135,7 @@ def target(row: Row) -> str:
     return f"{100 * row.accuracy:.1f} %{how}" + (f" in {row.seconds:.0f} s" if row.seconds else "")
 
 
-def per_cent(shares: list[float]) -> str:
+def mean_text(shares: list[float]) -> str:
     """Mean in per cent and n, or a dash."""
     return f"{100 * mean(shares):.2f} % (n = {len(shares)})" if shares else "-"
 

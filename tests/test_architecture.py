@@ -165,6 +165,8 @@ def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: fl
         ("conv 4 9 stride 9 pad same, flatten", 0.5, None),  # 2x3 cells become 1x2
         ("conv 4 3, flatten", 0.625, None),
         ("maxpool 9, globalmax", 0.5, None),  # too small
+        ("residual(conv 4 3 stride 2 pad same), globalavg", 0.75, (12, 18, 3)),
+        ("residual(conv 4 3 stride 2 pad same), globalavg", 0.7, None),  # 11 cells want another padding than 16
     ],
 )
 def test_the_same_weights_on_smaller_images_where_they_fit(line: str, share: float, image: Shape | None) -> None:

@@ -171,6 +171,13 @@ def test_threads_are_set_and_written_down(stripes: Dataset, line: str, torch_thr
         use_threads(before)
 
 
+def test_a_recipes_model_may_be_a_line(stripes: Dataset) -> None:
+    planned = plan(stripes, None, SHORT.model_copy(update={"model": "conv 4 3, flatten"}))
+    assert (planned.config.model, planned.config.architecture) == ("custom", "conv 4 3, flatten")
+    with pytest.raises(UsageError, match="unknown preset 'smal'"):
+        plan(stripes, None, SHORT.model_copy(update={"model": "smal"}))
+
+
 @pytest.mark.parametrize("recipe", ["fast", "best", "default"])
 def test_small_takes_the_place_of_a_preset_that_does_not_fit_small_images(recipe: str, digits: Dataset) -> None:
     assert plan(digits, None, recipe).config.model == "small"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from convscope.kernels import door
 from convscope.kernels.step import cross_entropy, cut_batch, descend
 from kernels import VARIANTS, as_variant, in_torch, needs_native, on_threads
 from lines import many
@@ -236,3 +239,55 @@ def test_numbers_of_another_type_are_changed_too() -> None:
     weight, velocity = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     descend(weight, torch.ones(3, dtype=torch.float64), velocity, 0.5, 0.9, 0.0, False)
     assert (weight.tolist(), velocity.tolist()) == ([-0.5] * 3, [1.0] * 3)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int32)),
+        (torch.zeros(4, 3), torch.zeros(3, dtype=torch.int64)),
+        (torch.zeros(4, 3), torch.zeros(4, 1, dtype=torch.int64)),
+        (torch.zeros(4), torch.zeros(4, dtype=torch.int64)),
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)),
+        (torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")),
+    ],
+    ids=["int32", "too few", "two-dimensional", "no classes", "none", "elsewhere"],
+)
+def test_a_batch_that_the_kernel_must_not_read_is_torchs(
+    logits: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.native, "cross_entropy", lambda *_: pytest.fail("the kernel was called"))
+    with suppress(
+        RuntimeError, ValueError, IndexError, NotImplementedError
+    ):  # what torch makes of it is its own affair
+        cross_entropy(logits, labels)
+
+
+@needs_native
+def test_labels_with_gaps_are_read_as_they_are() -> None:
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 9, 1, 9, 2, 9, 0, 9, 1, 9])[::2]
+    loss, right = cross_entropy(logits, labels)
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, labels))
+    assert right == int((logits.argmax(1) == labels).sum())
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("gradient", "velocity"),
+    [
+        (torch.ones(8), torch.zeros(4)),
+        (torch.ones(4), torch.zeros(8)),
+        (torch.ones(4, dtype=torch.float64), torch.zeros(4)),
+        (torch.ones(4), torch.zeros(4, dtype=torch.float64)),
+        (torch.ones(4), torch.zeros(8)[::2]),
+        (torch.ones(4, device="meta"), torch.zeros(4)),
+    ],
+    ids=["long gradient", "long velocity", "other gradient", "other velocity", "velocity with gaps", "elsewhere"],
+)
+def test_what_is_not_alike_is_torchs_to_descend(
+    gradient: Tensor, velocity: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.native, "descend", lambda *_: pytest.fail("the kernel was called"))
+    with suppress(RuntimeError, NotImplementedError):
+        descend(torch.ones(4), gradient, velocity, 0.1, 0.9, 0.0, False)

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from convscope import reference
-from convscope.architecture import parse
+from convscope.architecture import at_size, parse
 from convscope.errors import UsageError
 from convscope.layers import Activation, Conv, Dense, Flatten, GlobalMax, Layer, Pool, Residual, Shape
 from convscope.models import as_batch, build, set_weights, weights_of
@@ -429,3 +429,12 @@ def test_batches_are_views_in_torch_s_order() -> None:
     assert batch[1, 4, 2, 3].item() == images[1, 2, 3, 4]
     images[1, 2, 3, 4] = 7
     assert batch[1, 4, 2, 3].item() == 7
+
+
+@many
+@given(lines(ends=("globalavg", "globalmax")), st.floats(0.3, 1))
+def test_a_network_that_fits_smaller_images_takes_them(line: Line, share: float) -> None:
+    if small := at_size(line.network, share):
+        height, width, channels = small.input
+        scores = build(line.network).eval()(torch.zeros(2, channels, height, width))
+        assert scores.shape == (2, line.classes)

@@ -148,7 +148,7 @@ def test_a_network_of_one_layer_has_no_matrix_to_move() -> None:
     assert (len(optimiser.matrices), len(optimiser.others)) == (0, 2)
 
 
-def test_biases_move_at_a_rate_of_their_own_but_for_the_classifiers() -> None:
+def test_biases_of_batch_norm_move_at_a_rate_of_their_own() -> None:
     """And lose the same share of themselves in a step as the rest."""
     chosen = recipe(
         optimiser="muon",
@@ -168,7 +168,7 @@ def test_biases_move_at_a_rate_of_their_own_but_for_the_classifiers() -> None:
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     optimiser.step(0.025)  # half of the highest rate
     for name in ("batchnorm1.bias", "residual1.body.conv2.bias", "dense1.bias", "classifier.bias", "classifier.weight"):
-        rate = 0.1 if name.startswith("classifier") else 4.0
+        rate = 4.0 if name == "batchnorm1.bias" else 0.1
         lost = gradients[name] + 0.2 * 0.1 / rate * before[name]
         torch.testing.assert_close(dict(model.named_parameters())[name].detach(), before[name] - rate / 2 * lost)
 

@@ -221,3 +221,9 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: s
     for channels in (1, 3):
         with pytest.raises(UsageError, match=message):
             recipe_named(name, channels)
+
+
+@pytest.mark.parametrize("growth", [((0.6, 0.75), (0.3, 0.625)), ((0.5, 0.0),), ((-0.1, 0.5),), ((0.5, 1.5),)])
+def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValidationError, match="growth"):
+        recipe(growth=growth)

@@ -97,6 +97,8 @@ def test_the_fewest_threads_that_are_about_as_fast_as_any(
         ("conv 8 3, relu, conv 8 3, relu, flatten", True),
         ("conv 8 3 stride 2, relu, flatten", True),
         ("residual(conv 8 3 pad same), flatten", True),
+        ("conv 8 3, relu, maxpool 3 stride 1, flatten", True),
+        ("conv 8 3, relu, maxpool 5, flatten", False),
     ],
 )
 def test_what_kernels_alone_do_takes_every_thread_unmeasured(

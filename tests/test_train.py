@@ -268,8 +268,8 @@ def test_whitening_learns_the_patches_of_the_images_as_the_network_sees_them(dig
 def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
     few: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    side = few.images.shape[1]
-    monkeypatch.setattr(train, "WHITENED_PIXELS", 3 * side**2)
+    patch = 2 * 2  # numbers in one of whiten 2
+    monkeypatch.setattr(train, "WHITENED_NUMBERS", 3 * few.images[0].size * patch)
     some = few.take(np.array([0, (len(few) - 1) // 2, len(few) - 1]))
     found = []
     for split in (few, some, few.take(np.arange(3)), few.take(np.arange(2))):

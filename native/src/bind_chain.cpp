@@ -1,6 +1,7 @@
 // Python checks shapes, types and layouts (convscope.kernels.chain) and passes addresses: a call costs microseconds.
 #include <nanobind/nanobind.h>
 
+#include "address.h"
 #include "chosen.h"
 
 namespace nb = nanobind;
@@ -8,9 +9,6 @@ using namespace nb::literals;
 
 namespace convscope {
 namespace {
-
-template <class T>
-T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
 
 Chain job_of(int64_t n, int64_t h, int64_t w, int64_t c, bool half, int32_t activation, int32_t pool, int32_t size,
              bool pool_first, bool norm, bool batch) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "address.h"
 #include "chosen.h"
 
 namespace nb = nanobind;
@@ -40,26 +41,21 @@ void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb
                     flips ? flips->data() : nullptr, table.data(), n, h, w, c, out.data());
 }
 
-template <class T>
-T* pointer(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
 std::pair<double, int64_t> cross_entropy(uintptr_t logits, uintptr_t labels, int64_t n, int64_t classes, float smoothing,
                                          uintptr_t gradient) {
-  const auto* label = pointer<const int64_t>(labels);
+  const auto* label = at<const int64_t>(labels);
   for (int64_t i = 0; i < n; ++i) expect(label[i] >= 0 && label[i] < classes, "label out of range");
   nb::gil_scoped_release released;
   int64_t right;
-  const double total = chosen->cross_entropy(pointer<const float>(logits), label, n, classes, smoothing,
-                                             pointer<float>(gradient), &right);
+  const double total = chosen->cross_entropy(at<const float>(logits), label, n, classes, smoothing,
+                                             at<float>(gradient), &right);
   return {total / double(n), right};
 }
 
 void descend(uintptr_t weight, uintptr_t gradient, uintptr_t velocity, int64_t size, float rate, float momentum,
              float decay, bool nesterov) {
   nb::gil_scoped_release released;
-  chosen->descend(pointer<float>(weight), pointer<const float>(gradient), pointer<float>(velocity), size, rate, momentum,
+  chosen->descend(at<float>(weight), at<const float>(gradient), at<float>(velocity), size, rate, momentum,
                   decay, nesterov);
 }
 

@@ -85,7 +85,12 @@ def at_size(network: Network, share: float) -> Network | None:
         small = parse(network.line, (scaled_side(height, share), scaled_side(width, share), channels), network.classes)
     except ArchitectureError:
         return None
-    return small if small.parameters == network.parameters else None
+    return small if _kept(small) == _kept(network) else None
+
+
+def _kept(network: Network) -> list[tuple[object, ...]]:
+    """What a model keeps whatever the size of the images: `pad same` and projections may want something else."""
+    return [(layer.parameters, getattr(layer, "stride", 1), getattr(layer, "padding", 0)) for layer in network.walk()]
 
 
 def scaled_side(side: int, share: float) -> int:
@@ -149,7 +154,7 @@ class _Placer:
         rows, columns = height + top + bottom - kernel, width + left + right - kernel
         if min(rows, columns) < 0:
             self.too_small(node, base.input, kernel - top - bottom)
-        following = next((node.word.text for node in after if node.word.text not in POOL_KINDS), "")
+        following = next((later.word.text for later in after if later.word.text not in POOL_KINDS), "")
         bias = following != "batchnorm"  # which would subtract it again
         return Conv(
             **_common(base, (rows // stride + 1, columns // stride + 1, filters)),

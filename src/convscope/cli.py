@@ -72,18 +72,20 @@ def importing(module: str) -> Iterator[None]:
     """Import what takes long beside the block, which mostly waits for files."""
 
     def work() -> None:
-        with suppress(ImportError):  # whoever needs it says so
-            import_module(module)
+        gc.disable()  # it would go through the million objects that stay over and over
+        try:
+            with suppress(Exception):  # whoever needs it says so
+                import_module(module)
+        finally:
+            gc.freeze()
+            gc.enable()
 
     thread = Thread(target=work)
-    gc.disable()  # it would go through the million objects that stay over and over
     thread.start()
     try:
         yield
     finally:
         thread.join()
-        gc.freeze()
-        gc.enable()
 
 
 def opened(path: Path) -> Run:

@@ -17,7 +17,7 @@ from convscope.preprocess import Preprocessing
 from convscope.presets import MNIST_SHAPE, preset_or_line
 from convscope.recipes import Recipe, recipe_named
 from convscope.settle import Trial, settle
-from convscope.train import Precision, fit, parts
+from convscope.train import Precision, fit, fitting, parts
 
 BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
 HEIGHT_4K, WIDTH_4K = 2160, 3840
@@ -49,7 +49,8 @@ class Cost:
     @property
     def epoch_multiply_adds(self) -> int:
         """Forward and backward work of one epoch."""
-        return BACKWARD * self.images * self.network.multiply_adds
+        mean_size = _mean_size(self.network, self.recipe, self.time.epochs)
+        return round(BACKWARD * self.images * mean_size * self.network.multiply_adds)
 
     def to_dict(self) -> dict[str, Any]:
         """The cost as JSON-able values."""
@@ -83,6 +84,7 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)
+    chosen = fitting(chosen, network)
     noise = _noise(shape, classes, min(training, 20 * chosen.batch))
     settings = settle(Trial(network, noise, Preprocessing.plain(noise.images), chosen, 0), threads)
     time = training_time(network, chosen, settings.precision, training, validation)

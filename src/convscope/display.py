@@ -97,7 +97,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
         for score in evaluation.per_class[:CLASS_ROWS]
     ]
     if evaluation.augmented:
-        head.append(f"         {share_percent(evaluation.augmented)} with test-time augmentation")
+        head.insert(1, f"         {share_percent(evaluation.augmented)} with test-time augmentation")
     return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
 
 
@@ -169,21 +169,17 @@ def run_lines(run: Run) -> list[str]:
     """What a finished training has to say."""
     evaluation = run.evaluation
     assert evaluation is not None
-    return facts(
-        {
-            "test accuracy": percent(evaluation),
-            **(
-                {"": f"{share_percent(evaluation.augmented)} with test-time augmentation"}
-                if evaluation.augmented
-                else {}
-            ),
-            "test loss": f"{evaluation.loss:.4f}",
-            "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
-            "run": str(run.path),
-            "report": str(run.path / REPORT),
-            "next": f"convscope predict {run.path} PICTURE",
-        }
-    )
+    said = {"test accuracy": percent(evaluation)}
+    if evaluation.augmented:
+        said[""] = f"{share_percent(evaluation.augmented)} with test-time augmentation"
+    said |= {
+        "test loss": f"{evaluation.loss:.4f}",
+        "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
+        "run": str(run.path),
+        "report": str(run.path / REPORT),
+        "next": f"convscope predict {run.path} PICTURE",
+    }
+    return facts(said)
 
 
 def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -161,6 +161,12 @@ def percent(evaluation: Evaluation) -> str:
     )
 
 
+def share_percent(share: Share) -> str:
+    """The same of a share alone: `94.02 % (93.54 to 94.47)`."""
+    low, high = share.interval
+    return f"{100 * share.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+
+
 def _right_share(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Share:
     correct = int((logits.argmax(1) == labels).sum())
     return Share(correct / len(labels), wilson(correct, len(labels)))
@@ -173,12 +179,6 @@ def _share(values: dict[str, Any] | None) -> Share | None:
 def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(1).mean())
-
-
-def share_percent(share: Share) -> str:
-    """The same of a share alone: `94.02 % (93.54 to 94.47)`."""
-    low, high = share.interval
-    return f"{100 * share.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def _class_score(confusion: NDArray[np.int64], i: int, name: str) -> ClassScore:

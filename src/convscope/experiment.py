@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
-from convscope.architecture import at_size, parse
+from convscope.architecture import parse
 from convscope.data import NAMES, SETS, Dataset, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
@@ -30,7 +30,7 @@ from convscope.models import build
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
 from convscope.preprocess import Preprocessing
-from convscope.presets import PRESETS, preset_or_line
+from convscope.presets import preset_or_line
 from convscope.recipes import Recipe, recipe_named
 from convscope.report import render
 from convscope.runs import (
@@ -50,7 +50,7 @@ from convscope.runs import (
 )
 from convscope.settle import Trial, settle
 from convscope.summary import model_card, report_of
-from convscope.train import Epoch, Fitted, Progress, fit, history_rows, logits_of, parts, stop_signals
+from convscope.train import Epoch, Fitted, Progress, fit, fitting, history_rows, logits_of, parts, stop_signals
 
 RUNS = Path("runs")
 
@@ -87,8 +87,7 @@ def plan(
     model = model or _preset_that_fits(recipe.model, dataset)
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))
-    if not all(at_size(network, share) for _, share in recipe.growth):
-        recipe = recipe.model_copy(update={"growth": ()})  # for networks that end with flatten
+    recipe = fitting(recipe, network)
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     preprocessing = measure(training.images)
@@ -232,7 +231,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:
     """The preset, or `small` where the images are too small for it."""
     try:
-        parse(PRESETS[preset], dataset.shape, len(dataset.classes))
+        parse(preset_or_line(preset), dataset.shape, len(dataset.classes))
     except ArchitectureError:
         return "small"
     return preset

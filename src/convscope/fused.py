@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.kernels import door
-from convscope.kernels.chain import chain
+from convscope.kernels.chain import NORMS, chain
 from convscope.kernels.dense import dense
-from convscope.kernels.first_stage import Function, Pooling, first_stage
+from convscope.kernels.first_stage import LARGEST_WINDOW, Function, Pooling, first_stage
 from convscope.layers import PoolKind
 from convscope.modules import MinPool, PaddedConv, UnevenPad
 
@@ -52,9 +52,10 @@ def _is_watched(module: nn.Module) -> bool:
 
 
 def leaves_work_to_torch(model: nn.Module) -> bool:
-    """Whether there are convolutions that no kernel does: all but a first one."""
+    """Whether there are convolutions that no kernel does, all but a first one, or pools whose windows overlap."""
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    return convolutions > _is_first_convolution(next(model.children()))
+    overlapping = not all(map(_is_plain, model.modules()))
+    return overlapping or convolutions > _is_first_convolution(next(model.children()))
 
 
 def plan(layers: Layers) -> list[tuple[int, int, Step]]:
@@ -71,7 +72,9 @@ def plan(layers: Layers) -> list[tuple[int, int, Step]]:
 def _longest(layers: Layers) -> tuple[int, Step]:
     """How many of the layers at the front one step does, and which."""
     if _is_first_convolution(layers[0]):
-        return _matching(layers, (nn.Module,), ACTIVATIONS, POOLS), _first_stage
+        length = _matching(layers, (nn.Module,), ACTIVATIONS, POOLS)
+        pool = _pool(layers[:length])
+        return length - (pool is not None and pool[1] > LARGEST_WINDOW), _first_stage
     if isinstance(layers[0], nn.Linear):
         return _matching(layers, (nn.Linear,), (nn.ReLU,)), _dense
     pool_first = _matching(layers, POOLS, NORMS, ACTIVATIONS)
@@ -145,5 +148,4 @@ def _pool(layers: Layers) -> Pooling | None:
 
 ACTIVATION_NAMES: dict[type[nn.Module], Function] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
 POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool: "min", nn.AvgPool2d: "average"}
-NORMS = nn.BatchNorm1d, nn.BatchNorm2d
 ACTIVATIONS, POOLS = tuple(ACTIVATION_NAMES), tuple(POOL_NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from convscope.kernels.chain import NORMS
 from convscope.kernels.dense import times, times_transposed
 from convscope.kernels.step import descend
 from convscope.recipes import Recipe
@@ -24,7 +25,7 @@ class Optimiser:
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         if recipe.fixed_norms:
             for layer in model.modules():
-                if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                if isinstance(layer, NORMS):
                     layer.weight.requires_grad_(False)
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
@@ -77,8 +78,9 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 def _rate_and_decay(name: str, recipe: Recipe) -> tuple[float, float]:
-    """The highest rate of a weight that descends, and its decay: a bias loses the share of itself that others lose."""
+    """The highest rate of a weight that descends, and its decay: all lose the same share of themselves in a step."""
     rate = recipe.learning_rate if recipe.optimiser == "sgd" else recipe.rest_learning_rate
-    if recipe.bias_learning_rate and name.endswith("bias") and not name.startswith("classifier"):
+    of_norm = name.endswith(".bias") and name.split(".")[-2].startswith("batchnorm")
+    if recipe.bias_learning_rate and of_norm:
         return recipe.bias_learning_rate, recipe.weight_decay * rate / recipe.bias_learning_rate
     return rate, recipe.weight_decay

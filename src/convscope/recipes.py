@@ -13,18 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from convscope.errors import UsageError
 
-Share = Annotated[float, Field(gt=0, le=1)]
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Recipe(BaseModel):
     """Everything that decides how a network is trained, apart from the data, the network and the seed.
 
     `model` is the preset that the recipe was chosen with (`small` takes its place where images are too small for it).
-    `sgd` is stochastic gradient descent with momentum
-    (Nesterov's if `nesterov`). With `muon` (see `optimise`) learning rate, momentum and `matrix_decay` are of what it
-    moves, and `rest_learning_rate` and `weight_decay` of all else; biases move at `bias_learning_rate` where there is
-    one, and lose the same share in a step. With `fixed_norms`, what Muon moves keeps its norm and batch norm its
-    scales, 1. The classifier's initial weights are multiplied by `classifier_share`. Shares are 0 to 1.
+    `sgd` is stochastic gradient descent with momentum (Nesterov's if `nesterov`). With `muon` (see `optimise`) learning
+    rate, momentum and `matrix_decay` are of what it moves, and `rest_learning_rate` and `weight_decay` of all else;
+    batch norm's biases move at `bias_learning_rate` where there is one, and lose the same share in a step. With
+    `fixed_norms`, what Muon moves keeps its norm and batch norm its scales, 1. The classifier's initial weights are
+    multiplied by `classifier_share`. Shares are 0 to 1.
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so for named data sets that are known to keep their classes then. `growth` is pairs of shares: until so much
@@ -54,7 +54,7 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     shift_pixels: int = Field(default=0, ge=0)
     flip: Literal["never", "auto", "always"] = "never"
-    growth: tuple[tuple[Share, Share], ...] = ()
+    growth: tuple[tuple[_Share, _Share], ...] = ()
     augmented_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "auto"
     standardise: bool = True
@@ -65,6 +65,12 @@ class Recipe(BaseModel):
     def _the_test_set_selects_nothing(self) -> Self:
         if self.validates_on_test and self.select != "last":
             raise ValueError("without validation_share nothing can be selected: select must be 'last'")
+        return self
+
+    @model_validator(mode="after")
+    def _images_grow_in_order(self) -> Self:
+        if list(self.growth) != sorted(self.growth):
+            raise ValueError("growth must be in order: the sizes that come first, first")
         return self
 
     @property

@@ -306,7 +306,7 @@ def _map(n: int, channels: int, side: int, dtype: torch.dtype = torch.float32) -
 
 def _at(*tensors: Tensor | None) -> list[int]:
     """Addresses, taken at each call: a number alone would not keep its tensor."""
-    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return [door.address(tensor) for tensor in tensors]
 
 
 def _bytes(*tensors: Tensor | None) -> int:

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,7 +42,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate."""
+    """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate.
+
+    In batches of 128 at most.
+    """
 
     network: Network
     train: Split
@@ -49,7 +53,7 @@ class Trial:
     recipe: Recipe
     seed: int
 
-    @property
+    @cached_property
     def torch_works(self) -> bool:
         """Whether torch's threads have a part in it: they wait for each other, where the kernels' give way."""
         return door.native is None or leaves_work_to_torch(build(self.network, self.seed))

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convscope.architecture import scaled_side
+from convscope.architecture import at_size, scaled_side
 from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
 from convscope.fused import leaves_work_to_torch
 from convscope.kernels import door
 from convscope.kernels.step import cross_entropy, cut_batch
+from convscope.layers import Network
 from convscope.models import as_batch, set_weights, weights_of
 from convscope.modules import Whitening
 from convscope.optimise import Optimiser
@@ -33,7 +34,7 @@ from convscope.recipes import Recipe, epoch_flips, epoch_moves, epoch_order
 Weights = dict[str, NDArray[Any]]
 Precision = Literal["float32", "bf16"]
 SCORING_BATCH = 1000
-WHITENED_PIXELS = 5_000_000  # whose patches are whitened: some hundred megabytes
+WHITENED_NUMBERS = 60_000_000  # of the patches that are whitened: 240 MB
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,10 @@ def fit(
     if recipe.classifier_share != 1:
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.classifier_share)
     optimiser = Optimiser(model, recipe)
-    fitted, tally = Fitted({}, 0), Tally([recipe.size_share(1 + i, epochs) ** 2 for i in range(epochs)], steps)
+    fitted, tally = (
+        Fitted({}, 0),
+        Tally([recipe.size_share(epoch, epochs) ** 2 for epoch in range(1, epochs + 1)], steps),
+    )
     door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
     for epoch in range(1, epochs + 1):
@@ -221,6 +225,12 @@ def batches(
         yield scaled(as_batch(pixels), share), torch.from_numpy(train.labels[index])
 
 
+def fitting(recipe: Recipe, network: Network) -> Recipe:
+    """The recipe, its images growing only where the network takes any size, as one with `flatten` does not."""
+    grows = all(at_size(network, size) for _, size in recipe.growth)
+    return recipe if grows else recipe.model_copy(update={"growth": ()})
+
+
 def scaled(images: Tensor, share: float) -> Tensor:
     """Images (n, c, h, w) at that share of their height and width: bilinear, without aliasing."""
     if share == 1:
@@ -234,7 +244,8 @@ def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing
     """Give whitening layers their kernels."""
     for layer in model.modules():
         if isinstance(layer, Whitening):
-            count = min(len(train), max(1, WHITENED_PIXELS // (preprocessing.height * preprocessing.width)))
+            numbers = preprocessing.height * preprocessing.width * layer.weight[0].numel()
+            count = min(len(train), max(1, WHITENED_NUMBERS // numbers))
             some = np.linspace(0, len(train) - 1, count).astype(np.int64)  # of all classes, however they are sorted
             layer.learn(as_batch(cut_batch(train.images, some, preprocessing.table)))
 

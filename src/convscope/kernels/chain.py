@@ -11,8 +11,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from convscope.kernels import door
+from convscope.kernels.door import address
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
+NORMS = nn.BatchNorm1d, nn.BatchNorm2d
 Pooling = tuple[str, int]  # "max", "min" or "average", and the width of the windows, which lie side by side
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
@@ -124,7 +126,7 @@ class _Chain(torch.autograd.Function):
         statistics = running_mean = running_var = None
         momentum = eps = 0.0
         if norm is not None:
-            statistics = torch.empty(2, channels)
+            statistics = torch.empty(2, channels, dtype=torch.float32, device="cpu")
             momentum, eps = norm.momentum or 0.0, norm.eps
             if not batch or norm.training:
                 running_mean, running_var = norm.running_mean, norm.running_var
@@ -140,8 +142,8 @@ class _Chain(torch.autograd.Function):
             seen = y  # positive where x is; the next layer keeps it anyway
         assert door.native is not None
         door.native.chain_forward(
-            *shape, x.data_ptr(), _at(z), y.data_ptr(), _at(winner), _at(weight), _at(bias), _at(statistics),
-            _at(running_mean), _at(running_var), momentum, eps
+            *shape, x.data_ptr(), address(z), y.data_ptr(), address(winner), address(weight), address(bias),
+            address(statistics), address(running_mean), address(running_var), momentum, eps
         )  # fmt: skip
         ctx.shape = shape
         ctx.save_for_backward(seen, winner, weight, bias, statistics)
@@ -155,19 +157,17 @@ class _Chain(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         dx = _map_like(gradient, (n, channels, h, w)) if wants_x else None
-        dweight = torch.empty(channels) if wants_weight else None
-        dbias = torch.empty(channels) if wants_bias else None
+        dweight, dbias = (
+            torch.empty(channels, dtype=torch.float32, device="cpu") if wanted else None
+            for wanted in (wants_weight, wants_bias)
+        )
         assert door.native is not None
         door.native.chain_backward(
-            *ctx.shape, _at(seen), gradient.data_ptr(), _at(dx), _at(winner), _at(weight), _at(bias), _at(statistics),
-            _at(dweight), _at(dbias)
+            *ctx.shape, address(seen), gradient.data_ptr(), address(dx), address(winner), address(weight),
+            address(bias), address(statistics), address(dweight), address(dbias)
         )  # fmt: skip
         return dx, dweight, dbias, None, None
 
 
 def _map_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-
-
-def _at(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+    return torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)

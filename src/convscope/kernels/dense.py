@@ -32,10 +32,10 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: boo
 
 def times_transposed(a: Tensor, b: Tensor) -> Tensor:
     """a b^T: float32 (n, units) of float32 (n, inputs) and (units, inputs), contiguous, without gradients."""
-    if door.native is None or not a.numel():
+    if door.native is None or not _are_floats(a, b):
         return a @ b.T
     (n, inputs), units = a.shape, b.shape[0]
-    y, bias = torch.empty((n, units)), torch.zeros(units)
+    y, bias = _floats(n, units), _floats(units).zero_()
     addresses = a.data_ptr(), False, b.data_ptr(), bias.data_ptr(), y.data_ptr()
     door.native.dense_forward(*addresses, n, inputs, units, False, False)
     return y
@@ -43,10 +43,10 @@ def times_transposed(a: Tensor, b: Tensor) -> Tensor:
 
 def times(a: Tensor, b: Tensor) -> Tensor:
     """a b: float32 (n, inputs) of float32 (n, units) and (units, inputs), contiguous, without gradients."""
-    if door.native is None or not a.numel():
+    if door.native is None or not _are_floats(a, b):
         return a @ b
     (n, units), inputs = a.shape, b.shape[1]
-    y = torch.empty((n, inputs))
+    y = _floats(n, inputs)
     addresses = y.data_ptr(), False, b.data_ptr(), 0, a.data_ptr(), y.data_ptr(), 0, 0
     door.native.dense_backward(*addresses, n, inputs, units, False)
     return y
@@ -77,13 +77,22 @@ def _suits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     )
 
 
+def _are_floats(a: Tensor, b: Tensor) -> bool:
+    return all(m.dtype is torch.float32 and m.is_cpu and m.is_contiguous() and m.numel() for m in (a, b))
+
+
+def _floats(*shape: int) -> Tensor:
+    """Memory for a kernel's result, whatever torch's default type and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool, half: bool) -> Tensor:
         assert door.native is not None
         n, inputs = x.shape
         units = weight.shape[0]
-        y = torch.empty((n, units))
+        y = _floats(n, units)
         wide = x.dtype is torch.float32
         addresses = x.data_ptr(), not wide, weight.data_ptr(), bias.data_ptr(), y.data_ptr()
         door.native.dense_forward(*addresses, n, inputs, units, relu, half)
@@ -101,13 +110,9 @@ class _Dense(torch.autograd.Function):
         units = weight.shape[0]
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         dx = torch.empty_like(x) if for_x else None
-        dweight = torch.empty((units, inputs)) if for_weight else None
-        dbias = torch.empty((units,)) if for_bias else None
-        sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), _address(y), gradient.data_ptr()
-        results = _address(dx), _address(dweight), _address(dbias)
+        dweight = _floats(units, inputs) if for_weight else None
+        dbias = _floats(units) if for_bias else None
+        sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), door.address(y), gradient.data_ptr()
+        results = door.address(dx), door.address(dweight), door.address(dbias)
         door.native.dense_backward(*sources, *results, n, inputs, units, ctx.half)
         return dx, dweight, dbias, None, None
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _load() -> tuple[ModuleType | None, str]:
@@ -19,6 +23,11 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 native, reason = _load()  # the extension module or None, and then why
+
+
+def address(tensor: Tensor | None) -> int:
+    """Where a tensor's numbers lie, 0 for none; it has to live as long as the kernel works."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def name() -> str:

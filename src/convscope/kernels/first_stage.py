@@ -11,12 +11,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from convscope.kernels import door
+from convscope.kernels.door import address
 from convscope.layers import PoolKind
 
 Function = Literal["none", "relu", "gelu", "tanh"]
 Padding = tuple[int, int, int, int]  # zeros at the top, bottom, left and right
 Pooling = tuple[PoolKind, int]  # what is kept of each window, and the window's size and stride
 
+LARGEST_WINDOW = 4
 _FUNCTIONS: dict[str, int] = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}  # as in kinds.h
 _KINDS: dict[str, int] = {"none": 0, "max": 1, "min": 2, "average": 3}
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -94,7 +96,7 @@ def _shape(
         and filters > 0
         and 0 < inputs == c <= 4
         and 0 < k == across
-        and 1 <= size <= 4
+        and 1 <= size <= LARGEST_WINDOW
         and h + top + bottom - k + 1 >= size
         and w + left + right - k + 1 >= size
         and min(padding) >= 0
@@ -118,7 +120,13 @@ def _forward(
     winner = _maps(out, torch.uint8) if winners and _KINDS["none"] < kind < _KINDS["average"] else None
     assert door.native is not None
     door.native.first_stage_forward(
-        *shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), _at(bias), y.data_ptr(), _at(winner)
+        *shape,
+        x.data_ptr(),
+        weight.data_ptr(),
+        *weight.stride(),
+        address(bias),
+        y.data_ptr(),
+        address(winner),
     )
     return y, winner
 
@@ -141,15 +149,11 @@ class _FirstStage(torch.autograd.Function):
         dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
         assert door.native is not None
         door.native.first_stage_backward(
-            *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), _at(bias), _at(y), _at(winner),
-            dy.data_ptr(), dweight.data_ptr(), *dweight.stride(), _at(dbias)
+            *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), address(bias), address(y), address(winner),
+            dy.data_ptr(), dweight.data_ptr(), *dweight.stride(), address(dbias)
         )  # fmt: skip
         return None, dweight, dbias, None
 
 
 def _maps(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
-
-
-def _at(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -39,8 +39,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     logits: float32 (n, classes); labels: int64 (n,). The target is 1 - smoothing for the label, and `smoothing` is
     spread over all classes (Szegedy et al., 2016).
     """
-    fits = logits.dtype is torch.float32 and labels.dtype is torch.int64 and 0 < len(labels) == len(logits)
-    if door.native is None or not fits:
+    if door.native is None or not _is_batch(logits, labels):
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         return loss, int((logits.argmax(1) == labels).sum())
     right: list[int] = []
@@ -56,8 +55,7 @@ def descend(
     g = gradient + decay * weight; velocity = momentum * velocity + g; weight -= rate * velocity, or with Nesterov's
     momentum (Sutskever et al., 2013) rate * (g + momentum * velocity).
     """
-    alike = weight.dtype is gradient.dtype is torch.float32 and velocity.stride() == weight.stride()
-    if door.native is not None and alike:
+    if door.native is not None and _are_alike(weight, gradient, velocity):
         if gradient.stride() != weight.stride():
             gradient = torch.empty_like(weight).copy_(gradient)
         door.native.descend(
@@ -67,6 +65,29 @@ def descend(
     gradient = gradient.add(weight, alpha=decay) if decay else gradient
     velocity.mul_(momentum).add_(gradient)
     weight.sub_(gradient.add(velocity, alpha=momentum) if nesterov else velocity, alpha=rate)
+
+
+def _is_batch(logits: Tensor, labels: Tensor) -> bool:
+    return (
+        logits.dtype is torch.float32
+        and labels.dtype is torch.int64
+        and logits.is_cpu
+        and labels.is_cpu
+        and logits.ndim == 2
+        and logits.numel() > 0
+        and labels.shape == logits.shape[:1]
+    )
+
+
+def _are_alike(weight: Tensor, gradient: Tensor, velocity: Tensor) -> bool:
+    return (
+        weight.dtype is gradient.dtype is velocity.dtype is torch.float32
+        and weight.shape == gradient.shape == velocity.shape
+        and velocity.stride() == weight.stride()
+        and weight.is_cpu
+        and gradient.is_cpu
+        and velocity.is_cpu
+    )
 
 
 class _CrossEntropy(torch.autograd.Function):
