@@ -112,6 +112,7 @@ def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ("conv 4 3, relu, maxpool 2, flatten, dense 5, relu", [3, 1, 2, 1]),
         ("whiten 2, gelu, conv 8 3, maxpool 2, batchnorm, gelu, globalmax", [2, 1, 3, 1, 1]),
         ("conv 4 3, maxpool 2, relu, flatten", [2, 1, 1, 1]),  # the first stage pools last
+        ("conv 4 3, relu, maxpool 5, flatten", [2, 1, 1, 1]),  # the first stage's windows end at 4
         ("conv 4 3 stride 2, batchnorm, relu, minpool 2, flatten", [1, 3, 1, 1]),
         ("conv 4 3, batchnorm, relu, avgpool 2, flatten", [1, 3, 1, 1]),
         ("conv 4 3 pad same, conv 8 3, maxpool 2, batchnorm, gelu, maxpool 2, flatten", [1, 2, 3, 1, 1]),
