@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convscope import drawing, plots
-from convscope.drawing import Draw, Drawing, Helper, draw_here, helpers
+from convscope import helpers as processes
+from convscope import plots
+from convscope.drawing import Draw, Drawing, draw_here, helpers
+from convscope.helpers import Helper
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux which processes there are")
 
@@ -39,11 +41,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Helper]:
     found: list[Helper] = []
 
     class Noted(Helper):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, module: str) -> None:
+            super().__init__(module)
             found.append(self)
 
-    monkeypatch.setattr(drawing, "Helper", Noted)
+    monkeypatch.setattr(processes, "Helper", Noted)
     return found
 
 
@@ -85,15 +87,15 @@ def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, l
     """Drawings may come from a generator that takes its time."""
     draw, started = two_helpers
     answered = threading.Event()
-    original = started[0].draw
+    original = started[0].ask
 
-    def note(drawing: Drawing) -> bytes:
-        answer = original(drawing)
+    def note(message: bytes) -> bytes:
+        answer = original(message)
         answered.set()
         return answer
 
     for helper in started:
-        helper.draw = note  # type: ignore[method-assign]
+        helper.ask = note  # type: ignore[method-assign]
 
     def slowly() -> Iterator[Drawing]:
         yield DRAWINGS[0]
@@ -144,13 +146,13 @@ def test_no_helper_outlives_its_block(failure: type[BaseException] | None, start
 PARENT = """
 import time
 from convscope.drawing import helpers
-from convscope import drawing
+from convscope import helpers as processes
 pids = []
-class Noted(drawing.Helper):
-    def __init__(self):
-        super().__init__()
+class Noted(processes.Helper):
+    def __init__(self, module):
+        super().__init__(module)
         pids.append(self.process.pid)
-drawing.Helper = Noted
+processes.Helper = Noted
 with helpers(3):
     print(*pids, flush=True)
     time.sleep(60)
@@ -184,13 +186,13 @@ def test_there_are_fewer_helpers_than_cores(
     started: list[object] = []
 
     class Mock:
-        def __init__(self) -> None:
+        def __init__(self, _module: str) -> None:
             started.append(self)
 
         def end(self) -> None:
             started.remove(self)
 
-    monkeypatch.setattr(drawing, "Helper", Mock)
+    monkeypatch.setattr(processes, "Helper", Mock)
     monkeypatch.setattr("convscope.machine.usable_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
@@ -223,7 +225,7 @@ def test_a_library_call_starts_no_process(monkeypatch: pytest.MonkeyPatch, tmp_p
     from convscope.recipes import changed, recipe_named
 
     started: list[Any] = []
-    monkeypatch.setattr(drawing, "Helper", lambda: started.append(1))
+    monkeypatch.setattr(processes, "Helper", lambda: started.append(1))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     recipe = changed(recipe_named("article"), epochs=1)
     run = convscope.train_model("digits", "flatten", recipe, threads=1, run=tmp_path / "run")

@@ -18,10 +18,11 @@ ROOT = Path(convscope.__file__).parent
 # Every module may import those above it, and none below it: the way data flows in the design.
 # The package itself stands last, because its names lead to modules that are loaded when first used.
 ORDER = [
-    "errors", "files", "words", "machine", "pictures",
+    "errors", "files", "words", "machine", "helpers", "pictures", "preprocess",
     "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
-    "data.download", "data.loading", "data",
-    "reference", "filter", "preprocess", "detector",
+    "data.download", "data.table", "data.listing", "data.decode", "data.frame", "data.store", "data.likeness",
+    "data.survey", "data.loading", "data",
+    "reference", "filter", "detector",
     "syntax", "layers", "architecture", "presets",
     "recipes", "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
     "modules", "fused", "models", "optimise", "train", "settle", "cost", "roofline", "bench",

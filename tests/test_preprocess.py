@@ -298,7 +298,7 @@ def test_a_record_survives_json_exactly() -> None:
         ({"height": 0}, "greater than or equal to 1"),
         ({"width": 100_000}, "less than or equal to 16384"),
         ({"polarity": "blue"}, "Input should be 'dark', 'light' or 'mixed'"),
-        ({"fit": "crop"}, "Input should be 'letterbox'"),
+        ({"fit": "stretch"}, "Input should be 'letterbox' or 'crop'"),
         ({"gamma": 2.2}, "Extra inputs are not permitted"),
     ],
 )

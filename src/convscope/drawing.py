@@ -1,9 +1,8 @@
 """Where pictures are drawn: here, or in helper processes beside the training.
 
 The command line starts the helpers first of all, so that what they import is there when the first picture is wanted.
-Each reads drawings from its standard input and answers with PNG files. It ends with its input, and so with the process
-that started it, however that one ends. A message is its length, uint64, and as many bytes: a drawing is an .npz file
-of the arrays, by their position among the arguments, and of a JSON text; an answer is the PNG file.
+A drawing is an .npz file of the arrays, by their position among the arguments, and of a JSON text; the answer is the
+PNG file.
 """
 
 from __future__ import annotations
@@ -11,26 +10,20 @@ from __future__ import annotations
 import gc
 import io
 import json
-import os
-import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from queue import SimpleQueue
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from convscope import plots
 from convscope.canvas import Page
+from convscope.helpers import helping, serve, shared_out
 
 Drawing = partial[Page]  # a function of `plots` with its arguments by position: arrays, and what JSON can hold
 Draw = Callable[[Iterable[Drawing]], Iterator[bytes]]
 MOST_HELPERS = 3
-LENGTH = struct.Struct("<Q")
 
 
 def draw_here(drawings: Iterable[Drawing]) -> Iterator[bytes]:
@@ -48,65 +41,8 @@ def helpers(threads: int | None = None) -> Iterator[Draw]:
     if count < 1:
         yield draw_here
         return
-    started = [Helper() for _ in range(count)]
-    try:
-        yield partial(_draw_there, started)
-    finally:
-        for helper in started:
-            helper.end()
-
-
-class Helper:
-    """A process that draws."""
-
-    def __init__(self) -> None:
-        # -P: a file numpy.py in the current folder is none of our business. The own process group keeps Ctrl-C, after
-        # which training ends in order, away.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "convscope.drawing"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    def draw(self, drawing: Drawing) -> bytes:
-        """The PNG file. Raises OSError when the process has ended."""
-        assert self.process.stdin and self.process.stdout
-        _send(self.process.stdin, _packed(drawing))
-        answer = _receive(self.process.stdout)
-        if not answer:
-            raise ConnectionResetError("the helper has ended")
-        return answer
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self.process.kill()
-        self.process.communicate()
-
-
-def _draw_there(started: list[Helper], drawings: Iterable[Drawing]) -> Iterator[bytes]:
-    """As many drawings at a time as there are helpers; what fails there is drawn, or raises its error, here."""
-    free: SimpleQueue[Helper | None] = SimpleQueue()
-    for helper in started:
-        free.put(helper)
-
-    def draw(drawing: Drawing) -> bytes:
-        helper = free.get()
-        try:
-            if helper:
-                return helper.draw(drawing)
-        except OSError:
-            helper = None
-        finally:
-            free.put(helper)
-        return drawing().png()
-
-    pool = ThreadPoolExecutor(len(started))
-    try:
-        answers = [pool.submit(draw, drawing) for drawing in drawings]
-        for answer in answers:
-            yield answer.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with helping("convscope.drawing", count) as started:
+        yield lambda drawings: shared_out(started, map(_packed, drawings), _png)
 
 
 def _packed(drawing: Drawing) -> bytes:
@@ -126,30 +62,22 @@ def _unpacked(message: bytes) -> Drawing:
     return partial(getattr(plots, name), *values)
 
 
-def _send(stream: IO[bytes], message: bytes) -> None:
-    stream.write(LENGTH.pack(len(message)) + message)
-    stream.flush()
+def _png(message: bytes) -> bytes:
+    return _unpacked(message)().png()
 
 
-def _receive(stream: IO[bytes]) -> bytes:
-    """The next message; nothing where there is none, or not the whole of it."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return b""
-    (length,) = LENGTH.unpack(head)
-    message = stream.read(length)
-    return message if len(message) == length else b""
-
-
-def serve() -> None:
+def main() -> None:
     """Draw what comes on standard input until it ends."""
     plots.feature_maps("", np.eye(3)[..., None]).png()  # loads all that drawing needs
     gc.collect()
     gc.freeze()
-    while message := _receive(sys.stdin.buffer):
-        _send(sys.stdout.buffer, _unpacked(message)().png())
+
+    def answer(message: bytes) -> bytes:
         gc.collect()  # pages hold on to themselves; this takes half a millisecond and keeps a helper small
+        return _png(message)
+
+    serve(answer)
 
 
 if __name__ == "__main__":
-    serve()
+    main()

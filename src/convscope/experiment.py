@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -53,6 +53,7 @@ from convscope.summary import model_card, report_of
 from convscope.train import Epoch, Fitted, Progress, fit, fitting, history_rows, logits_of, parts, stop_signals
 
 RUNS = Path("runs")
+MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def plan(
     recipe = fitting(recipe, network)
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
-    preprocessing = measure(training.images)
+    preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
     keep_memory()
     settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
     config = Config(
@@ -192,13 +193,13 @@ def evaluate_run(
         say(f"{source} is no longer the data that {run.path} was trained on")
     predictor = Predictor(run.path)
     record = config.preprocessing
-    images = dataset.test.images
-    if images.shape[1:] != (record.height, record.width, record.channels):
-        images = np.stack([record.arrange(Picture(image))[0] for image in images])
+    chunks = dataset.test.chunks()
+    if dataset.test.shape != (record.height, record.width, record.channels):
+        chunks = (np.stack([record.arrange(Picture(image))[0] for image in images]) for images in chunks)
     order = [config.classes.index(name) for name in dataset.classes]
     labels = np.array(order)[dataset.test.labels]
     recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"augmented_test": augmented})
-    return _measured(lambda some: predictor.scores(some)[0], images, labels, config.classes, recipe)[0]
+    return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
 
 
 def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
@@ -207,7 +208,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     model.eval()
     evaluation, logits = _measured(
         lambda some: logits_of(model, some, config.preprocessing),
-        test.images, test.labels, config.classes, config.recipe,
+        test.chunks(), test.labels, config.classes, config.recipe,
     )  # fmt: skip
     writer.write_json(EVALUATION, evaluation.to_dict())
     right = np.flatnonzero(logits.argmax(1) == test.labels)
@@ -217,7 +218,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, measured_on)
     sketches = chain(
         result_pictures(plan.dataset, evaluation, logits, curves),
-        inside_pictures(config, model, test.images[chosen], what, every_layer=False),
+        inside_pictures(config, model, test.image(chosen), what, every_layer=False),
         [data_picture(plan.dataset)],
     )
     pictures = []
@@ -239,15 +240,19 @@ def _preset_that_fits(preset: str, dataset: Dataset) -> str:
 
 def _measured(
     scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    images: NDArray[np.uint8],
+    chunks: Iterable[NDArray[np.uint8]],
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
     recipe: Recipe,
 ) -> tuple[Evaluation, NDArray[np.float32]]:
     """The evaluation, and the scores of one forward pass per image."""
-    plain = scores(images)
-    augmented = augmented_scores(scores, images, recipe.flip == "always") if recipe.augmented_test else None
-    return evaluate(plain, labels, classes, augmented), plain
+    plain, augmented = [], []
+    for images in chunks:
+        plain.append(scores(images))
+        if recipe.augmented_test:
+            augmented.append(augmented_scores(scores, images, recipe.flip == "always"))
+    logits = np.concatenate(plain)
+    return evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None), logits
 
 
 def _listed(names: tuple[str, ...], most: int = 10) -> str:

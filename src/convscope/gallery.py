@@ -50,14 +50,14 @@ def drawn(sketches: Iterable[Sketch], draw: Draw = draw_here) -> Iterator[tuple[
 
 def data_picture(dataset: Dataset) -> Sketch:
     """The first nine training images (A10)."""
-    train = dataset.train
+    nine = dataset.train.take(np.arange(min(9, len(dataset.train))))
     return Sketch(
         "first-nine",
         Section.HOW_MADE,
         "The first nine training images",
         "What the network is given to learn from, with the class each image belongs to.",
         f"Nine training images of {dataset.name} with their class names",
-        partial(plots.first_nine, train.images[:9], train.labels[:9], dataset.classes),
+        partial(plots.first_nine, nine.images, nine.labels, dataset.classes),
     )
 
 
@@ -128,7 +128,7 @@ def inside_pictures(
 
 def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     """Of the test images that got a wrong answer, those with the highest loss."""
-    images, labels = dataset.test.images, dataset.test.labels
+    test, labels = dataset.test, dataset.test.labels
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     shifted = np.exp(logits[wrong] - logits[wrong].max(1, keepdims=True))
     probabilities = shifted / shifted.sum(1, keepdims=True)
@@ -137,7 +137,7 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     worst = wrong[order]
     return partial(
         plots.worst_mistakes,
-        images[worst], labels[worst], probabilities[order], dataset.classes, len(wrong), len(labels),
+        test.store[test.places(worst)], labels[worst], probabilities[order], dataset.classes, len(wrong), len(labels),
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def show_dataset(name: str, index: int, folder: Path, progress: Progress) -> dic
     dataset = load(name, progress)
     if index >= len(dataset.train):
         raise UsageError(f"--image {index}: {dataset.name} has {len(dataset.train):,} training images, counted from 0")
-    image = dataset.train.images[index]
+    image = dataset.train.image(index)
     nine, one = folder / f"{dataset.name}-first-nine.png", folder / f"{dataset.name}-image-{index}.png"
     write_atomically(nine, data_picture(dataset).drawing().png())
     write_atomically(one, encode_png(image))

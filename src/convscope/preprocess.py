@@ -6,17 +6,19 @@ bits. `//` rounds down. Pixels are (h, w, k), k = 1 grey, 3 RGB, 4 RGBA.
 1. Alpha. For a network of 1 or 3 channels, RGBA is laid over white: colour = (c * a + 255 * (255 - a) + 127) // 255.
 2. Colour. For 1 channel, grey = (299 R + 587 G + 114 B + 500) // 1000 (ITU-R BT.601); for 3 and 4 channels grey is
    repeated; for 4 channels a missing alpha is 255.
-3. Size. The picture keeps its shape inside height x width (H x W):
+3. Crop. With `fit` "crop", where w * H > h * W the columns from (w - w") // 2 on are kept, w" = max(1, h * W // H) of
+   them, and where w * H < h * W the rows from (h - h") // 2 on, h" = max(1, w * H // W) of them.
+4. Size. The picture keeps its shape inside height x width (H x W):
        where h * W <= H * w:  w' = W, h' = max(1, (2 * h * W + w) // (2 * w))
        else:                  h' = H, w' = max(1, (2 * w * H + h) // (2 * h))
    First the rows, n = h to m = h', then the columns, n = w to m = w', each rounded to uint8. For output i of m:
        weight of input j = max(0, 2 * max(n, m) - |(2i + 1) * n - (2j + 1) * m|)
        output i = (2 * S + T) // (2 * T), S = sum of weight * pixel, T = sum of the weights
    That is the triangle filter, widened when shrinking (antialiasing), renormalised at the ends; m = n changes nothing.
-4. Polarity. For 1 channel and a polarity that is not mixed: v becomes 255 - v where the resized picture's border (its
+5. Polarity. For 1 channel and a polarity that is not mixed: v becomes 255 - v where the resized picture's border (its
    first and last row and column) is light, its median over 127, and the network's dark, or the other way round. Median
    here is the lower one: of k sorted values number (k - 1) // 2.
-5. Place. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
+6. Place. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
 
 For sides up to 2^20 float64, and so JavaScript's numbers, hold all of this exactly: when shrinking, at most 2n / m + 1
 weights are not 0 and none is over 2n, so T <= 6 n^2 and 2 * S + T <= 511 T < 2^52; when enlarging T is smaller still.
@@ -48,7 +50,8 @@ class Preprocessing(BaseModel):
     """What every picture goes through before the network; measured on the training images, carried with the model.
 
     height, width: of the network's input, in pixels. channels: 1 grey, 3 RGB, 4 RGBA.
-    fit: how a picture of another shape is brought in: "letterbox" keeps its aspect ratio and pads with `fill`.
+    fit: how a picture of another shape is brought in: "letterbox" keeps all of it and pads with `fill`, "crop" cuts off
+    what is too wide or too high, alike on both sides.
     fill: colour of the padding, 0..255 per channel.
     polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or "mixed".
     scale, mean: per channel; network input = float32(pixel) * scale - mean.
@@ -69,7 +72,7 @@ class Preprocessing(BaseModel):
     height: Side
     width: Side
     channels: Literal[1, 3, 4]
-    fit: Literal["letterbox"] = "letterbox"
+    fit: Literal["letterbox", "crop"] = "letterbox"
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
     scale: tuple[float, ...]
@@ -125,7 +128,7 @@ class Preprocessing(BaseModel):
         """
         notes = list(picture.notes)
         pixels = self._in_channels(picture.pixels, notes)
-        pixels = self._in_polarity(self._in_size(pixels, notes), notes)
+        pixels = self._in_polarity(self._in_size(self._cropped(pixels, notes), notes), notes)
         if pixels.shape[:2] != (self.height, self.width):
             notes.append(f"letterboxed to {self.width}x{self.height}")
         return self._placed(pixels), tuple(notes)
@@ -157,6 +160,18 @@ class Preprocessing(BaseModel):
         if self.channels == 4 and pixels.shape[2] == 3:
             pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
         return pixels
+
+    def _cropped(self, pixels: Pixels, notes: list[str]) -> Pixels:
+        height, width = pixels.shape[:2]
+        if self.fit != "crop":
+            return pixels
+        columns = max(1, height * self.width // self.height) if width * self.height > height * self.width else width
+        rows = max(1, width * self.height // self.width) if width * self.height < height * self.width else height
+        if (rows, columns) == (height, width):
+            return pixels
+        notes.append(f"cropped {width}x{height} -> {columns}x{rows}")
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return pixels[top : top + rows, left : left + columns]
 
     def _in_size(self, pixels: Pixels, notes: list[str]) -> Pixels:
         height, width = pixels.shape[:2]
@@ -220,7 +235,7 @@ def _by_rows(step: Callable[[Pixels], Pixels], pixels: Pixels, channels: int) ->
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """uint8 (h, w, c) -> uint8 (height, width, c), step 3 of the algorithm; sides up to 2^20.
+    """uint8 (h, w, c) -> uint8 (height, width, c), step 4 of the algorithm; sides up to 2^20.
 
     >>> resize(np.array([[[0], [100], [200], [40]]], np.uint8), 1, 2)[..., 0]
     array([[ 71, 117]], dtype=uint8)
@@ -270,7 +285,15 @@ def _polarity(borders: Pixels) -> Polarity:
     colours = borders[:, None]  # (n, 1, c), read as a picture one pixel wide
     if borders.shape[1] == 4:
         colours = over_white(colours)
-    brightness = grey(colours) if colours.shape[2] == 3 else colours
+    return polarity_of(grey(colours) if colours.shape[2] == 3 else colours)
+
+
+def polarity_of(brightness: Pixels) -> Polarity:
+    """The background of 90 % or more of the images whose borders are so bright, 0..255.
+
+    >>> polarity_of(np.array([250, 255, 240], np.uint8))
+    'light'
+    """
     if (brightness < 64).mean() >= 0.9:
         return "dark"
     return "light" if (brightness > 191).mean() >= 0.9 else "mixed"

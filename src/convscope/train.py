@@ -221,7 +221,7 @@ def batches(
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
     for index in np.split(order, starts):
         moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
-        pixels = cut_batch(train.images, index, table, moved, flipped)
+        pixels = cut_batch(train.store, train.places(index), table, moved, flipped)
         yield scaled(as_batch(pixels), share), torch.from_numpy(train.labels[index])
 
 
@@ -245,9 +245,8 @@ def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing
     for layer in model.modules():
         if isinstance(layer, Whitening):
             numbers = preprocessing.height * preprocessing.width * layer.weight[0].numel()
-            count = min(len(train), max(1, WHITENED_NUMBERS // numbers))
-            some = np.linspace(0, len(train) - 1, count).astype(np.int64)  # of all classes, however they are sorted
-            layer.learn(as_batch(cut_batch(train.images, some, preprocessing.table)))
+            some = train.spread(max(1, WHITENED_NUMBERS // numbers))
+            layer.learn(as_batch(cut_batch(some.store, some.places(np.arange(len(some))), preprocessing.table)))
 
 
 def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -267,7 +266,8 @@ def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Prepro
 
 def loss_and_accuracy(model: nn.Module, split: Split, preprocessing: Preprocessing) -> tuple[float, float]:
     """Mean cross-entropy in nats and share of right answers on a split."""
-    logits = torch.from_numpy(logits_of(model, split.images, preprocessing))
+    parts = [logits_of(model, images, preprocessing) for images in split.chunks(SCORING_BATCH)]
+    logits = torch.from_numpy(np.concatenate(parts))
     loss, right = cross_entropy(logits, torch.from_numpy(np.array(split.labels)))
     return loss.item(), right / len(split)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,32 +24,71 @@ FIFTH = "test is a fixed stratified fifth"  # said in the source of every set th
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Images and their labels; both arrays are read-only.
+    """Images and their labels: rows of a store, which several splits share and which may be a memory-mapped file.
 
-    images: uint8 (n, height, width, channels), 0..255, channels 1, 3 or 4; (n, height, width) is taken as grey.
+    store: uint8 (stored, height, width, channels), 0..255, channels 1, 3 or 4; (.., height, width) is taken as grey.
     labels: int64 (n,), an index into the class names; other integer types are converted.
+    rows: int64 (n,), the place of each image in the store; by default all of them, in order.
+    groups: int64 (n,), images of the same number are of the same thing; by default each is for itself.
+    All arrays are read-only.
 
     Raises DataError where the arrays do not fit this or each other, or are empty.
     """
 
-    images: Images
+    store: Images
     labels: Labels
+    rows: Labels | None = None
+    groups: Labels | None = None
 
     def __post_init__(self) -> None:
-        images = self.images[..., np.newaxis] if self.images.ndim == 3 else self.images
-        _check_arrays(images, self.labels)
-        object.__setattr__(self, "images", _read_only(images))
+        store = self.store[..., np.newaxis] if self.store.ndim == 3 else self.store
+        _check_arrays(store, self.labels, self.rows)
+        object.__setattr__(self, "store", _read_only(store))
         object.__setattr__(self, "labels", _read_only(self.labels.astype(np.int64, copy=False)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"Split({len(self)} images, {_times(self.images.shape[1:])})"
+        return f"Split({len(self)} images, {_times(self.shape)})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.store.shape
+        return height, width, channels
+
+    @property
+    def images(self) -> Images:
+        """The images in the order of the labels, uint8 (n, height, width, channels); a copy where `rows` choose."""
+        return self.store if self.rows is None else self.store[self.rows]
+
+    def image(self, number: int) -> Images:
+        """One image, uint8 (height, width, channels)."""
+        image: Images = self.store[number if self.rows is None else self.rows[number]]
+        return image
+
+    def places(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where in the store the images lie that have these numbers."""
+        return which if self.rows is None else self.rows[which]
 
     def take(self, which: NDArray[Any]) -> Split:
-        """The images that `which` picks, a boolean mask (n,) or indices, as a new split."""
-        return Split(self.images[which], self.labels[which])
+        """The images that `which` picks, a boolean mask (n,) or indices, as a new split of the same store."""
+        index = np.flatnonzero(which) if which.dtype == bool else which
+        groups = None if self.groups is None else self.groups[index]
+        return Split(self.store, self.labels[index], self.places(index), groups)
+
+    def spread(self, most: int) -> Split:
+        """At most so many images, evenly from the first to the last: of all classes, however they are sorted."""
+        if most >= len(self):
+            return self
+        return self.take(np.linspace(0, len(self) - 1, most).astype(np.int64))
+
+    def chunks(self, images: int = 1000) -> Iterator[Images]:
+        """All images in order, so many at a time."""
+        for first in range(0, len(self), images):
+            part = slice(first, first + images)
+            yield self.store[part] if self.rows is None else self.store[self.rows[part]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,9 +111,9 @@ class Dataset:
         for name, split in self.splits.items():
             _check_labels(name, split.labels, len(self.classes))
         _check_all_present(self.train.labels, len(self.classes))
-        if self.test.images.shape[1:] != self.shape:
+        if self.test.shape != self.shape:
             raise DataError(
-                f"train images are {_times(self.shape)}, test images {_times(self.test.images.shape[1:])}: "
+                f"train images are {_times(self.shape)}, test images {_times(self.test.shape)}: "
                 "expected the same height, width and channels"
             )
 
@@ -86,16 +125,16 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
-        _, height, width, channels = self.train.images.shape
-        return height, width, channels
+        return self.train.shape
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, hex, of class names, shapes, pixels and labels: two sets with the same content share it."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in self.splits.values():
-            digest.update(repr(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(repr((len(split), *split.shape)).encode())
+            for images in split.chunks():
+                digest.update(np.ascontiguousarray(images).data)
             digest.update(split.labels.astype("<i8").data)
         return digest.hexdigest()
 
@@ -107,8 +146,10 @@ class Dataset:
         """For notebooks: the counts, and the first nine training images with their class names."""
         rows = {"source": self.source, "train": len(self.train), "test": len(self.test), "image": _times(self.shape)}
         table = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows.items())
-        first = zip(self.train.images[:9], self.train.labels[:9], strict=True)
-        figures = "".join(_figure(image, self.classes[label]) for image, label in first)
+        nine = self.train.take(np.arange(min(9, len(self.train))))
+        figures = "".join(
+            _figure(image, self.classes[label]) for image, label in zip(nine.images, nine.labels, strict=True)
+        )
         return f"<b>{html.escape(self.name)}</b><table>{table}</table>{figures}"
 
 
@@ -134,7 +175,10 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     each class the images with the lowest numbers are held out: `fraction` of them, rounded half up, but at least one
     and never all; a class of one image stays in train whole. Both parts keep the order of the split.
 
-    Raises UsageError unless 0 < fraction < 1, DataError where no class has two images.
+    Images of a group stay together: a group counts as its first image, and is held out as a whole where each of its
+    classes still wants as many images, or has none yet, and keeps others for training.
+
+    Raises UsageError unless 0 < fraction < 1, DataError where nothing can be held out.
 
     >>> digits = Split(np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2)
     >>> hold_out(digits, 0.2, seed=0)
@@ -143,14 +187,49 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     if not 0 < fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}: expected a number between 0 and 1, such as 0.1")
     numbers = np.random.PCG64(seed).random_raw(len(split))
-    held = np.zeros(len(split), bool)
-    for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
-        count = min(max(1, int(fraction * len(members) + 0.5)), len(members) - 1)
-        held[members[np.argsort(numbers[members], kind="stable")[:count]]] = True
+    if split.groups is None:
+        held = _held_images(split.labels, fraction, numbers)
+    else:
+        held = _held_groups(split.labels, split.groups, fraction, numbers)
     if not held.any():
-        raise DataError("nothing can be held out: expected a class with two or more images, every class has one")
+        raise DataError("nothing can be held out: expected a class with two or more images that do not belong together")
     return split.take(~held), split.take(held)
+
+
+def _wanted(fraction: float, images: int) -> int:
+    """How many of a class's images are held out."""
+    return min(max(1, int(fraction * images + 0.5)), images - 1)
+
+
+def _held_images(labels: Labels, fraction: float, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        first = members[np.argsort(numbers[members], kind="stable")]
+        held[first[: _wanted(fraction, len(members))]] = True
+    return held
+
+
+def _held_groups(labels: Labels, groups: Labels, fraction: float, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    sizes = np.bincount(labels)
+    wanted, taken = [_wanted(fraction, size) for size in sizes], [0] * len(sizes)
+    held = np.zeros(len(labels), bool)
+    _, firsts = np.unique(groups, return_index=True)
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)  # in the order of `firsts`
+    for place in np.argsort(numbers[firsts], kind="stable"):
+        counts = np.bincount(labels[members[place]])
+        classes = np.flatnonzero(counts)
+        fits = (
+            (not taken[label] or taken[label] + counts[label] <= wanted[label])
+            and taken[label] + counts[label] < sizes[label]
+            for label in classes
+        )
+        if all(fits):
+            held[members[place]] = True
+            for label in classes:
+                taken[label] += counts[label]
+    return held
 
 
 def fifth(everything: Split) -> tuple[Split, Split]:
@@ -158,7 +237,7 @@ def fifth(everything: Split) -> tuple[Split, Split]:
     return hold_out(everything, 0.2, seed=0)
 
 
-def _check_arrays(images: Images, labels: Labels) -> None:
+def _check_arrays(images: Images, labels: Labels, rows: Labels | None) -> None:
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
             f"images are {images.dtype} {images.shape}: "
@@ -166,9 +245,10 @@ def _check_arrays(images: Images, labels: Labels) -> None:
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"labels are {labels.dtype} {labels.shape}: expected integers (n,)")
-    if len(images) != len(labels):
-        raise DataError(f"{len(images)} images but {len(labels)} labels: expected one label per image")
-    if not images.size:
+    count = len(images) if rows is None else len(rows)
+    if count != len(labels):
+        raise DataError(f"{count} images but {len(labels)} labels: expected one label per image")
+    if not images.size or not count:
         raise DataError(f"empty split: images are {images.shape}, expected at least one image of at least one pixel")
     if images.shape[3] not in (1, 3, 4):
         raise DataError(f"images have {images.shape[3]} channels, {images.shape}: expected 1, 3 or 4, as the last axis")

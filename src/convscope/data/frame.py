@@ -1,0 +1,67 @@
+"""How pictures of many sizes are brought to one: what is wished, and what a sample of them suggests."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from convscope.data.decode import Facts
+from convscope.preprocess import Preprocessing, polarity_of
+
+SIZES = (8, 16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
+USUAL = 64  # pixels: larger ones are for those who have the time
+GREY = 127
+
+
+class Reading(BaseModel):
+    """How a folder or table of pictures is read; what is None is chosen from the pictures.
+
+    size: side of the network's square input, in pixels. channels: 1 grey, 3 RGB, 4 RGBA. fit: "letterbox" keeps the
+    whole picture, "crop" cuts off what does not fit. group_by: a regular expression, searched in the file's name; files
+    of a class with the same match (its groups, where it has some) belong together. One with a "/" is searched in the
+    path below the folder, and what it finds belongs together across classes. max_megapixels: larger pictures are left
+    out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int | None = Field(default=None, ge=8, le=512)
+    channels: Literal[1, 3, 4] | None = None
+    fit: Literal["letterbox", "crop"] = "letterbox"
+    group_by: str | None = None
+    max_megapixels: float = Field(default=50.0, gt=0)
+
+
+def choose_frame(sample: Facts, reading: Reading) -> Preprocessing:
+    """The size, channels, background and padding for pictures like those of the sample, which can all be read.
+
+    Pictures that are all alike and small keep their shape. Else the input is a square: the largest of SIZES that half
+    of them fill, but at most 64 pixels.
+    """
+    height, width = _shape(sample, reading.size)
+    channels = reading.channels or (3 if sample["coloured"].any() else 1)
+    background = polarity_of(sample["border"])
+    level = GREY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
+    return Preprocessing(
+        height=height,
+        width=width,
+        channels=channels,
+        fit=reading.fit,
+        fill=(*(level,) * min(channels, 3), 255)[:channels],
+        polarity=background,
+        scale=(1 / 255,) * channels,
+        mean=(0.0,) * channels,
+    )
+
+
+def _shape(sample: Facts, size: int | None) -> tuple[int, int]:
+    if size:
+        return size, size
+    shapes = {(int(height), int(width)) for height, width in zip(sample["height"], sample["width"], strict=True)}
+    if len(shapes) == 1 and max(max(shapes)) <= USUAL:
+        return max(shapes)
+    shorter = np.median(np.minimum(sample["height"], sample["width"]))
+    side = max((side for side in SIZES if side <= min(shorter, USUAL)), default=SIZES[0])
+    return side, side
