@@ -121,7 +121,7 @@ DATA_ROWS = _rows(
     ("name empty", _named(""), f"^unknown data set '': {NAMES}"),
     ("path not there", _named("no/such/set.npz"), f"^no such file or folder: no/such/set.npz; {NAMES}"),
     ("path too long", _named("a" * 5000), "cannot be read .File name too long"),
-    ("folder empty", _folder({}), "no IDX images in this folder: expected train-images-idx3-ubyte"),
+    ("folder empty", _folder({}), "no class folders, 0 files: expected one folder of images per class"),
     (
         "folder of three",
         _folder({f"{name}-images-idx3-ubyte": GOOD_IMAGES for name in ("a", "b", "c")}),

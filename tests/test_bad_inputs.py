@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from bad_commands import COMMAND_ROWS, LINE_ROWS
+from bad_folders import FOLDER_ROWS
 from bad_inputs import DATA_ROWS, BadInput
 from bad_pictures import PICTURE_ROWS
 from conftest import Answer, Command
 
-ONE_LINE = [*DATA_ROWS, *PICTURE_ROWS, *COMMAND_ROWS]
+ONE_LINE = [*DATA_ROWS, *FOLDER_ROWS, *PICTURE_ROWS, *COMMAND_ROWS]
 
 
 def refused(row: BadInput, command: Command, folder: Path) -> Answer:
@@ -32,8 +33,9 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, and no data elsewhere."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

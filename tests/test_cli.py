@@ -29,6 +29,7 @@ from convscope.kernels import door
 from convscope.machine import usable_cores
 from convscope.pictures import encode_png
 from convscope.recipes import COLOUR_RECIPES, RECIPES
+from pictures import animals, write
 
 SCRIPT = Path(sys.executable).with_name("convscope")
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -40,6 +41,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with an untrained run in `run`, the pictures of `bad_commands`, and a seven in 28x28."""
     monkeypatch.chdir(tmp_path)
     write_world(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write(tmp_path / "pets", animals() | {"cat/x.txt": b"x"})
     seven = load_data("digits").test.images[7]
     (tmp_path / "big.png").write_bytes(encode_png(seven.repeat(4, axis=0).repeat(3, axis=1)))
     return tmp_path
@@ -207,7 +210,7 @@ SCHEMAS = {
                 "config",
                 "format created classes[] model architecture input_shape[] epochs seed precision precision_why kernels",
             ),
-            under("config.dataset", "name path source fingerprint train_images validation_images test_images"),
+            under("config.dataset", "name path source reading fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),
             under("config.recipe", RECIPE),
             under("config.machine", MACHINE),
@@ -250,6 +253,13 @@ SCHEMAS = {
         "shape[] notes arithmetic[] written values[][]"
     ),
     "filter big.png --kernel edge": "shape[] notes[] arithmetic written values",
+    "data check pets": " ".join(
+        (
+            "path seen splits.train splits.test problem",
+            under("classes[]", "name files used"),
+            under("findings[]", "kind level text done advice files files[][]"),
+        )
+    ),
     "data show digits": " ".join(
         (
             "name source fingerprint shape[] classes[] written[]",

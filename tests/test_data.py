@@ -377,6 +377,52 @@ def test_hold_out_is_stratified_disjoint_complete_and_repeatable(
     assert np.array_equal(numbers(hold_out(split, fraction, seed)[1]), numbers(held))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), min_size=2, max_size=60),
+    st.floats(0.05, 0.6),
+    st.integers(0, 9),
+)
+def test_hold_out_keeps_groups_whole(members: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    wanted, groups = np.array(members, np.int64).T
+    split = Split(numbered(len(wanted)), wanted, groups=groups)
+    try:
+        train, held = hold_out(split, fraction, seed)
+    except DataError:
+        for label in set(wanted):  # every group is all that there is of one of its classes
+            for group in set(groups[wanted == label]):
+                touched = [k for k in range(3) if (groups[wanted == k] == group).any()]
+                assert any((groups[wanted == k] == group).all() for k in touched)
+        return
+    assert sorted([*numbers(train), *numbers(held)]) == list(range(len(wanted)))
+    assert train.groups is not None
+    assert held.groups is not None
+    assert set(train.groups).isdisjoint(held.groups)
+    assert set(train.labels) == set(wanted)
+    largest = max(np.bincount(groups))
+    for label in set(wanted):
+        assert (held.labels == label).sum() <= max(1, fraction * (wanted == label).sum() + 0.5) + largest
+    again = hold_out(split, fraction, seed)
+    assert np.array_equal(numbers(again[1]), numbers(held))
+
+
+def test_groups_of_one_are_held_out_as_stratified_as_images() -> None:
+    wanted = np.arange(600) % 3
+    _, held = hold_out(Split(numbered(600), wanted, groups=np.arange(600)), 0.2, seed=0)
+    assert np.bincount(held.labels).tolist() == [40, 40, 40]
+
+
+def test_a_split_of_rows_copies_nothing() -> None:
+    whole = Split(numbered(50), np.arange(50) % 2)
+    train, held = hold_out(whole, 0.2, seed=0)
+    for part in (train, held, held.take(np.array([3, 1])), held.spread(2)):
+        assert np.shares_memory(part.store, whole.store)
+        assert np.array_equal(part.images, np.stack([part.image(i) for i in range(len(part))]))
+        assert np.array_equal(part.images, np.concatenate(list(part.chunks(3))))
+        assert np.array_equal(part.labels, numbers(part) % 2)
+    assert numbers(held.spread(2)).tolist() == [numbers(held)[0], numbers(held)[-1]]
+    assert held.spread(99) is held
+
+
 def test_hold_out_never_changes() -> None:
     """Pinned: another choice would put yesterday's test images into today's training set."""
     split = Split(numbered(1797), np.arange(1797) % 10)

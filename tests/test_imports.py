@@ -19,9 +19,10 @@ ROOT = Path(convscope.__file__).parent
 # The package itself stands last, because its names lead to modules that are loaded when first used.
 ORDER = [
     "errors", "files", "words", "machine", "helpers", "pictures", "preprocess",
+    "data.finding", "data.options",
     "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
     "data.download", "data.table", "data.listing", "data.decode", "data.frame", "data.store", "data.likeness",
-    "data.survey", "data.loading", "data",
+    "data.survey", "data.check", "data.folder", "data.loading", "data",
     "reference", "filter", "detector",
     "syntax", "layers", "architecture", "presets",
     "recipes", "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",

@@ -117,6 +117,26 @@ def test_grey_is_pillows_within_one_and_keeps_grey() -> None:
     np.testing.assert_array_equal(grey(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
 
 
+@pytest.mark.parametrize(
+    ("shape", "target", "kept", "note"),
+    [
+        ((40, 20), (8, 8), (slice(10, 30), slice(0, 20)), "cropped 20x40 -> 20x20"),
+        ((20, 41), (8, 8), (slice(0, 20), slice(10, 30)), "cropped 41x20 -> 20x20"),
+        ((30, 30), (8, 16), (slice(7, 22), slice(0, 30)), "cropped 30x30 -> 30x15"),
+        ((16, 16), (8, 8), (slice(0, 16), slice(0, 16)), None),
+    ],
+)
+def test_a_crop_keeps_the_middle(
+    shape: tuple[int, int], target: tuple[int, int], kept: tuple[slice, slice], note: str | None
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    record = Preprocessing.plain(np.zeros((1, *target, 3), np.uint8)).model_copy(update={"fit": "crop"})
+    arranged, notes = record.arrange(Picture(pixels))
+    assert np.array_equal(arranged, resize(np.ascontiguousarray(pixels[kept]), *target))
+    assert (note in notes) == (note is not None)
+    assert not any("letterboxed" in some for some in notes)
+
+
 @given(st.integers(1, 300), st.integers(1, 300), SIDES, SIDES)
 def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height: int, width: int) -> None:
     pixels, _ = record(height, width, fill=(7,)).arrange(Picture(np.full((h, w, 1), 255, np.uint8)))

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from convscope import progress
+from convscope.data.store import DECODING
 from convscope.train import Progress
 
 
@@ -79,7 +80,7 @@ def test_no_colour_is_obeyed(seen: Callable[..., str]) -> None:
 
 
 def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.downloads() as watch:
+    with progress.loading() as watch:
         for done in (0, 500, 1000):
             watch("a.gz", done, 1000)
         watch("b.gz", 0, None)
@@ -87,15 +88,28 @@ def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
 
 
+def test_decoding_is_told_where_it_takes_a_while(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
+    def decode() -> None:
+        with progress.loading() as watch:
+            for done in (0, 1500, 3000):
+                watch(DECODING, done, 3000)
+
+    decode()
+    with progress.loading() as watch:
+        watch(DECODING, 0, 12)
+    assert capsys.readouterr() == ("", "decoding 3,000 files\n")
+    assert "3,000 of 3,000 files" in seen(decode)
+
+
 def test_a_download_has_a_bar_on_a_terminal(seen: Callable[..., str]) -> None:
     def download() -> None:
-        with progress.downloads() as watch:
+        with progress.loading() as watch:
             watch("a.gz", 0, 2_000_000)
             watch("b.gz", 10, None)
             watch("a.gz", 2_000_000, 2_000_000)
 
     text = seen(download)
     assert "a.gz" in text
-    assert "2.0/2.0 MB" in text
+    assert "2.0 of 2.0 MB" in text
     assert "b.gz" in text
     assert text.endswith("\x1b[2K")

@@ -61,6 +61,7 @@ REPORT = Report(
         Picture(Section.WHERE_IT_FAILS, "Confusion", "Rows are true.", "A matrix", grey_png(2600, 2700)),
         Picture(Section.WHERE_IT_FAILS, "Worst mistakes", "Most sure and wrong.", "16 digits", grey_png(1008, 2600)),
         Picture(Section.HOW_IT_LEARNED, "Learning curves", "Loss falls.", "Two curves", grey_png(1008, 936)),
+        Picture(Section.IN_THE_DATA, "Found", "Used once.", "Two pictures", grey_png(1008, 700)),
         Picture(Section.WHAT_IT_SEES, "Filters", "What each looks for.", "32 filters", grey_png(1008, 800)),
     ),
 )
@@ -190,7 +191,7 @@ def test_the_layers_add_up() -> None:
 
 def test_pictures_stand_in_their_section_unaltered() -> None:
     outline = Outline(render(REPORT))
-    order = ["A matrix", "16 digits", "Two curves", "32 filters", "Nine digits"]
+    order = ["A matrix", "16 digits", "Two curves", "32 filters", "Two pictures", "Nine digits"]
     assert [image["alt"] for image in outline.of("img")] == order
     by_alt = {picture.alt: picture.png for picture in REPORT.pictures}
     for image in outline.of("img"):
@@ -261,7 +262,7 @@ def test_page_never_scrolls_sideways_and_every_picture_loads(browser: Any, folde
     with opened(browser, folder / f"{name}.html", width) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         loaded = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
-        assert sorted(loaded) == [1008, 1008, 1008, 1008, 2600]
+        assert sorted(loaded) == [1008] * 5 + [2600]
         beyond = page.evaluate(
             "[...document.querySelectorAll('body *')].filter(e => !e.parentElement.closest('.scroll') &&"
             " e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"

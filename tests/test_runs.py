@@ -91,6 +91,7 @@ def test_the_config_is_what_was_planned(digits_run: Run) -> None:
         "name": "digits",
         "path": "digits",
         "source": data.source,
+        "reading": None,
         "fingerprint": data.fingerprint,
         "train_images": 1293,
         "validation_images": 145,

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.errors import ArchitectureError, ConvscopeError
+from convscope.errors import ArchitectureError, ConvscopeError, DataError
 
 if TYPE_CHECKING:
+    from convscope.data import Reading
     from convscope.runs import Run
 
 app = typer.Typer(
@@ -33,6 +34,13 @@ app.add_typer(data_app, name="data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that 'convscope train' wrote.")]
 Megapixels = Annotated[float, typer.Option(min=0.001, help="Refuse larger pictures, in millions of pixels.")]
+Size = Annotated[int | None, typer.Option(min=8, max=512, help="Side of the network's input, in pixels.")]
+Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour or 4 with transparency.")]
+Crop = Annotated[bool, typer.Option("--crop", help="Cut off what does not fit a square, instead of padding.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Files of a class whose names match alike stay in one split; see the README."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; as many as the work is worth by default.")]
 
 
@@ -112,6 +120,16 @@ def show(as_json: bool, values: dict[str, Any], lines: list[Any]) -> None:
         console.print(line, markup=False, soft_wrap=isinstance(line, str))
 
 
+def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> Reading:
+    """What was asked for of pictures."""
+    from convscope.data import Reading
+    from convscope.errors import UsageError
+
+    if channels not in (None, 1, 3, 4):
+        raise UsageError(f"--channels {channels}: expected 1, 3 or 4")
+    return Reading(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
+
+
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
 def train(
     data: Annotated[
@@ -134,6 +152,10 @@ def train(
         str | None,
         typer.Option(help="float32, bf16, or auto: bf16 where the processor has it and loses nothing by it."),
     ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    crop: Crop = False,
+    group_by: GroupBy = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, threads and versions: the same weights.")] = 0,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -144,6 +166,7 @@ def train(
     with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
         from convscope import progress
         from convscope.data import load, load_default
+        from convscope.display import finding_lines
         from convscope.recipes import changed, recipe_named
         from convscope.runs import check_free
 
@@ -151,15 +174,19 @@ def train(
             check_free(run)
         wishes = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "precision": precision}
         changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
-        with progress.downloads() as downloading, importing("convscope.experiment"):
-            dataset = load_default(say, downloading) if data is None else load(data, downloading)
+        with progress.loading() as downloading, importing("convscope.experiment"):
+            dataset = (
+                load(data, downloading, reading_of(size, channels, crop, group_by), say)
+                if data
+                else load_default(say, downloading)
+            )
         from convscope import experiment
         from convscope.display import plan_lines, run_lines
 
         chosen = changed(recipe_named(recipe, dataset.shape[-1]), **wishes)
         plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
         config = plan.config
-        for line in plan_lines(config):
+        for line in (*finding_lines(dataset.findings), *plan_lines(config)):
             say(line)
         with progress.training(config.epochs) as watch:
             done = experiment.carry_out(plan, run, watch, draw)
@@ -180,7 +207,7 @@ def evaluate(
     from convscope import experiment, progress
     from convscope.display import evaluation_lines
 
-    with progress.downloads() as downloading:
+    with progress.loading() as downloading:
         evaluation = experiment.evaluate_run(opened(run), data, say, downloading)
     show(as_json, evaluation.to_dict(), evaluation_lines(evaluation))
 
@@ -288,6 +315,30 @@ def filter_(
     show(as_json, found.to_dict(), filtered_lines(found))
 
 
+@data_app.command("check", epilog="Example: convscope data check photos/")
+def data_check(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A folder with a folder of pictures per class, or a .csv or .jsonl of files and labels."),
+    ],
+    size: Size = None,
+    channels: Channels = None,
+    crop: Crop = False,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what would spoil a training: unreadable, repeated, misfiled and odd pictures. Changes nothing."""
+    from convscope import progress
+    from convscope.display import check_lines
+    from convscope.inspection import check_pictures
+
+    with progress.loading() as loading:
+        checked = check_pictures(path, reading_of(size, channels, crop, group_by), loading, say)
+    show(as_json, checked.to_dict(), check_lines(checked))
+    if checked.problem:
+        raise DataError(checked.problem)
+
+
 @data_app.command("show", epilog="Example: convscope data show digits --image 3")
 def data_show(
     name: Annotated[str, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")],
@@ -300,7 +351,7 @@ def data_show(
     from convscope.display import dataset_lines
     from convscope.inspection import show_dataset
 
-    with progress.downloads() as downloading:
+    with progress.loading() as downloading:
         shown = show_dataset(name, image, out, downloading)
     show(as_json, shown, dataset_lines(shown))
 

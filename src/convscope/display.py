@@ -17,13 +17,16 @@ from convscope.words import counted
 if TYPE_CHECKING:
     from convscope.bench import Bench
     from convscope.cost import Cost
+    from convscope.data.finding import Finding
     from convscope.detector import Detected
     from convscope.explain import Cell
-    from convscope.inspection import Explanation
+    from convscope.inspection import Checked, Explanation
     from convscope.roofline import Roofline
 
 SHOWN_TERMS = 36
 CLASS_ROWS = 50
+CHECK_ROWS = 20
+SHOWN_FILES = 5
 
 
 def out() -> Console:
@@ -294,6 +297,37 @@ def filtered_lines(found: Detected) -> list[str]:
         width = max(len(word) for row in table for word in row)
         return [" ".join(word.rjust(width) for word in row) for row in table] + lines
     return [f"{found.written}: {', '.join(found.notes)}", *lines]
+
+
+def check_lines(checked: Checked) -> list[Any]:
+    """One page: the classes, the findings, and what would be trained on."""
+    total, used = (sum(counts[i] for counts in checked.counts.values()) for i in (0, 1))
+    some = sorted(checked.counts.items(), key=lambda item: item[1][1])
+    if len(some) > CHECK_ROWS:
+        some = [*some[: CHECK_ROWS // 2], *some[-CHECK_ROWS // 2 :]]
+    body = [(name, f"{files:,}", f"{good:,}") for name, (files, good) in some]
+    heading = f"{checked.path}: {total:,} files in {len(checked.counts):,} classes, {used:,} used"
+    lines = [heading, "", rows(("class", "files", "used"), body)]
+    if len(some) < len(checked.counts):
+        lines.append(f"(the {CHECK_ROWS // 2} smallest and the {CHECK_ROWS // 2} largest classes)")
+    lines += ["", *(finding_lines(checked.findings) or ["nothing found that would spoil a training"])]
+    if checked.splits:
+        splits = ", ".join(f"{count:,} {name}" for name, count in checked.splits.items())
+        lines += ["", f"the network sees: {checked.seen}", f"splits: {splits}", f"next: convscope train {checked.path}"]
+    return lines
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """What was found, and what is done about it, with the first files."""
+    lines = []
+    for finding in findings:
+        done = f"; {finding.done}" if finding.done else ""
+        lines.append(f"{finding.level}: {finding.text}{done}")
+        lines += [f"    {finding.advice}"] if finding.advice else []
+        lines += [f"    {' = '.join(files)}" for files in finding.files[:SHOWN_FILES] if finding.level == "warning"]
+        if finding.level == "warning" and len(finding.files) > SHOWN_FILES:
+            lines.append(f"    and {len(finding.files) - SHOWN_FILES:,} more: convscope data check PATH --json")
+    return lines
 
 
 def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
-from convscope.data import NAMES, SETS, Dataset, Split, load
+from convscope.data import NAMES, SETS, Dataset, Reading, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
 from convscope.drawing import Draw, draw_here
@@ -23,7 +23,7 @@ from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluate import Evaluation, augmented_scores, evaluate
 from convscope.events import event_file
 from convscope.export import to_onnx
-from convscope.gallery import data_picture, drawn, inside_pictures, result_pictures
+from convscope.gallery import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
 from convscope.kernels import door
 from convscope.machine import keep_memory, this_machine
 from convscope.models import build
@@ -92,6 +92,9 @@ def plan(
     training, validation = parts(dataset, recipe, seed)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
+    if dataset.frame:
+        arranged = dataset.frame.model_dump(include={"fit", "fill", "polarity"})
+        preprocessing = preprocessing.model_copy(update=arranged)
     keep_memory()
     settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
     config = Config(
@@ -183,7 +186,8 @@ def evaluate_run(
     source = data or config.dataset.path
     if not source:
         raise UsageError(f"{run.path} was trained on data given in memory: name a data set to evaluate on")
-    dataset = load(source, downloading)
+    reading = config.dataset.reading if data is None else Reading(frame=config.preprocessing)
+    dataset = load(source, downloading, reading, say)
     if set(dataset.classes) != set(config.classes):
         raise DataError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}, but the network was trained on "
@@ -219,13 +223,14 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     sketches = chain(
         result_pictures(plan.dataset, evaluation, logits, curves),
         inside_pictures(config, model, test.image(chosen), what, every_layer=False),
+        finding_pictures(plan.dataset),
         [data_picture(plan.dataset)],
     )
     pictures = []
     for name, picture in drawn(sketches, draw):
         writer.write(f"plots/{name}.png", picture.png)
         pictures.append(picture)
-    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures)))
+    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.findings)))
     writer.write(CARD, model_card(config, evaluation, fitted))
 
 
@@ -265,6 +270,7 @@ def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, re
         name=dataset.name,
         path=path,
         source=dataset.source,
+        reading=dataset.reading,
         fingerprint=dataset.fingerprint,
         train_images=len(training),
         validation_images=0 if recipe.validates_on_test else len(validation),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from convscope.report import Picture, Section
 from convscope.runs import Config
 
 MISTAKES = 16  # that are shown
+FOUND = 16  # pictures of a finding
 
 
 class Sketch(NamedTuple):
@@ -49,16 +51,36 @@ def drawn(sketches: Iterable[Sketch], draw: Draw = draw_here) -> Iterator[tuple[
 
 
 def data_picture(dataset: Dataset) -> Sketch:
-    """The first nine training images (A10)."""
-    nine = dataset.train.take(np.arange(min(9, len(dataset.train))))
+    """The first nine training images (A10); nine from all over, where a set is sorted by class."""
+    first = dataset.train.take(np.arange(min(9, len(dataset.train))))
+    nine = dataset.train.spread(9) if dataset.frame else first
     return Sketch(
         "first-nine",
         Section.HOW_MADE,
-        "The first nine training images",
+        "Nine training images, as the network sees them" if dataset.frame else "The first nine training images",
         "What the network is given to learn from, with the class each image belongs to.",
         f"Nine training images of {dataset.name} with their class names",
         partial(plots.first_nine, nine.images, nine.labels, dataset.classes),
     )
+
+
+def finding_pictures(dataset: Dataset) -> Iterator[Sketch]:
+    """The pictures that the check warns of, and those that are nearly the same."""
+    for finding in dataset.findings:
+        numbers = list(chain.from_iterable(finding.rows))[:FOUND]
+        if not numbers or (finding.level == "note" and finding.kind != "near-identical"):
+            continue
+        names = list(chain.from_iterable(finding.files))[:FOUND]
+        more = sum(map(len, finding.rows)) - len(numbers)
+        done = f"{finding.done[:1].upper()}{finding.done[1:]}"
+        yield Sketch(
+            f"found-{finding.kind}",
+            Section.IN_THE_DATA,
+            finding.text,
+            f"{done}{f'; {more:,} more are not shown' if more else ''}.",
+            f"{len(numbers)} pictures with their file names",
+            partial(plots.found_pictures, finding.text, dataset.train.store[numbers], names),
+        )
 
 
 def result_pictures(

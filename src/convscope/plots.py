@@ -69,6 +69,12 @@ def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Page:
     return picture_grid(title, list(images[:count]), titles, columns=3)
 
 
+def found_pictures(title: str, images: Array, names: Sequence[str]) -> Page:
+    """Pictures with the paths of their files; images: uint8 (n, height, width, channels)."""
+    titles = ["\n".join(short_label(part, 15) for part in name.rpartition("/")[::2]) for name in names]
+    return picture_grid(title, list(images), titles, columns=4)
+
+
 def learning_curves(history: Sequence[Mapping[str, float]], kept: int, measured_on: str = "validation") -> Page:
     """Loss and accuracy of each epoch, on training images and on those that it was measured on (A15).
 

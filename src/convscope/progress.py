@@ -9,13 +9,16 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from convscope.data.store import DECODING
 from convscope.display import duration
 
 if TYPE_CHECKING:
     from convscope.train import Progress
+
+MANY_FILES = 500  # whose decoding takes long enough to be told
 
 
 @contextmanager
@@ -37,23 +40,22 @@ def training(epochs: int) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What `load` calls while it downloads: the file's name, bytes done, and bytes in all where that is known."""
+def loading() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What `load` calls: the file's name, bytes done, and bytes in all where that is known; or decoded files."""
     if not sys.stderr.isatty():
         said: set[str] = set()
 
-        def name_once(name: str, _done: int, _total: int | None) -> None:
-            if name not in said:
+        def name_once(name: str, _done: int, total: int | None) -> None:
+            if name not in said and (name != DECODING or (total or 0) >= MANY_FILES):
                 said.add(name)
-                sys.stderr.write(f"downloading {name}\n")
+                sys.stderr.write(f"decoding {total:,} files\n" if name == DECODING else f"downloading {name}\n")
 
         yield name_once
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -61,10 +63,16 @@ def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
 
         def watch(name: str, done: int, total: int | None) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
+                tasks[name] = bars.add_task(name, total=total, figures="")
+            bars.update(tasks[name], completed=done, total=total, figures=_so_far(name, done, total))
 
         yield watch
+
+
+def _so_far(name: str, done: int, total: int | None) -> str:
+    if name == DECODING:
+        return f"{done:,} of {total:,} files"
+    return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
 def _line_at_epoch_end(now: Progress) -> None:

@@ -15,6 +15,7 @@ from enum import Enum
 from html import escape
 from importlib.resources import files
 
+from convscope.data.finding import Finding
 from convscope.evaluate import ClassScore
 
 Facts = tuple[tuple[str, str], ...]
@@ -29,6 +30,7 @@ class Section(Enum):
     WHERE_IT_FAILS = ("fails", "Where does it fail?")
     HOW_IT_LEARNED = ("learned", "How did it learn?")
     WHAT_IT_SEES = ("sees", "What does it see?")
+    IN_THE_DATA = ("data", "What was found in the data?")
     MADE_OF = ("layers", "What is it made of?")
     HOW_MADE = ("made", "How was it made?")
 
@@ -76,6 +78,7 @@ class Report:
     recipe: Facts
     machine: Facts
     pictures: tuple[Picture, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def render(report: Report) -> str:
@@ -85,6 +88,7 @@ def render(report: Report) -> str:
         Section.WHERE_IT_FAILS: _class_table(report.per_class),
         Section.HOW_IT_LEARNED: "",
         Section.WHAT_IT_SEES: "",
+        Section.IN_THE_DATA: _findings(report.findings),
         Section.MADE_OF: _layer_table(report.layers),
         Section.HOW_MADE: _facts("Data", report.dataset)
         + _facts("Preprocessing", report.preprocessing)
@@ -92,7 +96,8 @@ def render(report: Report) -> str:
         + _facts("Machine", report.machine),
     }
     for section in Section:
-        bodies[section] = _figures(p for p in report.pictures if p.section is section) + bodies[section]
+        figures = _figures(p for p in report.pictures if p.section is section)
+        bodies[section] = bodies[section] + figures if section is Section.IN_THE_DATA else figures + bodies[section]
     shown = [section for section in Section if bodies[section]]
     links = "".join(f'<li><a href="#{anchor}">{heading}</a></li>' for anchor, heading in (s.value for s in shown))
     parts = [_section(section, bodies[section]) for section in shown]
@@ -187,6 +192,15 @@ def _top_k(top_k: Mapping[int, float]) -> Facts:
 def _notes(notes: Sequence[str]) -> str:
     items = "".join(f"<li>{_text(note)}</li>" for note in notes)
     return f"<h3>How this was measured</h3>\n<ul>{items}</ul>\n" if items else ""
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    items = "".join(
+        f"<li><strong>{finding.level}</strong>: {_text('; '.join(filter(None, (finding.text, finding.done))))}"
+        f"{f'<br>{_text(finding.advice)}' if finding.advice else ''}</li>\n"
+        for finding in findings
+    )
+    return f"<ul>{items}</ul>\n" if items else ""
 
 
 def _class_table(rows: Sequence[ClassScore]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convscope.architecture import parse
+from convscope.data.options import Reading
 from convscope.errors import ModelFileError, UsageError
 from convscope.evaluate import Evaluation, percent
 from convscope.files import sha256, write_atomically
@@ -36,13 +37,17 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 class DatasetFacts(BaseModel):
-    """Which data a run was trained on; `fingerprint` is the SHA-256 of its images, labels and class names."""
+    """Which data a run was trained on.
+
+    `fingerprint` is the SHA-256 of its images, labels and class names; `reading`, of pictures, what was asked for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     path: str
     source: str
+    reading: Reading | None = None
     fingerprint: str
     train_images: int
     validation_images: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from convscope.data.finding import Finding
 from convscope.evaluate import Evaluation, percent, share_percent
 from convscope.layers import shape_text
 from convscope.recipes import Recipe
@@ -15,7 +16,13 @@ from convscope.words import counted
 Facts = tuple[tuple[str, str], ...]
 
 
-def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: Iterable[Picture]) -> Report:
+def report_of(
+    config: Config,
+    evaluation: Evaluation,
+    fitted: Fitted,
+    pictures: Iterable[Picture],
+    findings: tuple[Finding, ...] = (),
+) -> Report:
     """All that the report page says about a finished run."""
     return Report(
         title=f"{config.model} on {config.dataset.name}",
@@ -40,6 +47,7 @@ def report_of(config: Config, evaluation: Evaluation, fitted: Fitted, pictures: 
         recipe=_recipe(config),
         machine=_machine(config),
         pictures=tuple(pictures),
+        findings=findings,
     )
 
 

@@ -200,12 +200,16 @@ def precise(precision: Precision) -> torch.autocast:
 
 
 def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
-    """The images to train on and those to validate on: held out of the former, or the test set where a recipe says so.
+    """The images to train on and those to validate on: the set's own, or held out of the former.
+
+    The test set, where a recipe says so.
 
     Raises DataError where nothing can be held out.
     """
     if recipe.validates_on_test:
         return dataset.train, dataset.test
+    if dataset.validation:
+        return dataset.train, dataset.validation
     return hold_out(dataset.train, recipe.validation_share, seed)
 
 

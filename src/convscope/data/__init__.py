@@ -4,6 +4,7 @@ from convscope.data.dataset import Dataset, Split, hold_out
 from convscope.data.download import Progress
 from convscope.data.loading import load, load_default
 from convscope.data.names import NAMES, SETS
+from convscope.data.options import Reading
 from convscope.data.summary import image_as_text, summary
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "SETS",
     "Dataset",
     "Progress",
+    "Reading",
     "Split",
     "hold_out",
     "image_as_text",

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope.data.finding import Finding
+from convscope.data.options import Reading
 from convscope.errors import DataError, UsageError
 from convscope.pictures import encode_png
+from convscope.preprocess import Preprocessing
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -95,9 +98,12 @@ class Split:
 class Dataset:
     """A named data set of at least two classes, each with at least one training image.
 
-    classes: the k class names; labels in both splits are 0..k-1. source: where it was read from, for people.
+    classes: the k class names; labels in all splits are 0..k-1. source: where it was read from, for people. validation:
+    where the set has its own; else it is held out of train. For sets of picture files: reading, what was asked
+    for; frame, how pictures of other sizes were arranged; findings, what a check of them found; content, a digest that
+    stands for all pixels and labels.
 
-    Raises DataError where labels, classes and shapes of the two splits do not fit each other.
+    Raises DataError where labels, classes and shapes of the splits do not fit each other.
     """
 
     name: str
@@ -105,22 +111,29 @@ class Dataset:
     train: Split
     test: Split
     source: str
+    validation: Split | None = None
+    frame: Preprocessing | None = None
+    reading: Reading | None = None
+    findings: tuple[Finding, ...] = ()
+    content: str = ""
 
     def __post_init__(self) -> None:
         _check_classes(self.classes)
         for name, split in self.splits.items():
             _check_labels(name, split.labels, len(self.classes))
         _check_all_present(self.train.labels, len(self.classes))
-        if self.test.shape != self.shape:
-            raise DataError(
-                f"train images are {_times(self.shape)}, test images {_times(self.test.shape)}: "
-                "expected the same height, width and channels"
-            )
+        for name, split in self.splits.items():
+            if split.shape != self.shape:
+                raise DataError(
+                    f"train images are {_times(self.shape)}, {name} images {_times(split.shape)}: "
+                    "expected the same height, width and channels"
+                )
 
     @property
     def splits(self) -> dict[str, Split]:
-        """Both splits by name, train first."""
-        return {"train": self.train, "test": self.test}
+        """The splits by name, train first."""
+        own = {"validation": self.validation} if self.validation else {}
+        return {"train": self.train, **own, "test": self.test}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,6 +143,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, hex, of class names, shapes, pixels and labels: two sets with the same content share it."""
+        if self.content:
+            return self.content
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in self.splits.values():
             digest.update(repr((len(split), *split.shape)).encode())

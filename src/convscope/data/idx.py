@@ -72,6 +72,12 @@ def read_idx(path: Path) -> Dataset:
         return Dataset(path.resolve().name, numbered_classes(train.labels), train, test, source)
 
 
+def has_idx(folder: Path) -> bool:
+    """Whether a folder is one of IDX files."""
+    with naming(str(folder)):
+        return any(_is_images(path) for path in folder.iterdir())
+
+
 def _pair(images: bytes, labels: bytes) -> Split:
     return Split(parse_idx(images, IMAGES), parse_idx(labels, LABELS).astype(np.int64))
 
@@ -89,7 +95,7 @@ def _image_files(folder: Path) -> list[Path]:
     """The only file of images in a folder, or the train and the test one."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):  # the plain file before the .gz, where both are there
-        if "images" in path.name and "idx" in path.name:
+        if _is_images(path):
             files.setdefault(path.name.removesuffix(".gz"), path)
     train = [path for name, path in files.items() if "train" in name]
     test = [path for name, path in files.items() if "t10k" in name or "test" in name]
@@ -101,6 +107,10 @@ def _image_files(folder: Path) -> list[Path]:
         names = ", ".join(files)
         raise DataError(f"which images? Expected one train and one t10k or test file, found {names}: name one file")
     return train + test
+
+
+def _is_images(path: Path) -> bool:
+    return "images" in path.name and "idx" in path.name
 
 
 def _labels_of(images: Path) -> Path:

@@ -61,6 +61,8 @@ def list_files(path: Path) -> Listing:
     Raises DataError: no classes, one class, over 1,000 classes, an empty class, splits with different classes, and
     what is wrong with a table.
     """
+    if path.is_file() and path.suffix.lower() not in TABLES:
+        raise DataError(f"a file: expected a folder with a folder of pictures per class, or one of {', '.join(TABLES)}")
     if path.is_file():
         rows = read_table(path)
         return _listing(path.parent, rows, ())

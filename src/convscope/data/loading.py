@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +13,31 @@ from platformdirs import user_cache_path
 
 from convscope.data.dataset import FIFTH, Dataset, Split, fifth
 from convscope.data.download import Progress, fetch, quiet
-from convscope.data.idx import read_idx
+from convscope.data.folder import read_pictures
+from convscope.data.idx import has_idx, read_idx
+from convscope.data.listing import TABLES
 from convscope.data.names import NAMES, SETS, NamedSet
 from convscope.data.npz import read_npz
+from convscope.data.options import Reading
 from convscope.data.reading import naming, read_package
 from convscope.errors import DataError
 
-PATHS = "the path of an .npz, of an IDX file of images or of a folder of IDX files"
+PATHS = (
+    "the path of a folder with a folder of images per class, of a .csv or .jsonl of files and labels, of an .npz or IDX"
+)
 
 
-def load(name: str | Path, progress: Progress = quiet) -> Dataset:
-    """The data set of that name (see NAMES) or at that path: an .npz, an IDX file of images, a folder of IDX files.
+def load(
+    name: str | Path,
+    progress: Progress = quiet,
+    reading: Reading | None = None,
+    say: Callable[[str], None] = warnings.warn,
+) -> Dataset:
+    """The data set of that name (see NAMES) or at that path: pictures in class folders or named in a table, npz, IDX.
 
     A name wins over a folder of the same name: write ./mnist for the folder. Named sets are looked for in
-    $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache; see `fetch` for `progress`.
+    $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache; see `fetch` for `progress`, which also
+    tells how many pictures are decoded. `reading` is how pictures are read; `say` gets what went another way.
 
     Raises DataError where the set is not known, cannot be had or is not sound.
     """
@@ -38,7 +50,11 @@ def load(name: str | Path, progress: Progress = quiet) -> Dataset:
         is_file, is_folder = path.is_file(), path.is_dir()
     if not str(name) or not (is_file or is_folder):
         raise DataError(_unknown(str(name)))
-    return read_npz(path) if is_file and path.suffix.lower() == ".npz" else read_idx(path)
+    if is_file and path.suffix.lower() == ".npz":
+        return read_npz(path)
+    if path.suffix.lower() in TABLES if is_file else not has_idx(path):
+        return read_pictures(path, reading or Reading(), cache_folder(), progress, say)
+    return read_idx(path)
 
 
 def load_default(say: Callable[[str], None], progress: Progress = quiet) -> Dataset:

@@ -28,13 +28,15 @@ from PIL import __version__ as decoder
 from convscope.data.dataset import Images
 from convscope.data.decode import Facts, decode
 from convscope.data.download import Progress
-from convscope.data.frame import Reading, choose_frame
+from convscope.data.frame import choose_frame
 from convscope.data.listing import Listing
+from convscope.data.options import Reading
 from convscope.errors import ConvscopeError, DataError
 from convscope.files import write_atomically
 from convscope.preprocess import Preprocessing
 
 FORMAT = 1
+DECODING = "decoding"  # what progress is told
 SAMPLE = 256  # files that decide on size and channels
 PIXELS, FACTS_FILE, ABOUT = "pixels.u8", "facts.npy", "about.json"
 ABANDONED = 24 * 3600  # seconds after which an unfinished store is nobody's
@@ -95,7 +97,8 @@ def _build(listing: Listing, reading: Reading, folder: Path, progress: Progress)
     row = frame.height * frame.width * frame.channels
     facts: list[Facts] = []
     reasons: dict[int, str] = {}
-    progress("decoding", 0, len(paths))
+    done = 0
+    progress(DECODING, 0, len(paths))
     with _unfinished(folder) as unfinished:
         pixels = unfinished / PIXELS
         with pixels.open("wb") as file:
@@ -103,7 +106,8 @@ def _build(listing: Listing, reading: Reading, folder: Path, progress: Progress)
         for some, failed in decode(paths, reading.max_megapixels, frame, pixels):
             facts.append(some)
             reasons |= failed
-            progress("decoding", sum(map(len, facts)), len(paths))
+            done += len(some)
+            progress(DECODING, done, len(paths))
         every = np.concatenate(facts)
         _check_some_are_read(every, reasons, listing)
         key = _key(frame, every, reasons)
@@ -121,6 +125,8 @@ def _build(listing: Listing, reading: Reading, folder: Path, progress: Progress)
 
 
 def _frame(paths: list[Path], reading: Reading) -> Preprocessing:
+    if reading.frame:
+        return reading.frame
     some = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int))
     facts = np.concatenate([found for found, _ in decode([paths[i] for i in some], reading.max_megapixels)])
     readable = facts[facts["height"] > 0]
@@ -153,7 +159,7 @@ def _read(folder: Path, count: int) -> Store | None:
         if len(facts) != count or (folder / PIXELS).stat().st_size != np.prod(shape):
             return None
         pixels = np.memmap(folder / PIXELS, np.uint8, "r", shape=shape)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError):
         return None
     return Store(
         pixels, facts, {int(number): reason for number, reason in about["reasons"].items()}, frame, folder.name
@@ -198,7 +204,7 @@ class _Seen:
 
     def key(self) -> str:
         """The key of their store; nothing where they were not seen, or are others now."""
-        with suppress(OSError, ValueError, KeyError), np.load(self.file, allow_pickle=False) as seen:
+        with suppress(OSError, ValueError, KeyError, EOFError), np.load(self.file, allow_pickle=False) as seen:
             if str(seen["names"]) == self.names and np.array_equal(seen["times"], self.times):
                 return str(seen["key"])
         return ""

@@ -56,17 +56,24 @@ def image_as_text(image: Images) -> str:
 
 def _split_summary(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
     counts = [
-        np.bincount(split.images[split.labels == label].reshape(-1), minlength=256) for label in range(len(classes))
+        _histogram(split, np.flatnonzero(split.labels == label)) for label in range(len(classes))
     ]  # k arrays (256,): how often each pixel value occurs in the class
     images = np.bincount(split.labels, minlength=len(classes)).tolist()
     return {
         "n": len(split),
-        "shape": list(split.images.shape),
+        "shape": [len(split), *split.shape],
         **_statistics(np.sum(counts, axis=0)),
         "classes": [
             {"name": name, "n": n, **_statistics(count)} for name, n, count in zip(classes, images, counts, strict=True)
         ],
     }
+
+
+def _histogram(split: Split, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    counts = np.zeros(256, np.int64)
+    for images in split.take(which).chunks() if len(which) else ():
+        counts += np.bincount(images.reshape(-1), minlength=256)
+    return counts
 
 
 def _statistics(counts: NDArray[np.int64]) -> dict[str, float | None]:

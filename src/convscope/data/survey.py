@@ -21,12 +21,13 @@ SERIES_PAIRS = 500  # that are looked at
 CLEARLY = 0.1  # more correlated than others of their class
 
 
+Correlations = NDArray[np.float32]
 Match = Callable[[str], re.Match[str] | None]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Names that count the pictures of one thing: how many such series, and the median correlation of pictures.
+    """Names that count the pictures of one thing: how many such series, and the mean correlation of pictures.
 
     Within a series, and between two series of a class. `pattern` would keep each together.
     """
@@ -76,7 +77,7 @@ class Survey:
             used[some] = False
         for some in self.repeats:
             used[some] = False
-            used[some[0] if not self.listing.parts else min(some, key=self._rank)] = True
+            used[min(some, key=self._rank)] = True
         return used
 
     @cached_property
@@ -100,12 +101,16 @@ class Survey:
         if 2 * files < len(self.listing) or len(members) < 2 * classes:
             return None
         within, between = self._alike(members)
-        if within < between + CLEARLY:
+        if not len(between) or within.mean() - between.mean() < max(CLEARLY, 3 * _error(within, between)):
             return None
-        return Series(len(members), files, within, between, SERIES.pattern)
+        return Series(len(members), files, float(within.mean()), float(between.mean()), SERIES.pattern)
+
+    def part(self, number: int) -> str:
+        """The split that the set itself puts a file into; nothing where it has none."""
+        return self.listing.parts[number] if self.listing.parts else ""
 
     def _rank(self, number: int) -> tuple[bool, bool, int]:
-        part = self.listing.parts[number]
+        part = self.part(number)
         return part != "test", part != "validation", number
 
     def _named(self) -> Iterator[list[int]]:
@@ -130,8 +135,8 @@ class Survey:
                 found.setdefault(key if across else (self.listing.class_of(number), *key), []).append(number)
         return found
 
-    def _alike(self, members: list[list[int]]) -> tuple[float, float]:
-        """The median correlation of pictures within, and between, some of the series."""
+    def _alike(self, members: list[list[int]]) -> tuple[Correlations, Correlations]:
+        """Correlations of two pictures within, and of two between, some of the series."""
         random = np.random.default_rng(0)
         some = [np.array(members[i]) for i in random.permutation(len(members))[:SERIES_PAIRS]]
         inside = np.array([random.choice(series, 2, replace=False) for series in some])
@@ -142,5 +147,12 @@ class Survey:
         for one in inside[:, 0]:
             others = np.flatnonzero((labels == labels[one]) & (of != of[one]))
             outside += [(one, random.choice(others))] if len(others) else []
-        within, between = (correlations(self.store.pixels, np.array(pairs)) for pairs in (inside, outside))
-        return float(np.median(within)), float(np.median(between))
+        within, between = (
+            correlations(self.store.pixels, np.array(pairs).reshape(-1, 2)) for pairs in (inside, outside)
+        )
+        return within, between
+
+
+def _error(a: Correlations, b: Correlations) -> float:
+    """The standard error of the difference of two means."""
+    return float(np.sqrt(a.var() / len(a) + b.var() / len(b)))

@@ -1,0 +1,38 @@
+"""What a check of a data set found, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that was found.
+
+    kind: a word that stays the same between versions. level: "warning" where the numbers may be wrong or worse for it.
+    text: what was found. done: what training does about it. advice: what a person could do. files: the files that it is
+    about, paths below the data set's folder; those that belong to each other in one tuple. rows: where the same files
+    lie in the store, for thumbnails.
+    """
+
+    kind: str
+    level: Level
+    text: str
+    done: str = ""
+    advice: str = ""
+    files: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[tuple[int, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON-able values, with every file."""
+        return {
+            "kind": self.kind,
+            "level": self.level,
+            "text": self.text,
+            "done": self.done,
+            "advice": self.advice,
+            "files": [list(some) for some in self.files],
+        }
