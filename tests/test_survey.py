@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from convscope.data import Dataset, Reading, load, loading
-from convscope.data.check import findings
 from convscope.data.finding import Finding
+from convscope.data.findings import findings
 from convscope.data.folder import dataset_of, survey_of
 from convscope.data.likeness import NEAR_BITS, correlations, near_pairs, same_files, together
 from convscope.data.survey import Survey

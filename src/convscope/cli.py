@@ -329,8 +329,8 @@ def data_check(
 ) -> None:
     """Look for what would spoil a training: unreadable, repeated, misfiled and odd pictures. Changes nothing."""
     from convscope import progress
+    from convscope.check import check_pictures
     from convscope.display import check_lines
-    from convscope.inspection import check_pictures
 
     with progress.loading() as loading:
         checked = check_pictures(path, reading_of(size, channels, crop, group_by), loading, say)

@@ -16,11 +16,12 @@ from convscope.words import counted
 
 if TYPE_CHECKING:
     from convscope.bench import Bench
+    from convscope.check import Checked
     from convscope.cost import Cost
     from convscope.data.finding import Finding
     from convscope.detector import Detected
     from convscope.explain import Cell
-    from convscope.inspection import Checked, Explanation
+    from convscope.inspection import Explanation
     from convscope.roofline import Roofline
 
 SHOWN_TERMS = 36

@@ -30,6 +30,7 @@ Then network input = float32(pixel) * scale - mean, in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -248,17 +249,25 @@ def _resize_rows(pixels: Pixels, m: int) -> Pixels:
     if m == n:
         return pixels
     k = int(np.prod(rest))
-    support, centres = 2 * max(n, m), (2 * np.arange(m) + 1) * n
     sums, totals = np.zeros((m, k)), np.zeros((m, 1), np.int64)
     count = max(1, _CHUNK // (4 * max(k, m)))
     for start in range(0, n, count):
         rows = pixels[start : start + count].reshape(-1, k).astype(np.float64)
-        positions = (2 * np.arange(start, start + len(rows)) + 1) * m
-        weights = np.maximum(0, support - abs(centres[:, None] - positions))  # (m, len(rows))
-        reached = np.flatnonzero(weights.any(axis=1))
-        sums[reached] += weights[reached] @ rows
-        totals += weights.sum(axis=1, keepdims=True)
+        reached, weights, parts = _weights(n, m, start, len(rows))
+        sums[reached] += weights @ rows
+        totals[reached] += parts
     return ((2 * sums.astype(np.int64) + totals) // (2 * totals)).astype(np.uint8).reshape(m, *rest)
+
+
+@lru_cache(8)  # pictures of one size follow each other
+def _weights(n: int, m: int, start: int, count: int) -> tuple[slice, NDArray[np.float64], NDArray[np.int64]]:
+    """Which of m outputs the inputs from `start` on reach, with what weights (outputs, count), and these summed."""
+    positions = (2 * np.arange(start, start + count) + 1) * m
+    centres = (2 * np.arange(m) + 1) * n
+    weights = np.maximum(0, 2 * max(n, m) - abs(centres[:, None] - positions))
+    reached = np.flatnonzero(weights.any(axis=1))
+    whole = slice(reached[0], reached[-1] + 1)
+    return whole, weights[whole].astype(np.float64), weights[whole].sum(axis=1, keepdims=True)
 
 
 def _fitting(height: int, width: int, most_rows: int, most_columns: int) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.data.check import findings
 from convscope.data.dataset import FIFTH, Dataset, Labels, Split, fifth
 from convscope.data.download import Progress
+from convscope.data.findings import findings
 from convscope.data.listing import list_files
 from convscope.data.options import Reading
 from convscope.data.reading import naming
