@@ -14,7 +14,7 @@ import peers
 import speed_rows
 from speed_process import Measured, Row, interleave
 from speed_report import Results, epoch_seconds, per_cent, ratios, remarks, spread, table, whole
-from speed_rows import OURS
+from speed_rows import OURS, OURS_AUTO
 
 SPINNERS = 2
 CHOSEN = "spin for 20,000 rounds, the choice"
@@ -47,6 +47,7 @@ def epoch(settings: Settings) -> tuple[Results, str]:
             spread(map(epoch_seconds, many)),
             spread(one.first_epoch for one in many),
             spread(ratios(many, results[OURS], epoch_seconds)),
+            spread(ratios(many, results[OURS_AUTO], epoch_seconds)) if OURS_AUTO in results else "-",
             spread(map(whole, many), 1),
             spread((one.peak_mib for one in many if not one.error), 0),
             spread(per_cent(one.accuracy) for one in many),
@@ -57,7 +58,8 @@ def epoch(settings: Settings) -> tuple[Results, str]:
         "",
         "s per epoch",
         "first epoch, s",
-        "times convscope's epoch",
+        "times convscope float32's",
+        "times convscope auto's",
         "whole process, s",
         "peak MiB",
         "accuracy, %",
