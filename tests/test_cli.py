@@ -208,7 +208,8 @@ SCHEMAS = {
             "run status seconds selected_epoch",
             under(
                 "config",
-                "format created classes[] model architecture input_shape[] epochs seed precision precision_why kernels",
+                "format created classes[] model architecture input_shape[] symmetry epochs seed precision kernels "
+                "precision_why",
             ),
             under("config.dataset", "name path source reading fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),

@@ -26,7 +26,7 @@ ORDER = [
     "check", "reference", "filter", "detector",
     "syntax", "layers", "architecture", "presets",
     "recipes", "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
-    "modules", "fused", "models", "optimise", "train", "settle", "cost", "roofline", "bench",
+    "modules", "fused", "models", "optimise", "train", "symmetry", "settle", "cost", "roofline", "bench",
     "evaluate", "events", "runs", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment",

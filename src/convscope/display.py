@@ -166,6 +166,7 @@ def plan_lines(config: Config) -> list[str]:
         f"recipe {recipe.name}: {counted(config.epochs, 'epoch')}, batch {recipe.batch}, seed {config.seed}, "
         f"on {config.machine.threads} of {config.machine.cores} cores",
         f"in {config.precision}{why}; kernels: {config.kernels}",
+        *([config.symmetry] if config.symmetry else []),
     ]
 
 

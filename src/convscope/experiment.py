@@ -25,7 +25,7 @@ from convscope.events import event_file
 from convscope.export import to_onnx
 from convscope.gallery import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
 from convscope.kernels import door
-from convscope.machine import keep_memory, this_machine
+from convscope.machine import keep_memory, most_threads, this_machine
 from convscope.models import build
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
@@ -48,8 +48,9 @@ from convscope.runs import (
     next_run_folder,
     now,
 )
-from convscope.settle import Trial, settle
+from convscope.settle import Trial, settle, use_threads
 from convscope.summary import model_card, report_of
+from convscope.symmetry import symmetry_of
 from convscope.train import Epoch, Fitted, Progress, fit, fitting, history_rows, logits_of, parts, stop_signals
 
 RUNS = Path("runs")
@@ -83,13 +84,11 @@ def plan(
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.shape[-1])
-    if recipe.flip == "auto":
-        recipe = recipe.model_copy(update={"flip": "always" if origin in SETS and SETS[origin].symmetric else "never"})
     model = model or _preset_that_fits(recipe.model, dataset)
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))
-    recipe = fitting(recipe, network)
     training, validation = parts(dataset, recipe, seed)
+    recipe, why = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
     if dataset.frame:
@@ -106,6 +105,7 @@ def plan(
         input_shape=dataset.shape,
         preprocessing=preprocessing,
         recipe=recipe,
+        symmetry=why,
         epochs=recipe.planned_epochs(len(training)),
         seed=seed,
         precision=settings.precision,
@@ -232,6 +232,19 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
         pictures.append(picture)
     writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.findings)))
     writer.write(CARD, model_card(config, evaluation, fitted))
+
+
+def _mirrored(recipe: Recipe, origin: str, training: Split, classes: int, threads: int | None) -> tuple[Recipe, str]:
+    """The recipe with `auto` flips settled, and why so: known of named data, measured on others."""
+    if recipe.flip != "auto":
+        return recipe, ""
+    if origin in NAMES:
+        flips, why = origin in SETS and SETS[origin].symmetric, ""
+    else:
+        use_threads(threads or most_threads(), torch_works=False)
+        symmetry = symmetry_of(training, classes)
+        flips, why = symmetry.flips, symmetry.words
+    return recipe.model_copy(update={"flip": "always" if flips else "never"}), why
 
 
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:

@@ -27,9 +27,9 @@ class Recipe(BaseModel):
     multiplied by `classifier_share`. Shares are 0 to 1.
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
-    does so for named data sets that are known to keep their classes then. `growth` is pairs of shares: until so much
-    of the training is done, images are so large; then they have their own size. `augmented_test` measures with
-    test-time augmentation too, beside the plain accuracy.
+    does so where classes are known to survive it, or are measured to (see `symmetry`). `growth` is pairs of shares:
+    until so much of the training is done, images are so large; then they have their own size. `augmented_test` measures
+    with test-time augmentation too, beside the plain accuracy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -148,6 +148,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=2,
         least_steps=600,
         shift_pixels=1,
+        flip="auto",
     ),
     # A good network in the least time, and a better one. Both were chosen on held-out training images of MNIST and
     # Fashion-MNIST, docs/LOG.md says how.

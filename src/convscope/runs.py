@@ -74,6 +74,7 @@ class Config(BaseModel):
     input_shape: tuple[int, int, int]
     preprocessing: Preprocessing
     recipe: Recipe
+    symmetry: str = ""
     epochs: int
     seed: int
     precision: Literal["float32", "bf16"]

@@ -128,6 +128,7 @@ def _recipe(config: Config) -> Facts:
         ("Batch", str(recipe.batch)),
         ("Epochs", str(config.epochs)),
         ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
+        *((("Symmetry", config.symmetry),) if config.symmetry else ()),
         ("Seed", str(config.seed)),
     )
 
