@@ -29,7 +29,7 @@ ORDER = [
     "modules", "fused", "models", "optimise", "train", "symmetry", "settle", "cost", "roofline", "bench",
     "evaluate", "events", "runs", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
-    "model_file", "export", "infer", "experiment",
+    "model_file", "export", "infer", "experiment", "estimator",
     "display", "progress", "cli",
 ]  # fmt: skip
 
@@ -105,6 +105,7 @@ def test_this_way_of_asking_would_see_torch() -> None:
 
 
 PUBLIC = [
+    "ConvClassifier",
     "ConvscopeError",
     "Dataset",
     "Evaluation",
@@ -129,6 +130,7 @@ def test_the_public_names_are_these() -> None:
 
 
 HOMES = {
+    "ConvClassifier": "convscope.estimator.ConvClassifier",
     "ConvscopeError": "convscope.errors.ConvscopeError",
     "Dataset": "convscope.data.dataset.Dataset",
     "Evaluation": "convscope.evaluate.Evaluation",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from convscope.data import Dataset
     from convscope.data import load as load_data
     from convscope.errors import ConvscopeError
+    from convscope.estimator import ConvClassifier
     from convscope.evaluate import Evaluation
     from convscope.experiment import evaluate_run, train_model
     from convscope.infer import Prediction, Predictor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from convscope.runs import Run, open_run
 
 __all__ = [
+    "ConvClassifier",
     "ConvscopeError",
     "Dataset",
     "Evaluation",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConvClassifier": "estimator",
     "ConvscopeError": "errors",
     "Dataset": "data",
     "Evaluation": "evaluate",

@@ -1,6 +1,6 @@
 """Data sets: a name or a path -> uint8 images, labels, class names, a train and a test split."""
 
-from convscope.data.dataset import Dataset, Split, hold_out
+from convscope.data.dataset import Dataset, Split, as_levels, hold_out
 from convscope.data.download import Progress
 from convscope.data.loading import load, load_default
 from convscope.data.names import NAMES, SETS
@@ -14,6 +14,7 @@ __all__ = [
     "Progress",
     "Reading",
     "Split",
+    "as_levels",
     "hold_out",
     "image_as_text",
     "load",

@@ -183,6 +183,18 @@ def numbered_classes(labels: Labels) -> tuple[str, ...]:
     return tuple(str(k) for k in range(highest + 1))
 
 
+def as_levels(values: NDArray[Any], low: float = 0, high: float = 1) -> Images:
+    """uint8 of numbers of any shape: `low` becomes 0 and `high` 255, what lies outside is cut off.
+
+    >>> as_levels(np.array([0, 0.5, 1])), as_levels(np.array([-3, 8, 20]), 0, 16)
+    (array([  0, 128, 255], dtype=uint8), array([  0, 128, 255], dtype=uint8))
+    """
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return values
+    levels = np.rint((values - float(low)) * (255 / (high - low)))
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Cut a split in two, (train, held out), class by class and always in the same way.
 

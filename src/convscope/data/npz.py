@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from convscope.data.dataset import FIFTH, Dataset, Split, fifth, numbered_classes
+from convscope.data.dataset import FIFTH, Dataset, Split, as_levels, fifth, numbered_classes
 from convscope.data.reading import naming
 from convscope.errors import DataError
 
@@ -95,8 +95,7 @@ def _pixels(images: Array) -> Array:
         raise DataError(f"{wrong} of {images.size} values are NaN or infinite: expected floats in 0..1")
     if images.min() < 0 or images.max() > 1:
         raise DataError(f"floats from {images.min():g} to {images.max():g}: expected floats in 0..1 or uint8 0..255")
-    levels: Array = np.rint(images * 255)
-    return levels.astype(np.uint8)
+    return as_levels(images)
 
 
 def _indices(labels: Array) -> Array:
