@@ -18,6 +18,7 @@ from convscope.recipes import (
     RECIPES,
     Recipe,
     changed,
+    epoch_crops,
     epoch_flips,
     epoch_moves,
     epoch_order,
@@ -53,6 +54,7 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "least_steps": 0,
         "label_smoothing": 0,
         "shift_pixels": 0,
+        "crop_area": 1,
         "flip": "never",
         "growth": (),
         "augmented_test": False,
@@ -227,3 +229,26 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: s
 def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValidationError, match="growth"):
         recipe(growth=growth)
+
+
+@given(seeds, epochs, st.floats(0.05, 1))
+def test_crops_lie_inside_and_are_as_large_as_promised(seed: int, epoch: int, least: float) -> None:
+    crops = epoch_crops(seed, epoch, 50, least)
+    assert crops.shape == (50, 4)
+    places, sides = crops[:, :2], crops[:, 2:]
+    assert (places >= 0).all()
+    assert (places + sides <= 1 + 1e-6).all()
+    assert (sides.prod(axis=1) >= least * 0.75 - 1e-6).all()  # a shape that does not fit is cut off
+    assert (sides[:, 0] / sides[:, 1] <= 4 / 3 + 1e-5).all()
+    assert (sides[:, 1] / sides[:, 0] <= 4 / 3 + 1e-5).all()
+    assert np.array_equal(crops, epoch_crops(seed, epoch, 50, least))
+
+
+def test_crops_are_spread_evenly() -> None:
+    crops = epoch_crops(0, 1, 20_000, 0.25)
+    fits = crops[(crops[:, 2:] < 1).all(axis=1)]
+    assert 0.55 < fits[:, 2:].prod(axis=1).mean() < 0.61
+    share = fits[:, :2] / (1 - fits[:, 2:])
+    np.testing.assert_allclose(share.mean(axis=0), 0.5, atol=0.01)
+    assert not np.array_equal(crops, epoch_crops(0, 2, 20_000, 0.25))
+    assert not np.array_equal(crops, epoch_crops(1, 1, 20_000, 0.25))

@@ -21,13 +21,14 @@ from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
-from convscope.recipes import RECIPES, Recipe, epoch_flips, epoch_moves, epoch_order
+from convscope.recipes import RECIPES, Recipe, epoch_crops, epoch_flips, epoch_moves, epoch_order
 from convscope.train import (
     Epoch,
     Fitted,
     Progress,
     Stop,
     batches,
+    cropped,
     fit,
     learn_whitening,
     logits_of,
@@ -485,3 +486,32 @@ def test_a_lone_last_image_joins_the_batch_before_it() -> None:
     assert sizes == [1, 2]
     taken = [len(labels) for _, labels in batches(split, Preprocessing.plain(split.images), recipe, 0, 1)]
     assert taken == [8, 9]
+
+
+def test_a_crop_of_everything_is_the_image() -> None:
+    images = as_batch(np.random.default_rng(0).random((3, 8, 10, 2), np.float32))
+    whole = np.tile(np.array([0, 0, 1, 1], np.float32), (3, 1))
+    torch.testing.assert_close(cropped(images, whole, 1), images, rtol=0, atol=1e-5)
+
+
+def test_a_crop_is_the_part_it_names() -> None:
+    """Where pixels lie on pixels: the lower left quarter, made twice as large again by Pillow."""
+    pixels = np.random.default_rng(0).random((1, 8, 12, 1), np.float32)
+    found = cropped(as_batch(pixels), np.array([[0.5, 0, 0.5, 0.5]], np.float32), 0.5)
+    np.testing.assert_allclose(found[0, 0], pixels[0, 4:, :6, 0], atol=1e-5)
+    quarter = Image.fromarray(pixels[0, 4:, :6, 0])
+    larger = np.asarray(quarter.resize((12, 8), Image.Resampling.BILINEAR))
+    found = cropped(as_batch(pixels), np.array([[0.5, 0, 0.5, 0.5]], np.float32), 1)
+    np.testing.assert_allclose(found[0, 0, 1:, :-1], larger[1:, :-1], atol=1e-5)  # its edges see what lies beside it
+
+
+def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
+    preprocessing = Preprocessing.standardised(few.images)
+    plain = recipe(batch=7, epochs=2, shift_pixels=0, growth=((0.5, 0.5),), learning_rate=0.1)
+    crops = epoch_crops(3, 1, len(few), 0.5)
+    order = epoch_order(3, 1, len(few))
+    seen = list(batches(few, preprocessing, plain.model_copy(update={"crop_area": 0.5}), 3, 1))
+    full = list(batches(few, preprocessing, plain.model_copy(update={"growth": ()}), 3, 1))
+    for k, ((part, labels), (whole, same)) in enumerate(zip(seen, full, strict=True)):
+        assert torch.equal(labels, same)
+        assert torch.equal(part, cropped(whole, crops[order[7 * k : 7 * k + 7]], 0.5))

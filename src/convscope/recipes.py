@@ -27,7 +27,8 @@ class Recipe(BaseModel):
     multiplied by `classifier_share`. Shares are 0 to 1.
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
-    does so where classes are known to survive it, or are measured to (see `symmetry`). `growth` is pairs of shares:
+    does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
+    a part of each is seen, at least so much of its area (Szegedy et al., 2015). `growth` is pairs of shares:
     until so much of the training is done, images are so large; then they have their own size. `augmented_test` measures
     with test-time augmentation too, beside the plain accuracy.
     """
@@ -53,6 +54,7 @@ class Recipe(BaseModel):
     least_steps: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     shift_pixels: int = Field(default=0, ge=0)
+    crop_area: _Share = 1
     flip: Literal["never", "auto", "always"] = "never"
     growth: tuple[tuple[_Share, _Share], ...] = ()
     augmented_test: bool = False
@@ -262,6 +264,20 @@ def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
 def epoch_moves(seed: int, epoch: int, images: int, pixels: int) -> NDArray[np.int64]:
     """How far each image is moved in that epoch: int64 (images, 2), rows and columns, -pixels..pixels."""
     return _generator(seed, epoch, "shift").integers(-pixels, pixels, size=(images, 2), endpoint=True)
+
+
+def epoch_crops(seed: int, epoch: int, images: int, least_area: float) -> NDArray[np.float32]:
+    """Which part of each image is seen in that epoch: float32 (images, 4), shares of its height and width.
+
+    Columns are top, left, height and width. Areas are uniform from `least_area` to 1, shapes log-uniform from 3:4 to
+    4:3 as far as they fit, places uniform.
+    """
+    random = _generator(seed, epoch, "crop")
+    area = random.uniform(least_area, 1, images)
+    shape = np.exp(random.uniform(-np.log(4 / 3), np.log(4 / 3), images))
+    sides = np.minimum(1, np.sqrt(np.stack([area / shape, area * shape], axis=1)))
+    places = random.random((images, 2)) * (1 - sides)
+    return np.concatenate([places, sides], axis=1).astype(np.float32)
 
 
 def epoch_flips(seed: int, epoch: int, images: int) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ from convscope.models import as_batch, set_weights, weights_of
 from convscope.modules import Whitening
 from convscope.optimise import Optimiser
 from convscope.preprocess import Preprocessing
-from convscope.recipes import Recipe, epoch_flips, epoch_moves, epoch_order
+from convscope.recipes import Recipe, epoch_crops, epoch_flips, epoch_moves, epoch_order
 
 Weights = dict[str, NDArray[Any]]
 Precision = Literal["float32", "bf16"]
@@ -219,6 +219,7 @@ def batches(
     """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
     order = epoch_order(seed, epoch, len(train))
     moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
+    crops = epoch_crops(seed, epoch, len(train), recipe.crop_area) if recipe.crop_area < 1 else None
     flips = epoch_flips(seed, epoch, len(train)) if recipe.flip == "always" else None
     table = preprocessing.table
     share = recipe.size_share(epoch, recipe.planned_epochs(len(train)))
@@ -226,7 +227,9 @@ def batches(
     for index in np.split(order, starts):
         moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
         pixels = cut_batch(train.store, train.places(index), table, moved, flipped)
-        yield scaled(as_batch(pixels), share), torch.from_numpy(train.labels[index])
+        images = as_batch(pixels)
+        seen = scaled(images, share) if crops is None else cropped(images, crops[index], share)
+        yield seen, torch.from_numpy(train.labels[index])
 
 
 def fitting(recipe: Recipe, network: Network) -> Recipe:
@@ -242,6 +245,17 @@ def scaled(images: Tensor, share: float) -> Tensor:
     size = [scaled_side(side, share) for side in images.shape[2:]]
     small = functional.interpolate(images, size, mode="bilinear", antialias=True)
     return small.contiguous(memory_format=torch.channels_last)
+
+
+def cropped(images: Tensor, crops: NDArray[np.float32], share: float) -> Tensor:
+    """A part of each image (n, c, h, w), see `epoch_crops`, at that share of the images' height and width: bilinear."""
+    size = [scaled_side(side, share) for side in images.shape[2:]]
+    top, left, height, width = torch.from_numpy(crops.T.copy())
+    zero = torch.zeros_like(top)
+    moves = [width, zero, 2 * left + width - 1, zero, height, 2 * top + height - 1]
+    grid = functional.affine_grid(torch.stack(moves, 1).view(-1, 2, 3), [*images.shape[:2], *size], align_corners=False)
+    seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return seen.contiguous(memory_format=torch.channels_last)
 
 
 def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing) -> None:
