@@ -28,7 +28,7 @@ from convscope.errors import DataError, ModelFileError
 from convscope.kernels import door
 from convscope.machine import usable_cores
 from convscope.pictures import encode_png
-from convscope.recipes import COLOUR_RECIPES, RECIPES
+from convscope.recipes import RECIPES, VARIANTS
 from pictures import animals, write
 
 SCRIPT = Path(sys.executable).with_name("convscope")
@@ -102,7 +102,7 @@ def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, f
     answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch", "7", "--run", "coloured")
     assert answer.code == 0
     recipe, evaluation = open_run(folder / "coloured").config.recipe, open_run(folder / "coloured").evaluation
-    expected = COLOUR_RECIPES["best"] if channels == 3 else RECIPES["best"]
+    expected = VARIANTS["colour"]["best"] if channels == 3 else RECIPES["best"]
     assert (recipe.name, recipe.momentum) == (expected.name, expected.momentum)
     assert (recipe.epochs, recipe.batch, recipe.least_steps) == (1, 7, 0)
     assert evaluation is not None

@@ -18,7 +18,7 @@ from convscope.errors import DataError, UsageError
 from convscope.experiment import plan
 from convscope.layers import Network
 from convscope.presets import PRESETS
-from convscope.recipes import COLOUR_RECIPES, RECIPES, Recipe
+from convscope.recipes import RECIPES, VARIANTS, Recipe
 from convscope.settle import Settings
 from convscope.train import Precision, fit
 
@@ -60,13 +60,13 @@ def test_a6_the_work_of_an_epoch_is_counted_on_the_images_that_train(
     assert found.epoch_multiply_adds == 3 * training * inputs * 10
 
 
-@pytest.mark.parametrize("recipe", COLOUR_RECIPES)
+@pytest.mark.parametrize("recipe", VARIANTS["colour"])
 def test_a_recipe_for_colour_images_is_the_one_whose_time_is_told(asked: Asked, tmp_path: Path, recipe: str) -> None:
     images, labels = np.zeros((100, 4, 4, 3), np.uint8), np.arange(100) % 2
     np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     cost_of("flatten", str(tmp_path / "set.npz"), recipe)
     cost_of("flatten", None, recipe)  # MNIST
-    assert [name for name, *_ in asked] == [COLOUR_RECIPES[recipe].name, RECIPES[recipe].name]
+    assert [name for name, *_ in asked] == [VARIANTS["colour"][recipe].name, RECIPES[recipe].name]
 
 
 @pytest.mark.usefixtures("asked")
@@ -117,7 +117,7 @@ def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
     assert cost_of(line).to_dict()["photo_4k"] is None
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES.values(), *COLOUR_RECIPES.values()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIANTS["colour"].values()], ids=lambda recipe: recipe.name)
 def test_the_estimate_is_of_real_training(recipe: Recipe) -> None:
     """Fields that follow from each other; no claim about this machine's speed."""
     network = parse("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
@@ -174,7 +174,7 @@ def test_the_clock_runs_on_whole_images_at_rates_that_change_nothing(monkeypatch
         return fit(*arguments, **options)
 
     monkeypatch.setattr(cost, "fit", noted)
-    recipe = COLOUR_RECIPES["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
+    recipe = VARIANTS["colour"]["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
     training_time(parse("whiten 2, relu, globalmax", (8, 8, 3), 2), recipe, "float32", 500, 100, probe_seconds=0.01)
     for chosen in given:
         assert (chosen.growth, chosen.planned_epochs(500)) == ((), 1)

@@ -27,6 +27,7 @@ from bad_inputs import DATA_ROWS, GOOD_IMAGES, GOOD_LABELS, HUGE, KERAS, BadInpu
 from convscope.data import Dataset, Split, hold_out, image_as_text, load, load_default, loading, summary
 from convscope.data.idx import parse_idx
 from convscope.errors import DataError, UsageError
+from convscope.preprocess import Preprocessing
 
 
 @pytest.fixture(autouse=True)
@@ -537,3 +538,19 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("CONVSCOPE_DATA", "")
     with pytest.raises(DataError, match="which is not set"):
         load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("shape", "framed", "kind"),
+    [
+        ((28, 28, 1), False, "grey"),
+        ((64, 64, 1), True, "grey"),
+        ((32, 32, 3), False, "colour"),
+        ((32, 64, 3), True, "small pictures"),
+        ((48, 64, 4), True, "pictures"),
+    ],
+)
+def test_kinds_of_data(shape: tuple[int, int, int], framed: bool, kind: str) -> None:
+    split = Split(np.zeros((2, *shape), np.uint8), np.arange(2))
+    frame = Preprocessing.plain(split.images) if framed else None
+    assert tiny(train=split, test=split, frame=frame).kind == kind

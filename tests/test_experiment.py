@@ -22,7 +22,7 @@ from convscope.experiment import Plan, carry_out, plan
 from convscope.kernels import door
 from convscope.models import build
 from convscope.preprocess import Preprocessing
-from convscope.recipes import COLOUR_RECIPES, RECIPES, Recipe, changed
+from convscope.recipes import RECIPES, VARIANTS, Recipe, changed
 from convscope.report import render
 from convscope.settle import use_threads
 from convscope.train import Progress, fit
@@ -73,7 +73,7 @@ def weights(planned: Plan) -> bytes:
 # The plan
 
 
-@pytest.mark.parametrize("chosen", [*RECIPES.values(), *COLOUR_RECIPES.values()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["colour"].values()], ids=lambda recipe: recipe.name)
 def test_a13_the_test_set_decides_nothing(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Recipe
 ) -> None:
@@ -115,7 +115,7 @@ def test_the_default_recipe_measures_and_validates_on_training_images_alone(digi
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_named_for_colour_images_is_the_one_for_them(stripes: Dataset, colours: Dataset, name: str) -> None:
     assert plan(stripes, "flatten", name, threads=1).config.recipe.name == RECIPES[name].name
-    expected = COLOUR_RECIPES.get(name, RECIPES[name])
+    expected = VARIANTS["colour"].get(name, RECIPES[name])
     found = plan(colours, "flatten", name, threads=1).config.recipe
     assert (found.name, found.model, found.optimiser) == (expected.name, expected.model, expected.optimiser)
     assert plan(colours, "flatten", RECIPES[name], threads=1).config.recipe.name == RECIPES[name].name
@@ -363,7 +363,7 @@ def test_test_time_augmentation_mirrors_what_training_flipped(
 def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colours: Dataset, tmp_path: Path) -> None:
     """From the plan to the model file: 10x15, 12x18, then 16x24 pixels."""
     line = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, globalmax"
-    recipe = changed(COLOUR_RECIPES["best"], epochs=6, batch=8, learning_rate=0.05)
+    recipe = changed(VARIANTS["colour"]["best"], epochs=6, batch=8, learning_rate=0.05)
     run = train_model(colours, line, recipe, threads=1, run=tmp_path / "run")
     assert run.config.recipe.growth == recipe.growth != ()
     evaluation = run.evaluation

@@ -11,7 +11,7 @@ from convscope.errors import UsageError
 from convscope.presets import MNIST_SHAPE, PRESETS, preset_or_line, preset_table
 from lines import ALL_PRESETS
 
-KNOWN = "presets are article, lenet5, quick, tiny, small, large, photos, residual, or write a line of layers"
+KNOWN = "presets are article, lenet5, quick, tiny, small, large, photos, pictures, residual, or write a line of layers"
 
 
 def test_a12_the_preset_article_is_the_article_s_line() -> None:
@@ -30,6 +30,7 @@ def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
         ("small", 79_402),
         ("large", 298_570),
         ("photos", 1_963_306),
+        ("pictures", 1_979_498),
         ("residual", 72_890),
     ]
     for row in rows:

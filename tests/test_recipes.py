@@ -14,8 +14,8 @@ from convscope.architecture import parse
 from convscope.errors import UsageError
 from convscope.presets import PRESETS
 from convscope.recipes import (
-    COLOUR_RECIPES,
     RECIPES,
+    VARIANTS,
     Recipe,
     changed,
     epoch_crops,
@@ -124,18 +124,21 @@ def test_a_slower_recipe_has_all_its_rates_lower_and_nothing_else_changed(bias: 
     assert before.slower(10).model_dump() == {**before.model_dump(), **changes}
 
 
-def test_images_of_three_channels_and_more_have_recipes_of_their_own() -> None:
+def test_colour_and_pictures_have_recipes_of_their_own() -> None:
     for name in RECIPES:
-        assert recipe_named(name) is recipe_named(name, 1) is RECIPES[name]
-        assert recipe_named(name, 3) is recipe_named(name, 4) is COLOUR_RECIPES.get(name, RECIPES[name])
-    assert recipe_named("article", 3) is RECIPES["article"]
-    assert recipe_named("best", 3) is not RECIPES["best"]
-    assert COLOUR_RECIPES.keys() < RECIPES.keys()
+        assert recipe_named(name) is recipe_named(name, "grey") is RECIPES[name]
+        for kind, variants in VARIANTS.items():
+            assert recipe_named(name, kind) is variants.get(name, RECIPES[name])
+            assert recipe_named("article", kind) is RECIPES["article"]
+            assert variants.keys() < RECIPES.keys()
+    assert recipe_named("best", "colour") is not RECIPES["best"]
+    assert {recipe.model for recipe in VARIANTS["pictures"].values()} == {"pictures"}
+    assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
 
 
-@pytest.mark.parametrize("name", COLOUR_RECIPES)
+@pytest.mark.parametrize("name", VARIANTS["colour"])
 def test_a_recipe_for_colour_is_sound_and_tells_itself_from_the_other_of_its_name(name: str) -> None:
-    chosen = COLOUR_RECIPES[name]
+    chosen = VARIANTS["colour"][name]
     assert chosen.name == f"{name} for colour"
     assert not chosen.validates_on_test
     assert Recipe.model_validate(chosen.model_dump()) == chosen  # model_copy checks nothing
@@ -220,9 +223,9 @@ def test_changes_are_made_and_the_rest_stays() -> None:
     ],
 )
 def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: str) -> None:
-    for channels in (1, 3):
+    for kind in VARIANTS:
         with pytest.raises(UsageError, match=message):
-            recipe_named(name, channels)
+            recipe_named(name, kind)
 
 
 @pytest.mark.parametrize("growth", [((0.6, 0.75), (0.3, 0.625)), ((0.5, 0.0),), ((-0.1, 0.5),), ((0.5, 1.5),)])

@@ -10,7 +10,7 @@ import pytest
 
 from convscope import Evaluation, Run
 from convscope.evaluate import Share, wilson
-from convscope.recipes import COLOUR_RECIPES, RECIPES
+from convscope.recipes import RECIPES, VARIANTS
 from convscope.runs import Config
 from convscope.summary import model_card, notes, report_of
 from convscope.train import Epoch, Fitted
@@ -23,7 +23,7 @@ def config(digits_run: Run) -> Callable[..., Config]:
     """The run's config with another recipe."""
 
     def changed(recipe: str = "default", **values: Any) -> Config:
-        known = {**RECIPES, **{chosen.name: chosen for chosen in COLOUR_RECIPES.values()}}
+        known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["colour"].values()}}
         chosen = {**known[recipe].model_dump(), **values}
         return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
 
@@ -165,7 +165,7 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], 
 def test_the_model_card_has_the_number_its_trust_and_its_use(
     config: Callable[..., Config], evaluation: Evaluation
 ) -> None:
-    for recipe in (*RECIPES, *(chosen.name for chosen in COLOUR_RECIPES.values())):
+    for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["colour"].values())):
         plan = config(recipe)
         card = model_card(plan, evaluation, FITTED)
         low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)

@@ -183,7 +183,7 @@ def train(
         from convscope import experiment
         from convscope.display import plan_lines, run_lines
 
-        chosen = changed(recipe_named(recipe, dataset.shape[-1]), **wishes)
+        chosen = changed(recipe_named(recipe, dataset.kind), **wishes)
         plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
         config = plan.config
         for line in (*finding_lines(dataset.findings), *plan_lines(config)):

@@ -80,7 +80,7 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         training, validation = MNIST_IMAGES - held_out, held_out or MNIST_TEST_IMAGES
     else:
         dataset = load(data)
-        chosen = recipe_named(recipe, dataset.shape[-1])
+        chosen = recipe_named(recipe, dataset.kind)
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
     network = parse(line, shape, classes)

@@ -138,7 +138,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _plan(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Plan:
         everything = Split(images, labels)
         data = Dataset("X", tuple(map(str, self.classes_)), everything, everything, "given to ConvClassifier.fit")
-        recipe = self.recipe if isinstance(self.recipe, Recipe) else recipe_named(self.recipe, data.shape[-1])
+        recipe = self.recipe if isinstance(self.recipe, Recipe) else recipe_named(self.recipe, data.kind)
         recipe = changed(recipe, epochs=self.epochs, batch=self.batch, learning_rate=self.learning_rate)
         if len(labels) == len(data.classes):  # one image of each: none can be held out
             recipe = changed(recipe, validation_share=0, select="last")

@@ -83,7 +83,7 @@ def plan(
     `recipe_named`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
-    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.shape[-1])
+    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.kind)
     model = model or _preset_that_fits(recipe.model, dataset)
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))

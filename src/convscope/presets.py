@@ -29,6 +29,13 @@ PRESETS: dict[str, str] = {
     "conv 256 3 pad same init identity, batchnorm, gelu, "
     "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
+    "pictures": "whiten 2, gelu, "
+    "conv 32 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "2 * (conv 256 3 pad same init identity, batchnorm, gelu), maxpool 2, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
     "residual": "conv 16 3 pad same, batchnorm, relu, "
     "residual(conv 32 3 stride 2 pad same, batchnorm, relu, conv 32 3 pad same, batchnorm), relu, "
     "residual(conv 64 3 stride 2 pad same, batchnorm, relu, conv 64 3 pad same, batchnorm), relu, globalavg",

@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from convscope.preprocess import Preprocessing
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+LARGE = 48  # pixels, the least side of what a network for larger pictures is meant for
 FIFTH = "test is a fixed stratified fifth"  # said in the source of every set that `fifth` has split
 
 
@@ -139,6 +140,16 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
         return self.train.shape
+
+    @property
+    def kind(self) -> Literal["grey", "colour", "small pictures", "pictures"]:
+        """What recipes make a difference between; pictures are files of many sizes, in colour."""
+        height, width, channels = self.shape
+        if channels < 3:
+            return "grey"
+        if self.frame is None:
+            return "colour"
+        return "pictures" if min(height, width) >= LARGE else "small pictures"
 
     @cached_property
     def fingerprint(self) -> str:
