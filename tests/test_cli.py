@@ -191,7 +191,7 @@ WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
     "name model optimiser learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
     "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels crop_area flip growth augmented_test precision standardise validation_share select"
+    "shift_pixels crop_area flip growth augmented_test precision standardise validation_share select target"
 )
 LIMITS = " ".join(
     (
@@ -388,7 +388,8 @@ def test_a_signal_saves_what_was_learned(command: Command, tmp_path: Path, numbe
     run = open_run(tmp_path / "run")
     assert (run.manifest.status, run.manifest.signal) == ("interrupted", number)
     assert err.splitlines()[-1] == (
-        f"stopped by signal {number} after {len(run.history)} of 100000 epochs; what was learned is saved in run"
+        f"stopped by signal {number} after {len(run.history)} of 100000 epochs; what was learned is saved in run; "
+        "go on with convscope train --resume run"
     )
     assert "Traceback" not in err
     path = tmp_path / "seven.png"
@@ -514,3 +515,21 @@ def test_a_command_loads_no_more_than_it_needs(folder: Path, words: str, unwante
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
     assert "convscope" in loaded
     assert loaded & set(unwanted.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("0.2", 0, "target         20 % reached in 1 of 3 epochs"),
+        ("1", 5, "target         100 % not surely reached in 3 epochs"),
+    ],
+)
+def test_a_target_ends_the_training_or_the_command_with_5(
+    command: Command, folder: Path, target: str, code: int, said: str
+) -> None:
+    answer = command("train", "digits", "--model", "flatten", "--epochs", "3", "--threads", "1", "--target", target)
+    assert answer.code == code
+    assert said in answer.out.splitlines()
+    run = open_run(folder / "runs" / "digits-custom-1")
+    assert run.manifest.status == "complete"
+    assert len(run.history) == (1 if code == 0 else 3)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from convscope.errors import ConvscopeError
-from convscope.files import sha256, write_atomically
+from convscope.files import remove, remove_temporary, sha256, write_atomically
 
 
 def full(*_: object, **__: object) -> Any:
@@ -102,6 +102,31 @@ def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypat
     write_atomically(path, "new")
     file, folder = path.stat().st_ino, tmp_path.stat().st_ino
     assert calls == [("fsync", file, "old"), ("replace", file, "new"), ("fsync", folder, "new")]
+
+
+def test_where_even_the_temporary_file_cannot_be_removed_the_first_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it goes when the next process cleans up."""
+    (tmp_path / ".a.txt").write_text("mine")
+    (tmp_path / "b.tmp").write_text("mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        patched.setattr(Path, "unlink", full)
+        with pytest.raises(ConvscopeError, match=r"^cannot write .*a.txt: No space left on device; "):
+            write_atomically(tmp_path / "deep" / "a.txt", "content")
+    assert len(list((tmp_path / "deep").iterdir())) == 1
+    remove_temporary(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.txt", "b.tmp", "deep"]
+
+
+def test_removing_a_file_is_told_where_it_fails(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("content")
+    remove(tmp_path / "a.txt")
+    remove(tmp_path / "a.txt")
+    (tmp_path / "full" / "a").mkdir(parents=True)
+    with pytest.raises(ConvscopeError, match=f"^cannot remove {tmp_path}/full: [A-Z][a-z ]+; see who may write there$"):
+        remove(tmp_path / "full")
 
 
 def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:

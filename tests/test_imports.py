@@ -26,10 +26,10 @@ ORDER = [
     "check", "reference", "filter", "detector",
     "syntax", "layers", "architecture", "presets",
     "recipes", "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
-    "modules", "fused", "models", "optimise", "train", "symmetry", "settle", "cost", "roofline", "bench",
-    "evaluate", "events", "runs", "explain",
+    "modules", "fused", "models", "optimise", "evaluate", "train", "symmetry", "settle", "cost", "roofline", "bench",
+    "events", "runs", "checkpoints", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
-    "model_file", "export", "infer", "experiment", "estimator",
+    "model_file", "export", "infer", "experiment", "resume", "estimator",
     "display", "progress", "cli",
 ]  # fmt: skip
 
@@ -120,6 +120,7 @@ PUBLIC = [
     "load_data",
     "open_run",
     "parse_network",
+    "resume_run",
     "train_model",
 ]
 
@@ -145,6 +146,7 @@ HOMES = {
     "load_data": "convscope.data.loading.load",
     "open_run": "convscope.runs.open_run",
     "parse_network": "convscope.architecture.parse",
+    "resume_run": "convscope.resume.resume_run",
     "train_model": "convscope.experiment.train_model",
 }
 

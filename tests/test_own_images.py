@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import Command
-from convscope import Predictor, evaluate_run, open_run
+from convscope import Predictor, evaluate_run, open_run, resume_run
+from convscope.data import Reading, load
+from convscope.experiment import carry_out, plan
 from convscope.pictures import read_picture
+from convscope.recipes import changed, recipe_named
+from convscope.train import Progress
 from pictures import Pixels, animals, noise, write
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
@@ -151,3 +156,24 @@ def test_the_training_data_are_checked_again_when_the_folder_changed(command: Co
     answer = command("evaluate", "run")
     assert answer.code == 0
     assert "is no longer the data that run was trained on" in answer.err
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Path) -> None:
+    words = ("--size", "16", "--group-by", r"^(.).*\.png", "--threads", "1", "--epochs", "3", "--batch", "8")
+    command("train", "pets", "--model", "flatten", *words, "--run", "whole")
+    watched = []
+
+    def stop(now: Progress) -> None:
+        watched.append(now.step)
+        if len(watched) == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    recipe = changed(recipe_named("default", "small pictures"), epochs=3, batch=8)
+    data = load("pets", reading=Reading(size=16, group_by=r"^(.).*\.png"))
+    stopped = carry_out(plan(data, "flatten", recipe, threads=1, origin="pets"), folder / "stopped", stop)
+    assert stopped.manifest.status == "interrupted"
+    done = resume_run("stopped", say=pytest.fail)
+    weights = [Path(name, "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert done.manifest.status == "complete"

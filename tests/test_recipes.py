@@ -62,6 +62,7 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "standardise": False,
         "validation_share": 0,
         "select": "last",
+        "target": None,
     }
     assert RECIPES["article"].planned_epochs(60_000) == RECIPES["article"].planned_epochs(1) == 10
     assert {name for name, recipe in RECIPES.items() if recipe.validates_on_test} == {"article"}

@@ -209,7 +209,8 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(copy: Path, content: byt
         ("model.onnx", "^expected a run folder, but .*model.onnx is a file"),
         (
             "plots",
-            "^.*plots/manifest.json is missing: its training did not finish, or it is no run folder: train again$",
+            "^.*plots/manifest.json is missing: its training did not finish, or it is no run folder: go on with "
+            "convscope train --resume .*plots, or train again$",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from convscope import reference, train
 from convscope.architecture import parse
 from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
+from convscope.kernels.step import cut_batch
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
 from convscope.recipes import RECIPES, Recipe, epoch_crops, epoch_flips, epoch_moves, epoch_order
@@ -195,6 +196,26 @@ def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) ->
         assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
         made.append(images)
     assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 11, 12])
+def test_batches_begin_anywhere_and_those_before_are_not_made(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    preprocessing, made = Preprocessing.plain(digits.train.images), []
+
+    def cut(*arguments: Any) -> Any:
+        made.append(len(arguments[1]))
+        return cut_batch(*arguments)
+
+    monkeypatch.setattr(train, "cut_batch", cut)
+    chosen = RECIPES["default"].model_copy(update={"flip": "always"})
+    whole = list(batches(digits.train, preprocessing, chosen, 0, 3))
+    made.clear()
+    rest = list(batches(digits.train, preprocessing, chosen, 0, 3, first))
+    assert made == [len(labels) for _, labels in whole[first:]]
+    for one, other in zip(whole[first:], rest, strict=True):
+        assert all(map(torch.equal, one, other))
 
 
 @pytest.mark.parametrize("size", [(32, 32, 3), (28, 28, 1), (9, 14, 4), (2, 3, 1)])
@@ -515,3 +536,14 @@ def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
     for k, ((part, labels), (whole, same)) in enumerate(zip(seen, full, strict=True)):
         assert torch.equal(labels, same)
         assert torch.equal(part, cropped(whole, crops[order[7 * k : 7 * k + 7]], 0.5))
+
+
+@pytest.mark.parametrize(("target", "epochs"), [(0.5, 1), (0.9, 3), (0.999, 6), (None, 6)])
+def test_training_ends_where_its_target_is_surely_reached(few: Split, target: float | None, epochs: int) -> None:
+    shares = iter([0.6, 0.93, 0.96, 0.5, 0.99, 0.99])
+    model = build(parse("flatten", few.shape, 10))
+    chosen = recipe(batch=50, epochs=6, learning_rate=0.1, target=target)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(shares)))
+        fitted = fit(model, few, few, Preprocessing.plain(few.images), chosen, 0)
+    assert len(fitted.history) == epochs

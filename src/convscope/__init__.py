@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convscope.layers import Network
     from convscope.models import build as build_model
     from convscope.recipes import Recipe
+    from convscope.resume import resume_run
     from convscope.runs import Run, open_run
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "load_data",
     "open_run",
     "parse_network",
+    "resume_run",
     "train_model",
 ]
 
@@ -58,6 +60,7 @@ _HOMES = {
     "load_data": "data.load",
     "open_run": "runs",
     "parse_network": "architecture.parse",
+    "resume_run": "resume",
     "train_model": "experiment",
 }
 

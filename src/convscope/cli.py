@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.errors import ArchitectureError, ConvscopeError, DataError
+from convscope.errors import ArchitectureError, ConvscopeError, DataError, UsageError
 
 if TYPE_CHECKING:
     from convscope.data import Reading
+    from convscope.experiment import Plan
     from convscope.runs import Run
 
 app = typer.Typer(
@@ -123,15 +124,66 @@ def show(as_json: bool, values: dict[str, Any], lines: list[Any]) -> None:
 def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> Reading:
     """What was asked for of pictures."""
     from convscope.data import Reading
-    from convscope.errors import UsageError
 
     if channels not in (None, 1, 3, 4):
         raise UsageError(f"--channels {channels}: expected 1, 3 or 4")
     return Reading(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
 
 
+def stands_alone(context: typer.Context, option: str, beside: set[str]) -> None:
+    """Raises UsageError where any other option or argument was given but those `beside` it."""
+
+    def was_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    given = [
+        str(parameter.name).upper() if parameter.param_type_name == "argument" else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in beside and was_given(str(parameter.name))
+    ]
+    if given:
+        raise UsageError(f"{option} goes on as the run's config.json says: leave out {', '.join(given)}")
+
+
+def new_plan(
+    data: str | None,
+    reading: Reading,
+    model: str | None,
+    recipe: str,
+    wishes: dict[str, Any],
+    seed: int,
+    threads: int | None,
+) -> Plan:
+    """The plan of a training; `wishes` are values of the recipe, None where there is none."""
+    from convscope import progress
+    from convscope.data import load, load_default
+    from convscope.recipes import changed, recipe_named
+
+    changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
+    with progress.loading() as downloading, importing("convscope.experiment"):
+        dataset = load(data, downloading, reading, say) if data else load_default(say, downloading)
+    from convscope import experiment
+
+    chosen = changed(recipe_named(recipe, dataset.kind), **wishes)
+    return experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
+
+
+def plan_again(run: Path) -> Plan:
+    """The plan of a training that was stopped or killed."""
+    from convscope import progress
+    from convscope.runs import unfinished
+
+    unfinished(run)  # a slip of the pen shows before anything is loaded
+    from convscope.resume import planned_again
+
+    with progress.loading() as downloading:
+        return planned_again(run, None, say, downloading)
+
+
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
 def train(
+    context: typer.Context,
     data: Annotated[
         str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")
     ] = None,
@@ -152,49 +204,65 @@ def train(
         str | None,
         typer.Option(help="float32, bf16, or auto: bf16 where the processor has it and loses nothing by it."),
     ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Stop when the validation accuracy is surely so high, such as 0.97."),
+    ] = None,
     size: Size = None,
     channels: Channels = None,
     crop: Crop = False,
     group_by: GroupBy = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, threads and versions: the same weights.")] = 0,
     threads: Threads = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Time between two checkpoints of the training.")
+    ] = 60.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a training that was stopped or killed, as it was begun."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
     from convscope.drawing import helpers
 
+    if resume is not None:
+        stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json"})
     with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
         from convscope import progress
-        from convscope.data import load, load_default
-        from convscope.display import finding_lines
-        from convscope.recipes import changed, recipe_named
         from convscope.runs import check_free
 
         if run is not None:
             check_free(run)
-        wishes = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "precision": precision}
-        changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
-        with progress.loading() as downloading, importing("convscope.experiment"):
-            dataset = (
-                load(data, downloading, reading_of(size, channels, crop, group_by), say)
-                if data
-                else load_default(say, downloading)
-            )
+        wishes = {
+            "epochs": epochs,
+            "batch": batch,
+            "learning_rate": learning_rate,
+            "precision": precision,
+            "target": target,
+        }
+        if resume is None:
+            reading = reading_of(size, channels, crop, group_by)
+            plan = new_plan(data, reading, model, recipe, wishes, seed, threads)
+        else:
+            plan = plan_again(resume)
         from convscope import experiment
-        from convscope.display import plan_lines, run_lines
+        from convscope.display import finding_lines, plan_lines, run_lines
 
-        chosen = changed(recipe_named(recipe, dataset.kind), **wishes)
-        plan = experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
-        config = plan.config
-        for line in (*finding_lines(dataset.findings), *plan_lines(config)):
+        for line in (*finding_lines(plan.dataset.findings), *plan_lines(plan.config)):
             say(line)
-        with progress.training(config.epochs) as watch:
-            done = experiment.carry_out(plan, run, watch, draw)
+        with progress.training(plan.config.epochs) as watch:
+            done = experiment.carry_out(
+                plan, resume or run, watch, draw,
+                checkpoint_every=checkpoint_every, resumed=resume is not None, say=say,
+            )  # fmt: skip
     if done.manifest.signal:
-        say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
-            f"what was learned is saved in {done.path}")  # fmt: skip
+        say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {plan.config.epochs} epochs; "
+            f"what was learned is saved in {done.path}; go on with convscope train --resume {done.path}")  # fmt: skip
         raise typer.Exit(128 + done.manifest.signal)
     show(as_json, done.to_dict(), run_lines(done))
+    if done.missed_target:
+        raise typer.Exit(5)
 
 
 @app.command(epilog="Example: convscope evaluate runs/mnist-small-1")

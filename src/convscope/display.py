@@ -177,6 +177,12 @@ def run_lines(run: Run) -> list[str]:
     said = {"test accuracy": percent(evaluation)}
     if evaluation.augmented:
         said[""] = f"{share_percent(evaluation.augmented)} with test-time augmentation"
+    if run.config.recipe.target is not None:
+        said["target"] = f"{100 * run.config.recipe.target:g} % " + (
+            f"not surely reached in {counted(len(run.history), 'epoch')}"
+            if run.missed_target
+            else f"reached in {len(run.history)} of {counted(run.config.epochs, 'epoch')}"
+        )
     said |= {
         "test loss": f"{evaluation.loss:.4f}",
         "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",

@@ -153,6 +153,15 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def surely(accuracy: float, images: int, target: float | None) -> bool:
+    """Whether an accuracy on so many images is the target's or more even at the lower end of its 95 % interval.
+
+    >>> surely(0.98, 1000, 0.97), surely(0.98, 1000, 0.975), surely(1.0, 9, None)
+    (True, False, False)
+    """
+    return target is not None and wilson(round(accuracy * images), images)[0] >= target
+
+
 def percent(evaluation: Evaluation) -> str:
     """Accuracy as people read it: `98.64 % (95 % interval 98.39 to 98.85, n = 10,000)`."""
     low, high = evaluation.interval

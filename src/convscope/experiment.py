@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
+from convscope.checkpoints import EVERY, Checkpoints
 from convscope.data import NAMES, SETS, Dataset, Reading, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
@@ -39,6 +40,7 @@ from convscope.runs import (
     EVENTS,
     METRICS,
     MODEL,
+    PLOTS,
     REPORT,
     WEIGHTS,
     Config,
@@ -51,7 +53,18 @@ from convscope.runs import (
 from convscope.settle import Trial, settle, use_threads
 from convscope.summary import model_card, report_of
 from convscope.symmetry import symmetry_of
-from convscope.train import Epoch, Fitted, Progress, fit, fitting, history_rows, logits_of, parts, stop_signals
+from convscope.train import (
+    Epoch,
+    Fitted,
+    Progress,
+    State,
+    fit,
+    fitting,
+    history_rows,
+    logits_of,
+    parts,
+    stop_signals,
+)
 
 RUNS = Path("runs")
 MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
@@ -125,14 +138,17 @@ def train_model(
     threads: int | None = None,
     run: str | Path | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
+    checkpoint_every: float = EVERY,
 ) -> Run:
     """Train a classifier and return its run folder: weights, model file, evaluation, pictures and report.
 
     `data` is a name, a path or a Dataset; `run` the folder to write (by default the next free one below `runs`);
-    `watch` is called after every batch. The same seed, threads and versions give the same weights to the bit.
+    `watch` is called after every batch; every so many seconds a checkpoint is written, from which `resume_run` goes on.
+    The same seed, threads and versions give the same weights to the bit.
     Raises ConvscopeError for anything the caller can put right.
     """
-    return carry_out(plan(data, model, recipe, seed=seed, threads=threads), run, watch)
+    planned = plan(data, model, recipe, seed=seed, threads=threads)
+    return carry_out(planned, run, watch, checkpoint_every=checkpoint_every)
 
 
 def carry_out(
@@ -140,32 +156,47 @@ def carry_out(
     run: str | Path | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
     draw: Draw = draw_here,
+    *,
+    checkpoint_every: float = EVERY,
+    resumed: bool = False,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Run:
     """Train what was planned; `draw` makes the pictures.
 
     Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
     these are written lets them be finished. A second one acts at once.
+
+    Where it is `resumed`, training goes on from the last checkpoint in the folder `run`; `say` is told from where.
     """
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
     with stop_signals() as stop:
         model = build(config.network, config.seed)
-        writer = RunWriter(folder, config)
+        writer = RunWriter(folder, config, resumed)
+        checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
 
         def after_epoch(history: list[Epoch]) -> None:
             writer.write_rows(METRICS, history_rows(history))
             writer.write(EVENTS, event_file(history, config.created.timestamp()))
 
-        after_epoch([])
+        def start(state: State) -> None:
+            if resumed:
+                checkpoints.restore(state)
+            after_epoch(state.fitted.history)
+
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-            precision=config.precision, after_batch=watch, after_epoch=after_epoch, stop=stop,
+            precision=config.precision, after_batch=watch, after_epoch=after_epoch,
+            start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
         writer.write(WEIGHTS, save(fitted.weights))
         writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
         if not fitted.signal:
             _write_results(writer, plan, model, fitted, draw)
-        return writer.finish(stop.number, fitted.epoch, fitted.seconds)
+        done = writer.finish(stop.number, fitted.epoch, fitted.seconds)
+        if not fitted.signal:
+            checkpoints.remove()
+        return done
 
 
 def evaluate_run(
@@ -228,7 +259,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     )
     pictures = []
     for name, picture in drawn(sketches, draw):
-        writer.write(f"plots/{name}.png", picture.png)
+        writer.write(f"{PLOTS}/{name}.png", picture.png)
         pictures.append(picture)
     writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.findings)))
     writer.write(CARD, model_card(config, evaluation, fitted))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from convscope.errors import ConvscopeError
 
+TEMPORARY = ".tmp"  # how the names of temporary files end, behind a point at their beginning
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path` so that a reader sees the old file or the new one, never a part.
@@ -27,13 +29,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
+        temporary = None
         _sync_folder(path.parent)
     except OSError as error:
         raise ConvscopeError(
@@ -41,8 +44,22 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         ) from error
     finally:
         if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 Path(temporary).unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, where it is there. Raises ConvscopeError where that fails."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConvscopeError(f"cannot remove {path}: {error.strerror}; see who may write there") from error
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the temporary files that processes which were killed have left in `folder` and below it."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        remove(path)
 
 
 def sha256(path: Path) -> str:

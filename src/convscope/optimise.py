@@ -20,6 +20,7 @@ class Optimiser:
 
     With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by
     their orthogonalised momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
+    `velocities` is all that it remembers from step to step: by the weight's name, of its shape, at first 0.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
@@ -31,9 +32,10 @@ class Optimiser:
         matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
         moved = matrices if recipe.optimiser == "muon" else []
         self.recipe = recipe
-        self.matrices = [(weights[name], torch.zeros_like(weights[name])) for name in moved]
+        self.velocities = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        self.matrices = [(weights[name], self.velocities[name]) for name in moved]
         self.others = [
-            (weight, torch.zeros_like(weight), *_rate_and_decay(name, recipe))
+            (weight, self.velocities[name], *_rate_and_decay(name, recipe))
             for name, weight in weights.items()
             if name not in moved
         ]

@@ -30,7 +30,8 @@ class Recipe(BaseModel):
     does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
     a part of each is seen, at least so much of its area (Szegedy et al., 2015). `growth` is pairs of shares:
     until so much of the training is done, images are so large; then they have their own size. `augmented_test` measures
-    with test-time augmentation too, beside the plain accuracy.
+    with test-time augmentation too, beside the plain accuracy. With a `target`, training ends after the
+    first epoch whose validation accuracy is as high, and surely so: the lower end of its 95 % interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -62,6 +63,7 @@ class Recipe(BaseModel):
     standardise: bool = True
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     select: Literal["best", "last"] = "best"
+    target: _Share | None = None
 
     @model_validator(mode="after")
     def _the_test_set_selects_nothing(self) -> Self:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from convscope.architecture import parse
 from convscope.data.options import Reading
 from convscope.errors import ModelFileError, UsageError
-from convscope.evaluate import Evaluation, percent
-from convscope.files import sha256, write_atomically
+from convscope.evaluate import Evaluation, percent, surely
+from convscope.files import remove, remove_temporary, sha256, write_atomically
 from convscope.layers import Network
 from convscope.machine import Machine
 from convscope.preprocess import Preprocessing
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT: Literal[1] = 1
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
 METRICS, EVALUATION, MODEL = "metrics.jsonl", "evaluation.json", "model.onnx"
+CHECKPOINTS, PLOTS = "checkpoints", "plots"
 REPORT, CARD, EVENTS = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"
 Status = Literal["complete", "interrupted"]
 Record = TypeVar("Record", bound=BaseModel)
@@ -119,11 +120,19 @@ def check_free(path: Path) -> None:
 class RunWriter:
     """A run folder in the making."""
 
-    def __init__(self, path: Path, config: Config) -> None:
-        """Make the folder and write `config.json`. Raises UsageError when there is something in it already."""
-        check_free(path)
+    def __init__(self, path: Path, config: Config, resumed: bool = False) -> None:
+        """Make the folder and write `config.json`. Raises UsageError when there is something in it already.
+
+        With `resumed` the folder is one of this config: it is no run any more until it is finished again.
+        """
         self.path, self.config = path, config
-        self.write(CONFIG, config.model_dump_json(indent=2) + "\n")
+        if resumed:
+            for old in (path / MANIFEST, path / EVALUATION, path / REPORT, path / CARD, *(path / PLOTS).glob("*.png")):
+                remove(old)
+            remove_temporary(path)
+        else:
+            check_free(path)
+            self.write(CONFIG, config.model_dump_json(indent=2) + "\n")
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Write one file below the folder, whole or not at all."""
@@ -141,7 +150,11 @@ class RunWriter:
     def finish(self, signal: int, selected_epoch: int, train_seconds: float) -> Run:
         """Write the manifest, after which the folder is a run."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
-        files = {name: _file(self.path / name) for name in names if name != MANIFEST}
+        files = {
+            name: _file(self.path / name)
+            for name in names
+            if name != MANIFEST and not name.startswith(f"{CHECKPOINTS}/")
+        }
         status: Status = "complete" if EVALUATION in files else "interrupted"
         manifest = Manifest(
             status=status, signal=signal, selected_epoch=selected_epoch, train_seconds=train_seconds, files=files
@@ -173,6 +186,15 @@ class Run:
             return ""
         done = f"{len(self.history)} of {counted(self.config.epochs, 'epoch')}"
         return f"{self.path} was interrupted after {done} and never measured on the test set"
+
+    @property
+    def missed_target(self) -> bool:
+        """Whether the recipe has a target that no epoch reached."""
+        target, data = self.config.recipe.target, self.config.dataset
+        images = data.validation_images or data.test_images
+        return target is not None and not any(
+            surely(row["validation_accuracy"], images, target) for row in self.history
+        )
 
     @property
     def model_file(self) -> Path:
@@ -238,11 +260,11 @@ def open_run(path: str | Path) -> Run:
 
     Raises ModelFileError, naming the file, when one is missing, altered or of another format version.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ModelFileError(f"expected a run folder, but {folder} is {'a file' if folder.exists() else 'not there'}: "
-                             "give the folder that 'convscope train' printed")  # fmt: skip
-    manifest = _read(folder / MANIFEST, Manifest, "its training did not finish, or it is no run folder: train again")
+    folder = _folder(path)
+    manifest = _read(
+        folder / MANIFEST, Manifest, "its training did not finish, or it is no run folder: "
+        f"go on with convscope train --resume {folder}, or train again"
+    )  # fmt: skip
     for name, expected in manifest.files.items():
         file = folder / name
         if not file.is_file():
@@ -251,6 +273,22 @@ def open_run(path: str | Path) -> Run:
             raise ModelFileError(f"{file} was altered since it was written: put it back from a copy, or train again")
     config = _read(folder / CONFIG, Config, "put it back from a copy, or train again")
     return Run(folder, config, manifest)
+
+
+def unfinished(path: str | Path) -> Config:
+    """What was decided for a training that did not reach its end.
+
+    Raises ModelFileError where there is no such training, or one that was stopped without a checkpoint, and UsageError
+    where it is complete.
+    """
+    folder = _folder(path)
+    config = _read(folder / CONFIG, Config, "give the folder of a training that was stopped or killed")
+    if (folder / MANIFEST).exists():
+        if _read(folder / MANIFEST, Manifest, "").status == "complete":
+            raise UsageError(f"{folder} is complete already: there is nothing to go on with")
+        if not any((folder / CHECKPOINTS).glob("*")):
+            raise ModelFileError(f"{folder} has no checkpoint to go on from: use it as it is, or train again")
+    return config
 
 
 def next_run_folder(base: Path, dataset: str, model: str) -> Path:
@@ -264,6 +302,14 @@ def next_run_folder(base: Path, dataset: str, model: str) -> Path:
 def now() -> datetime:
     """The time in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ModelFileError(f"expected a run folder, but {folder} is {'a file' if folder.exists() else 'not there'}: "
+                             "give the folder that 'convscope train' printed")  # fmt: skip
+    return folder
 
 
 def _file(path: Path) -> File:

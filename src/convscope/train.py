@@ -21,6 +21,7 @@ from torch.nn import functional
 from convscope.architecture import at_size, scaled_side
 from convscope.data import Dataset, Split, hold_out
 from convscope.errors import ConvscopeError
+from convscope.evaluate import surely
 from convscope.fused import leaves_work_to_torch
 from convscope.kernels import door
 from convscope.kernels.step import cross_entropy, cut_batch
@@ -83,6 +84,19 @@ class Fitted:
     signal: int = 0
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a Tally has counted after `step` steps: the sums of epoch `epoch` so far, and seconds in all and of it."""
+
+    step: int
+    epoch: int
+    loss_sum: float
+    correct: int
+    seen: int
+    seconds: float
+    epoch_seconds: float
+
+
 class Tally:
     """Running sums of an epoch and the clock of the whole training; `work`: of a step of each epoch."""
 
@@ -113,6 +127,24 @@ class Tally:
                 "(each tenfold step down is worth a try)"
             )
 
+    def standing(self) -> Standing:
+        sums = self.loss_sum, self.correct, self.seen
+        return Standing(self.step, self.epoch, *sums, self.seconds, self.epoch_seconds)
+
+    def go_on(self, then: Standing) -> None:
+        """Count on from there; the clocks do not count the time between."""
+        now = time.perf_counter()
+        self.start, self.epoch_start = now - then.seconds, now - then.epoch_seconds
+        self.step, self.epoch = then.step, then.epoch
+        self.loss_sum, self.correct, self.seen = then.loss_sum, then.correct, then.seen
+        before, now_on = self.work[: self.epoch - 1], self.work[self.epoch - 1 : self.epoch]
+        self.done = sum(before) * self.steps / self.epochs + sum(now_on) * self.batch
+
+    @property
+    def batch(self) -> int:
+        """How many batches of this epoch are done."""
+        return self.step - (self.epoch - 1) * self.steps // self.epochs
+
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.start
@@ -134,6 +166,16 @@ class Tally:
         return Epoch(self.epoch, *means, *validation, learning_rate, self.seen / seconds, seconds)
 
 
+@dataclass(frozen=True)
+class State:
+    """Everything that training changes, but for torch's random numbers: what a checkpoint keeps."""
+
+    model: nn.Module
+    optimiser: Optimiser
+    tally: Tally
+    fitted: Fitted
+
+
 def fit(
     model: nn.Module,
     train: Split,
@@ -145,11 +187,14 @@ def fit(
     precision: Precision = "float32",
     after_batch: Callable[[Progress], None] = lambda _: None,
     after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
+    start: Callable[[State], None] = lambda _: None,
+    save: Callable[[State], None] = lambda _: None,
     stop: Stop | None = None,
 ) -> Fitted:
     """Train `model` in place by `recipe` and return the weights that the recipe selects.
 
-    The whole loop stands here, in one piece, to be read. Once `stop.number` is not 0, training ends after the batch at
+    The whole loop stands here, in one piece, to be read. `start` may put everything where an earlier training stood;
+    `save` may keep it, after every batch and every epoch. Once `stop.number` is not 0, training ends after the batch at
     hand. Raises ConvscopeError when a loss is no longer finite.
     """
     stop = stop or Stop()
@@ -165,18 +210,21 @@ def fit(
     )
     door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
-    for epoch in range(1, epochs + 1):
-        tally.new_epoch(epoch)
+    state = State(model, optimiser, tally, fitted)
+    start(state)
+    for epoch in range(tally.epoch, epochs + 1):
+        if fitted.history and surely(fitted.history[-1].validation_accuracy, len(validation), recipe.target):
+            break
         model.train()
-        for images, labels in batches(train, preprocessing, recipe, seed, epoch):
-            learning_rate = recipe.learning_rate_at(tally.step, steps)
+        for images, labels in batches(train, preprocessing, recipe, seed, epoch, tally.batch):
             with precise(precision):
                 logits = model(images).float()
             loss, right = cross_entropy(logits, labels, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step(learning_rate)
+            optimiser.step(recipe.learning_rate_at(tally.step, steps))
             tally.add(loss.item(), right, len(labels))
             after_batch(tally.progress())
+            save(state)
             if stop.number:
                 break
         if stop.number:
@@ -184,10 +232,13 @@ def fit(
         seconds = tally.epoch_seconds
         with precise(precision):
             measured = loss_and_accuracy(model, validation, preprocessing)
+        learning_rate = recipe.learning_rate_at(tally.step - 1, steps)
         fitted.history.append(tally.epoch_done(measured, learning_rate, seconds))
         if recipe.select == "last" or _is_best(fitted.history):
             fitted.weights, fitted.epoch = weights_of(model), epoch
         after_epoch(fitted.history)
+        tally.new_epoch(epoch + 1)
+        save(state)
     fitted.weights = fitted.weights or weights_of(model)
     set_weights(model, fitted.weights)
     fitted.seconds, fitted.signal = tally.seconds, stop.number
@@ -214,9 +265,12 @@ def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
 
 
 def batches(
-    train: Split, preprocessing: Preprocessing, recipe: Recipe, seed: int, epoch: int
+    train: Split, preprocessing: Preprocessing, recipe: Recipe, seed: int, epoch: int, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch's batches, float32 (n, channels, height, width) and int64 (n,): a pure function of the arguments."""
+    """One epoch's batches from batch `first`, float32 (n, channels, height, width) and int64 (n,).
+
+    A pure function of the arguments; the batches before are not made.
+    """
     order = epoch_order(seed, epoch, len(train))
     moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
     crops = epoch_crops(seed, epoch, len(train), recipe.crop_area) if recipe.crop_area < 1 else None
@@ -224,7 +278,7 @@ def batches(
     table = preprocessing.table
     share = recipe.size_share(epoch, recipe.planned_epochs(len(train)))
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
-    for index in np.split(order, starts):
+    for index in np.split(order, starts)[first:]:
         moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
         pixels = cut_batch(train.store, train.places(index), table, moved, flipped)
         images = as_batch(pixels)

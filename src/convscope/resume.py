@@ -1,0 +1,84 @@
+"""One call from the folder of a training that was stopped or killed to a finished run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from convscope.checkpoints import EVERY
+from convscope.data import Dataset, load
+from convscope.data import Progress as Downloading
+from convscope.data.download import quiet
+from convscope.errors import DataError, UsageError
+from convscope.experiment import Plan, carry_out
+from convscope.kernels import door
+from convscope.machine import Machine, keep_memory, this_machine
+from convscope.runs import Config, Run, unfinished
+from convscope.settle import Trial, use_threads
+from convscope.train import Progress, parts
+
+DECIDING = ("convscope", "numpy", "torch")  # packages whose versions may change the bits of a training
+
+
+def resume_run(
+    path: str | Path,
+    data: Dataset | None = None,
+    *,
+    watch: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = warnings.warn,
+    checkpoint_every: float = EVERY,
+) -> Run:
+    """Go on with a training that was stopped or killed, from its last checkpoint, and return its finished run.
+
+    Everything is as its `config.json` says; `data` is for a training on a Dataset that was in memory. On the same
+    machine, with the same versions, the weights are to the bit those of a training that was never disturbed; `say` is
+    told where they may not be, and from where training goes on. Raises UsageError for a run that is complete,
+    ModelFileError for what is no run folder, and DataError where the data are no longer those of the training.
+    """
+    return carry_out(
+        planned_again(path, data, say), path, watch, checkpoint_every=checkpoint_every, resumed=True, say=say
+    )
+
+
+def planned_again(
+    path: str | Path,
+    data: Dataset | None = None,
+    say: Callable[[str], None] = warnings.warn,
+    downloading: Downloading = quiet,
+) -> Plan:
+    """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
+    config = unfinished(path)
+    if data is None and not config.dataset.path:
+        raise UsageError(f"{path} was trained on data given in memory: give them to resume_run(path, data)")
+    dataset = data or load(config.dataset.path, downloading, config.dataset.reading, say)
+    if dataset.fingerprint != config.dataset.fingerprint:
+        raise DataError(
+            f"{config.dataset.path or dataset.name} is no longer the data that {path} was trained on: "
+            "put them back, or train again"
+        )
+    training, validation = parts(dataset, config.recipe, config.seed)
+    keep_memory()
+    trial = Trial(config.network, training, config.preprocessing, config.recipe, config.seed)
+    use_threads(config.machine.threads, trial.torch_works)
+    if changes := changed_since(config, this_machine(config.machine.threads), door.name()):
+        say(f"equivalent, not identical: {', '.join(changes)}")
+    return Plan(dataset, training, validation, config)
+
+
+def changed_since(config: Config, machine: Machine, kernels: str) -> list[str]:
+    """In words, what is not as it was and may change the bits of a training."""
+
+    def facts(machine: Machine, kernels: str) -> dict[str, str]:
+        versions = {name: machine.versions.get(name, "unknown") for name in DECIDING}
+        return {**versions, "the processor": machine.processor, "the system": machine.system, "kernels": kernels}
+
+    then = facts(config.machine, config.kernels.partition(",")[0])
+    changes = [
+        f"{name} {'were' if name == 'kernels' else 'was'} {then[name]}, {'are' if name == 'kernels' else 'is'} {now}"
+        for name, now in facts(machine, kernels).items()
+        if now != then[name]
+    ]
+    if machine.cores < config.machine.threads:
+        changes.append(f"{config.machine.threads} threads have to share {machine.cores} cores")
+    return changes

@@ -1,0 +1,304 @@
+"""Trainings that are gone on with: the same run in the end, nothing settled anew, and what cannot be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Command
+from convscope import Run, experiment, open_run, resume, resume_run, train_model
+from convscope.data import Dataset, Split
+from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
+from convscope.kernels import door
+from convscope.machine import Machine, this_machine
+from convscope.recipes import RECIPES, changed
+from convscope.resume import changed_since
+from convscope.runs import Config
+from convscope.settle import use_threads
+from convscope.train import Progress
+
+pytestmark = pytest.mark.usefixtures("interruptible")
+
+SHORT = changed(RECIPES["default"], epochs=3, batch=8)  # 5 batches an epoch
+LINE = "conv 4 3, batchnorm, relu, dropout 0.2, flatten"
+
+
+@pytest.fixture(scope="module")
+def stripes() -> Dataset:
+    """Upright and lying stripes in noise, 4x4."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
+    images[labels == 0, :, ::2] += 150
+    images[labels == 1, ::2, :] += 150
+    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
+    return Dataset("stripes", ("upright", "lying"), train, test, "made here")
+
+
+def saved(path: Path, data: Dataset) -> Path:
+    np.savez(
+        path, x_train=data.train.images, y_train=data.train.labels, x_test=data.test.images, y_test=data.test.labels,
+        classes=np.array(data.classes),
+    )  # fmt: skip
+    return path
+
+
+def interrupt(*steps: int) -> Callable[[Progress], None]:
+    """A watcher that sends SIGINT after these batches."""
+
+    def watch(now: Progress) -> None:
+        if now.step in steps:
+            signal.raise_signal(signal.SIGINT)
+
+    return watch
+
+
+@pytest.fixture
+def whole(stripes: Dataset, tmp_path: Path) -> Run:
+    """A training that was never disturbed."""
+    return train_model(saved(tmp_path / "stripes.npz", stripes), LINE, SHORT, threads=1, run=tmp_path / "whole")
+
+
+@pytest.fixture
+def stopped(stripes: Dataset, tmp_path: Path) -> Path:
+    """The same training, stopped in its second epoch."""
+    data = saved(tmp_path / "stripes.npz", stripes)
+    return train_model(data, LINE, SHORT, threads=1, run=tmp_path / "run", watch=interrupt(7)).path
+
+
+def silence(message: str) -> None:
+    assert re.fullmatch(r"going on after step \d+ of 15, in epoch \d", message)
+
+
+# The same run in the end
+
+
+@pytest.mark.parametrize("stops", [(), (8,), (9, 15)], ids=str)
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: Path, stops: tuple[int, ...]) -> None:
+    assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["step-0000000007.ckpt"]
+    planned = (stopped / "config.json").read_bytes()
+    steps: list[int] = []
+    for stop in stops:
+        again = resume_run(stopped, watch=interrupt(stop), say=silence)
+        assert (again.manifest.status, again.manifest.signal) == ("interrupted", signal.SIGINT)
+        assert open_run(stopped).manifest == again.manifest
+    run = resume_run(stopped, watch=lambda now: steps.append(now.step), say=silence)
+    assert steps == list(range(max(stops, default=7) + 1, 16))
+    assert (run.path / "config.json").read_bytes() == planned
+    for name in ("model.safetensors", "evaluation.json"):
+        assert (run.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert open_run(stopped).manifest == run.manifest
+    assert set(run.manifest.files) == set(whole.manifest.files)
+    kept = {path.relative_to(stopped).as_posix() for path in stopped.rglob("*") if path.is_file()}
+    assert kept == {*whole.manifest.files, "manifest.json"}
+    assert (run.manifest.status, run.manifest.signal, run.manifest.selected_epoch) == (
+        "complete", 0, whole.manifest.selected_epoch,
+    )  # fmt: skip
+    assert run.manifest.train_seconds > sum(row["seconds"] for row in run.history)
+    clock = {"seconds": 0, "images_per_second": 0}
+    assert [{**row, **clock} for row in run.history] == [{**row, **clock} for row in whole.history]
+
+
+def test_nothing_is_settled_anew(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("settle", "plan", "recipe_named", "fitting", "this_machine"):
+        monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("it was settled before"))
+    assert resume_run(stopped, say=silence).manifest.status == "complete"
+
+
+def test_threads_are_those_of_the_training(stripes: Dataset, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        run = train_model(stripes, "conv 4 3, conv 4 2, flatten", SHORT, threads=2, run=tmp_path / "run",
+                          watch=interrupt(3))  # fmt: skip
+        use_threads(1)
+        resume_run(run.path, stripes, say=lambda _: None)
+        assert torch.get_num_threads() == 2
+        assert door.native is None or door.native.threads() == 2
+    finally:
+        use_threads(before)
+
+
+def test_data_that_were_in_memory_are_given_again(stripes: Dataset, tmp_path: Path) -> None:
+    run = train_model(stripes, LINE, SHORT, threads=1, run=tmp_path / "run", watch=interrupt(7))
+    with pytest.raises(UsageError, match=r"run was trained on data given in memory: give them to resume_run\(path, d"):
+        resume_run(run.path)
+    other = dataclasses.replace(stripes, test=stripes.train)
+    with pytest.raises(
+        DataError, match=r"^stripes is no longer the data that .*run was trained on: put them back, or "
+    ):
+        resume_run(run.path, other)
+    assert open_run(run.path).manifest == run.manifest  # nothing was touched
+    assert resume_run(run.path, stripes, say=silence).manifest.status == "complete"
+
+
+def test_a_training_that_failed_in_its_report_goes_on_from_its_checkpoint(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the report's beginning has left does not make a run that is stopped then a complete one."""
+
+    def fail(*_: Any) -> str:
+        raise ConvscopeError("no report")
+
+    data, run = saved(tmp_path / "stripes.npz", stripes), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "render", fail)
+        with pytest.raises(ConvscopeError, match="no report"):
+            train_model(data, LINE, SHORT, threads=1, run=run, checkpoint_every=0)
+    assert (run / "evaluation.json").exists()
+    assert list((run / "plots").iterdir())
+    (run / "checkpoints" / "step-0000000015.ckpt").write_bytes(b"")
+    said: list[str] = []
+    stopped = resume_run(run, watch=interrupt(15), say=said.append)
+    assert [line.partition(" ")[0] for line in said] == [f"{run}/checkpoints/step-0000000015.ckpt", "going"]
+    assert stopped.manifest.status == "interrupted"
+    assert not [name for name in stopped.manifest.files if name.startswith(("evaluation", "plots", "checkpoints"))]
+    assert resume_run(run, say=silence).manifest.status == "complete"
+
+
+def test_while_it_goes_on_the_folder_is_no_run(stopped: Path) -> None:
+    def interrupt_twice(_: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        resume_run(stopped, watch=interrupt_twice, say=silence)
+    with pytest.raises(ModelFileError, match=f"go on with convscope train --resume {stopped}, or train again$"):
+        open_run(stopped)
+    assert resume_run(stopped, say=silence).manifest.status == "complete"
+
+
+# What is not as it was
+
+
+def test_what_changed_since_is_said_in_one_line(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(threads: int) -> Machine:
+        machine = this_machine(threads)
+        return machine.model_copy(update={"versions": {**machine.versions, "torch": "2.99"}, "processor": "Z80"})
+
+    monkeypatch.setattr(resume, "this_machine", another)
+    said: list[str] = []
+    then = Config.model_validate_json((stopped / "config.json").read_bytes()).machine
+    resume_run(stopped, say=said.append)
+    assert said == [
+        f"equivalent, not identical: torch was {then.versions['torch']}, is 2.99, "
+        f"the processor was {then.processor}, is Z80",
+        "going on after step 7 of 15, in epoch 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kernels", "expected"),
+    [
+        ({}, "native avx2", []),
+        ({"peak_gflops": 1.0, "python": "3.99", "cores": 64}, "native avx2", []),
+        ({}, "torch", ["kernels were native avx2, are torch"]),
+        ({"system": "Darwin arm64"}, "native avx2", ["the system was Linux x86_64, is Darwin arm64"]),
+        ({"cores": 1}, "native avx2", ["2 threads have to share 1 cores"]),
+        ({"versions": {"torch": "2.13", "numpy": "2.0", "convscope": "0.2", "pillow": "1"}}, "native avx2",
+         ["convscope was 0.1, is 0.2"]),
+        ({"versions": {"torch": "2.13", "numpy": "2.1", "convscope": "0.1"}}, "native avx2",
+         ["numpy was 2.0, is 2.1"]),
+    ],
+)  # fmt: skip
+def test_what_can_change_the_bits(stopped: Path, changes: dict[str, Any], kernels: str, expected: list[str]) -> None:
+    versions = {"torch": "2.13", "numpy": "2.0", "convscope": "0.1", "pillow": "13"}
+    machine = Machine(
+        processor="EPYC", cores=4, threads=2, peak_gflops=100, system="Linux x86_64", python="3.11", versions=versions
+    )
+    config = Config.model_validate_json((stopped / "config.json").read_bytes())
+    config = config.model_copy(update={"machine": machine, "kernels": "native avx2"})
+    assert changed_since(config, machine.model_copy(update=changes), kernels) == expected
+
+
+def test_kernels_that_are_missing_for_another_reason_are_the_same(stopped: Path) -> None:
+    config = Config.model_validate_json((stopped / "config.json").read_bytes())
+    config = config.model_copy(update={"kernels": "torch, because CONVSCOPE_NATIVE=0"})
+    assert changed_since(config, config.machine, "torch") == []
+
+
+# What cannot be gone on with
+
+
+def test_a_run_that_is_complete_is_left_alone(whole: Run) -> None:
+    with pytest.raises(UsageError, match=f"^{whole.path} is complete already: there is nothing to go on with$"):
+        resume_run(whole.path)
+    assert open_run(whole.path).manifest == whole.manifest
+
+
+def test_a_run_that_was_stopped_without_a_checkpoint_is_left_alone(stopped: Path) -> None:
+    shutil.rmtree(stopped / "checkpoints")
+    with pytest.raises(ModelFileError, match=f"^{stopped} has no checkpoint to go on from: use it as it is, or train "):
+        resume_run(stopped)
+    assert open_run(stopped).manifest.status == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "nowhere",
+            "^expected a run folder, but .*nowhere is not there: give the folder that 'convscope train' printe",
+        ),
+        ("stripes.npz", "^expected a run folder, but .*stripes.npz is a file"),
+        (".", "config.json is missing: give the folder of a training that was stopped or killed$"),
+    ],
+)
+def test_what_is_no_run_folder(stopped: Path, place: str, message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        resume_run(stopped.parent / place)
+
+
+def test_data_that_changed_or_went_away(stopped: Path, stripes: Dataset) -> None:
+    path = stopped.parent / "stripes.npz"
+    saved(path, dataclasses.replace(stripes, test=stripes.train))
+    with pytest.raises(
+        DataError, match=f"^{path} is no longer the data that {stopped} was trained on: put them back, "
+    ):
+        resume_run(stopped)
+    path.unlink()
+    with pytest.raises(DataError, match=f"^no such file or folder: {path}"):
+        resume_run(stopped)
+    saved(path, stripes)
+    assert resume_run(stopped, say=silence).manifest.status == "complete"
+
+
+# On the command line
+
+
+def test_the_command_goes_on_and_ends_with_the_same_weights(command: Command, whole: Run, stopped: Path) -> None:
+    answer = command("train", "--resume", stopped, "--json", "--checkpoint-every", 5)
+    assert answer.code == 0
+    assert "going on after step 7 of 15, in epoch 2" in answer.err.splitlines()
+    assert "stripes: 36 training, 4 validation, 20 test images, 4x4x1, 2 classes" in answer.err.splitlines()
+    assert json.loads(answer.out) == open_run(stopped).to_dict()
+    assert (stopped / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["digits"], "DATA"),
+        (["--seed", "0"], "--seed"),
+        (["--model", "small", "--epochs", "3", "--json"], "--model, --epochs"),
+        (["--recipe", "default", "--run", "b", "--batch", "1", "--learning-rate", "1", "--precision", "auto",
+          "--threads", "1"], "--recipe, --run, --batch, --learning-rate, --precision, --threads"),
+    ],
+)  # fmt: skip
+def test_what_decides_a_training_cannot_be_given_again(
+    command: Command, stopped: Path, words: list[str], named: str
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*")}
+    answer = command("train", "--resume", stopped, *words)
+    message = f"convscope: --resume goes on as the run's config.json says: leave out {named}\n"
+    assert answer == (2, "", message)
+    assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before
