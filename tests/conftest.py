@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import convscope
 from convscope.cli import main
+from convscope.data import Dataset, Split
 from convscope.recipes import changed, recipe_named
 
 
@@ -37,6 +39,18 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> convscope.Run:
     """One short training on digits; no test may change its folder."""
     recipe = changed(recipe_named("default"), epochs=3)
     return convscope.train_model("digits", "small", recipe, threads=1, run=tmp_path_factory.mktemp("digits") / "run")
+
+
+@pytest.fixture(scope="session")
+def stripes() -> Dataset:
+    """Upright and lying stripes in noise, 4x4, easily told apart."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
+    images[labels == 0, :, ::2] += 150
+    images[labels == 1, ::2, :] += 150
+    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
+    return Dataset("stripes", ("upright", "lying"), train, test, "made here")
 
 
 class Answer(NamedTuple):

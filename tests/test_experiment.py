@@ -34,18 +34,6 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def stripes() -> Dataset:
-    """Upright and lying stripes in noise, 4x4, easily told apart."""
-    random = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
-    images[labels == 0, :, ::2] += 150
-    images[labels == 1, ::2, :] += 150
-    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
-    return Dataset("stripes", ("upright", "lying"), train, test, "made here")
-
-
-@pytest.fixture(scope="module")
 def colours() -> Dataset:
     """Red and blue on noise, 16x24: colour images."""
     random = np.random.default_rng(0)

@@ -17,7 +17,7 @@ import torch
 
 from conftest import Command
 from convscope import Run, experiment, open_run, resume, resume_run, train_model
-from convscope.data import Dataset, Split
+from convscope.data import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.kernels import door
 from convscope.machine import Machine, this_machine
@@ -31,18 +31,6 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 
 SHORT = changed(RECIPES["default"], epochs=3, batch=8)  # 5 batches an epoch
 LINE = "conv 4 3, batchnorm, relu, dropout 0.2, flatten"
-
-
-@pytest.fixture(scope="module")
-def stripes() -> Dataset:
-    """Upright and lying stripes in noise, 4x4."""
-    random = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
-    images[labels == 0, :, ::2] += 150
-    images[labels == 1, ::2, :] += 150
-    train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
-    return Dataset("stripes", ("upright", "lying"), train, test, "made here")
 
 
 def saved(path: Path, data: Dataset) -> Path:
