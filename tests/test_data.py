@@ -406,6 +406,15 @@ def test_hold_out_keeps_groups_whole(members: list[tuple[int, int]], fraction: f
     assert np.array_equal(numbers(again[1]), numbers(held))
 
 
+def test_a_class_of_large_groups_gives_its_smallest() -> None:
+    groups = np.repeat([0, 1, 2, 3, 4], [9, 4, 7, 20, 20])
+    wanted = (groups > 2).astype(np.int64)
+    _, held = hold_out(Split(numbered(60), wanted, groups=groups), 0.1, seed=0)
+    assert held.groups is not None
+    assert sorted(set(held.groups[held.labels == 0])) == [1]
+    assert np.bincount(held.labels).tolist() == [4, 20]
+
+
 def test_groups_of_one_are_held_out_as_stratified_as_images() -> None:
     wanted = np.arange(600) % 3
     _, held = hold_out(Split(numbered(600), wanted, groups=np.arange(600)), 0.2, seed=0)

@@ -156,7 +156,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 def surely(accuracy: float, images: int, target: float | None) -> bool:
     """Whether an accuracy on so many images is the target's or more even at the lower end of its 95 % interval.
 
-    >>> surely(0.98, 1000, 0.97), surely(0.98, 1000, 0.975), surely(1.0, 9, None)
+    >>> surely(0.98, 1000, 0.96), surely(0.98, 1000, 0.97), surely(1.0, 9, None)
     (True, False, False)
     """
     return target is not None and wilson(round(accuracy * images), images)[0] >= target

@@ -214,7 +214,7 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     and never all; a class of one image stays in train whole. Both parts keep the order of the split.
 
     Images of a group stay together: a group counts as its first image, and is held out as a whole where each of its
-    classes still wants as many images, or has none yet, and keeps others for training.
+    classes still wants as many images. A class whose groups are all too large for that gives its smallest one.
 
     Raises UsageError unless 0 < fraction < 1, DataError where nothing can be held out.
 
@@ -250,23 +250,20 @@ def _held_images(labels: Labels, fraction: float, numbers: NDArray[np.uint64]) -
 
 def _held_groups(labels: Labels, groups: Labels, fraction: float, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
     sizes = np.bincount(labels)
-    wanted, taken = [_wanted(fraction, size) for size in sizes], [0] * len(sizes)
-    held = np.zeros(len(labels), bool)
+    wanted = np.array([_wanted(fraction, size) for size in sizes])
+    taken, held = np.zeros(len(sizes), int), np.zeros(len(labels), bool)
     _, firsts = np.unique(groups, return_index=True)
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)  # in the order of `firsts`
-    for place in np.argsort(numbers[firsts], kind="stable"):
-        counts = np.bincount(labels[members[place]])
-        classes = np.flatnonzero(counts)
-        fits = (
-            (not taken[label] or taken[label] + counts[label] <= wanted[label])
-            and taken[label] + counts[label] < sizes[label]
-            for label in classes
-        )
-        if all(fits):
-            held[members[place]] = True
-            for label in classes:
-                taken[label] += counts[label]
+    by_number = [members[place] for place in np.argsort(numbers[firsts], kind="stable")]
+    for some in by_number:
+        own, count = np.unique(labels[some], return_counts=True)
+        if (taken[own] + count <= wanted[own]).all():
+            held[some], taken[own] = True, taken[own] + count
+    for some in sorted(by_number, key=len):  # for classes whose groups are all too large
+        own, count = np.unique(labels[some], return_counts=True)
+        if not taken[own].any() and (count < sizes[own]).all():
+            held[some], taken[own] = True, count
     return held
 
 
