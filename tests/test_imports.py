@@ -30,7 +30,7 @@ ORDER = [
     "events", "runs", "checkpoints", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment", "resume", "estimator",
-    "display", "progress", "cli",
+    "display", "progress", "planning", "cli",
 ]  # fmt: skip
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.errors import ArchitectureError, ConvscopeError, DataError, UsageError
+from convscope.errors import ArchitectureError, ConvscopeError, DataError
 
 if TYPE_CHECKING:
-    from convscope.data import Reading
-    from convscope.experiment import Plan
     from convscope.runs import Run
 
 app = typer.Typer(
@@ -76,27 +69,6 @@ def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
-@contextmanager
-def importing(module: str) -> Iterator[None]:
-    """Import what takes long beside the block, which mostly waits for files."""
-
-    def work() -> None:
-        gc.disable()  # it would go through the million objects that stay over and over
-        try:
-            with suppress(Exception):  # whoever needs it says so
-                import_module(module)
-        finally:
-            gc.freeze()
-            gc.enable()
-
-    thread = Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
 def opened(path: Path) -> Run:
     """The run in a folder; says so where it was interrupted."""
     from convscope.runs import open_run
@@ -119,66 +91,6 @@ def show(as_json: bool, values: dict[str, Any], lines: list[Any]) -> None:
     console = out()
     for line in lines:
         console.print(line, markup=False, soft_wrap=isinstance(line, str))
-
-
-def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> Reading:
-    """What was asked for of pictures."""
-    from convscope.data import Reading
-
-    if channels not in (None, 1, 3, 4):
-        raise UsageError(f"--channels {channels}: expected 1, 3 or 4")
-    return Reading(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
-
-
-def stands_alone(context: typer.Context, option: str, beside: set[str]) -> None:
-    """Raises UsageError where any other option or argument was given but those `beside` it."""
-
-    def was_given(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name != "DEFAULT"
-
-    given = [
-        str(parameter.name).upper() if parameter.param_type_name == "argument" else parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in beside and was_given(str(parameter.name))
-    ]
-    if given:
-        raise UsageError(f"{option} goes on as the run's config.json says: leave out {', '.join(given)}")
-
-
-def new_plan(
-    data: str | None,
-    reading: Reading,
-    model: str | None,
-    recipe: str,
-    wishes: dict[str, Any],
-    seed: int,
-    threads: int | None,
-) -> Plan:
-    """The plan of a training; `wishes` are values of the recipe, None where there is none."""
-    from convscope import progress
-    from convscope.data import load, load_default
-    from convscope.recipes import changed, recipe_named
-
-    changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
-    with progress.loading() as downloading, importing("convscope.experiment"):
-        dataset = load(data, downloading, reading, say) if data else load_default(say, downloading)
-    from convscope import experiment
-
-    chosen = changed(recipe_named(recipe, dataset.kind), **wishes)
-    return experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
-
-
-def plan_again(run: Path) -> Plan:
-    """The plan of a training that was stopped or killed."""
-    from convscope import progress
-    from convscope.runs import unfinished
-
-    unfinished(run)  # a slip of the pen shows before anything is loaded
-    from convscope.resume import planned_again
-
-    with progress.loading() as downloading:
-        return planned_again(run, None, say, downloading)
 
 
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
@@ -226,12 +138,12 @@ def train(
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
     from convscope.drawing import helpers
 
-    if resume is not None:
-        stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json"})
     with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
-        from convscope import progress
+        from convscope import planning, progress
         from convscope.runs import check_free
 
+        if resume is not None:
+            planning.stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json"})
         if run is not None:
             check_free(run)
         wishes = {
@@ -242,10 +154,10 @@ def train(
             "target": target,
         }
         if resume is None:
-            reading = reading_of(size, channels, crop, group_by)
-            plan = new_plan(data, reading, model, recipe, wishes, seed, threads)
+            reading = planning.reading_of(size, channels, crop, group_by)
+            plan = planning.new_plan(data, reading, model, recipe, wishes, seed, threads, say)
         else:
-            plan = plan_again(resume)
+            plan = planning.plan_again(resume, say)
         from convscope import experiment
         from convscope.display import finding_lines, plan_lines, run_lines
 
@@ -396,12 +308,12 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Look for what would spoil a training: unreadable, repeated, misfiled and odd pictures. Changes nothing."""
-    from convscope import progress
+    from convscope import planning, progress
     from convscope.check import check_pictures
     from convscope.display import check_lines
 
     with progress.loading() as loading:
-        checked = check_pictures(path, reading_of(size, channels, crop, group_by), loading, say)
+        checked = check_pictures(path, planning.reading_of(size, channels, crop, group_by), loading, say)
     show(as_json, checked.to_dict(), check_lines(checked))
     if checked.problem:
         raise DataError(checked.problem)
