@@ -23,9 +23,9 @@ import torch
 import mnist
 import peers
 from convscope import models, reference, train
+from convscope.augment import epoch_order
 from convscope.experiment import plan
 from convscope.machine import this_machine
-from convscope.recipes import epoch_order
 
 Arrays = dict[str, np.ndarray]
 LIMIT = 1e-4

@@ -28,8 +28,8 @@ import numpy as np
 
 from convscope import cli, load_data, plots
 from convscope.checkpoints import Checkpoint, Checkpoints
+from convscope.course import Course
 from convscope.runs import CHECKPOINTS, MANIFEST, WEIGHTS
-from convscope.train import Tally
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.2, flatten"
 WORDS = ["train", "digits", "--model", LINE, "--epochs", "4", "--threads", "1", "--precision", "float32"]
@@ -111,11 +111,11 @@ def watch_saves(log: int, die_at: int) -> None:
     for name in IN_SAVES:
         setattr(os, name, ticking(getattr(os, name)))
     os.fdopen = lambda descriptor, mode: HalfWritten(io.FileIO(descriptor, mode))  # type: ignore[assignment]
-    add, of, save = Tally.add, Checkpoint.of, Checkpoints.save
+    add, of, save = Course.add, Checkpoint.of, Checkpoints.save
 
-    def noted_add(tally: Tally, *counts: Any) -> None:
-        add(tally, *counts)
-        os.write(log, f"{tally.step} {time.monotonic()}\n".encode())
+    def noted_add(course: Course, *counts: Any) -> None:
+        add(course, *counts)
+        os.write(log, f"{course.step} {time.monotonic()}\n".encode())
 
     def noted_of(*arguments: Any) -> Checkpoint:
         nonlocal saving
@@ -130,7 +130,7 @@ def watch_saves(log: int, die_at: int) -> None:
             os.write(log, b"saved\n")
         saving = False
 
-    Tally.add = noted_add  # type: ignore[method-assign, assignment]
+    Course.add = noted_add  # type: ignore[method-assign, assignment]
     Checkpoint.of = noted_of  # type: ignore[method-assign, assignment]
     Checkpoints.save = noted_save  # type: ignore[method-assign, assignment]
 

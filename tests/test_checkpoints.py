@@ -23,13 +23,14 @@ from safetensors.numpy import load as load_arrays
 from conftest import Command
 from convscope.architecture import parse
 from convscope.checkpoints import Checkpoint, Checkpoints
+from convscope.course import Progress
 from convscope.data import Dataset, load
 from convscope.errors import ModelFileError
 from convscope.machine import has_bf16
 from convscope.models import build, weights_of
 from convscope.preprocess import Preprocessing
 from convscope.recipes import RECIPES, VARIANTS, Recipe, changed
-from convscope.train import Fitted, Progress, State, Stop, fit
+from convscope.train import Fitted, State, Stop, fit
 from killing import Kill
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.3, flatten"
@@ -99,8 +100,7 @@ def everything(fitted: Fitted, state: State) -> dict[str, Any]:
         "model": {key: array.tobytes() for key, array in weights_of(state.model).items()},
         "velocities": {key: tensor.numpy().tobytes() for key, tensor in state.optimiser.velocities.items()},
         "random": torch.get_rng_state().numpy().tobytes(),
-        "step": state.tally.step,
-        "done": state.tally.done,
+        "step": state.course.step,
     }
 
 
@@ -200,7 +200,7 @@ def test_the_file_is_a_checksum_json_and_safetensors(stopped: Training) -> None:
     assert re.fullmatch(rb"[0-9a-f]{64}", digest)
     values = json.loads(facts)
     assert set(values) == {"format", "config", "standing", "selected_epoch", "history"}
-    assert set(values["standing"]) == {field.name for field in fields(stopped.state.tally.standing())}
+    assert set(values["standing"]) == {field.name for field in fields(stopped.state.course.standing())}
     assert (values["standing"]["step"], values["standing"]["epoch"], values["standing"]["seen"]) == (6, 2, 100)
     assert len(values["history"]) == 1
     groups: dict[str, int] = {}
@@ -407,7 +407,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, function: str, time: int, number: i
 
     def armed_save(self: Checkpoints, state: State) -> None:
         nonlocal armed
-        armed = state.tally.step == 4
+        armed = state.course.step == 4
         try:
             save(self, state)
         finally:

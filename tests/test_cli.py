@@ -208,8 +208,8 @@ SCHEMAS = {
             "run status seconds selected_epoch",
             under(
                 "config",
-                "format created classes[] model architecture input_shape[] symmetry epochs seed precision kernels "
-                "precision_why",
+                "format created classes[] model architecture input_shape[] symmetry balance epochs budget "
+                "training_seconds seed precision kernels precision_why",
             ),
             under("config.dataset", "name path source reading fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),

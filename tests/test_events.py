@@ -11,9 +11,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from convscope import Run
+from convscope.course import Epoch
 from convscope.events import event_file
 from convscope.runs import EVENTS
-from convscope.train import Epoch
 
 TAGS = {
     "loss/train": "train_loss",

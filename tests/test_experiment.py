@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 from convscope import Predictor, Run, evaluate_run, experiment, load_data, open_run, parse_network, train_model
+from convscope.course import Progress
 from convscope.data import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.evaluate import augmented_scores, wilson
@@ -25,7 +26,7 @@ from convscope.preprocess import Preprocessing
 from convscope.recipes import RECIPES, VARIANTS, Recipe, changed
 from convscope.report import render
 from convscope.settle import use_threads
-from convscope.train import Progress, fit
+from convscope.train import fit
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 
 from conftest import Command
 from convscope import Predictor, evaluate_run, open_run, resume_run
+from convscope.course import Progress
 from convscope.data import Reading, load
 from convscope.experiment import carry_out, plan
 from convscope.pictures import read_picture
 from convscope.recipes import changed, recipe_named
-from convscope.train import Progress
 from pictures import Pixels, animals, noise, write
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")

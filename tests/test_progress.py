@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable
 from typing import cast
 
 import pytest
 
 from convscope import progress
+from convscope.course import Progress
 from convscope.data.store import DECODING
-from convscope.train import Progress
 
 
 class Terminal(io.StringIO):
@@ -40,7 +41,19 @@ def train(epochs: int = 2, batches: int = 4) -> None:
     with progress.training(epochs) as watch:
         for step in range(1, epochs * batches + 1):
             left = 0.5 * (epochs * batches - step)
-            watch(Progress(-(-step // batches), epochs, step, epochs * batches, 1 / step, 0.5, 1234.5, left))
+            watch(
+                Progress(
+                    -(-step // batches),
+                    epochs,
+                    step,
+                    epochs * batches,
+                    1 / step,
+                    0.5,
+                    1234.5,
+                    left,
+                    step % batches == 0,
+                )
+            )
 
 
 @pytest.mark.parametrize(
@@ -62,6 +75,35 @@ def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixt
         "epoch 1/2  loss 0.2500  accuracy 50.00 %  1,234 images/s  2.0 s left\n"
         "epoch 2/2  loss 0.1250  accuracy 50.00 %  1,234 images/s  0.0 s left\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("pause", "left", "by_the_clock", "said"),
+    [
+        (0.6, 239.4, False, "about 4 min 1 s for 20 epochs on this machine\n"),
+        (0.6, 8.5, False, ""),  # over before anyone has read it
+        (0.1, 239.4, False, ""),  # too early to know
+        (0.6, 239.4, True, ""),  # the clock is known
+    ],
+)
+def test_how_long_it_takes_is_told_once_and_early(
+    pause: float,
+    left: float,
+    by_the_clock: bool,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = iter([*(100 + pause * step for step in range(6))] * 2)
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+
+    def train() -> None:
+        with progress.training(20, by_the_clock) as watch:
+            for step in range(1, 7):
+                watch(Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left, ends_epoch=False))
+
+    train()
+    assert capsys.readouterr() == ("", said)
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

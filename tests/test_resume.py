@@ -17,6 +17,7 @@ import torch
 
 from conftest import Command
 from convscope import Run, experiment, open_run, resume, resume_run, train_model
+from convscope.course import Progress
 from convscope.data import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.kernels import door
@@ -25,7 +26,6 @@ from convscope.recipes import RECIPES, changed
 from convscope.resume import changed_since
 from convscope.runs import Config
 from convscope.settle import use_threads
-from convscope.train import Progress
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from convscope import Evaluation, Run
+from convscope.course import Epoch
 from convscope.evaluate import Share, wilson
 from convscope.recipes import RECIPES, VARIANTS
 from convscope.runs import Config
 from convscope.summary import model_card, notes, report_of
-from convscope.train import Epoch, Fitted
+from convscope.train import Fitted
 
 FITTED = Fitted({}, 2, [Epoch(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (1, 2, 3)], seconds=3.25)
 
@@ -50,7 +51,7 @@ def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(
 def test_else_the_test_set_was_used_once(config: Callable[..., Config], select: str, chosen: str) -> None:
     (note,) = notes(config(select=select), 2)
     assert note == (
-        f"The weights are those of epoch 2 of 3, {chosen}. The 145 validation images were held out of the training "
+        f"The weights are those of epoch 2, {chosen}. The 145 validation images were held out of the training "
         "set; the test set was used once, for the numbers on this page."
     )
 

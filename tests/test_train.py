@@ -17,16 +17,16 @@ from PIL import Image
 
 from convscope import reference, train
 from convscope.architecture import parse
+from convscope.augment import epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.course import Course, Epoch, Progress
 from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
 from convscope.kernels.step import cut_batch
 from convscope.models import as_batch, build, weights_of
 from convscope.preprocess import Preprocessing
-from convscope.recipes import RECIPES, Recipe, epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.recipes import RECIPES, Recipe
 from convscope.train import (
-    Epoch,
     Fitted,
-    Progress,
     Stop,
     batches,
     cropped,
@@ -39,6 +39,14 @@ from convscope.train import (
 )
 
 Weights = dict[str, NDArray[Any]]
+
+
+def course(chosen: Recipe, images: Split, epoch: int, batch: int = 0) -> Course:
+    """A training by that recipe, in that epoch, so many batches of which are done."""
+    found = Course(chosen, chosen.planned_epochs(len(images)), chosen.batches(len(images)))
+    found.new_epoch(epoch)
+    found.step = (epoch - 1) * found.batches + batch
+    return found
 
 
 def bits(weights: Weights) -> bytes:
@@ -136,7 +144,7 @@ def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]])
         targets = targets * (1 - chosen.label_smoothing) + chosen.label_smoothing / 10
         loss, gradients = loss_and_gradients(weights, images / 255.0, targets)
         losses.append(loss)
-        rate = chosen.learning_rate_at(number, 20)
+        rate = chosen.learning_rate_at((number + 0.5) / 20)
         for name in weights:
             weights[name], state[name] = step(weights[name], state[name], gradients[name], rate, chosen)
     return losses, weights
@@ -176,7 +184,7 @@ def test_a8_a13_twenty_steps_are_the_textbooks(
 
 def test_a11_the_articles_batches_are_the_images_by_255_in_the_epochs_order(digits: Dataset) -> None:
     preprocessing = Preprocessing.plain(digits.train.images)
-    parts = list(batches(digits.train, preprocessing, RECIPES["article"], 3, 2))
+    parts = list(batches(digits.train, preprocessing, course(RECIPES["article"], digits.train, 2), 3))
     images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     order = epoch_order(3, 2, len(digits.train))
     assert [len(part) for _, part in parts] == [128] * 11 + [30]
@@ -192,7 +200,8 @@ def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) ->
     made = []
     for batch in (64, 1000):
         chosen = RECIPES["default"].model_copy(update={"batch": batch, "shift_pixels": 2})
-        images = torch.cat([images for images, _ in batches(digits.train, preprocessing, chosen, 0, 1)])
+        first = course(chosen, digits.train, 1)
+        images = torch.cat([images for images, _ in batches(digits.train, preprocessing, first, 0)])
         assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
         made.append(images)
     assert torch.equal(*made)
@@ -210,9 +219,9 @@ def test_batches_begin_anywhere_and_those_before_are_not_made(
 
     monkeypatch.setattr(train, "cut_batch", cut)
     chosen = RECIPES["default"].model_copy(update={"flip": "always"})
-    whole = list(batches(digits.train, preprocessing, chosen, 0, 3))
+    whole = list(batches(digits.train, preprocessing, course(chosen, digits.train, 3), 0))
     made.clear()
-    rest = list(batches(digits.train, preprocessing, chosen, 0, 3, first))
+    rest = list(batches(digits.train, preprocessing, course(chosen, digits.train, 3, first), 0))
     assert made == [len(labels) for _, labels in whole[first:]]
     for one, other in zip(whole[first:], rest, strict=True):
         assert all(map(torch.equal, one, other))
@@ -250,7 +259,10 @@ def test_images_grow_from_epoch_to_epoch(digits: Dataset) -> None:
     plain = RECIPES["default"].model_copy(update={"epochs": 4, "least_steps": 0})
     growing = plain.model_copy(update={"growth": ((0.25, 0.5), (0.75, 0.75))})
     for epoch, side in ((1, 4), (2, 6), (3, 6), (4, 8)):
-        small, whole = (list(batches(digits.train, preprocessing, chosen, 0, epoch)) for chosen in (growing, plain))
+        small, whole = (
+            list(batches(digits.train, preprocessing, course(chosen, digits.train, epoch), 0))
+            for chosen in (growing, plain)
+        )
         assert {images.shape[1:] for images, _ in small} == {(1, side, side)}
         for (images, labels), (expected, expected_labels) in zip(small, whole, strict=True):
             assert torch.equal(images, scaled(expected, side / 8))
@@ -356,7 +368,7 @@ def test_every_epoch_has_a_row(few: Split) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["train_loss"] for row in rows] == [seen[i].loss for i in (9, 19, 29)]
     assert [row["train_accuracy"] for row in rows] == [seen[i].accuracy for i in (9, 19, 29)]
-    assert rows[2]["learning_rate"] == recipe(schedule="one-cycle").learning_rate_at(29, 30)
+    assert rows[2]["learning_rate"] == recipe(schedule="one-cycle").learning_rate_at(29.5 / 30)
     assert all(row["images_per_second"] * row["seconds"] == pytest.approx(200) for row in rows)
     assert fitted.seconds > sum(row["seconds"] for row in rows)
     assert [(now.epoch, now.epochs, now.step, now.steps) for now in seen[8:11]] == [
@@ -505,7 +517,8 @@ def test_a_lone_last_image_joins_the_batch_before_it() -> None:
         after_batch=lambda now: sizes.append(now.step),
     )  # fmt: skip
     assert sizes == [1, 2]
-    taken = [len(labels) for _, labels in batches(split, Preprocessing.plain(split.images), recipe, 0, 1)]
+    epoch = course(recipe, split, 1)
+    taken = [len(labels) for _, labels in batches(split, Preprocessing.plain(split.images), epoch, 0)]
     assert taken == [8, 9]
 
 
@@ -531,8 +544,8 @@ def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
     plain = recipe(batch=7, epochs=2, shift_pixels=0, growth=((0.5, 0.5),), learning_rate=0.1)
     crops = epoch_crops(3, 1, len(few), 0.5)
     order = epoch_order(3, 1, len(few))
-    seen = list(batches(few, preprocessing, plain.model_copy(update={"crop_area": 0.5}), 3, 1))
-    full = list(batches(few, preprocessing, plain.model_copy(update={"growth": ()}), 3, 1))
+    seen = list(batches(few, preprocessing, course(plain.model_copy(update={"crop_area": 0.5}), few, 1), 3))
+    full = list(batches(few, preprocessing, course(plain.model_copy(update={"growth": ()}), few, 1), 3))
     for k, ((part, labels), (whole, same)) in enumerate(zip(seen, full, strict=True)):
         assert torch.equal(labels, same)
         assert torch.equal(part, cropped(whole, crops[order[7 * k : 7 * k + 7]], 0.5))

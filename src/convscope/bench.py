@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from convscope.architecture import parse
+from convscope.course import Progress
 from convscope.data import Split
 from convscope.kernels import door
 from convscope.machine import Machine, busy_share, has_bf16, keep_memory, last_cache, most_threads, this_machine
@@ -23,7 +24,7 @@ from convscope.presets import MNIST_SHAPE, PRESETS
 from convscope.recipes import RECIPES
 from convscope.roofline import Kernel, Roofline, Spread, article_kernels, roofline
 from convscope.settle import use_threads
-from convscope.train import Precision, Progress, Stop, fit
+from convscope.train import Precision, Stop, fit
 
 IMAGES, CLASSES = 60_000, 10
 RECIPE = RECIPES["article"]

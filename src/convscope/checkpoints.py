@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from convscope.course import Epoch, Standing
 from convscope.errors import ModelFileError
 from convscope.files import remove, sha256, write_atomically
 from convscope.models import set_weights, weights_of
 from convscope.runs import CHECKPOINTS, CONFIG
-from convscope.train import Epoch, Standing, State, Stop
+from convscope.train import State, Stop
 
 EVERY = 60.0  # seconds of training between two checkpoints
 KEPT = 2
@@ -64,7 +65,7 @@ class Checkpoint:
         fitted = state.fitted
         facts = Facts(
             config=config,
-            standing=state.tally.standing(),
+            standing=state.course.standing(),
             selected_epoch=fitted.epoch,
             history=tuple(fitted.history),
         )
@@ -97,7 +98,7 @@ class Checkpoint:
             velocity.copy_(torch.tensor(velocities[name]))
         state.fitted.weights, state.fitted.epoch = self._group(SELECTED), self.facts.selected_epoch
         state.fitted.history[:] = self.facts.history
-        state.tally.go_on(self.facts.standing)
+        state.course.go_on(self.facts.standing)
         torch.set_rng_state(torch.tensor(self.arrays["random"]))
 
     def _group(self, group: str) -> dict[str, NDArray[Any]]:
@@ -135,7 +136,7 @@ class Checkpoints:
             except (KeyError, RuntimeError) as error:
                 raise ModelFileError(f"{path} does not fit the network of this version: train again") from error
             where = checkpoint.facts.standing
-            self.say(f"going on after step {where.step} of {state.tally.steps}, in epoch {where.epoch}")
+            self.say(f"going on after step {where.step} of {state.course.steps}, in epoch {where.epoch}")
             return
         self.kept = []
         self.say(f"{self.folder} has no checkpoint to go on from: training starts anew")
@@ -157,7 +158,7 @@ class Checkpoints:
         """
         if not self.stop.number and time.monotonic() - self.last < self.every:
             return
-        path = self.folder / f"step-{state.tally.step:010d}.ckpt"
+        path = self.folder / f"step-{state.course.step:010d}.ckpt"
         write_atomically(path, Checkpoint.of(state, self.config).to_bytes())
         self.kept = [*(old for old in self.kept if old != path), path][-KEPT:]
         for old in self._files():

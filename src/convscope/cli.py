@@ -104,8 +104,12 @@ def train(
         typer.Option(help="A preset or an architecture line, see 'convscope models'; the recipe's by default."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default; fast: least time; best: accuracy; article: exactly the article's training.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            help="default; fast: least time; best: accuracy; article: exactly the article's training.",
+            show_default="default",
+        ),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="The folder to write; by default the next free one in runs/.")
     ] = None,
@@ -119,6 +123,10 @@ def train(
     target: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Stop when the validation accuracy is surely so high, such as 0.97."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Make the best of so much time, from now to the end: 60s, 2min, 1h."),
     ] = None,
     size: Size = None,
     channels: Channels = None,
@@ -155,7 +163,7 @@ def train(
         }
         if resume is None:
             reading = planning.reading_of(size, channels, crop, group_by)
-            plan = planning.new_plan(data, reading, model, recipe, wishes, seed, threads, say)
+            plan = planning.new_plan(data, reading, model, recipe, wishes, seed, threads, budget, say)
         else:
             plan = planning.plan_again(resume, say)
         from convscope import experiment
@@ -163,7 +171,7 @@ def train(
 
         for line in (*finding_lines(plan.dataset.findings), *plan_lines(plan.config)):
             say(line)
-        with progress.training(plan.config.epochs) as watch:
+        with progress.training(plan.config.epochs, by_the_clock=plan.config.budget is not None) as watch:
             done = experiment.carry_out(
                 plan, resume or run, watch, draw,
                 checkpoint_every=checkpoint_every, resumed=resume is not None, say=say,

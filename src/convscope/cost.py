@@ -22,7 +22,7 @@ from convscope.train import Precision, fit, fitting, parts
 BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
 HEIGHT_4K, WIDTH_4K = 2160, 3840
 MNIST_IMAGES, MNIST_TEST_IMAGES = 60_000, 10_000
-WARM_UP_BATCHES = 8
+WARM_UP_BATCHES, QUICK_BATCHES = 8, 3
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,30 @@ def training_time(
     probe_seconds: float = 4.0,
 ) -> TimeEstimate:
     """Train on random images for a few seconds with the real loop, and scale up to the real numbers of images."""
-    speed, _ = _speeds(network, recipe, precision, WARM_UP_BATCHES * recipe.batch, recipe.batch)
+    speed = _pace(network, recipe, precision, WARM_UP_BATCHES * recipe.batch, recipe.batch).training
     probed = int(min(images, max(WARM_UP_BATCHES * recipe.batch, speed * probe_seconds)))
     scored = max(1, probed // 4)
-    speed, scoring_speed = _speeds(network, recipe, precision, probed, scored)
+    pace = _pace(network, recipe, precision, probed, scored)
     epochs = recipe.planned_epochs(images)
-    epoch = _mean_size(network, recipe, epochs) * images / speed + validation_images / scoring_speed
-    return TimeEstimate(epochs, epoch, epochs * epoch, probed / speed + scored / scoring_speed)
+    epoch = pace.training_seconds(network, recipe, epochs, images) / epochs + validation_images / pace.scoring
+    return TimeEstimate(epochs, epoch, epochs * epoch, probed / pace.training + scored / pace.scoring)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Images per second of training, at their own size, and of scoring."""
+
+    training: float
+    scoring: float
+
+    def training_seconds(self, network: Network, recipe: Recipe, epochs: int, images: int) -> float:
+        """Expected seconds of so many epochs, without validation."""
+        return epochs * _mean_size(network, recipe, epochs) * images / self.training
+
+
+def quick_pace(network: Network, recipe: Recipe, precision: Precision, images: int) -> Pace:
+    """Roughly, from a few batches of random images."""
+    return _pace(network, recipe, precision, min(images, QUICK_BATCHES * recipe.batch), min(images, recipe.batch))
 
 
 def at_4k(line: str, channels: int, classes: int) -> Network | None:
@@ -124,15 +141,15 @@ def _mean_size(network: Network, recipe: Recipe, epochs: int) -> float:
     return sum((small or network).multiply_adds for small in sizes) / (epochs * network.multiply_adds)
 
 
-def _speeds(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> tuple[float, float]:
-    """Images per second of training and of scoring."""
+def _pace(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> Pace:
+    """Of the real loop on so many random images."""
     one_epoch = recipe.slower(1e6).model_copy(update={"epochs": 1, "least_steps": 0, "growth": ()})
     training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
     fitted = fit(
         build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision
     )
     epoch = fitted.history[0]
-    return epoch.images_per_second, scored / max(1e-9, fitted.seconds - epoch.seconds)
+    return Pace(epoch.images_per_second, scored / max(1e-9, fitted.seconds - epoch.seconds))
 
 
 def _noise(shape: Shape, classes: int, images: int) -> Split:

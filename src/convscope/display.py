@@ -61,8 +61,8 @@ def short(number: float) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them.
 
-    >>> duration(0.4), duration(12.3), duration(95), duration(4000)
-    ('0.4 s', '12 s', '1 min 35 s', '1 h 7 min')
+    >>> duration(0.4), duration(12.3), duration(95), duration(120), duration(4000)
+    ('0.4 s', '12 s', '1 min 35 s', '2 min', '1 h 7 min')
     """
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -70,9 +70,9 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return f"{whole // 60} min {whole % 60} s".removesuffix(" 0 s")
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 60} h {minutes % 60} min".removesuffix(" 0 min")
 
 
 def layer_table(network: Network) -> Table:
@@ -163,11 +163,17 @@ def plan_lines(config: Config) -> list[str]:
         f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
         f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
-        f"recipe {recipe.name}: {counted(config.epochs, 'epoch')}, batch {recipe.batch}, seed {config.seed}, "
+        f"recipe {recipe.name}: {_epochs(config)}, "
+        f"batch {recipe.batch}, seed {config.seed}, "
         f"on {config.machine.threads} of {config.machine.cores} cores",
         f"in {config.precision}{why}; kernels: {config.kernels}",
-        *([config.symmetry] if config.symmetry else []),
+        *filter(None, (config.symmetry, config.balance)),
     ]
+
+
+def _epochs(config: Config) -> str:
+    epochs = counted(config.epochs, "epoch")
+    return f"about {epochs}, so that all is done in {duration(config.budget)}" if config.budget else epochs
 
 
 def run_lines(run: Run) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from convscope.train import Epoch
+from convscope.course import Epoch
 
 CURVES = {
     "loss/train": "train_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope.architecture import parse
+from convscope.budget import Budget, share_of
 from convscope.checkpoints import EVERY, Checkpoints
+from convscope.course import Epoch, Progress
 from convscope.data import NAMES, SETS, Dataset, Reading, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
+from convscope.data.findings import UNEQUAL
 from convscope.drawing import Draw, draw_here
 from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluate import Evaluation, augmented_scores, evaluate
@@ -54,9 +58,7 @@ from convscope.settle import Trial, settle, use_threads
 from convscope.summary import model_card, report_of
 from convscope.symmetry import symmetry_of
 from convscope.train import (
-    Epoch,
     Fitted,
-    Progress,
     State,
     fit,
     fitting,
@@ -67,6 +69,7 @@ from convscope.train import (
 )
 
 RUNS = Path("runs")
+METRICS_EVERY = 1.0  # seconds between two times that the rows of all epochs are written
 MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
 
 
@@ -88,12 +91,13 @@ def plan(
     seed: int = 0,
     threads: int | None = None,
     origin: str = "",
+    budget: Budget | None = None,
 ) -> Plan:
     """Settle data, network, preprocessing and recipe, and check that they fit each other.
 
     `model` is a preset or an architecture line, by default the recipe's preset (see `Recipe`); `origin` is the name or
-    path that a Dataset was loaded from, so that the run can find it again. Raises the errors of `load`, `parse` and
-    `recipe_named`.
+    path that a Dataset was loaded from, so that the run can find it again. With a `budget`, training ends with it
+    instead of the recipe's epochs. Raises the errors of `load`, `parse`, `recipe_named` and `share_of`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.kind)
@@ -101,7 +105,8 @@ def plan(
     line = preset_or_line(model)
     network = parse(line, dataset.shape, len(dataset.classes))
     training, validation = parts(dataset, recipe, seed)
-    recipe, why = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
+    recipe, symmetry = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
+    recipe, balance = _balanced(recipe, training)
     measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
     preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
     if dataset.frame:
@@ -109,6 +114,9 @@ def plan(
         preprocessing = preprocessing.model_copy(update=arranged)
     keep_memory()
     settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
+    machine = this_machine(settings.threads)
+    counts = len(training), len(validation), len(dataset.test)
+    share = share_of(budget, network, recipe, settings.precision, *counts) if budget else None
     config = Config(
         created=now(),
         dataset=_facts(dataset, origin, training, validation, recipe),
@@ -118,13 +126,16 @@ def plan(
         input_shape=dataset.shape,
         preprocessing=preprocessing,
         recipe=recipe,
-        symmetry=why,
-        epochs=recipe.planned_epochs(len(training)),
+        symmetry=symmetry,
+        balance=balance,
+        epochs=share.epochs if share else recipe.planned_epochs(len(training)),
+        budget=budget.seconds if budget else None,
+        training_seconds=share.seconds if share else None,
         seed=seed,
         precision=settings.precision,
         precision_why=settings.why,
         kernels=door.described(),
-        machine=this_machine(settings.threads),
+        machine=machine,
     )
     return Plan(dataset, training, validation, config)
 
@@ -175,9 +186,15 @@ def carry_out(
         writer = RunWriter(folder, config, resumed)
         checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
 
-        def after_epoch(history: list[Epoch]) -> None:
+        written = 0.0
+
+        def after_epoch(history: list[Epoch], soon: float = METRICS_EVERY) -> None:
+            nonlocal written
+            if time.monotonic() - written < soon:
+                return
             writer.write_rows(METRICS, history_rows(history))
             writer.write(EVENTS, event_file(history, config.created.timestamp()))
+            written = time.monotonic()
 
         def start(state: State) -> None:
             if resumed:
@@ -186,9 +203,10 @@ def carry_out(
 
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-            precision=config.precision, after_batch=watch, after_epoch=after_epoch,
+            precision=config.precision, limit=config.training_seconds, after_batch=watch, after_epoch=after_epoch,
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
+        after_epoch(fitted.history, 0)
         writer.write(WEIGHTS, save(fitted.weights))
         writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
         if not fitted.signal:
@@ -276,6 +294,18 @@ def _mirrored(recipe: Recipe, origin: str, training: Split, classes: int, thread
         symmetry = symmetry_of(training, classes)
         flips, why = symmetry.flips, symmetry.words
     return recipe.model_copy(update={"flip": "always" if flips else "never"}), why
+
+
+def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
+    """The recipe, drawing rare classes more often only where classes are unequal, and why so."""
+    counts = np.bincount(training.labels)
+    least, most = int(counts[counts > 0].min()), int(counts.max())
+    if not recipe.balance:
+        return recipe, ""
+    if most <= UNEQUAL * least:
+        return recipe.model_copy(update={"balance": 0}), ""
+    times = (most / least) ** recipe.balance
+    return recipe, f"classes of {least:,} to {most:,} images: those of the rarest are drawn {times:.1f} times as often"
 
 
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:

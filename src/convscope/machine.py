@@ -57,6 +57,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def process_start() -> float:
+    """When this process began, as a moment of `time.monotonic()`; where the system does not tell, this moment."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.monotonic()
+    return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def busy_share(seconds: float = 0.25) -> float | None:
     """The share of all cores that is busy while this process sleeps so long, as Linux tells it; else None."""
     before = _ticks()
@@ -109,12 +119,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _peak_gflops(size: int = 768, patience: int = 3) -> float:
-    """The best of as many products as it takes until the best has not changed for `patience` of them."""
+def _peak_gflops(size: int = 768, patience: int = 3, longest: float = 0.5) -> float:
+    """The best of as many products as it takes until the best has not changed for `patience` of them.
+
+    On a machine that is too busy for that, the best that was seen after `longest` seconds.
+    """
     matrix = np.ones((size, size), np.float32)
     product = np.empty_like(matrix)
-    best, since = float("inf"), 0
-    while since < patience:
+    best, since, begun = float("inf"), 0, time.perf_counter()
+    while since < patience and time.perf_counter() - begun < longest:
         start = time.perf_counter()
         np.matmul(matrix, matrix, out=product)
         seconds = time.perf_counter() - start

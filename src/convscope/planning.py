@@ -6,6 +6,7 @@ torch is imported beside the reading of the data.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -18,7 +19,8 @@ import typer
 from convscope import progress
 from convscope.data import Reading, load, load_default
 from convscope.errors import UsageError
-from convscope.recipes import changed, recipe_named
+from convscope.machine import process_start, usable_cores
+from convscope.recipes import changed, recipe_for, recipe_named
 from convscope.runs import unfinished
 
 if TYPE_CHECKING:
@@ -55,6 +57,20 @@ def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None
     return Reading(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
 
 
+def seconds_of(text: str | None) -> float | None:
+    """The seconds that a text such as 90, 60s, 2min or 1.5h names. Raises UsageError for another.
+
+    >>> seconds_of("90"), seconds_of("2 min"), seconds_of("1.5h"), seconds_of(None)
+    (90.0, 120.0, 5400.0, None)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
+    if not found or not float(found[1]):
+        raise UsageError(f"--budget {text!r}: expected a time such as 60s, 2min or 1.5h")
+    return float(found[1]) * {"h": 3600, "m": 60, "min": 60}.get(found[2], 1)
+
+
 def stands_alone(context: typer.Context, option: str, beside: set[str]) -> None:
     """Raises UsageError where any other option or argument was given but those `beside` it."""
 
@@ -75,20 +91,34 @@ def new_plan(
     data: str | None,
     reading: Reading,
     model: str | None,
-    recipe: str,
+    recipe: str | None,
     wishes: dict[str, Any],
     seed: int,
     threads: int | None,
+    budget: str | None,
     say: Say,
 ) -> Plan:
-    """The plan of a training; `wishes` are values of the recipe, None where there is none."""
-    changed(recipe_named(recipe), **wishes)  # a slip of the pen shows before anything is loaded
+    """The plan of a training; `wishes` are values of the recipe, None where there is none.
+
+    Without a recipe it is `default`, or with a budget the most accurate one that there is time for.
+    """
+    seconds = seconds_of(budget)
+    changed(recipe_named(recipe or "default"), **wishes)  # a slip of the pen shows before anything is loaded
+    core_seconds = seconds and seconds * usable_cores()
+    if core_seconds and not reading.size:
+        reading = reading.model_copy(update={"core_seconds": core_seconds})
     with progress.loading() as downloading, importing("convscope.experiment"):
         dataset = load(data, downloading, reading, say) if data else load_default(say, downloading)
     from convscope import experiment  # it is there by now
+    from convscope.budget import Budget
 
-    chosen = changed(recipe_named(recipe, dataset.kind), **wishes)
-    return experiment.plan(dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name)
+    if core_seconds and not recipe:
+        recipe = recipe_for(core_seconds, dataset.kind, dataset.train.store[0].size * len(dataset.train))
+    chosen = changed(recipe_named(recipe or "default", dataset.kind), **wishes)
+    return experiment.plan(
+        dataset, model, chosen, seed=seed, threads=threads, origin=data or dataset.name,
+        budget=Budget(seconds, process_start()) if seconds else None,
+    )  # fmt: skip
 
 
 def plan_again(run: Path, say: Say) -> Plan:

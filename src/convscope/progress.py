@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -14,24 +15,33 @@ from rich.progress import Progress as Bars
 
 from convscope.data.store import DECODING
 from convscope.display import duration
+from convscope.words import counted
 
 if TYPE_CHECKING:
-    from convscope.train import Progress
+    from convscope.course import Progress
 
+KNOWN_AFTER, WORTH_SAYING = 1.0, 10.0  # seconds: of training that tell how long it takes, and of one that is long
 MANY_FILES = 500  # whose decoding takes long enough to be told
 
 
 @contextmanager
-def training(epochs: int) -> Iterator[Callable[[Progress], None]]:
-    """What `fit` calls after every batch."""
+def training(epochs: int, by_the_clock: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """What `fit` calls after every batch; how long all epochs take is told early, where no clock ends them."""
+    expected = (lambda _: "") if by_the_clock else _Expected()
     if not sys.stderr.isatty():
-        yield _line_at_epoch_end
+
+        def write(now: Progress) -> None:
+            sys.stderr.write(expected(now))
+            _line_at_epoch_end(now)
+
+        yield write
         return
     columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None, epoch=f"1/{epochs}", figures="")
 
         def watch(now: Progress) -> None:
+            bars.console.print(expected(now), end="", markup=False, highlight=False)
             bars.update(
                 task, completed=now.step, total=now.steps, epoch=f"{now.epoch}/{now.epochs}", figures=_figures(now)
             )
@@ -75,10 +85,28 @@ def _so_far(name: str, done: int, total: int | None) -> str:
     return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
+class _Expected:
+    """Once, as soon as it can be known, a line that says how long the training takes; nothing where it is short."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        self.said = False
+
+    def __call__(self, now: Progress) -> str:
+        moment = time.monotonic()
+        self.first = moment if self.first is None else self.first
+        passed = moment - self.first
+        if self.said or passed < KNOWN_AFTER:
+            return ""
+        self.said = True
+        if passed + now.seconds_left < WORTH_SAYING:
+            return ""
+        return f"about {duration(passed + now.seconds_left)} for {counted(now.epochs, 'epoch')} on this machine\n"
+
+
 def _line_at_epoch_end(now: Progress) -> None:
     """After about ten of the epochs, whatever their number, and after the last."""
-    epoch_ended = now.step * now.epochs == now.epoch * now.steps
-    if epoch_ended and (now.epoch % ceil(now.epochs / 10) == 0 or now.epoch == now.epochs):
+    if now.ends_epoch and (now.epoch % ceil(now.epochs / 10) == 0 or now.step == now.steps):
         sys.stderr.write(f"epoch {now.epoch}/{now.epochs}  {_figures(now)}\n")
 
 

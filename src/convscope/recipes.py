@@ -1,14 +1,11 @@
-"""Recipes: how a network is trained, as data; order and augmentation as pure functions of (seed, epoch, index)."""
+"""Recipes: how a network is trained, as data."""
 
 from __future__ import annotations
 
 import difflib
-import zlib
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from convscope.errors import UsageError
@@ -28,7 +25,8 @@ class Recipe(BaseModel):
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
-    a part of each is seen, at least so much of its area (Szegedy et al., 2015). `growth` is pairs of shares:
+    a part of each is seen, at least so much of its area (Szegedy et al., 2015). Where classes are unequal, `balance`
+    draws the rare ones more often (see `balanced_order`): 0 as they are, 1 all alike. `growth` is pairs of shares:
     until so much of the training is done, images are so large; then they have their own size. `augmented_test` measures
     with test-time augmentation too, beside the plain accuracy. With a `target`, training ends after the
     first epoch whose validation accuracy is as high, and surely so: the lower end of its 95 % interval.
@@ -57,6 +55,7 @@ class Recipe(BaseModel):
     shift_pixels: int = Field(default=0, ge=0)
     crop_area: _Share = 1
     flip: Literal["never", "auto", "always"] = "never"
+    balance: _Share | Literal[0] = 0
     growth: tuple[tuple[_Share, _Share], ...] = ()
     augmented_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "auto"
@@ -105,15 +104,14 @@ class Recipe(BaseModel):
         lone = self.batch > 1 and images > self.batch and images % self.batch == 1
         return ceil(images / self.batch) - lone
 
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of batch `step` of `steps`.
+    def learning_rate_at(self, done: float) -> float:
+        """The learning rate when that share of the training is done, 0..1.
 
-        `one-cycle` climbs linearly during `warmup_share` of the steps and falls linearly to zero after it
+        `one-cycle` climbs linearly during `warmup_share` of it and falls linearly to zero after it
         (after Smith and Topin, 2017).
         """
         if self.schedule == "constant":
             return self.learning_rate
-        done = (step + 0.5) / steps
         climb = done / self.warmup_share if self.warmup_share else 1
         return self.learning_rate * min(climb, (1 - done) / (1 - self.warmup_share))
 
@@ -122,8 +120,11 @@ class Recipe(BaseModel):
 
         In the last epoch they are whole, however few there are.
         """
-        done = (epoch - 1) / epochs
-        return 1 if epoch == epochs else next((size for until, size in self.growth if done < until - 1e-9), 1)
+        return 1 if epoch == epochs else self.size_at((epoch - 1) / epochs)
+
+    def size_at(self, done: float) -> float:
+        """How large the images are when that share of the training is done."""
+        return next((size for until, size in self.growth if done < until - 1e-9), 1)
 
 
 def _variant(recipe: Recipe, name: str, **changes: Any) -> Recipe:
@@ -157,6 +158,7 @@ RECIPES: dict[str, Recipe] = {
         least_steps=600,
         shift_pixels=1,
         flip="auto",
+        balance=0.5,
     ),
     # A good network in the least time, and a better one. Both were chosen on held-out training images of MNIST and
     # Fashion-MNIST, docs/LOG.md says how.
@@ -174,6 +176,7 @@ RECIPES: dict[str, Recipe] = {
         least_steps=300,
         label_smoothing=0.1,
         shift_pixels=1,
+        balance=0.5,
         validation_share=0.05,
         select="last",
     ),
@@ -193,6 +196,7 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.1,
         shift_pixels=1,
         flip="auto",
+        balance=0.5,
         validation_share=0.02,
         select="last",
     ),
@@ -219,6 +223,7 @@ _COLOUR = Recipe(
     label_smoothing=0.2,
     shift_pixels=2,
     flip="auto",
+    balance=0.5,
     growth=((0.3, 0.625), (0.6, 0.75)),
     augmented_test=True,
     validation_share=0.02,
@@ -259,6 +264,14 @@ VARIANTS["small pictures"] = {
     name: _variant(recipe, recipe.name, model="photos") for name, recipe in VARIANTS["pictures"].items()
 }
 
+# Seconds of a core for every pixel of the training images from which a recipe is worth it; docs/LOG.md says how known.
+WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
+    "grey": ((2e-6, "best"), (2e-7, "default"), (0, "fast")),
+    "colour": ((2e-6, "best"), (0, "fast")),
+    "pictures": ((0, "best"),),
+    "small pictures": ((0, "best"),),
+}
+
 
 def recipe_named(name: str, kind: Kind = "grey") -> Recipe:
     """The recipe of that name, for data of that kind. Raises UsageError, with the known names, for others."""
@@ -267,6 +280,12 @@ def recipe_named(name: str, kind: Kind = "grey") -> Recipe:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"unknown recipe {name!r}: {hint}recipes are {', '.join(RECIPES)}")
     return VARIANTS[kind].get(name, RECIPES[name])
+
+
+def recipe_for(core_seconds: float, kind: Kind, pixels: int) -> str:
+    """The most accurate recipe for data of that kind and so many pixels, in so many seconds times cores, all in all."""
+    each = core_seconds / pixels
+    return next(name for least, name in WORTH[kind] if each >= least)
 
 
 def changed(recipe: Recipe, **values: float | str | None) -> Recipe:
@@ -286,45 +305,3 @@ def changed(recipe: Recipe, **values: float | str | None) -> Recipe:
         first = error.errors()[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise UsageError(f"{option} {first['input']} is not possible: {first['msg'].lower()}") from error
-
-
-def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
-    """The order in which epoch `epoch` visits `images` images: a permutation, int64 (images,).
-
-    >>> epoch_order(seed=1, epoch=0, images=5).tolist() == epoch_order(seed=1, epoch=0, images=5).tolist()
-    True
-    """
-    return _generator(seed, epoch, "order").permutation(images)
-
-
-def epoch_moves(seed: int, epoch: int, images: int, pixels: int) -> NDArray[np.int64]:
-    """How far each image is moved in that epoch: int64 (images, 2), rows and columns, -pixels..pixels."""
-    return _generator(seed, epoch, "shift").integers(-pixels, pixels, size=(images, 2), endpoint=True)
-
-
-def epoch_crops(seed: int, epoch: int, images: int, least_area: float) -> NDArray[np.float32]:
-    """Which part of each image is seen in that epoch: float32 (images, 4), shares of its height and width.
-
-    Columns are top, left, height and width. Areas are uniform from `least_area` to 1, shapes log-uniform from 3:4 to
-    4:3 as far as they fit, places uniform.
-    """
-    random = _generator(seed, epoch, "crop")
-    area = random.uniform(least_area, 1, images)
-    shape = np.exp(random.uniform(-np.log(4 / 3), np.log(4 / 3), images))
-    sides = np.minimum(1, np.sqrt(np.stack([area / shape, area * shape], axis=1)))
-    places = random.random((images, 2)) * (1 - sides)
-    return np.concatenate([places, sides], axis=1).astype(np.float32)
-
-
-def epoch_flips(seed: int, epoch: int, images: int) -> NDArray[np.bool_]:
-    """Which images are flipped left to right in that epoch: bool (images,).
-
-    Each in every other epoch (Jordan, 2024), half of them in the first.
-    """
-    first: NDArray[np.bool_] = _generator(seed, 0, "flip").random(images) < 0.5
-    return first ^ bool(epoch % 2)
-
-
-def _generator(seed: int, epoch: int, use: str) -> np.random.Generator:
-    """An independent stream for each (seed, epoch, use); Philox keeps the same numbers on every platform."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, zlib.crc32(use.encode())])))

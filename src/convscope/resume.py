@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convscope.checkpoints import EVERY
+from convscope.course import Progress
 from convscope.data import Dataset, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
@@ -16,7 +17,7 @@ from convscope.kernels import door
 from convscope.machine import Machine, keep_memory, this_machine
 from convscope.runs import Config, Run, unfinished
 from convscope.settle import Trial, use_threads
-from convscope.train import Progress, parts
+from convscope.train import parts
 
 DECIDING = ("convscope", "numpy", "torch")  # packages whose versions may change the bits of a training
 

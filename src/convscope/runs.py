@@ -76,7 +76,10 @@ class Config(BaseModel):
     preprocessing: Preprocessing
     recipe: Recipe
     symmetry: str = ""
+    balance: str = ""
     epochs: int
+    budget: float | None = None
+    training_seconds: float | None = None
     seed: int
     precision: Literal["float32", "bf16"]
     precision_why: str

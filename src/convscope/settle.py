@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from convscope.course import Progress
 from convscope.data import Split
 from convscope.errors import ConvscopeError
 from convscope.fused import leaves_work_to_torch
@@ -21,10 +22,10 @@ from convscope.machine import has_bf16, most_threads
 from convscope.models import build
 from convscope.preprocess import Preprocessing
 from convscope.recipes import Recipe
-from convscope.train import Precision, Progress, fit
+from convscope.train import Precision, fit
 
 TIMED_STEPS, COMPARED_STEPS = 4, 20
-LARGEST_BATCH = 128  # larger ones tell no more about threads and precision
+LARGEST_BATCH = 128 * 32 * 32  # pixels; larger ones tell no more about threads and precision
 WORTH = 0.95  # a further thread has to save 5 % of a step's time
 CLEARLY_SLOWER = 1.2
 LOSS_TOLERANCE = 0.02  # of the mean loss of the compared steps
@@ -44,7 +45,7 @@ class Settings:
 class Trial:
     """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate.
 
-    In batches of 128 at most.
+    In batches of 128 images of 32x32 at most, or of as many pixels.
     """
 
     network: Network
@@ -73,7 +74,8 @@ class Trial:
 
     def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> bool:
         """Whether its losses stayed finite numbers; that they did not is for the training itself to report."""
-        batch = min(self.recipe.batch, LARGEST_BATCH)
+        height, width, _ = self.train.shape
+        batch = min(self.recipe.batch, max(2, LARGEST_BATCH // (height * width)))
         images = self.train.take(np.arange(min(len(self.train), steps * batch)))
         recipe = self.recipe.slower(10).model_copy(update={"batch": batch, "epochs": 1, "least_steps": 0})
         model, one = build(self.network, self.seed), images.take(np.arange(1))

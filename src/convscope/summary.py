@@ -60,7 +60,7 @@ def notes(config: Config, selected_epoch: int) -> tuple[str, ...]:
         )
     chosen = "with the best validation accuracy" if config.recipe.select == "best" else "that came last"
     return (
-        f"The weights are those of epoch {selected_epoch} of {config.epochs}, the one {chosen}. The "
+        f"The weights are those of epoch {selected_epoch}, the one {chosen}. The "
         f"{config.dataset.validation_images:,} validation images were held out of the training set; the test set was "
         "used once, for the numbers on this page.",
     )
@@ -128,7 +128,7 @@ def _recipe(config: Config) -> Facts:
         ("Batch", str(recipe.batch)),
         ("Epochs", str(config.epochs)),
         ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
-        *((("Symmetry", config.symmetry),) if config.symmetry else ()),
+        *((term, text) for term, text in (("Symmetry", config.symmetry), ("Balance", config.balance)) if text),
         ("Seed", str(config.seed)),
     )
 

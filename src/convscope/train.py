@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convscope.architecture import at_size, scaled_side
+from convscope.augment import balanced_order, epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.course import Course, Epoch, Progress
 from convscope.data import Dataset, Split, hold_out
-from convscope.errors import ConvscopeError
 from convscope.evaluate import surely
 from convscope.fused import leaves_work_to_torch
 from convscope.kernels import door
@@ -30,43 +29,12 @@ from convscope.models import as_batch, set_weights, weights_of
 from convscope.modules import Whitening
 from convscope.optimise import Optimiser
 from convscope.preprocess import Preprocessing
-from convscope.recipes import Recipe, epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.recipes import Recipe
 
 Weights = dict[str, NDArray[Any]]
 Precision = Literal["float32", "bf16"]
 SCORING_BATCH = 1000
 WHITENED_NUMBERS = 60_000_000  # of the patches that are whitened: 240 MB
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch measured. Losses are mean cross-entropies in nats, accuracies shares of 1, times seconds.
-
-    Training figures are means over the epoch's batches while the weights were changing, as Keras prints them.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands after a batch; `epoch` counts from 1, `loss` and `accuracy` are of this epoch so far."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    images_per_second: float
-    seconds_left: float
 
 
 @dataclass
@@ -85,94 +53,12 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a Tally has counted after `step` steps: the sums of epoch `epoch` so far, and seconds in all and of it."""
-
-    step: int
-    epoch: int
-    loss_sum: float
-    correct: int
-    seen: int
-    seconds: float
-    epoch_seconds: float
-
-
-class Tally:
-    """Running sums of an epoch and the clock of the whole training; `work`: of a step of each epoch."""
-
-    def __init__(self, work: list[float], steps: int) -> None:
-        self.work, self.epochs, self.steps, self.step = work, len(work), steps, 0
-        self.done, self.all = 0.0, sum(work) * steps / len(work)
-        self.start = time.perf_counter()
-        self.new_epoch(1)
-
-    def new_epoch(self, epoch: int) -> None:
-        self.epoch, self.epoch_start = epoch, time.perf_counter()
-        self.loss_sum, self.correct, self.seen = 0.0, 0, 0
-
-    def add(self, loss: float, correct: int, images: int) -> None:
-        """Count one batch. Raises ConvscopeError when its mean loss is no number."""
-        self.step += 1
-        self.done += self.work[self.epoch - 1]
-        self.check("loss", loss)
-        self.loss_sum += loss * images
-        self.correct += correct
-        self.seen += images
-
-    def check(self, what: str, loss: float) -> None:
-        """Raises ConvscopeError when the loss is no number."""
-        if not math.isfinite(loss):
-            raise ConvscopeError(
-                f"the {what} became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate "
-                "(each tenfold step down is worth a try)"
-            )
-
-    def standing(self) -> Standing:
-        sums = self.loss_sum, self.correct, self.seen
-        return Standing(self.step, self.epoch, *sums, self.seconds, self.epoch_seconds)
-
-    def go_on(self, then: Standing) -> None:
-        """Count on from there; the clocks do not count the time between."""
-        now = time.perf_counter()
-        self.start, self.epoch_start = now - then.seconds, now - then.epoch_seconds
-        self.step, self.epoch = then.step, then.epoch
-        self.loss_sum, self.correct, self.seen = then.loss_sum, then.correct, then.seen
-        before, now_on = self.work[: self.epoch - 1], self.work[self.epoch - 1 : self.epoch]
-        self.done = sum(before) * self.steps / self.epochs + sum(now_on) * self.batch
-
-    @property
-    def batch(self) -> int:
-        """How many batches of this epoch are done."""
-        return self.step - (self.epoch - 1) * self.steps // self.epochs
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
-
-    @property
-    def epoch_seconds(self) -> float:
-        return time.perf_counter() - self.epoch_start
-
-    def progress(self) -> Progress:
-        left = self.seconds * max(0.0, self.all / self.done - 1)
-        speed = self.seen / self.epoch_seconds
-        loss, accuracy = self.loss_sum / self.seen, self.correct / self.seen
-        return Progress(self.epoch, self.epochs, self.step, self.steps, loss, accuracy, speed, left)
-
-    def epoch_done(self, validation: tuple[float, float], learning_rate: float, seconds: float) -> Epoch:
-        """The epoch's row. Raises ConvscopeError when the validation loss is no number."""
-        self.check("validation loss", validation[0])
-        means = self.loss_sum / self.seen, self.correct / self.seen
-        return Epoch(self.epoch, *means, *validation, learning_rate, self.seen / seconds, seconds)
-
-
-@dataclass(frozen=True)
 class State:
     """Everything that training changes, but for torch's random numbers: what a checkpoint keeps."""
 
     model: nn.Module
     optimiser: Optimiser
-    tally: Tally
+    course: Course
     fitted: Fitted
 
 
@@ -185,6 +71,7 @@ def fit(
     seed: int,
     *,
     precision: Precision = "float32",
+    limit: float | None = None,
     after_batch: Callable[[Progress], None] = lambda _: None,
     after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
     start: Callable[[State], None] = lambda _: None,
@@ -193,55 +80,51 @@ def fit(
 ) -> Fitted:
     """Train `model` in place by `recipe` and return the weights that the recipe selects.
 
-    The whole loop stands here, in one piece, to be read. `start` may put everything where an earlier training stood;
+    The whole loop stands here, in one piece, to be read. With a `limit`, training ends after so many seconds instead of
+    the recipe's epochs. `start` may put everything where an earlier training stood;
     `save` may keep it, after every batch and every epoch. Once `stop.number` is not 0, training ends after the batch at
     hand. Raises ConvscopeError when a loss is no longer finite.
     """
     stop = stop or Stop()
-    epochs = recipe.planned_epochs(len(train))
-    steps = epochs * recipe.batches(len(train))
     learn_whitening(model, train, preprocessing)
     if recipe.classifier_share != 1:
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.classifier_share)
     optimiser = Optimiser(model, recipe)
-    fitted, tally = (
-        Fitted({}, 0),
-        Tally([recipe.size_share(epoch, epochs) ** 2 for epoch in range(1, epochs + 1)], steps),
-    )
+    fitted = Fitted({}, 0)
+    course = Course(recipe, recipe.planned_epochs(len(train)), recipe.batches(len(train)), limit)
     door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
-    state = State(model, optimiser, tally, fitted)
+    state = State(model, optimiser, course, fitted)
     start(state)
-    for epoch in range(tally.epoch, epochs + 1):
+    while not course.over:
         if fitted.history and surely(fitted.history[-1].validation_accuracy, len(validation), recipe.target):
             break
         model.train()
-        for images, labels in batches(train, preprocessing, recipe, seed, epoch, tally.batch):
+        for images, labels in batches(train, preprocessing, course, seed):
             with precise(precision):
                 logits = model(images).float()
             loss, right = cross_entropy(logits, labels, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step(recipe.learning_rate_at(tally.step, steps))
-            tally.add(loss.item(), right, len(labels))
-            after_batch(tally.progress())
+            optimiser.step(recipe.learning_rate_at(course.done_at(course.step)))
+            course.add(loss.item(), right, len(labels))
+            after_batch(course.progress())
             save(state)
-            if stop.number:
+            if stop.number or course.out_of_time:
                 break
         if stop.number:
             break
-        seconds = tally.epoch_seconds
+        seconds = course.epoch_seconds
         with precise(precision):
             measured = loss_and_accuracy(model, validation, preprocessing)
-        learning_rate = recipe.learning_rate_at(tally.step - 1, steps)
-        fitted.history.append(tally.epoch_done(measured, learning_rate, seconds))
+        fitted.history.append(course.epoch_done(measured, seconds))
         if recipe.select == "last" or _is_best(fitted.history):
-            fitted.weights, fitted.epoch = weights_of(model), epoch
+            fitted.weights, fitted.epoch = weights_of(model), course.epoch
         after_epoch(fitted.history)
-        tally.new_epoch(epoch + 1)
+        course.new_epoch(course.epoch + 1)
         save(state)
     fitted.weights = fitted.weights or weights_of(model)
     set_weights(model, fitted.weights)
-    fitted.seconds, fitted.signal = tally.seconds, stop.number
+    fitted.seconds, fitted.signal = course.seconds, stop.number
     return fitted
 
 
@@ -264,25 +147,28 @@ def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
     return hold_out(dataset.train, recipe.validation_share, seed)
 
 
-def batches(
-    train: Split, preprocessing: Preprocessing, recipe: Recipe, seed: int, epoch: int, first: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch's batches from batch `first`, float32 (n, channels, height, width) and int64 (n,).
+def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches that are left of the course's epoch, float32 (n, channels, height, width) and int64 (n,).
 
-    A pure function of the arguments; the batches before are not made.
+    A pure function of data, recipe, seed and epoch; only the size of growing images may follow the clock.
     """
-    order = epoch_order(seed, epoch, len(train))
+    recipe, epoch = course.recipe, course.epoch
+    order = (
+        balanced_order(seed, epoch, train.labels, recipe.balance)
+        if recipe.balance
+        else epoch_order(seed, epoch, len(train))
+    )
     moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
     crops = epoch_crops(seed, epoch, len(train), recipe.crop_area) if recipe.crop_area < 1 else None
     flips = epoch_flips(seed, epoch, len(train)) if recipe.flip == "always" else None
     table = preprocessing.table
-    share = recipe.size_share(epoch, recipe.planned_epochs(len(train)))
+    turns = np.arange(len(order)) if recipe.balance else order  # an image that comes twice is changed in two ways
     starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
-    for index in np.split(order, starts)[first:]:
-        moved, flipped = None if moves is None else moves[index], None if flips is None else flips[index]
+    for index, turn in list(zip(np.split(order, starts), np.split(turns, starts), strict=True))[course.batch :]:
+        moved, flipped = None if moves is None else moves[turn], None if flips is None else flips[index]
         pixels = cut_batch(train.store, train.places(index), table, moved, flipped)
-        images = as_batch(pixels)
-        seen = scaled(images, share) if crops is None else cropped(images, crops[index], share)
+        images, share = as_batch(pixels), course.image_share()
+        seen = scaled(images, share) if crops is None else cropped(images, crops[turn], share)
         yield seen, torch.from_numpy(train.labels[index])
 
 

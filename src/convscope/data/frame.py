@@ -10,16 +10,18 @@ from convscope.preprocess import Preprocessing, polarity_of
 
 SIZES = (8, 16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
 USUAL = 64  # pixels: larger ones are for those who have the time
+LARGEST = 128  # pixels, for them
+PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel; docs/LOG.md says how it is known
 GREY = 127
 
 
-def choose_frame(sample: Facts, reading: Reading) -> Preprocessing:
-    """The size, channels, background and padding for pictures like those of the sample, which can all be read.
+def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessing:
+    """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
     Pictures that are all alike and small keep their shape. Else the input is a square: the largest of SIZES that half
-    of them fill, but at most 64 pixels.
+    of them fill, but at most 64 pixels, or as many as there is time for.
     """
-    height, width = _shape(sample, reading.size)
+    height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
     channels = reading.channels or (3 if sample["coloured"].any() else 1)
     background = polarity_of(sample["border"])
     level = GREY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
@@ -35,12 +37,17 @@ def choose_frame(sample: Facts, reading: Reading) -> Preprocessing:
     )
 
 
-def _shape(sample: Facts, size: int | None) -> tuple[int, int]:
-    if size:
-        return size, size
+def _largest(reading: Reading, pictures: int) -> int:
+    """The largest side that there is time for."""
+    if reading.core_seconds is None:
+        return USUAL
+    return min(LARGEST, max(SIZES[0], int((reading.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
+
+
+def _shape(sample: Facts, largest: int) -> tuple[int, int]:
     shapes = {(int(height), int(width)) for height, width in zip(sample["height"], sample["width"], strict=True)}
-    if len(shapes) == 1 and max(max(shapes)) <= USUAL:
+    if len(shapes) == 1 and max(max(shapes)) <= largest:
         return max(shapes)
     shorter = np.median(np.minimum(sample["height"], sample["width"]))
-    side = max((side for side in SIZES if side <= min(shorter, USUAL)), default=SIZES[0])
+    side = max((side for side in SIZES if side <= min(shorter, largest)), default=SIZES[0])
     return side, side

@@ -16,7 +16,8 @@ class Reading(BaseModel):
     whole picture, "crop" cuts off what does not fit. group_by: a regular expression, searched in the file's name; files
     of a class with the same match (its groups, where it has some) belong together. One with a "/" is searched in the
     path below the folder, and what it finds belongs together across classes. max_megapixels: larger pictures are left
-    out. frame: everything of this at once, as a trained network needs it.
+    out. core_seconds: how long a training may take, times the processor's cores; the size is chosen for it. frame:
+    everything of this at once, as a trained network needs it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,4 +27,5 @@ class Reading(BaseModel):
     fit: Literal["letterbox", "crop"] = "letterbox"
     group_by: str | None = None
     max_megapixels: float = Field(default=50.0, gt=0)
+    core_seconds: float | None = Field(default=None, gt=0)
     frame: Preprocessing | None = None

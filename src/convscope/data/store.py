@@ -133,7 +133,7 @@ def _frame(paths: list[Path], reading: Reading) -> Preprocessing:
     if not len(readable):  # the whole of it will tell what is wrong
         readable = facts[:1].copy()
         readable["height"] = readable["width"] = 8
-    return choose_frame(readable, reading)
+    return choose_frame(readable, reading, len(paths))
 
 
 def _check_some_are_read(facts: Facts, reasons: dict[int, str], listing: Listing) -> None:

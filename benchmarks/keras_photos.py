@@ -1,0 +1,118 @@
+"""The network of Keras's tutorial "Image classification from scratch" on folders of pictures, for so many minutes.
+
+    keras_photos.py FOLDER --seconds 60 [--flip]
+
+FOLDER has train/ and test/ with a folder per class. As the tutorial has it: 180x180 pixels, batches of 128, a small
+Xception network, Adam at 3e-4, random flips (where they are allowed) and rotations, files read while it trains. The
+time is that of the whole process, from its start to its last line:
+
+    {"accuracy": ..., "n": ..., "epochs": ..., "seconds": ...}
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+SIZE, BATCH = (180, 180), 128
+AFTER = 1.0  # seconds for the last line and the end of the process
+
+
+class Deadline(keras.callbacks.Callback):
+    """Ends training after the batch in which it passes, and counts batches."""
+
+    def __init__(self, moment: float) -> None:
+        super().__init__()
+        self.moment, self.batches = moment, 0
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.batches += 1
+        if time.monotonic() >= self.moment:
+            raise TimeoutError
+
+
+def main() -> None:
+    """Train, measure, print."""
+    start = started()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--flip", action="store_true")
+    options = parser.parse_args()
+    keras.utils.set_random_seed(0)
+    train, test = (pictures(options.folder / part, part == "train") for part in ("train", "test"))
+    classes = len(train.class_names)
+    augment = [layers.RandomRotation(0.1)]
+    if options.flip:
+        augment.insert(0, layers.RandomFlip("horizontal"))
+
+    def augmented(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        for layer in augment:
+            images = layer(images, training=True)
+        return images, labels
+
+    batches = len(train)
+    model = network(classes)
+    model.compile(keras.optimizers.Adam(3e-4), keras.losses.SparseCategoricalCrossentropy(), ["accuracy"])
+    model.evaluate(test.take(1), verbose=0)  # makes it ready
+    began = time.monotonic()
+    model.evaluate(test.take(1), verbose=0)
+    scoring = (time.monotonic() - began) * len(test)
+    deadline = Deadline(start + options.seconds - AFTER - scoring)
+    with suppress(TimeoutError):
+        model.fit(
+            train.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE),
+            epochs=10_000,
+            callbacks=[deadline],
+            verbose=0,
+        )
+    _, right = model.evaluate(test.prefetch(tf.data.AUTOTUNE), verbose=0)
+    found = {"accuracy": right, "n": len(test.file_paths), "epochs": deadline.batches / batches}
+    print(json.dumps({**found, "seconds": time.monotonic() - start}), flush=True)
+
+
+def pictures(folder: Path, shuffle: bool) -> tf.data.Dataset:
+    """Batches of float images of 180x180 pixels, stretched, and labels."""
+    return keras.utils.image_dataset_from_directory(
+        folder, image_size=SIZE, batch_size=BATCH, shuffle=shuffle, seed=0, verbose=False
+    )
+
+
+def network(classes: int) -> keras.Model:
+    """An entry flow of Xception (Chollet, 2017), as the tutorial cuts it down."""
+    images = keras.Input((*SIZE, 3))
+    x = layers.Rescaling(1 / 255)(images)
+    x = layers.Conv2D(128, 3, strides=2, padding="same")(x)
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    before = x
+    for filters in (256, 512, 728):
+        for _ in range(2):
+            x = layers.Activation("relu")(x)
+            x = layers.SeparableConv2D(filters, 3, padding="same")(x)
+            x = layers.BatchNormalization()(x)
+        x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+        x = layers.add([x, layers.Conv2D(filters, 1, strides=2, padding="same")(before)])
+        before = x
+    x = layers.SeparableConv2D(1024, 3, padding="same")(x)
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.Dropout(0.25)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(images, layers.Dense(classes, activation="softmax")(x))
+
+
+def started() -> float:
+    """When this process began, by `time.monotonic()`."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+if __name__ == "__main__":
+    main()
