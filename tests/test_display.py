@@ -57,8 +57,8 @@ def test_short_numbers(number: float, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (10.4, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599.4, "59 min 59 s"),
-     (3599.6, "1 h 0 min"), (7170, "2 h 0 min"), (90_000, "25 h 0 min")],
+    [(0, "0.0 s"), (9.94, "9.9 s"), (10.4, "10 s"), (59.4, "59 s"), (59.6, "1 min"), (3599.4, "59 min 59 s"),
+     (3599.6, "1 h"), (7170, "2 h"), (90_000, "25 h")],
 )  # fmt: skip
 def test_durations(seconds: float, expected: str) -> None:
     assert display.duration(seconds) == expected

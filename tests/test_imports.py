@@ -28,7 +28,7 @@ ORDER = [
     "recipes", "augment",
     "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
     "modules", "fused", "models",
-    "optimise", "evaluate", "course", "train", "symmetry", "settle", "cost", "budget", "roofline", "bench",
+    "optimise", "evaluate", "course", "batches", "train", "symmetry", "settle", "cost", "budget", "roofline", "bench",
     "events", "runs", "checkpoints", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment", "resume", "estimator",

@@ -50,6 +50,8 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "crop_area": 1,
         "flip": "never",
         "balance": 0,
+        "cutmix": 0,
+        "cutmix_until": 0.8,
         "growth": (),
         "augmented_test": False,
         "precision": "float32",

@@ -14,10 +14,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from convscope import reference, train
 from convscope.architecture import parse
 from convscope.augment import epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.batches import batches, cropped, scaled
 from convscope.course import Course, Epoch, Progress
 from convscope.data import Dataset, Split, hold_out, load
 from convscope.errors import ConvscopeError
@@ -28,13 +30,10 @@ from convscope.recipes import RECIPES, Recipe
 from convscope.train import (
     Fitted,
     Stop,
-    batches,
-    cropped,
     fit,
     learn_whitening,
     logits_of,
     loss_and_accuracy,
-    scaled,
     stop_signals,
 )
 
@@ -47,6 +46,11 @@ def course(chosen: Recipe, images: Split, epoch: int, batch: int = 0) -> Course:
     found.new_epoch(epoch)
     found.step = (epoch - 1) * found.batches + batch
     return found
+
+
+def pairs(*words: Any) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels of the batches."""
+    return [(batch.images, batch.labels) for batch in batches(*words)]
 
 
 def bits(weights: Weights) -> bytes:
@@ -184,7 +188,7 @@ def test_a8_a13_twenty_steps_are_the_textbooks(
 
 def test_a11_the_articles_batches_are_the_images_by_255_in_the_epochs_order(digits: Dataset) -> None:
     preprocessing = Preprocessing.plain(digits.train.images)
-    parts = list(batches(digits.train, preprocessing, course(RECIPES["article"], digits.train, 2), 3))
+    parts = list(pairs(digits.train, preprocessing, course(RECIPES["article"], digits.train, 2), 3))
     images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     order = epoch_order(3, 2, len(digits.train))
     assert [len(part) for _, part in parts] == [128] * 11 + [30]
@@ -201,7 +205,7 @@ def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) ->
     for batch in (64, 1000):
         chosen = RECIPES["default"].model_copy(update={"batch": batch, "shift_pixels": 2})
         first = course(chosen, digits.train, 1)
-        images = torch.cat([images for images, _ in batches(digits.train, preprocessing, first, 0)])
+        images = torch.cat([images for images, _ in pairs(digits.train, preprocessing, first, 0)])
         assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
         made.append(images)
     assert torch.equal(*made)
@@ -217,11 +221,11 @@ def test_batches_begin_anywhere_and_those_before_are_not_made(
         made.append(len(arguments[1]))
         return cut_batch(*arguments)
 
-    monkeypatch.setattr(train, "cut_batch", cut)
+    monkeypatch.setattr("convscope.batches.cut_batch", cut)
     chosen = RECIPES["default"].model_copy(update={"flip": "always"})
-    whole = list(batches(digits.train, preprocessing, course(chosen, digits.train, 3), 0))
+    whole = list(pairs(digits.train, preprocessing, course(chosen, digits.train, 3), 0))
     made.clear()
-    rest = list(batches(digits.train, preprocessing, course(chosen, digits.train, 3, first), 0))
+    rest = list(pairs(digits.train, preprocessing, course(chosen, digits.train, 3, first), 0))
     assert made == [len(labels) for _, labels in whole[first:]]
     for one, other in zip(whole[first:], rest, strict=True):
         assert all(map(torch.equal, one, other))
@@ -260,7 +264,7 @@ def test_images_grow_from_epoch_to_epoch(digits: Dataset) -> None:
     growing = plain.model_copy(update={"growth": ((0.25, 0.5), (0.75, 0.75))})
     for epoch, side in ((1, 4), (2, 6), (3, 6), (4, 8)):
         small, whole = (
-            list(batches(digits.train, preprocessing, course(chosen, digits.train, epoch), 0))
+            list(pairs(digits.train, preprocessing, course(chosen, digits.train, epoch), 0))
             for chosen in (growing, plain)
         )
         assert {images.shape[1:] for images, _ in small} == {(1, side, side)}
@@ -518,7 +522,7 @@ def test_a_lone_last_image_joins_the_batch_before_it() -> None:
     )  # fmt: skip
     assert sizes == [1, 2]
     epoch = course(recipe, split, 1)
-    taken = [len(labels) for _, labels in batches(split, Preprocessing.plain(split.images), epoch, 0)]
+    taken = [len(labels) for _, labels in pairs(split, Preprocessing.plain(split.images), epoch, 0)]
     assert taken == [8, 9]
 
 
@@ -544,8 +548,8 @@ def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
     plain = recipe(batch=7, epochs=2, shift_pixels=0, growth=((0.5, 0.5),), learning_rate=0.1)
     crops = epoch_crops(3, 1, len(few), 0.5)
     order = epoch_order(3, 1, len(few))
-    seen = list(batches(few, preprocessing, course(plain.model_copy(update={"crop_area": 0.5}), few, 1), 3))
-    full = list(batches(few, preprocessing, course(plain.model_copy(update={"growth": ()}), few, 1), 3))
+    seen = list(pairs(few, preprocessing, course(plain.model_copy(update={"crop_area": 0.5}), few, 1), 3))
+    full = list(pairs(few, preprocessing, course(plain.model_copy(update={"growth": ()}), few, 1), 3))
     for k, ((part, labels), (whole, same)) in enumerate(zip(seen, full, strict=True)):
         assert torch.equal(labels, same)
         assert torch.equal(part, cropped(whole, crops[order[7 * k : 7 * k + 7]], 0.5))

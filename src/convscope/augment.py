@@ -56,6 +56,18 @@ def epoch_crops(seed: int, epoch: int, images: int, least_area: float) -> NDArra
     return np.concatenate([places, sides], axis=1).astype(np.float32)
 
 
+def epoch_patches(seed: int, epoch: int, batches: int, probability: float) -> NDArray[np.float32]:
+    """Which part of every image of a batch is another's (CutMix; Yun et al., 2019): float32 (batches, 4).
+
+    Columns are top, left, height and width, as shares of the image's; the latter are 0 for batches without. Areas are
+    uniform from 0 to 1, of the image's own shape, places uniform.
+    """
+    random = _generator(seed, epoch, "patch")
+    side = np.sqrt(random.random(batches)) * (random.random(batches) < probability)
+    places = random.random((batches, 2)) * (1 - side)[:, np.newaxis]
+    return np.concatenate([places, np.stack([side, side], axis=1)], axis=1).astype(np.float32)
+
+
 def epoch_flips(seed: int, epoch: int, images: int) -> NDArray[np.bool_]:
     """Which images are flipped left to right in that epoch: bool (images,).
 

@@ -26,10 +26,11 @@ class Recipe(BaseModel):
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
     a part of each is seen, at least so much of its area (Szegedy et al., 2015). Where classes are unequal, `balance`
-    draws the rare ones more often (see `balanced_order`): 0 as they are, 1 all alike. `growth` is pairs of shares:
-    until so much of the training is done, images are so large; then they have their own size. `augmented_test` measures
-    with test-time augmentation too, beside the plain accuracy. With a `target`, training ends after the
-    first epoch whose validation accuracy is as high, and surely so: the lower end of its 95 % interval.
+    draws the rare ones more often (see `balanced_order`): 0 as they are, 1 all alike. Until `cutmix_until` of the
+    training is done, a share `cutmix` of the batches has parts of other images in its images (see `epoch_patches`).
+    `growth` is pairs of shares: until so much of the training is done, images are so large; then they have their own
+    size. `augmented_test` measures with test-time augmentation too, beside the plain accuracy. With a `target`,
+    training ends after the first epoch whose validation accuracy is surely as high: the lower end of its 95 % interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -56,6 +57,8 @@ class Recipe(BaseModel):
     crop_area: _Share = 1
     flip: Literal["never", "auto", "always"] = "never"
     balance: _Share | Literal[0] = 0
+    cutmix: _Share | Literal[0] = 0
+    cutmix_until: _Share = 0.8
     growth: tuple[tuple[_Share, _Share], ...] = ()
     augmented_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "auto"

@@ -13,11 +13,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from convscope.architecture import at_size, scaled_side
-from convscope.augment import balanced_order, epoch_crops, epoch_flips, epoch_moves, epoch_order
+from convscope.architecture import at_size
+from convscope.batches import batches
 from convscope.course import Course, Epoch, Progress
 from convscope.data import Dataset, Split, hold_out
 from convscope.evaluate import surely
@@ -100,13 +99,13 @@ def fit(
         if fitted.history and surely(fitted.history[-1].validation_accuracy, len(validation), recipe.target):
             break
         model.train()
-        for images, labels in batches(train, preprocessing, course, seed):
+        for batch in batches(train, preprocessing, course, seed):
             with precise(precision):
-                logits = model(images).float()
-            loss, right = cross_entropy(logits, labels, recipe.label_smoothing)
+                logits = model(batch.images).float()
+            loss, right = batch.loss(logits, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step(recipe.learning_rate_at(course.done_at(course.step)))
-            course.add(loss.item(), right, len(labels))
+            course.add(loss.item(), right, len(batch.labels))
             after_batch(course.progress())
             save(state)
             if stop.number or course.out_of_time:
@@ -147,55 +146,10 @@ def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
     return hold_out(dataset.train, recipe.validation_share, seed)
 
 
-def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches that are left of the course's epoch, float32 (n, channels, height, width) and int64 (n,).
-
-    A pure function of data, recipe, seed and epoch; only the size of growing images may follow the clock.
-    """
-    recipe, epoch = course.recipe, course.epoch
-    order = (
-        balanced_order(seed, epoch, train.labels, recipe.balance)
-        if recipe.balance
-        else epoch_order(seed, epoch, len(train))
-    )
-    moves = epoch_moves(seed, epoch, len(train), recipe.shift_pixels) if recipe.shift_pixels else None
-    crops = epoch_crops(seed, epoch, len(train), recipe.crop_area) if recipe.crop_area < 1 else None
-    flips = epoch_flips(seed, epoch, len(train)) if recipe.flip == "always" else None
-    table = preprocessing.table
-    turns = np.arange(len(order)) if recipe.balance else order  # an image that comes twice is changed in two ways
-    starts = recipe.batch * np.arange(1, recipe.batches(len(train)))
-    for index, turn in list(zip(np.split(order, starts), np.split(turns, starts), strict=True))[course.batch :]:
-        moved, flipped = None if moves is None else moves[turn], None if flips is None else flips[index]
-        pixels = cut_batch(train.store, train.places(index), table, moved, flipped)
-        images, share = as_batch(pixels), course.image_share()
-        seen = scaled(images, share) if crops is None else cropped(images, crops[turn], share)
-        yield seen, torch.from_numpy(train.labels[index])
-
-
 def fitting(recipe: Recipe, network: Network) -> Recipe:
     """The recipe, its images growing only where the network takes any size, as one with `flatten` does not."""
     grows = all(at_size(network, size) for _, size in recipe.growth)
     return recipe if grows else recipe.model_copy(update={"growth": ()})
-
-
-def scaled(images: Tensor, share: float) -> Tensor:
-    """Images (n, c, h, w) at that share of their height and width: bilinear, without aliasing."""
-    if share == 1:
-        return images
-    size = [scaled_side(side, share) for side in images.shape[2:]]
-    small = functional.interpolate(images, size, mode="bilinear", antialias=True)
-    return small.contiguous(memory_format=torch.channels_last)
-
-
-def cropped(images: Tensor, crops: NDArray[np.float32], share: float) -> Tensor:
-    """A part of each image (n, c, h, w), see `epoch_crops`, at that share of the images' height and width: bilinear."""
-    size = [scaled_side(side, share) for side in images.shape[2:]]
-    top, left, height, width = torch.from_numpy(crops.T.copy())
-    zero = torch.zeros_like(top)
-    moves = [width, zero, 2 * left + width - 1, zero, height, 2 * top + height - 1]
-    grid = functional.affine_grid(torch.stack(moves, 1).view(-1, 2, 3), [*images.shape[:2], *size], align_corners=False)
-    seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return seen.contiguous(memory_format=torch.channels_last)
 
 
 def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing) -> None:

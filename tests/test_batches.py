@@ -1,0 +1,93 @@
+"""CutMix: parts of other images in the images of a batch. The rest of `batches` is tested beside the loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from convscope.augment import epoch_patches
+from convscope.batches import Batch, batches, patched
+from convscope.course import Course
+from convscope.data import Dataset, load
+from convscope.preprocess import Preprocessing
+from convscope.recipes import RECIPES, Recipe
+
+PLAIN = RECIPES["default"].model_copy(update={"epochs": 4, "least_steps": 0, "flip": "never", "shift_pixels": 0})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def test_patches_lie_inside_and_are_of_every_size() -> None:
+    patches = epoch_patches(0, 1, 20_000, 0.6)
+    area = patches[:, 2:].prod(axis=1)
+    assert (patches[:, 2] == patches[:, 3]).all()
+    assert (patches >= 0).all()
+    assert (patches[:, :2] + patches[:, 2:] <= 1 + 1e-6).all()
+    assert (area > 0).mean() == pytest.approx(0.6, abs=0.02)
+    assert np.histogram(area[area > 0], bins=4, range=(0, 1))[0] == pytest.approx(3000, rel=0.08)
+    share = patches[area > 0, :2] / (1 - patches[area > 0, 2:])
+    np.testing.assert_allclose(share.mean(axis=0), 0.5, atol=0.01)
+    assert np.array_equal(patches, epoch_patches(0, 1, 20_000, 0.6))
+    assert not np.array_equal(patches, epoch_patches(0, 2, 20_000, 0.6))
+    assert not epoch_patches(0, 1, 100, 0)[:, 2:].any()
+
+
+def test_a_patch_is_of_the_image_before() -> None:
+    images = torch.arange(3 * 2 * 4 * 8, dtype=torch.float32).view(3, 2, 4, 8)
+    before = images.clone()
+    own = patched(images, np.array([0.25, 0.5, 0.5, 0.25], np.float32))  # rows 1 and 2, columns 4 and 5
+    assert own == 1 - 4 / 32
+    inside = torch.zeros(4, 8, dtype=torch.bool)
+    inside[1:3, 4:6] = True
+    for number, other in ((0, 2), (1, 0), (2, 1)):
+        assert torch.equal(images[number], torch.where(inside, before[other], before[number]))
+
+
+def test_without_a_patch_an_image_is_all_its_own() -> None:
+    images = torch.rand(3, 1, 4, 4)
+    before = images.clone()
+    assert patched(images, np.zeros(4, np.float32)) == 1
+    assert torch.equal(images, before)
+
+
+def test_the_loss_is_shared_as_the_image_is() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(5, 3, requires_grad=True), torch.tensor([0, 1, 2, 2, 1])
+    others = torch.tensor([1, 0, 1, 2, 2])
+    loss, right = Batch(torch.empty(0), labels, own=0.7).loss(logits, 0.1)
+    expected = 0.7 * functional.cross_entropy(logits, labels, label_smoothing=0.1) + 0.3 * functional.cross_entropy(
+        logits, others, label_smoothing=0.1
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert right == int((logits.argmax(1) == labels).sum())
+    loss.backward()  # type: ignore[no-untyped-call]
+    ours, logits.grad = logits.grad, None
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert ours is not None
+    assert logits.grad is not None
+    torch.testing.assert_close(ours, logits.grad)
+
+
+def test_patches_end_before_the_training_does(digits: Dataset) -> None:
+    """Until three quarters of it; then the batches are those without."""
+    preprocessing = Preprocessing.plain(digits.train.images)
+
+    def made(recipe: Recipe, epoch: int) -> list[Batch]:
+        course = Course(recipe, 4, recipe.batches(len(digits.train)))
+        course.new_epoch(epoch)
+        course.step = (epoch - 1) * course.batches
+        return list(batches(digits.train, preprocessing, course, 0))
+
+    mixing = PLAIN.model_copy(update={"cutmix": 1, "cutmix_until": 0.75})
+    for epoch in (1, 3, 4):
+        for batch, plain in zip(made(mixing, epoch), made(PLAIN, epoch), strict=True):
+            assert torch.equal(batch.labels, plain.labels)
+            assert plain.own == 1
+            assert torch.equal(batch.images, plain.images) == (batch.own == 1)
+    assert all(batch.own == 1 for batch in made(mixing, 4))
+    assert sum(batch.own < 1 for batch in made(mixing, 3)) >= 10
