@@ -199,7 +199,7 @@ def test_the_file_is_a_checksum_json_and_safetensors(stopped: Training) -> None:
     digest, facts, arrays = (stopped.run / "checkpoints" / name(6)).read_bytes().split(b"\n", 2)
     assert re.fullmatch(rb"[0-9a-f]{64}", digest)
     values = json.loads(facts)
-    assert set(values) == {"format", "config", "standing", "selected_epoch", "history"}
+    assert set(values) == {"format", "config", "standing", "selected_epoch", "beside_epoch", "history"}
     assert set(values["standing"]) == {field.name for field in fields(stopped.state.course.standing())}
     assert (values["standing"]["step"], values["standing"]["epoch"], values["standing"]["seen"]) == (6, 2, 100)
     assert len(values["history"]) == 1

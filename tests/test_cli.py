@@ -191,7 +191,8 @@ WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
     "name model optimiser learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
     "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels crop_area flip growth augmented_test precision standardise validation_share select target"
+    "shift_pixels crop_area flip balance cutmix cutmix_until growth augmented_test precision standardise "
+    "validation_share select target patience"
 )
 LIMITS = " ".join(
     (

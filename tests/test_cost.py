@@ -131,11 +131,11 @@ def test_the_estimate_is_of_real_training(recipe: Recipe) -> None:
 def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 
-    def speeds(_: Network, __: Recipe, ___: Precision, images: int, scored: int) -> tuple[float, float]:
+    def pace(_: Network, __: Recipe, ___: Precision, images: int, scored: int) -> cost.Pace:
         seen.append((images, scored))
-        return 1000.0, 5000.0
+        return cost.Pace(1000.0, 5000.0)
 
-    monkeypatch.setattr(cost, "_speeds", speeds)
+    monkeypatch.setattr(cost, "_pace", pace)
     network, recipe = parse("flatten"), RECIPES["article"]
     found = training_time(network, recipe, "float32", 60_000, 10_000, probe_seconds=4.0)
     assert seen == [(8 * 128, 128), (4_000, 1_000)]
@@ -159,7 +159,7 @@ def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(m
 def test_small_images_take_the_time_of_their_multiply_adds(
     monkeypatch: pytest.MonkeyPatch, line: str, growth: tuple[tuple[float, float], ...], share: float
 ) -> None:
-    monkeypatch.setattr(cost, "_speeds", lambda *_: (1000.0, 5000.0))
+    monkeypatch.setattr(cost, "_pace", lambda *_: cost.Pace(1000.0, 5000.0))
     recipe = RECIPES["article"].model_copy(update={"growth": growth})
     found = training_time(parse(line, (16, 16, 3), 10), recipe, "float32", 60_000, 10_000)
     assert found.epoch_seconds == pytest.approx(60 * share + 2, rel=1e-12)

@@ -59,6 +59,7 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "validation_share": 0,
         "select": "last",
         "target": None,
+        "patience": None,
     }
     assert RECIPES["article"].planned_epochs(60_000) == RECIPES["article"].planned_epochs(1) == 10
     assert {name for name, recipe in RECIPES.items() if recipe.validates_on_test} == {"article"}

@@ -346,9 +346,9 @@ def test_training_leaves_whitening_as_it_learned_and_moves_the_rest(few: Split, 
 # What comes out
 
 
-@pytest.mark.parametrize(("select", "kept"), [("last", 4), ("best", 3)])
-def test_the_last_or_the_best_epochs_weights_are_kept(
-    few: Split, monkeypatch: pytest.MonkeyPatch, select: str, kept: int
+@pytest.mark.parametrize(("select", "kept", "beside"), [("last", 4, 3), ("best", 3, 4)])
+def test_the_last_or_the_best_epochs_weights_are_kept_and_the_others_beside_them(
+    few: Split, monkeypatch: pytest.MonkeyPatch, select: str, kept: int, beside: int
 ) -> None:
     accuracies, model = iter([0.5, 0.9, 0.9, 0.2]), build(NETWORK)
     monkeypatch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
@@ -360,7 +360,28 @@ def test_the_last_or_the_best_epochs_weights_are_kept(
     assert fitted.epoch == kept
     assert [epoch.validation_accuracy for epoch in fitted.history] == [0.5, 0.9, 0.9, 0.2]
     assert bits(fitted.weights) == bits(weights_of(model)) == after[kept - 1]
+    assert fitted.beside_epoch == beside
+    assert bits(fitted.beside) == after[beside - 1]
     assert len(set(after)) == 4
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_where_the_last_epoch_is_the_best_nothing_else_is_beside_it(few: Split, select: str) -> None:
+    fitted, _ = trained(few, recipe(epochs=1, validation_share=0.1, select=select))
+    assert (fitted.epoch, fitted.beside_epoch) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs"), [(1, 3), (2, 6), (3, 7), (4, 8), (None, 8)]
+)  # the best so far are epochs 1, 2, 4 (as good as 2) and 8
+def test_training_ends_when_patience_is_lost(few: Split, patience: int | None, epochs: int) -> None:
+    shares = iter([0.5, 0.9, 0.8, 0.9, 0.7, 0.8, 0.85, 0.95])
+    model = build(parse("flatten", few.shape, 10))
+    chosen = recipe(batch=50, epochs=8, learning_rate=0.1, patience=patience)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(shares)))
+        fitted = fit(model, few, few, Preprocessing.plain(few.images), chosen, 0)
+    assert len(fitted.history) == epochs
 
 
 def test_every_epoch_has_a_row(few: Split) -> None:

@@ -28,7 +28,7 @@ from convscope.train import State, Stop
 
 EVERY = 60.0  # seconds of training between two checkpoints
 KEPT = 2
-WEIGHTS, VELOCITIES, SELECTED = "weights", "velocities", "selected"
+WEIGHTS, VELOCITIES, SELECTED, BESIDE = "weights", "velocities", "selected", "beside"
 
 
 class Facts(BaseModel):
@@ -40,6 +40,7 @@ class Facts(BaseModel):
     config: str
     standing: Standing
     selected_epoch: int
+    beside_epoch: int
     history: tuple[Epoch, ...]
 
 
@@ -48,8 +49,8 @@ class Checkpoint:
     """Where a training stands.
 
     arrays: float32 and int64 `weights/NAME` and `selected/NAME` as `weights_of` gives them, the latter of the epoch
-    selected so far and missing before the first one ends; float32 `velocities/NAME` of each weight that is trained;
-    `random`, the uint8 state of torch's generator.
+    selected so far and missing before the first one ends, `beside/NAME` where those beside it are of another; float32
+    `velocities/NAME` of each weight that is trained; `random`, the uint8 state of torch's generator.
     """
 
     facts: Facts
@@ -60,6 +61,8 @@ class Checkpoint:
         """Where the training stands now."""
         velocities = {name: tensor.numpy().copy(order="C") for name, tensor in state.optimiser.velocities.items()}
         groups = {WEIGHTS: weights_of(state.model), VELOCITIES: velocities, SELECTED: state.fitted.weights}
+        if state.fitted.beside_epoch != state.fitted.epoch:
+            groups[BESIDE] = state.fitted.beside
         arrays = {f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()}
         arrays["random"] = torch.get_rng_state().numpy()
         fitted = state.fitted
@@ -67,6 +70,7 @@ class Checkpoint:
             config=config,
             standing=state.course.standing(),
             selected_epoch=fitted.epoch,
+            beside_epoch=fitted.beside_epoch,
             history=tuple(fitted.history),
         )
         return cls(facts, arrays)
@@ -96,7 +100,10 @@ class Checkpoint:
         set_weights(state.model, self._group(WEIGHTS))
         for name, velocity in state.optimiser.velocities.items():
             velocity.copy_(torch.tensor(velocities[name]))
-        state.fitted.weights, state.fitted.epoch = self._group(SELECTED), self.facts.selected_epoch
+        fitted, facts = state.fitted, self.facts
+        fitted.weights, fitted.epoch = self._group(SELECTED), facts.selected_epoch
+        same = facts.beside_epoch == facts.selected_epoch
+        fitted.beside, fitted.beside_epoch = fitted.weights if same else self._group(BESIDE), facts.beside_epoch
         state.fitted.history[:] = self.facts.history
         state.course.go_on(self.facts.standing)
         torch.set_rng_state(torch.tensor(self.arrays["random"]))

@@ -124,6 +124,9 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Stop when the validation accuracy is surely so high, such as 0.97."),
     ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation accuracy.")
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Make the best of so much time, from now to the end: 60s, 2min, 1h."),
@@ -160,6 +163,7 @@ def train(
             "learning_rate": learning_rate,
             "precision": precision,
             "target": target,
+            "patience": patience,
         }
         if resume is None:
             reading = planning.reading_of(size, channels, crop, group_by)

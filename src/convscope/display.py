@@ -189,6 +189,8 @@ def run_lines(run: Run) -> list[str]:
             if run.missed_target
             else f"reached in {len(run.history)} of {counted(run.config.epochs, 'epoch')}"
         )
+    if run.config.recipe.patience is not None and "target" not in said:
+        said["epochs"] = f"{len(run.history)} of {run.config.epochs}, the best of them {_best_epoch(run)}"
     said |= {
         "test loss": f"{evaluation.loss:.4f}",
         "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
@@ -197,6 +199,12 @@ def run_lines(run: Run) -> list[str]:
         "next": f"convscope predict {run.path} PICTURE",
     }
     return facts(said)
+
+
+def _best_epoch(run: Run) -> int:
+    """The number of the epoch with the best validation accuracy; of equals, the latest."""
+    best = max(run.history, key=lambda row: (row["validation_accuracy"], row["epoch"]))
+    return int(best["epoch"])
 
 
 def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -39,6 +39,7 @@ from convscope.presets import preset_or_line
 from convscope.recipes import Recipe, recipe_named
 from convscope.report import render
 from convscope.runs import (
+    BESIDE,
     CARD,
     EVALUATION,
     EVENTS,
@@ -208,6 +209,8 @@ def carry_out(
         )  # fmt: skip
         after_epoch(fitted.history, 0)
         writer.write(WEIGHTS, save(fitted.weights))
+        if fitted.beside_epoch != fitted.epoch:
+            writer.write(BESIDE[config.recipe.select], save(fitted.beside))
         writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
         if not fitted.signal:
             _write_results(writer, plan, model, fitted, draw)

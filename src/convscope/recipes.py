@@ -30,7 +30,8 @@ class Recipe(BaseModel):
     training is done, a share `cutmix` of the batches has parts of other images in its images (see `epoch_patches`).
     `growth` is pairs of shares: until so much of the training is done, images are so large; then they have their own
     size. `augmented_test` measures with test-time augmentation too, beside the plain accuracy. With a `target`,
-    training ends after the first epoch whose validation accuracy is surely as high: the lower end of its 95 % interval.
+    training ends after the first epoch whose validation accuracy is surely as high: the lower end of its 95 % interval;
+    with `patience`, after so many epochs without a better one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -66,6 +67,7 @@ class Recipe(BaseModel):
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     select: Literal["best", "last"] = "best"
     target: _Share | None = None
+    patience: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _the_test_set_selects_nothing(self) -> Self:

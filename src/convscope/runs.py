@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT: Literal[1] = 1
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
+BESIDE = {"last": "best.safetensors", "best": "last.safetensors"}  # beside the selected weights
 METRICS, EVALUATION, MODEL = "metrics.jsonl", "evaluation.json", "model.onnx"
 CHECKPOINTS, PLOTS = "checkpoints", "plots"
 REPORT, CARD, EVENTS = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"

@@ -25,7 +25,7 @@ from convscope.recipes import Recipe
 from convscope.train import Precision, fit
 
 TIMED_STEPS, COMPARED_STEPS = 4, 20
-LARGEST_BATCH = 128 * 32 * 32  # pixels; larger ones tell no more about threads and precision
+LARGEST_PIXELS = 128 * 32 * 32  # of a batch; larger ones tell no more about threads and precision
 WORTH = 0.95  # a further thread has to save 5 % of a step's time
 CLEARLY_SLOWER = 1.2
 LOSS_TOLERANCE = 0.02  # of the mean loss of the compared steps
@@ -75,7 +75,7 @@ class Trial:
     def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> bool:
         """Whether its losses stayed finite numbers; that they did not is for the training itself to report."""
         height, width, _ = self.train.shape
-        batch = min(self.recipe.batch, max(2, LARGEST_BATCH // (height * width)))
+        batch = min(self.recipe.batch, max(2, LARGEST_PIXELS // (height * width)))
         images = self.train.take(np.arange(min(len(self.train), steps * batch)))
         recipe = self.recipe.slower(10).model_copy(update={"batch": batch, "epochs": 1, "least_steps": 0})
         model, one = build(self.network, self.seed), images.take(np.arange(1))

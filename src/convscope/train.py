@@ -40,13 +40,16 @@ WHITENED_NUMBERS = 60_000_000  # of the patches that are whitened: 240 MB
 class Fitted:
     """What the loop leaves: the selected weights, which epoch they are from, and how it went.
 
-    `signal` is the number of the signal that ended training early, or 0. An epoch number of 0 means that training
-    was stopped before its first epoch ended; the weights are then those it had at that moment.
+    `beside` are the weights that are not selected: of the best epoch where the recipe takes the last, and the other way
+    round. `signal` is the number of the signal that ended training early, or 0. An epoch number of 0 means that it was
+    stopped before its first epoch ended; the weights are then those it had at that moment.
     """
 
     weights: Weights
     epoch: int
     history: list[Epoch] = field(default_factory=list)
+    beside: Weights = field(default_factory=dict)
+    beside_epoch: int = 0
     seconds: float = 0.0
     signal: int = 0
 
@@ -96,7 +99,7 @@ def fit(
     state = State(model, optimiser, course, fitted)
     start(state)
     while not course.over:
-        if fitted.history and surely(fitted.history[-1].validation_accuracy, len(validation), recipe.target):
+        if _is_enough(fitted.history, recipe, len(validation)):
             break
         model.train()
         for batch in batches(train, preprocessing, course, seed):
@@ -116,8 +119,11 @@ def fit(
         with precise(precision):
             measured = loss_and_accuracy(model, validation, preprocessing)
         fitted.history.append(course.epoch_done(measured, seconds))
-        if recipe.select == "last" or _is_best(fitted.history):
-            fitted.weights, fitted.epoch = weights_of(model), course.epoch
+        kept, better = (weights_of(model), course.epoch), _since_best(fitted.history) == 0
+        if recipe.select == "last" or better:
+            fitted.weights, fitted.epoch = kept
+        if recipe.select == "best" or better:
+            fitted.beside, fitted.beside_epoch = kept
         after_epoch(fitted.history)
         course.new_epoch(course.epoch + 1)
         save(state)
@@ -225,6 +231,15 @@ def _restore(handlers: dict[signal.Signals, Any]) -> None:
         signal.signal(number, handler)
 
 
-def _is_best(history: list[Epoch]) -> bool:
-    """Whether the last epoch has the best validation accuracy; of equals, the later one."""
-    return history[-1].validation_accuracy >= max(epoch.validation_accuracy for epoch in history)
+def _is_enough(history: list[Epoch], recipe: Recipe, validation: int) -> bool:
+    """Whether the target is reached, or patience lost."""
+    if not history:
+        return False
+    reached = surely(history[-1].validation_accuracy, validation, recipe.target)
+    return reached or (recipe.patience is not None and _since_best(history) >= recipe.patience)
+
+
+def _since_best(history: list[Epoch]) -> int:
+    """How many epochs the best validation accuracy is old; of equals, the latest counts."""
+    accuracies = [epoch.validation_accuracy for epoch in reversed(history)]
+    return accuracies.index(max(accuracies))
