@@ -138,7 +138,7 @@ def ours(name: str, split: Path, minutes: float, options: str = "") -> Trained:
         words = ["train", split, "--budget", f"{60 * minutes:g}s", *options.split(), "--run", f"{folder}/run", "--json"]
         environment = clean(dict(os.environ), len(os.sched_getaffinity(0))) | {"XDG_CACHE_HOME": f"{folder}/cache"}
         answer, seconds = timed([CONVSCOPE, *map(str, words)], environment)
-    evaluation, epochs = answer["evaluation"], len(answer["history"])
+    evaluation, epochs = answer["test"], len(answer["history"])
     said = f"{answer['config']['model']} {answer['config']['input_shape'][0]} {options}".strip()
     return Trained("convscope", name, minutes, said, evaluation["accuracy"], evaluation["n"], epochs, seconds, today())
 
@@ -190,10 +190,15 @@ def reached(everything: list[Trained]) -> bool:
     return ahead and all(abs(one.seconds / (60 * one.minutes) - 1) <= WITHIN for one in own.values())
 
 
-def accuracy(one: Trained) -> str:
+def interval(accuracy: float, n: int) -> str:
     """In per cent, with its 95 % interval."""
-    low, high = wilson(round(one.accuracy * one.n), one.n)
-    return f"{100 * one.accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {one.n})"
+    low, high = wilson(round(accuracy * n), n)
+    return f"{100 * accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {n:,})"
+
+
+def accuracy(one: Trained) -> str:
+    """The same of one training."""
+    return interval(one.accuracy, one.n)
 
 
 def report(file: Path, everything: list[Trained]) -> None:

@@ -209,7 +209,7 @@ SCHEMAS = {
             "run status seconds selected_epoch",
             under(
                 "config",
-                "format created classes[] model architecture input_shape[] symmetry balance epochs budget "
+                "format created classes[] model architecture input_shape[] symmetry balance epochs before budget "
                 "training_seconds seed precision kernels precision_why",
             ),
             under("config.dataset", "name path source reading fingerprint train_images validation_images test_images"),

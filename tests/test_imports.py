@@ -124,6 +124,7 @@ PUBLIC = [
     "parse_network",
     "resume_run",
     "train_model",
+    "train_more",
 ]
 
 
@@ -150,6 +151,7 @@ HOMES = {
     "parse_network": "convscope.architecture.parse",
     "resume_run": "convscope.resume.resume_run",
     "train_model": "convscope.experiment.train_model",
+    "train_more": "convscope.resume.train_more",
 }
 
 

@@ -57,10 +57,10 @@ def test_the_check_is_one_page(command: Command, folder: Path) -> None:
         "it to one of them; left out",
         "    cat/notes.txt",
         "note: 1 picture filed more than once; used once",
-        "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 8x8 (letterbox)",
+        "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 16x16 (letterbox)",
         "note: 1 picture more than 3 times as long as wide; mostly padding for the network",
         "",
-        "the network sees: 8x8 colour, letterbox, mixed background",
+        "the network sees: 16x16 colour, letterbox, mixed background",
         "splits: 39 train, 10 test",
         "next: convscope train pets",
     ]

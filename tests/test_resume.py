@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from conftest import Command
-from convscope import Run, experiment, open_run, resume, resume_run, train_model
+from convscope import Run, experiment, open_run, resume, resume_run, train_model, train_more
 from convscope.course import Progress
 from convscope.data import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
@@ -118,7 +119,7 @@ def test_threads_are_those_of_the_training(stripes: Dataset, tmp_path: Path) -> 
 
 def test_data_that_were_in_memory_are_given_again(stripes: Dataset, tmp_path: Path) -> None:
     run = train_model(stripes, LINE, SHORT, threads=1, run=tmp_path / "run", watch=interrupt(7))
-    with pytest.raises(UsageError, match=r"run was trained on data given in memory: give them to resume_run\(path, d"):
+    with pytest.raises(UsageError, match="in memory: give them to resume_run or train_more as data"):
         resume_run(run.path)
     other = dataclasses.replace(stripes, test=stripes.train)
     with pytest.raises(
@@ -218,7 +219,7 @@ def test_kernels_that_are_missing_for_another_reason_are_the_same(stopped: Path)
 
 
 def test_a_run_that_is_complete_is_left_alone(whole: Run) -> None:
-    with pytest.raises(UsageError, match=f"^{whole.path} is complete already: there is nothing to go on with$"):
+    with pytest.raises(UsageError, match=f"^{whole.path} is complete already: --more-epochs trains it further$"):
         resume_run(whole.path)
     assert open_run(whole.path).manifest == whole.manifest
 
@@ -290,3 +291,53 @@ def test_what_decides_a_training_cannot_be_given_again(
     message = f"convscope: --resume goes on as the run's config.json says: leave out {named}\n"
     assert answer == (2, "", message)
     assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before
+
+
+# More epochs
+
+
+def test_more_epochs_are_the_end_of_a_longer_training(whole: Run, stripes: Dataset, tmp_path: Path) -> None:
+    """Their learning rate is that of the last 2 of 5 epochs, and they begin with the last weights."""
+    more = train_more(whole.path, 2, run=tmp_path / "more")
+    config = more.config
+    assert (config.before, config.epochs, len(more.history)) == (3, 2, 2)
+    assert config.recipe == changed(whole.config.recipe, epochs=2)
+    assert config.preprocessing == whole.config.preprocessing
+    rates = [row["learning_rate"] for row in more.history]
+    expected = [SHORT.learning_rate_at((3 * 5 + 5 * epoch - 0.5) / 25) for epoch in (1, 2)]
+    assert rates == pytest.approx(expected)
+    beside = whole.path / "last.safetensors"
+    last = beside if beside.exists() else whole.path / "model.safetensors"
+    began = load_file(more.path / "start.safetensors")
+    for name, weights in load_file(last).items():
+        assert np.array_equal(began[name], weights)
+    learned = load_file(more.path / "model.safetensors")
+    assert any(not np.array_equal(began[name], weights) for name, weights in learned.items())
+    again = train_more(more.path, 1, run=tmp_path / "again")
+    assert again.config.before == 5
+    assert len(stripes.train) == 40
+
+
+def test_more_epochs_can_be_killed_too(whole: Run, tmp_path: Path) -> None:
+    more = train_more(whole.path, 2, run=tmp_path / "more")
+    stopped = train_more(whole.path, 2, run=tmp_path / "stopped", watch=interrupt(3), checkpoint_every=1000)
+    assert stopped.manifest.status == "interrupted"
+    gone_on = resume_run(stopped.path, say=lambda _: None)
+    weights = [(run.path / "model.safetensors").read_bytes() for run in (gone_on, more)]
+    assert weights[0] == weights[1]
+
+
+def test_more_epochs_need_the_data(whole: Run, stripes: Dataset, tmp_path: Path) -> None:
+    other = stripes.train.images.copy()
+    other[0] ^= 1
+    altered = dataclasses.replace(stripes, train=dataclasses.replace(stripes.train, store=other))
+    with pytest.raises(DataError, match="is no longer the data that"):
+        train_more(whole.path, 2, altered, run=tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+def test_the_command_trains_further(whole: Run, command: Command, tmp_path: Path) -> None:
+    answer = command("train", "--resume", str(whole.path), "--more-epochs", "2", "--run", f"{tmp_path}/more", "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out)["config"]["before"] == 3
+    assert open_run(whole.path).manifest == whole.manifest  # nothing of it is touched

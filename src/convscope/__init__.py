@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convscope.layers import Network
     from convscope.models import build as build_model
     from convscope.recipes import Recipe
-    from convscope.resume import resume_run
+    from convscope.resume import resume_run, train_more
     from convscope.runs import Run, open_run
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "parse_network",
     "resume_run",
     "train_model",
+    "train_more",
 ]
 
 _HOMES = {
@@ -62,6 +63,7 @@ _HOMES = {
     "parse_network": "architecture.parse",
     "resume_run": "resume",
     "train_model": "experiment",
+    "train_more": "resume",
 }
 
 

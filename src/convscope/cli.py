@@ -144,6 +144,10 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Go on with a training that was stopped or killed, as it was begun."),
     ] = None,
+    more_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --resume and a finished training: so many epochs from its last weights, anew."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
@@ -153,8 +157,6 @@ def train(
         from convscope import planning, progress
         from convscope.runs import check_free
 
-        if resume is not None:
-            planning.stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json"})
         if run is not None:
             check_free(run)
         wishes = {
@@ -165,11 +167,13 @@ def train(
             "target": target,
             "patience": patience,
         }
+        goes_on = resume is not None and not more_epochs
         if resume is None:
+            planning.needs_resume(more_epochs)
             reading = planning.reading_of(size, channels, crop, group_by)
             plan = planning.new_plan(data, reading, model, recipe, wishes, seed, threads, budget, say)
         else:
-            plan = planning.plan_again(resume, say)
+            plan = planning.plan_again(context, resume, more_epochs, say)
         from convscope import experiment
         from convscope.display import finding_lines, plan_lines, run_lines
 
@@ -177,8 +181,8 @@ def train(
             say(line)
         with progress.training(plan.config.epochs, by_the_clock=plan.config.budget is not None) as watch:
             done = experiment.carry_out(
-                plan, resume or run, watch, draw,
-                checkpoint_every=checkpoint_every, resumed=resume is not None, say=say,
+                plan, resume if goes_on else run, watch, draw,
+                checkpoint_every=checkpoint_every, resumed=goes_on, say=say,
             )  # fmt: skip
     if done.manifest.signal:
         say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {plan.config.epochs} epochs; "

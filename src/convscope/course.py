@@ -62,12 +62,14 @@ class Course:
     """Running sums of an epoch and the clock of the whole training.
 
     It ends with the last of `epochs` epochs of so many batches; or, where there are `limit` seconds, with them, in the
-    middle of an epoch if need be (after Li et al., 2020), and learning rate and image size then follow the clock.
+    middle of an epoch if need be (after Li et al., 2020), and learning rate and image size then follow the clock. Where
+    there were epochs `before`, they are those of the last part of a training of all epochs.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int, batches: int, limit: float | None = None) -> None:
+    def __init__(self, recipe: Recipe, epochs: int, batches: int, limit: float | None = None, before: int = 0) -> None:
         self.recipe, self.epochs, self.batches, self.limit = recipe, epochs, batches, limit
-        self.work = [recipe.size_share(epoch, epochs) ** 2 for epoch in range(1, epochs + 1)]
+        self.begin = before / (before + epochs)
+        self.sizes = [recipe.size_share(before + epoch, before + epochs) for epoch in range(1, epochs + 1)]
         self.step, self.start = 0, time.perf_counter()
         self.new_epoch(1)
 
@@ -105,12 +107,13 @@ class Course:
 
     def done_at(self, step: int) -> float:
         """The share of the training that is done in the middle of a step, 0..1; by the clock it is that of now."""
-        return (step + 0.5) / self.steps if self.limit is None else min(1, self.seconds / self.limit)
+        share = (step + 0.5) / self.steps if self.limit is None else min(1, self.seconds / self.limit)
+        return self.begin + (1 - self.begin) * share
 
     def image_share(self) -> float:
         """How large images are now, as a share of their own width and height."""
         if self.limit is None:
-            return self.recipe.size_share(self.epoch, self.epochs)
+            return self.sizes[self.epoch - 1]
         return self.recipe.size_at(self.done_at(self.step))
 
     def add(self, loss: float, correct: int, images: int) -> None:
@@ -144,11 +147,12 @@ class Course:
         speed = self.seen / self.epoch_seconds
         means = self.loss_sum / self.seen, self.correct / self.seen
         if self.limit is None:
-            done = sum(self.work[: self.epoch - 1]) * self.batches + self.work[self.epoch - 1] * self.batch
-            left = self.seconds * max(0.0, sum(self.work) * self.batches / done - 1)
+            work = [size**2 for size in self.sizes]  # of a step of each epoch
+            done = sum(work[: self.epoch - 1]) * self.batches + work[self.epoch - 1] * self.batch
+            left = self.seconds * max(0.0, sum(work) * self.batches / done - 1)
             epochs, steps = self.epochs, self.steps
         else:
-            left, steps = max(0.0, self.limit - self.seconds), round(self.step / self.done_at(self.step))
+            left, steps = max(0.0, self.limit - self.seconds), round(self.step * self.limit / self.seconds)
             epochs = max(self.epoch, math.ceil(steps / self.batches))
         ends_epoch = self.batch == self.batches or self.out_of_time
         return Progress(self.epoch, epochs, self.step, steps, *means, speed, left, ends_epoch)

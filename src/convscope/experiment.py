@@ -31,7 +31,7 @@ from convscope.export import to_onnx
 from convscope.gallery import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
 from convscope.kernels import door
 from convscope.machine import keep_memory, most_threads, this_machine
-from convscope.models import build
+from convscope.models import build, set_weights
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
 from convscope.preprocess import Preprocessing
@@ -47,6 +47,7 @@ from convscope.runs import (
     MODEL,
     PLOTS,
     REPORT,
+    START,
     WEIGHTS,
     Config,
     DatasetFacts,
@@ -61,6 +62,7 @@ from convscope.symmetry import symmetry_of
 from convscope.train import (
     Fitted,
     State,
+    Weights,
     fit,
     fitting,
     history_rows,
@@ -76,12 +78,13 @@ MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is settled before step 0."""
+    """Everything that is settled before step 0; `start` are the weights to begin with, where they are not random."""
 
     dataset: Dataset
     training: Split
     validation: Split
     config: Config
+    start: Weights | None = None
 
 
 def plan(
@@ -185,6 +188,8 @@ def carry_out(
     with stop_signals() as stop:
         model = build(config.network, config.seed)
         writer = RunWriter(folder, config, resumed)
+        if plan.start is not None:
+            writer.write(START, save(plan.start))
         checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
 
         written = 0.0
@@ -198,13 +203,16 @@ def carry_out(
             written = time.monotonic()
 
         def start(state: State) -> None:
+            if plan.start is not None:
+                set_weights(state.model, plan.start)
             if resumed:
                 checkpoints.restore(state)
             after_epoch(state.fitted.history)
 
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-            precision=config.precision, limit=config.training_seconds, after_batch=watch, after_epoch=after_epoch,
+            precision=config.precision, limit=config.training_seconds, before=config.before,
+            after_batch=watch, after_epoch=after_epoch,
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
         after_epoch(fitted.history, 0)

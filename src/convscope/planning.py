@@ -21,7 +21,7 @@ from convscope.data import Reading, load, load_default
 from convscope.errors import UsageError
 from convscope.machine import process_start, usable_cores
 from convscope.recipes import changed, recipe_for, recipe_named
-from convscope.runs import unfinished
+from convscope.runs import open_run, unfinished
 
 if TYPE_CHECKING:
     from convscope.experiment import Plan
@@ -121,10 +121,21 @@ def new_plan(
     )  # fmt: skip
 
 
-def plan_again(run: Path, say: Say) -> Plan:
-    """The plan of a training that was stopped or killed."""
-    unfinished(run)  # a slip of the pen shows before anything is loaded
-    from convscope.resume import planned_again
+def needs_resume(more_epochs: int | None) -> None:
+    """Raises UsageError where there are more epochs of nothing."""
+    if more_epochs:
+        raise UsageError("--more-epochs needs the finished training that it goes on from: --resume RUN")
+
+
+def plan_again(context: typer.Context, run: Path, more_epochs: int | None, say: Say) -> Plan:
+    """The plan of a training that was stopped or killed, or of more epochs for one that is finished."""
+    more = {"more_epochs", "run"} if more_epochs else set()
+    stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json", *more})
+    check = open_run if more_epochs else unfinished
+    check(run)  # a slip of the pen shows before anything is loaded
+    from convscope.resume import planned_again, planned_more
 
     with progress.loading() as downloading:
+        if more_epochs:
+            return planned_more(run, more_epochs, None, say, downloading)
         return planned_again(run, None, say, downloading)

@@ -1,10 +1,13 @@
-"""One call from the folder of a training that was stopped or killed to a finished run."""
+"""One call from the folder of a training that was stopped, or that is to go further, to a finished run."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+from safetensors.numpy import load_file
 
 from convscope.checkpoints import EVERY
 from convscope.course import Progress
@@ -15,7 +18,8 @@ from convscope.errors import DataError, UsageError
 from convscope.experiment import Plan, carry_out
 from convscope.kernels import door
 from convscope.machine import Machine, keep_memory, this_machine
-from convscope.runs import Config, Run, unfinished
+from convscope.recipes import changed
+from convscope.runs import BESIDE, START, WEIGHTS, Config, Run, now, open_run, unfinished
 from convscope.settle import Trial, use_threads
 from convscope.train import parts
 
@@ -42,6 +46,20 @@ def resume_run(
     )
 
 
+def train_more(
+    path: str | Path,
+    epochs: int,
+    data: Dataset | None = None,
+    *,
+    run: str | Path | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = warnings.warn,
+    checkpoint_every: float = EVERY,
+) -> Run:
+    """Train a finished run for so many epochs more, into a run of its own; see `planned_more` and `train_model`."""
+    return carry_out(planned_more(path, epochs, data, say), run, watch, checkpoint_every=checkpoint_every, say=say)
+
+
 def planned_again(
     path: str | Path,
     data: Dataset | None = None,
@@ -50,8 +68,49 @@ def planned_again(
 ) -> Plan:
     """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
     config = unfinished(path)
+    plan = _plan_of(path, config, data, say, downloading)
+    if changes := changed_since(config, this_machine(config.machine.threads), door.name()):
+        say(f"equivalent, not identical: {', '.join(changes)}")
+    return replace(plan, start=load_file(Path(path, START)) if config.before else None)
+
+
+def planned_more(
+    path: str | Path,
+    epochs: int,
+    data: Dataset | None = None,
+    say: Callable[[str], None] = warnings.warn,
+    downloading: Downloading = quiet,
+) -> Plan:
+    """The plan of so many epochs more for a finished run, from its last weights.
+
+    The learning rate is planned anew, as the end of a training of all epochs. Raises ModelFileError for what is no
+    run, and DataError where the data are no longer those of the training.
+    """
+    run = open_run(path)
+    config, last = run.config, Path(path, BESIDE["best"])
+    plan = _plan_of(path, config, data, say, downloading)
+    more = config.model_copy(
+        update={
+            "created": now(),
+            "recipe": changed(config.recipe, epochs=epochs),
+            "epochs": epochs,
+            "before": config.before + len(run.history),
+            "budget": None,
+            "training_seconds": None,
+            "kernels": door.described(),
+            "machine": this_machine(config.machine.threads),
+        }
+    )
+    there = config.recipe.select == "best" and last.exists()
+    return replace(plan, config=more, start=load_file(last if there else Path(path, WEIGHTS)))
+
+
+def _plan_of(
+    path: str | Path, config: Config, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
+) -> Plan:
+    """Its data, and as many threads as it had."""
     if data is None and not config.dataset.path:
-        raise UsageError(f"{path} was trained on data given in memory: give them to resume_run(path, data)")
+        raise UsageError(f"{path} was trained on data given in memory: give them to resume_run or train_more as data")
     dataset = data or load(config.dataset.path, downloading, config.dataset.reading, say)
     if dataset.fingerprint != config.dataset.fingerprint:
         raise DataError(
@@ -62,8 +121,6 @@ def planned_again(
     keep_memory()
     trial = Trial(config.network, training, config.preprocessing, config.recipe, config.seed)
     use_threads(config.machine.threads, trial.torch_works)
-    if changes := changed_since(config, this_machine(config.machine.threads), door.name()):
-        say(f"equivalent, not identical: {', '.join(changes)}")
     return Plan(dataset, training, validation, config)
 
 

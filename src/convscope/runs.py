@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT: Literal[1] = 1
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
 BESIDE = {"last": "best.safetensors", "best": "last.safetensors"}  # beside the selected weights
+START = "start.safetensors"  # what a training of more epochs began with
 METRICS, EVALUATION, MODEL = "metrics.jsonl", "evaluation.json", "model.onnx"
 CHECKPOINTS, PLOTS = "checkpoints", "plots"
 REPORT, CARD, EVENTS = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"
@@ -79,6 +80,7 @@ class Config(BaseModel):
     symmetry: str = ""
     balance: str = ""
     epochs: int
+    before: int = 0
     budget: float | None = None
     training_seconds: float | None = None
     seed: int
@@ -289,7 +291,7 @@ def unfinished(path: str | Path) -> Config:
     config = _read(folder / CONFIG, Config, "give the folder of a training that was stopped or killed")
     if (folder / MANIFEST).exists():
         if _read(folder / MANIFEST, Manifest, "").status == "complete":
-            raise UsageError(f"{folder} is complete already: there is nothing to go on with")
+            raise UsageError(f"{folder} is complete already: --more-epochs trains it further")
         if not any((folder / CHECKPOINTS).glob("*")):
             raise ModelFileError(f"{folder} has no checkpoint to go on from: use it as it is, or train again")
     return config

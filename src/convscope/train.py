@@ -74,6 +74,7 @@ def fit(
     *,
     precision: Precision = "float32",
     limit: float | None = None,
+    before: int = 0,
     after_batch: Callable[[Progress], None] = lambda _: None,
     after_epoch: Callable[[list[Epoch]], None] = lambda _: None,
     start: Callable[[State], None] = lambda _: None,
@@ -83,9 +84,10 @@ def fit(
     """Train `model` in place by `recipe` and return the weights that the recipe selects.
 
     The whole loop stands here, in one piece, to be read. With a `limit`, training ends after so many seconds instead of
-    the recipe's epochs. `start` may put everything where an earlier training stood;
-    `save` may keep it, after every batch and every epoch. Once `stop.number` is not 0, training ends after the batch at
-    hand. Raises ConvscopeError when a loss is no longer finite.
+    the recipe's epochs. Where the model has seen epochs `before`, order and learning rate are those of an end of all of
+    them. `start` may put everything where an earlier training stood; `save` may keep it, after every batch and every
+    epoch. Once `stop.number` is not 0, training ends after the batch at hand. Raises ConvscopeError when a loss is no
+    longer finite.
     """
     stop = stop or Stop()
     learn_whitening(model, train, preprocessing)
@@ -93,7 +95,7 @@ def fit(
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.classifier_share)
     optimiser = Optimiser(model, recipe)
     fitted = Fitted({}, 0)
-    course = Course(recipe, recipe.planned_epochs(len(train)), recipe.batches(len(train)), limit)
+    course = Course(recipe, recipe.planned_epochs(len(train)), recipe.batches(len(train)), limit, before)
     door.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
     state = State(model, optimiser, course, fitted)
@@ -102,7 +104,7 @@ def fit(
         if _is_enough(fitted.history, recipe, len(validation)):
             break
         model.train()
-        for batch in batches(train, preprocessing, course, seed):
+        for batch in batches(train, preprocessing, course, seed + before):
             with precise(precision):
                 logits = model(batch.images).float()
             loss, right = batch.loss(logits, recipe.label_smoothing)

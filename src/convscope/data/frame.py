@@ -18,8 +18,8 @@ GREY = 127
 def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessing:
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
-    Pictures that are all alike and small keep their shape. Else the input is a square: the largest of SIZES that half
-    of them fill, but at most 64 pixels, or as many as there is time for.
+    Pictures that are all alike and small keep their shape. Else the input is a square: the smallest of SIZES that the
+    median picture does not overfill, but at most 64 pixels, or as many as there is time for.
     """
     height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
     channels = reading.channels or (3 if sample["coloured"].any() else 1)
@@ -49,5 +49,6 @@ def _shape(sample: Facts, largest: int) -> tuple[int, int]:
     if len(shapes) == 1 and max(max(shapes)) <= largest:
         return max(shapes)
     shorter = np.median(np.minimum(sample["height"], sample["width"]))
-    side = max((side for side in SIZES if side <= min(shorter, largest)), default=SIZES[0])
+    enough = min((side for side in SIZES if side >= shorter), default=SIZES[-1])
+    side = max(side for side in SIZES if side <= min(enough, largest))
     return side, side

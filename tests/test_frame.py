@@ -1,0 +1,54 @@
+"""How large the network's input is, by the pictures and by the time that there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convscope.data.decode import FACTS
+from convscope.data.frame import PIXEL_SECONDS, choose_frame
+from convscope.data.options import Reading
+
+
+def side(sizes: list[tuple[int, int]], pictures: int = 1000, **asked: float) -> tuple[int, int]:
+    """Of the input for pictures (height, width)."""
+    sample = np.zeros(len(sizes), FACTS)
+    sample["height"], sample["width"] = np.array(sizes).T
+    frame = choose_frame(sample, Reading.model_validate(asked), pictures)
+    return frame.height, frame.width
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(28, 28)] * 3, (28, 28)),  # all alike and small: as they are
+        ([(12, 40)] * 3, (12, 40)),
+        ([(30, 90), (40, 40), (200, 45)], (48, 48)),  # the shorter sides are 30, 40 and 45
+        ([(48, 48), (48, 60)], (48, 48)),
+        ([(9, 9), (9, 10)], (16, 16)),
+        ([(500, 400), (300, 700)], (64, 64)),
+        ([(100, 100)] * 3, (64, 64)),
+    ],
+)
+def test_the_input_is_as_large_as_the_median_picture_but_no_more_than_64_pixels(
+    sizes: list[tuple[int, int]], expected: tuple[int, int]
+) -> None:
+    assert side(sizes) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.01, 8), (20, 48), (21, 64), (46, 64), (47, 96), (82, 128), (10**6, 128)]
+)
+def test_the_time_decides_how_large_large_pictures_may_be(seconds: float, expected: int) -> None:
+    """1,000 pictures of 64x64 pixels take 20.48 seconds of a core."""
+    assert PIXEL_SECONDS == 5e-6
+    assert side([(500, 400), (300, 700)], core_seconds=seconds) == (expected, expected)
+
+
+def test_small_pictures_are_not_blown_up_because_there_is_time() -> None:
+    assert side([(40, 40), (41, 60)], core_seconds=10**6) == (48, 48)
+    assert side([(100, 100)] * 3, core_seconds=10**6) == (100, 100)
+
+
+def test_who_asks_for_a_size_gets_it() -> None:
+    assert side([(500, 400)], size=200, core_seconds=1) == (200, 200)
