@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Command
-from convscope import budget, open_run
+from convscope import Dataset, budget, experiment, open_run, resume_run
 from convscope.architecture import parse
 from convscope.budget import LEAST, RESULTS, Budget, Share, share_of
 from convscope.cost import Pace
+from convscope.course import Progress
 from convscope.errors import UsageError
 from convscope.machine import process_start
 from convscope.planning import seconds_of
@@ -109,6 +111,26 @@ def test_a_training_ends_with_its_budget(command: Command, tmp_path: Path, monke
     assert run.manifest.train_seconds == pytest.approx(config.training_seconds, abs=1)
     assert config.recipe.name == "best"
     assert run.history[-1]["learning_rate"] < 0.1 * max(epoch["learning_rate"] for epoch in run.history)
+
+
+def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_path: Path) -> None:
+    """Which stands still in between."""
+    plan = experiment.plan(stripes, "flatten", "fast", threads=1, budget=Budget(7.5, time.monotonic()))
+    limit = plan.config.training_seconds
+    assert limit is not None
+
+    def interrupt(now: Progress) -> None:
+        if now.seconds_left < limit - 1:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = experiment.carry_out(plan, tmp_path / "run", interrupt)
+    assert 1 <= stopped.manifest.train_seconds < limit
+    said: list[str] = []
+    left: list[float] = []
+    done = resume_run(stopped.path, stripes, watch=lambda now: left.append(now.seconds_left), say=said.append)
+    assert said[0] == "equivalent, not identical: its learning rate follows the clock"
+    assert 0.2 * limit < left[0] <= limit - stopped.manifest.train_seconds
+    assert done.manifest.train_seconds == pytest.approx(limit, abs=1)
 
 
 @pytest.mark.parametrize("recipe", ["default", "article"])

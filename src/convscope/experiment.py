@@ -72,7 +72,7 @@ from convscope.train import (
 )
 
 RUNS = Path("runs")
-METRICS_EVERY = 1.0  # seconds between two times that the rows of all epochs are written
+METRICS_EVERY, METRICS_PAUSE = 1.0, 50  # the rows of all epochs are written every second, or 50 times what it takes
 MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
 
 
@@ -192,15 +192,17 @@ def carry_out(
             writer.write(START, save(plan.start))
         checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
 
-        written = 0.0
+        due = 0.0
 
-        def after_epoch(history: list[Epoch], soon: float = METRICS_EVERY) -> None:
-            nonlocal written
-            if time.monotonic() - written < soon:
+        def after_epoch(history: list[Epoch], at_once: bool = False) -> None:
+            nonlocal due
+            began = time.monotonic()
+            if began < due and not at_once:
                 return
             writer.write_rows(METRICS, history_rows(history))
             writer.write(EVENTS, event_file(history, config.created.timestamp()))
-            written = time.monotonic()
+            ended = time.monotonic()
+            due = ended + max(METRICS_EVERY, METRICS_PAUSE * (ended - began))
 
         def start(state: State) -> None:
             if plan.start is not None:
@@ -215,7 +217,7 @@ def carry_out(
             after_batch=watch, after_epoch=after_epoch,
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
-        after_epoch(fitted.history, 0)
+        after_epoch(fitted.history, at_once=True)
         writer.write(WEIGHTS, save(fitted.weights))
         if fitted.beside_epoch != fitted.epoch:
             writer.write(BESIDE[config.recipe.select], save(fitted.beside))

@@ -69,7 +69,10 @@ def planned_again(
     """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
     config = unfinished(path)
     plan = _plan_of(path, config, data, say, downloading)
-    if changes := changed_since(config, this_machine(config.machine.threads), door.name()):
+    changes = changed_since(config, this_machine(config.machine.threads), door.name())
+    if config.budget:
+        changes.append("its learning rate follows the clock")
+    if changes:
         say(f"equivalent, not identical: {', '.join(changes)}")
     return replace(plan, start=load_file(Path(path, START)) if config.before else None)
 
