@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convscope import plots
-from convscope.data import Dataset, load
+from convscope.data import Dataset, Split, load
 from convscope.drawing import Drawing
 from convscope.evaluate import evaluate
 from convscope.experiment import plan
@@ -115,6 +115,26 @@ def test_every_picture_gets_its_own_file() -> None:
     }
 
 
+def test_mistakes_are_told_by_their_files() -> None:
+    """Those of rows 3 and 9 of the store, whose first 8 rows are for training."""
+    store = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    labels = np.tile([0, 1], 5)
+    train, test = np.array([0, 1, 2, 4, 5, 6, 7, 8]), np.array([9, 3])
+    files = tuple(f"a/{number}.png" for number in range(10))
+    data = Dataset(
+        "pets",
+        ("cat", "dog"),
+        Split(store, labels[train], train),
+        Split(store, labels[test], test),
+        "here",
+        files=files,
+    )
+    logits = np.array([[5.0, 0.0], [1.0, 0.0]], np.float32)
+    evaluation = evaluate(logits, data.test.labels, data.classes)
+    found = {sketch.name: sketch.drawing for sketch in result_pictures(data, evaluation, logits, CURVES)}
+    assert found["worst-mistakes"].args[-1] == ["9.png", "3.png"]
+
+
 def test_the_worst_mistakes_come_in_the_order_of_their_loss() -> None:
     """With the softmax of the logits, also of very large ones; of 20 mistakes 16 are shown."""
     labels = digits().test.labels
@@ -126,11 +146,11 @@ def test_the_worst_mistakes_come_in_the_order_of_their_loss() -> None:
     logits[wrong[4]] = 1e4 * np.eye(10)[(labels[wrong[4]] + 2) % 10]
     evaluation = evaluate(logits, labels, digits().classes)
     found = {sketch.name: sketch.drawing for sketch in result_pictures(digits(), evaluation, logits, CURVES)}
-    images, shown, probabilities, classes, many, among = found["worst-mistakes"].args
+    images, shown, probabilities, classes, many, among, files = found["worst-mistakes"].args
     expected = [wrong[4], *[i for i in wrong[::-1] if i != wrong[4]]][:16]
     np.testing.assert_array_equal(images, digits().test.images[expected])
     np.testing.assert_array_equal(shown, labels[expected])
-    assert (classes, many, among) == (digits().classes, 20, 359)
+    assert (classes, many, among, files) == (digits().classes, 20, 359, ())
     assert probabilities[0].max() == 1
     height = np.exp(1 + 19 / 10)
     assert sorted(probabilities[1]) == pytest.approx([*[1 / (height + 9)] * 9, height / (height + 9)])

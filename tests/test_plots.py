@@ -208,6 +208,16 @@ def test_a_short_mistake_is_one_line_and_a_long_one_three() -> None:
     )
 
 
+def test_a_mistakes_file_stands_above_it() -> None:
+    page = plots.worst_mistakes(
+        IMAGES[:1], np.array([0]), np.array([[0.01, 0.99]]), ["4", "9"], 1, 1, ["a-picture-with-a-very-long-name.png"]
+    )
+    first, second = written(page)[1].split("\n")
+    assert second == "true 4, said 9 (99 %)"
+    assert len(first) <= 21
+    assert first.startswith("a-picture")
+
+
 def test_no_mistake_is_a_sentence() -> None:
     page = plots.worst_mistakes(IMAGES[:0], LABELS[:0], PROBABILITIES[:0], DIGITS, 0, 20)
     assert "No mistakes: all 20 images were classified correctly." in texts(page)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -157,9 +158,11 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     of_truth = probabilities[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
     order = np.argsort(of_truth, kind="stable")[:MISTAKES]
     worst = wrong[order]
+    rows = test.places(worst)
     return partial(
         plots.worst_mistakes,
-        test.store[test.places(worst)], labels[worst], probabilities[order], dataset.classes, len(wrong), len(labels),
+        test.store[rows], labels[worst], probabilities[order], dataset.classes, len(wrong), len(labels),
+        [Path(dataset.files[row]).name for row in rows] if dataset.files else (),
     )  # fmt: skip
 
 

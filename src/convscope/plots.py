@@ -142,11 +142,18 @@ def confusion_matrix(matrix: Array, classes: Sequence[str]) -> Page:
 
 
 def worst_mistakes(
-    images: Array, labels: Array, probabilities: Array, classes: Sequence[str], wrong: int, among: int
+    images: Array,
+    labels: Array,
+    probabilities: Array,
+    classes: Sequence[str],
+    wrong: int,
+    among: int,
+    files: Sequence[str] = (),
 ) -> Page:
     """Some misclassified images, worst first (A15), of `wrong` ones among so many.
 
-    images: uint8 (n, height, width, channels); labels: integers (n,); probabilities: float (n, k), 0..1.
+    images: uint8 (n, height, width, channels); labels: integers (n,); probabilities: float (n, k), 0..1; files: the
+    names of their files, where they have some.
     """
     if not wrong:
         return sentence_page("Worst mistakes", f"No mistakes: all {among:,} images were classified correctly.")
@@ -154,7 +161,10 @@ def worst_mistakes(
     shares = [percent(float(share)) for share in probabilities.max(axis=1)]
     said = [(classes[label], classes[answer], s) for label, answer, s in zip(labels, answers, shares, strict=True)]
     title = f"Worst mistakes: {len(images)} of {wrong:,} wrong among {counted(among, 'image')}"
-    return picture_grid(title, list(images), _mistakes(said), columns=min(4, max(2, len(images))))
+    titles = _mistakes(said)
+    if files:
+        titles = [f"{short_label(file, 21)}\n{words}" for file, words in zip(files, titles, strict=True)]
+    return picture_grid(title, list(images), titles, columns=min(4, max(2, len(images))))
 
 
 def filters(kernels: Array) -> Page:

@@ -101,8 +101,8 @@ class Dataset:
 
     classes: the k class names; labels in all splits are 0..k-1. source: where it was read from, for people. validation:
     where the set has its own; else it is held out of train. For sets of picture files: reading, what was asked
-    for; frame, how pictures of other sizes were arranged; findings, what a check of them found; content, a digest that
-    stands for all pixels and labels.
+    for; frame, how pictures of other sizes were arranged; findings, what a check of them found; files, the path of each
+    row of the store; content, a digest that stands for all pixels and labels.
 
     Raises DataError where labels, classes and shapes of the splits do not fit each other.
     """
@@ -116,6 +116,7 @@ class Dataset:
     frame: Preprocessing | None = None
     reading: Reading | None = None
     findings: tuple[Finding, ...] = ()
+    files: tuple[str, ...] = ()
     content: str = ""
 
     def __post_init__(self) -> None:

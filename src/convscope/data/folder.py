@@ -62,7 +62,7 @@ def dataset_of(path: Path, survey: Survey, reading: Reading) -> Dataset:
     return Dataset(
         path.resolve().stem, listing.classes, train, test, "; ".join(notes),
         validation=validation, reading=reading, frame=store.frame, findings=findings(survey),
-        content=content.hexdigest(),
+        files=listing.files, content=content.hexdigest(),
     )  # fmt: skip
 
 
