@@ -37,7 +37,7 @@ def test_the_input_is_as_large_as_the_median_picture_but_no_more_than_64_pixels(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.01, 8), (20, 48), (21, 64), (46, 64), (47, 96), (82, 128), (10**6, 128)]
+    ("seconds", "expected"), [(0.01, 8), (5, 28), (11, 32), (12, 48), (20, 48), (21, 64), (10**6, 64)]
 )
 def test_the_time_decides_how_large_large_pictures_may_be(seconds: float, expected: int) -> None:
     """1,000 pictures of 64x64 pixels take 20.48 seconds of a core."""
@@ -47,7 +47,8 @@ def test_the_time_decides_how_large_large_pictures_may_be(seconds: float, expect
 
 def test_small_pictures_are_not_blown_up_because_there_is_time() -> None:
     assert side([(40, 40), (41, 60)], core_seconds=10**6) == (48, 48)
-    assert side([(100, 100)] * 3, core_seconds=10**6) == (100, 100)
+    assert side([(28, 28)] * 3, core_seconds=10**6) == (28, 28)
+    assert side([(28, 28)] * 3, core_seconds=1) == (8, 8)
 
 
 def test_who_asks_for_a_size_gets_it() -> None:

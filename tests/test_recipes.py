@@ -14,8 +14,10 @@ from convscope.presets import PRESETS
 from convscope.recipes import (
     RECIPES,
     VARIANTS,
+    Kind,
     Recipe,
     changed,
+    recipe_for,
     recipe_named,
 )
 
@@ -130,7 +132,7 @@ def test_colour_and_pictures_have_recipes_of_their_own() -> None:
             assert recipe_named("article", kind) is RECIPES["article"]
             assert variants.keys() < RECIPES.keys()
     assert recipe_named("best", "colour") is not RECIPES["best"]
-    assert {recipe.model for recipe in VARIANTS["pictures"].values()} == {"pictures"}
+    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "photos"]
     assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
 
 
@@ -192,3 +194,23 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str, message: s
 def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValidationError, match="growth"):
         recipe(growth=growth)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixels", "seconds", "cores", "expected"),
+    [
+        ("grey", 60_000 * 28 * 28, 30, 4, "best"),
+        ("grey", 60_000 * 28 * 28, 10, 4, "default"),
+        ("grey", 60_000 * 28 * 28, 4, 2, "fast"),
+        ("colour", 50_000 * 32 * 32 * 3, 30, 4, "best"),
+        ("pictures", 3_500 * 64 * 64 * 3, 180, 4, "default"),
+        ("pictures", 3_500 * 64 * 64 * 3, 600, 4, "best"),
+        ("pictures", 3_500 * 64 * 64 * 3, 30, 4, "fast"),
+        ("small pictures", 10**9, 1, 1, "fast"),
+    ],
+)
+def test_the_recipe_for_a_budget_depends_on_work_and_time(
+    kind: Kind, pixels: int, seconds: float, cores: int, expected: str
+) -> None:
+    assert recipe_for(seconds * cores, kind, pixels) == expected
+    assert expected in {*VARIANTS[kind], *RECIPES}

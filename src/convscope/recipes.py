@@ -246,10 +246,10 @@ _PICTURES = _variant(
     least_steps=600,
     label_smoothing=0.1,
     shift_pixels=0,
-    crop_area=0.35,
+    crop_area=0.25,
+    cutmix=0.7,
     augmented_test=False,
     validation_share=0.1,
-    select="best",
 )
 
 Kind = Literal["grey", "colour", "small pictures", "pictures"]
@@ -261,20 +261,21 @@ VARIANTS: dict[Kind, dict[str, Recipe]] = {
     },
     "pictures": {
         "default": _PICTURES,
-        "fast": _variant(_PICTURES, "fast for pictures", epochs=3, least_steps=200),
-        "best": _variant(_PICTURES, "best for pictures", epochs=30, least_steps=1500),
+        "fast": _variant(_PICTURES, "fast for pictures", epochs=3, least_steps=200, crop_area=0.35, cutmix=0),
+        "best": _variant(_PICTURES, "best for pictures", model="photos", epochs=30, least_steps=1500),
     },
 }
 VARIANTS["small pictures"] = {
     name: _variant(recipe, recipe.name, model="photos") for name, recipe in VARIANTS["pictures"].items()
 }
 
-# Seconds of a core for every pixel of the training images from which a recipe is worth it; docs/LOG.md says how known.
+# Seconds of a core for every number in the training images, from which on a recipe is worth it; docs/LOG.md says how
+# they are known.
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "grey": ((2e-6, "best"), (2e-7, "default"), (0, "fast")),
-    "colour": ((2e-6, "best"), (0, "fast")),
-    "pictures": ((0, "best"),),
-    "small pictures": ((0, "best"),),
+    "colour": ((0, "best"),),
+    "pictures": ((2e-5, "best"), (4.5e-6, "default"), (0, "fast")),
+    "small pictures": ((2e-5, "best"), (0, "fast")),
 }
 
 

@@ -144,13 +144,13 @@ class Dataset:
 
     @property
     def kind(self) -> Literal["grey", "colour", "small pictures", "pictures"]:
-        """What recipes make a difference between; pictures are files of many sizes, in colour."""
+        """What recipes make a difference between; pictures are files, small ones in colour."""
         height, width, channels = self.shape
+        if self.frame is not None and min(height, width) >= LARGE:
+            return "pictures"
         if channels < 3:
             return "grey"
-        if self.frame is None:
-            return "colour"
-        return "pictures" if min(height, width) >= LARGE else "small pictures"
+        return "colour" if self.frame is None else "small pictures"
 
     @cached_property
     def fingerprint(self) -> str:

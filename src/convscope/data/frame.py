@@ -9,9 +9,8 @@ from convscope.data.options import Reading
 from convscope.preprocess import Preprocessing, polarity_of
 
 SIZES = (8, 16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
-USUAL = 64  # pixels: larger ones are for those who have the time
-LARGEST = 128  # pixels, for them
-PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel; docs/LOG.md says how it is known
+USUAL = 64  # pixels: more gain nothing in minutes; docs/LOG.md says how this and the next are known
+PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
 GREY = 127
 
 
@@ -19,7 +18,7 @@ def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessin
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
     Pictures that are all alike and small keep their shape. Else the input is a square: the smallest of SIZES that the
-    median picture does not overfill, but at most 64 pixels, or as many as there is time for.
+    median picture does not overfill, but at most 64 pixels, and no more than there is time for.
     """
     height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
     channels = reading.channels or (3 if sample["coloured"].any() else 1)
@@ -41,7 +40,7 @@ def _largest(reading: Reading, pictures: int) -> int:
     """The largest side that there is time for."""
     if reading.core_seconds is None:
         return USUAL
-    return min(LARGEST, max(SIZES[0], int((reading.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
+    return min(USUAL, max(SIZES[0], int((reading.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
 
 
 def _shape(sample: Facts, largest: int) -> tuple[int, int]:
