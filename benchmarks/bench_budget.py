@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_photos import SETS, WAIT, WITHIN, interval, timed, unpacked
+from bench_photos import SETS, WITHIN, interval, timed, unpacked
 from peers import HERE
 from speed_process import quiet
 from speed_report import machine, put, table, today
@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--budgets", type=int, nargs="*", default=[30, 120, 600])
     parser.add_argument("--sets", nargs="+", choices=(*NAMED, *SETS), default=["mnist", *SETS])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wait", type=float, default=60, help="seconds, at most, for a quiet machine")
     parser.add_argument("--raw", type=Path, default=HERE / "speed" / "budget.json")
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
@@ -57,6 +58,7 @@ def main() -> int:
         for name in options.sets:
             data = str(unpacked(name, Path(folder))) if name in SETS else name
             for seconds in options.budgets:
+                quiet(options.wait)
                 one = trained(name, data, seconds, options.seed)
                 known[f"{name} {seconds}"] = one
                 raw.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,6 @@ def main() -> int:
 
 def trained(name: str, data: str, seconds: float, seed: int) -> Kept:
     """`convscope train DATA --budget SECONDS`, with a cache that is empty."""
-    quiet(WAIT)
     with tempfile.TemporaryDirectory() as folder:
         words = ["train", data, "--budget", f"{seconds:g}s", "--seed", str(seed), "--run", f"{folder}/run", "--json"]
         environment = clean(dict(os.environ), len(os.sched_getaffinity(0))) | {"XDG_CACHE_HOME": f"{folder}/cache"}

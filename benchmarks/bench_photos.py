@@ -36,7 +36,6 @@ from speed_rows import CONVSCOPE, clean
 PROGRAMS = ("convscope", "torch", "keras")
 SIZES = (16, 24, 32, 48, 64, 96, 128)
 WITHIN = 0.15  # of a budget
-WAIT = 20.0  # seconds, at most, for a quiet machine
 OPTIONS = (
     "--size 48 --width 32 --rate 0.1",
     "--size 64 --width 32 --rate 0.1",
@@ -84,6 +83,7 @@ def main() -> int:
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
     parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--wait", type=float, default=60, help="seconds, at most, for a quiet machine")
     parser.add_argument("--raw", type=Path, default=HERE / "speed" / "photos.json")
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
@@ -94,11 +94,14 @@ def main() -> int:
             for minutes in options.minutes:
                 if options.tune:
                     for words in OPTIONS:
+                        quiet(options.wait)
                         note(options.raw, known, theirs("torch", name, split, minutes, f"{words} --validate"))
                 for program in options.programs:
+                    quiet(options.wait)
                     note(options.raw, known, trained(program, name, split, minutes, known))
             if options.sizes:
                 for size in SIZES:
+                    quiet(options.wait)
                     note(options.raw, known, ours(name, split, 1, f"--size {size}"))
     everything = list(known.values())
     report(options.into, everything)
@@ -133,7 +136,6 @@ def best_options(name: str, minutes: float, known: dict[str, Trained]) -> str:
 
 def ours(name: str, split: Path, minutes: float, options: str = "") -> Trained:
     """`convscope train`, with a cache that is empty."""
-    quiet(WAIT)
     with tempfile.TemporaryDirectory() as folder:
         words = ["train", split, "--budget", f"{60 * minutes:g}s", *options.split(), "--run", f"{folder}/run", "--json"]
         environment = clean(dict(os.environ), len(os.sched_getaffinity(0))) | {"XDG_CACHE_HOME": f"{folder}/cache"}
@@ -145,7 +147,6 @@ def ours(name: str, split: Path, minutes: float, options: str = "") -> Trained:
 
 def theirs(program: str, name: str, split: Path, minutes: float, options: str) -> Trained:
     """A peer's program."""
-    quiet(WAIT)
     script = {"torch": "torch_residual.py", "keras": "keras_photos.py"}[program]
     flip = ["--flip"] if SETS[name].flip else []
     words = command(program, script, split, "--seconds", f"{60 * minutes:g}", *options.split(), *flip)

@@ -553,7 +553,8 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
     ("shape", "framed", "kind"),
     [
         ((28, 28, 1), False, "grey"),
-        ((64, 64, 1), True, "grey"),
+        ((64, 64, 1), True, "pictures"),
+        ((32, 32, 1), True, "grey"),
         ((32, 32, 3), False, "colour"),
         ((32, 64, 3), True, "small pictures"),
         ((48, 64, 4), True, "pictures"),

@@ -178,7 +178,7 @@ def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -
 def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone_in_batches_that_are_not_large(
     monkeypatch: pytest.MonkeyPatch, bias: float | None, batch: int, tried: int
 ) -> None:
-    monkeypatch.setattr(settle, "LARGEST_PIXELS", 20 * 8 * 8)
+    monkeypatch.setattr(settle, "COMPARED_PIXELS", 20 * 8 * 8)
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(settle, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
     recipe = RECIPES["fast"].model_copy(update={"batch": batch, "bias_learning_rate": bias})

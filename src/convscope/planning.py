@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from convscope.experiment import Plan
 
 Say = Callable[[str], None]
+READY = 10.0  # seconds of a budget that decoding, trials and results take, about
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def new_plan(
     """
     seconds = seconds_of(budget)
     changed(recipe_named(recipe or "default"), **wishes)  # a slip of the pen shows before anything is loaded
-    core_seconds = seconds and seconds * usable_cores()
+    core_seconds = seconds and max(seconds - READY, 1) * usable_cores()
     if core_seconds and not reading.size:
         reading = reading.model_copy(update={"core_seconds": core_seconds})
     with progress.loading() as downloading, importing("convscope.experiment"):

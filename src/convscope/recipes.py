@@ -272,9 +272,9 @@ VARIANTS["small pictures"] = {
 # Seconds of a core for every number in the training images, from which on a recipe is worth it; docs/LOG.md says how
 # they are known.
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
-    "grey": ((2e-6, "best"), (2e-7, "default"), (0, "fast")),
+    "grey": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
     "colour": ((0, "best"),),
-    "pictures": ((2e-5, "best"), (4.5e-6, "default"), (0, "fast")),
+    "pictures": ((2e-5, "best"), (9e-6, "default"), (0, "fast")),
     "small pictures": ((2e-5, "best"), (0, "fast")),
 }
 

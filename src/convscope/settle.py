@@ -25,7 +25,7 @@ from convscope.recipes import Recipe
 from convscope.train import Precision, fit
 
 TIMED_STEPS, COMPARED_STEPS = 4, 20
-LARGEST_PIXELS = 128 * 32 * 32  # of a batch; larger ones tell no more about threads and precision
+TIMED_PIXELS, COMPARED_PIXELS = 128 * 32 * 32, 32 * 32 * 32  # of a batch; more tell no more about threads and precision
 WORTH = 0.95  # a further thread has to save 5 % of a step's time
 CLEARLY_SLOWER = 1.2
 LOSS_TOLERANCE = 0.02  # of the mean loss of the compared steps
@@ -45,7 +45,7 @@ class Settings:
 class Trial:
     """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate.
 
-    In batches of 128 images of 32x32 at most, or of as many pixels.
+    In batches of 128 images of 32x32 at most, or of as many pixels, and of a quarter of it for precision.
     """
 
     network: Network
@@ -63,19 +63,19 @@ class Trial:
         """Median of some float32 steps; the first, which makes everything ready, is left out."""
         use_threads(threads)
         moments: list[float] = []
-        self._run("float32", TIMED_STEPS + 1, lambda _: moments.append(time.perf_counter()))
+        self._run("float32", TIMED_STEPS + 1, TIMED_PIXELS, lambda _: moments.append(time.perf_counter()))
         return statistics.median(np.diff(moments)) if len(moments) > 1 else 0.0
 
     def loss(self, precision: Precision) -> float:
         """Mean loss of some steps; NaN where it did not stay a finite number."""
         means: list[float] = []
-        whole = self._run(precision, COMPARED_STEPS, lambda now: means.append(now.loss))
+        whole = self._run(precision, COMPARED_STEPS, COMPARED_PIXELS, lambda now: means.append(now.loss))
         return means[-1] if whole else math.nan
 
-    def _run(self, precision: Precision, steps: int, after_batch: Callable[[Progress], None]) -> bool:
+    def _run(self, precision: Precision, steps: int, pixels: int, after_batch: Callable[[Progress], None]) -> bool:
         """Whether its losses stayed finite numbers; that they did not is for the training itself to report."""
         height, width, _ = self.train.shape
-        batch = min(self.recipe.batch, max(2, LARGEST_PIXELS // (height * width)))
+        batch = min(self.recipe.batch, max(2, pixels // (height * width)))
         images = self.train.take(np.arange(min(len(self.train), steps * batch)))
         recipe = self.recipe.slower(10).model_copy(update={"batch": batch, "epochs": 1, "least_steps": 0})
         model, one = build(self.network, self.seed), images.take(np.arange(1))
