@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from keras import layers
+
+from clock import started
 
 SIZE, BATCH = (180, 180), 128
 AFTER = 1.0  # seconds for the last line and the end of the process
@@ -105,13 +106,6 @@ def network(classes: int) -> keras.Model:
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
     x = layers.Dropout(0.25)(layers.GlobalAveragePooling2D()(x))
     return keras.Model(images, layers.Dense(classes, activation="softmax")(x))
-
-
-def started() -> float:
-    """When this process began, by `time.monotonic()`."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clock import started
+
 PADDING = 127
 AFTER = 0.5  # seconds for the last line and the end of the process
 
@@ -170,13 +172,6 @@ def letterboxed(file: tuple[Path, int]) -> np.ndarray:
 def bf16() -> bool:
     """Whether the processor multiplies in it."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def started() -> float:
-    """When this process began, by `time.monotonic()`."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ USAGE = _rows(
     ("train digits --more-epochs 2", "^--more-epochs needs the finished training that it goes on from: --resume RUN$"),
     ("train --resume run --more-epochs 2 --batch 3", "^--resume goes on as .*: leave out --batch$"),
     ("train digits --budget soon", "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
+    ("train digits --budget 60s --epochs 3", "^--budget and --epochs: give one of them, for each says .*ends$"),
     ("train digits --patience 0", "^Invalid value for '--patience': .*1"),
     ("train --resume run digits", "^--resume goes on as the run's config.json says: leave out DATA$"),
     ("train digits --seed -1", "^Invalid value for '--seed': .*0"),

@@ -106,8 +106,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="default; fast: least time; best: accuracy; article: exactly the article's training.",
-            show_default="default",
+            help="default; fast: least time; best: accuracy; article: exactly the article's training. Without it, "
+            "default, or what there is time for in --budget."
         ),
     ] = None,
     run: Annotated[

@@ -104,6 +104,8 @@ def new_plan(
     Without a recipe it is `default`, or with a budget the most accurate one that there is time for.
     """
     seconds = seconds_of(budget)
+    if seconds and wishes.get("epochs"):
+        raise UsageError("--budget and --epochs: give one of them, for each says when training ends")
     changed(recipe_named(recipe or "default"), **wishes)  # a slip of the pen shows before anything is loaded
     core_seconds = seconds and max(seconds - READY, 1) * usable_cores()
     if core_seconds and not reading.size:
