@@ -29,7 +29,7 @@ ORDER = [
     "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
     "modules", "fused", "models",
     "optimise", "evaluate", "course", "batches", "train", "symmetry", "settle", "cost", "budget", "roofline", "bench",
-    "events", "runs", "checkpoints", "explain",
+    "events", "runs", "metrics", "checkpoints", "explain",
     "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
     "model_file", "export", "infer", "experiment", "resume", "estimator",
     "display", "progress", "planning", "cli",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import nn
 from convscope.architecture import parse
 from convscope.budget import Budget, share_of
 from convscope.checkpoints import EVERY, Checkpoints
-from convscope.course import Epoch, Progress
+from convscope.course import Progress
 from convscope.data import NAMES, SETS, Dataset, Reading, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
@@ -26,11 +25,11 @@ from convscope.data.findings import UNEQUAL
 from convscope.drawing import Draw, draw_here
 from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluate import Evaluation, augmented_scores, evaluate
-from convscope.events import event_file
 from convscope.export import to_onnx
 from convscope.gallery import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
 from convscope.kernels import door
 from convscope.machine import keep_memory, most_threads, this_machine
+from convscope.metrics import Metrics
 from convscope.models import build, set_weights
 from convscope.pictures import Picture
 from convscope.plots import learning_curves
@@ -42,8 +41,6 @@ from convscope.runs import (
     BESIDE,
     CARD,
     EVALUATION,
-    EVENTS,
-    METRICS,
     MODEL,
     PLOTS,
     REPORT,
@@ -72,7 +69,6 @@ from convscope.train import (
 )
 
 RUNS = Path("runs")
-METRICS_EVERY, METRICS_PAUSE = 1.0, 50  # the rows of all epochs are written every second, or 50 times what it takes
 MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
 
 
@@ -191,33 +187,22 @@ def carry_out(
         if plan.start is not None:
             writer.write(START, save(plan.start))
         checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
-
-        due = 0.0
-
-        def after_epoch(history: list[Epoch], at_once: bool = False) -> None:
-            nonlocal due
-            began = time.monotonic()
-            if began < due and not at_once:
-                return
-            writer.write_rows(METRICS, history_rows(history))
-            writer.write(EVENTS, event_file(history, config.created.timestamp()))
-            ended = time.monotonic()
-            due = ended + max(METRICS_EVERY, METRICS_PAUSE * (ended - began))
+        metrics = Metrics(writer)
 
         def start(state: State) -> None:
             if plan.start is not None:
                 set_weights(state.model, plan.start)
             if resumed:
                 checkpoints.restore(state)
-            after_epoch(state.fitted.history)
+            metrics.write(state.fitted.history)
 
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
             precision=config.precision, limit=config.training_seconds, before=config.before,
-            after_batch=watch, after_epoch=after_epoch,
+            after_batch=watch, after_epoch=metrics.epoch_done,
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
-        after_epoch(fitted.history, at_once=True)
+        metrics.write(fitted.history)
         writer.write(WEIGHTS, save(fitted.weights))
         if fitted.beside_epoch != fitted.epoch:
             writer.write(BESIDE[config.recipe.select], save(fitted.beside))
