@@ -34,7 +34,7 @@ class Deadline(keras.callbacks.Callback):
         super().__init__()
         self.moment, self.batches = moment, 0
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:  # noqa: ARG002
         self.batches += 1
         if time.monotonic() >= self.moment:
             raise TimeoutError
@@ -62,7 +62,7 @@ def main() -> None:
 
     batches = len(train)
     model = network(classes)
-    model.compile(keras.optimizers.Adam(3e-4), keras.losses.SparseCategoricalCrossentropy(), ["accuracy"])
+    model.compile(keras.optimizers.Adam(3e-4), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     model.evaluate(test.take(1), verbose=0)  # makes it ready
     began = time.monotonic()
     model.evaluate(test.take(1), verbose=0)
