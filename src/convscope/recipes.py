@@ -274,8 +274,8 @@ VARIANTS["small pictures"] = {
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "grey": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
     "colour": ((0, "best"),),
-    "pictures": ((2e-5, "best"), (9e-6, "default"), (0, "fast")),
-    "small pictures": ((2e-5, "best"), (0, "fast")),
+    "pictures": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
+    "small pictures": ((3e-5, "best"), (0, "fast")),
 }
 
 
