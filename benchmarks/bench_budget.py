@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_photos import SETS, WITHIN, interval, timed, unpacked
+from bench_photos import SETS, WITHIN, cores, interval, timed, unpacked
 from peers import HERE
 from speed_process import quiet
 from speed_report import machine, put, table, today
@@ -39,6 +39,7 @@ class Kept:
     model: str
     side: int
     epochs: int
+    cores: int
     day: str
 
 
@@ -72,18 +73,18 @@ def trained(name: str, data: str, seconds: float, seed: int) -> Kept:
     """`convscope train DATA --budget SECONDS`, with a cache that is empty."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["train", data, "--budget", f"{seconds:g}s", "--seed", str(seed), "--run", f"{folder}/run", "--json"]
-        environment = clean(dict(os.environ), len(os.sched_getaffinity(0))) | {"XDG_CACHE_HOME": f"{folder}/cache"}
+        environment = clean(dict(os.environ), cores()) | {"XDG_CACHE_HOME": f"{folder}/cache"}
         answer, taken = timed([CONVSCOPE, *words], environment)
     config, test = answer["config"], answer["test"]
     return Kept(
         name, seconds, taken, test["accuracy"], test["n"],
-        config["recipe"]["name"], config["model"], config["input_shape"][0], len(answer["history"]), today(),
+        config["recipe"]["name"], config["model"], config["input_shape"][0], len(answer["history"]), cores(), today(),
     )  # fmt: skip
 
 
 def report(file: Path, everything: list[Kept]) -> None:
     """The table, into the file and onto stdout."""
-    heads = ("data", "budget, s", "taken, s", "difference", "test accuracy", "recipe", "network", "epochs")
+    heads = ("data", "budget, s", "taken, s", "difference", "test accuracy", "recipe", "network", "epochs", "cores")
     rows = [
         (
             one.data,
@@ -94,6 +95,7 @@ def report(file: Path, everything: list[Kept]) -> None:
             one.recipe,
             f"{one.model}, {one.side}x{one.side}",
             one.epochs,
+            one.cores,
         )
         for one in sorted(everything, key=lambda one: (one.data, one.budget))
     ]
@@ -101,7 +103,7 @@ def report(file: Path, everything: list[Kept]) -> None:
     text = (
         f"## Time that is given\n\n`bench_budget.py`, {' and '.join(days)}: `convscope train DATA --budget TIME`, from "
         f"prompt to exit, one training each.\n\n{table(heads, rows)}\n\n"
-        f"Measured on {machine(len(os.sched_getaffinity(0)))}."
+        f"The machine: {machine(cores())}."
     )
     put(file, "budget", text)
     print(text)

@@ -1,11 +1,13 @@
 """A residual network in PyTorch on folders of pictures, for so many minutes: beside `convscope train --budget`.
 
-    torch_residual.py FOLDER --seconds 60 [--size 96] [--width 64] [--rate 0.1] [--batch 64] [--flip] [--validate]
+    torch_residual.py FOLDER --seconds 60 [--size 96] [--width 64] [--rate 0.1] [--batch 64] [--area 0.35]
+                      [--cutmix 0] [--flip] [--validate]
 
 FOLDER has train/, val/ and test/ with a folder per class. Pictures are decoded once by all cores, letterboxed, and kept
 in memory. ResNet-18 (He et al., 2016) with a 3x3 stem, bfloat16 where the processor has it, channels last, SGD with
-Nesterov momentum, one cycle of the learning rate that ends with the time, label smoothing, random crops of 35 to 100 %
-of the area, and flips where they are allowed. The time is that of the whole process, from its start to its last line:
+Nesterov momentum, one cycle of the learning rate that ends with the time, label smoothing, random crops of at least a
+share --area of the picture, flips where they are allowed, and CutMix (Yun et al., 2019) in a share --cutmix of the
+batches of the first four fifths. The time is that of the whole process, from its start to its last line:
 
     {"accuracy": ..., "n": ..., "epochs": ..., "seconds": ...}
 
@@ -31,6 +33,7 @@ from torch.nn import functional
 from clock import started
 
 PADDING = 127
+UNTIL = 0.8  # of the time images are mixed
 AFTER = 0.5  # seconds for the last line and the end of the process
 
 
@@ -45,6 +48,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--area", type=float, default=0.35)
+    parser.add_argument("--cutmix", type=float, default=0.0)
     parser.add_argument("--flip", action="store_true")
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -81,10 +86,13 @@ def main() -> None:
                 break
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * min(done / 0.15 + 0.01, (1 - done) / 0.85)
-            batch = augmented(normalised(images[index]), options.flip)
+            batch, others = augmented(normalised(images[index]), options.flip, options.area), labels[index].roll(1)
+            own = patched(batch) if done < UNTIL and torch.rand(()) < options.cutmix else 1.0
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16()):
                 answers = model(batch)
-            loss = functional.cross_entropy(answers.float(), labels[index], label_smoothing=0.1)
+            loss = own * functional.cross_entropy(answers.float(), labels[index], label_smoothing=0.1)
+            if own < 1:
+                loss = loss + (1 - own) * functional.cross_entropy(answers.float(), others, label_smoothing=0.1)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -132,10 +140,10 @@ class ResNet(nn.Sequential):
         super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 
-def augmented(images: Tensor, flip: bool) -> Tensor:
+def augmented(images: Tensor, flip: bool, least_area: float) -> Tensor:
     """A random part of each image, at the images' size, every other one mirrored."""
     n = len(images)
-    area = torch.empty(n).uniform_(0.35, 1)
+    area = torch.empty(n).uniform_(least_area, 1)
     shape = torch.empty(n).uniform_(-math.log(4 / 3), math.log(4 / 3)).exp()
     height, width = (area / shape).sqrt().clamp(max=1), (area * shape).sqrt().clamp(max=1)
     across = torch.empty(n).uniform_(-1, 1) * (1 - width)
@@ -146,6 +154,17 @@ def augmented(images: Tensor, flip: bool) -> Tensor:
     grid = functional.affine_grid(moves, list(images.shape), align_corners=False)
     seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return seen.contiguous(memory_format=torch.channels_last)
+
+
+def patched(images: Tensor) -> float:
+    """Put a rectangle of the image before it into each image; the share of each that is left."""
+    height, width = images.shape[2:]
+    side = torch.rand(()).sqrt().item()
+    down, across = round(side * height), round(side * width)
+    top, left = (int(torch.randint(most + 1, ())) for most in (height - down, width - across))
+    part = images[:, :, top : top + down, left : left + across]
+    part.copy_(part.roll(1, 0))
+    return 1 - down * across / (height * width)
 
 
 def read(folder: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor]:

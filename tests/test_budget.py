@@ -110,7 +110,7 @@ def test_a_training_ends_with_its_budget(command: Command, tmp_path: Path, monke
     assert config.training_seconds < 8 - RESULTS
     assert run.manifest.train_seconds == pytest.approx(config.training_seconds, abs=1)
     assert config.recipe.name == "best"
-    assert run.history[-1]["learning_rate"] < 0.1 * max(epoch["learning_rate"] for epoch in run.history)
+    assert run.history[-1]["learning_rate"] < 0.02 * max(epoch["learning_rate"] for epoch in run.history)
 
 
 def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_path: Path) -> None:
@@ -137,7 +137,10 @@ def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_pat
 def test_a_recipe_that_was_asked_for_is_stretched(recipe: str, command: Command, tmp_path: Path) -> None:
     words = "train", "digits", "--budget", "600s", "--recipe", recipe, "--target", "0.5", "--threads", "1"
     assert command(*words, "--run", f"{tmp_path}/run").code == 0
-    assert open_run(tmp_path / "run").config.recipe.name == recipe
+    config = open_run(tmp_path / "run").config
+    assert config.recipe.name == recipe
+    assert config.training_seconds is not None
+    assert 500 < config.training_seconds < 600 - RESULTS
 
 
 def test_a_budget_that_is_over_before_it_begins(command: Command, tmp_path: Path) -> None:

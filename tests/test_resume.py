@@ -327,6 +327,19 @@ def test_more_epochs_can_be_killed_too(whole: Run, tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def test_more_epochs_run_as_this_machine_can(stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.settle.has_bf16", lambda: True)
+    first = train_model(saved(tmp_path / "stripes.npz", stripes), LINE, SHORT, threads=2, run=tmp_path / "first")
+    assert first.config.precision == "bf16"
+    monkeypatch.setattr("convscope.resume.most_threads", lambda: 4)
+    assert resume.planned_more(first.path, 1).config.machine.threads == 2
+    monkeypatch.setattr("convscope.settle.has_bf16", lambda: False)
+    monkeypatch.setattr("convscope.resume.most_threads", lambda: 1)
+    config = resume.planned_more(first.path, 1).config
+    assert (config.machine.threads, config.precision) == (1, "float32")
+    assert config.precision_why == "this processor has no bf16 arithmetic"
+
+
 def test_more_epochs_need_the_data(whole: Run, stripes: Dataset, tmp_path: Path) -> None:
     other = stripes.train.images.copy()
     other[0] ^= 1

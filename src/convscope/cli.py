@@ -129,7 +129,7 @@ def train(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Make the best of so much time, from now to the end: 60s, 2min, 1h."),
+        typer.Option(metavar="TIME", help="Take so much time, from now to the end: 60s, 2min, 1h."),
     ] = None,
     size: Size = None,
     channels: Channels = None,

@@ -17,10 +17,10 @@ from convscope.data.download import quiet
 from convscope.errors import DataError, UsageError
 from convscope.experiment import Plan, carry_out
 from convscope.kernels import door
-from convscope.machine import Machine, keep_memory, this_machine
+from convscope.machine import Machine, keep_memory, most_threads, this_machine
 from convscope.recipes import changed
 from convscope.runs import BESIDE, START, WEIGHTS, Config, Run, now, open_run, unfinished
-from convscope.settle import Trial, use_threads
+from convscope.settle import Trial, settle, use_threads
 from convscope.train import parts
 
 DECIDING = ("convscope", "numpy", "torch")  # packages whose versions may change the bits of a training
@@ -69,6 +69,7 @@ def planned_again(
     """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
     config = unfinished(path)
     plan = _plan_of(path, config, data, say, downloading)
+    use_threads(config.machine.threads, _trial(plan).torch_works)
     changes = changed_since(config, this_machine(config.machine.threads), door.name())
     if config.budget:
         changes.append("its learning rate follows the clock")
@@ -86,12 +87,14 @@ def planned_more(
 ) -> Plan:
     """The plan of so many epochs more for a finished run, from its last weights.
 
-    The learning rate is planned anew, as the end of a training of all epochs. Raises ModelFileError for what is no
-    run, and DataError where the data are no longer those of the training.
+    The learning rate is planned anew, as the end of a training of all epochs; threads are as many as there were, as far
+    as this machine has them, and the precision is what it is good at. Raises ModelFileError for what is no run, and
+    DataError where the data are no longer those of the training.
     """
     run = open_run(path)
     config, last = run.config, Path(path, BESIDE["best"])
     plan = _plan_of(path, config, data, say, downloading)
+    settings = settle(_trial(plan), min(config.machine.threads, most_threads()))
     more = config.model_copy(
         update={
             "created": now(),
@@ -100,8 +103,10 @@ def planned_more(
             "before": config.before + len(run.history),
             "budget": None,
             "training_seconds": None,
+            "precision": settings.precision,
+            "precision_why": settings.why,
             "kernels": door.described(),
-            "machine": this_machine(config.machine.threads),
+            "machine": this_machine(settings.threads),
         }
     )
     there = config.recipe.select == "best" and last.exists()
@@ -111,7 +116,7 @@ def planned_more(
 def _plan_of(
     path: str | Path, config: Config, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
 ) -> Plan:
-    """Its data, and as many threads as it had."""
+    """Its data, as they were."""
     if data is None and not config.dataset.path:
         raise UsageError(f"{path} was trained on data given in memory: give them to resume_run or train_more as data")
     dataset = data or load(config.dataset.path, downloading, config.dataset.reading, say)
@@ -120,11 +125,13 @@ def _plan_of(
             f"{config.dataset.path or dataset.name} is no longer the data that {path} was trained on: "
             "put them back, or train again"
         )
-    training, validation = parts(dataset, config.recipe, config.seed)
     keep_memory()
-    trial = Trial(config.network, training, config.preprocessing, config.recipe, config.seed)
-    use_threads(config.machine.threads, trial.torch_works)
-    return Plan(dataset, training, validation, config)
+    return Plan(dataset, *parts(dataset, config.recipe, config.seed), config)
+
+
+def _trial(plan: Plan) -> Trial:
+    config = plan.config
+    return Trial(config.network, plan.training, config.preprocessing, config.recipe, config.seed)
 
 
 def changed_since(config: Config, machine: Machine, kernels: str) -> list[str]:
