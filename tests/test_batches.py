@@ -73,6 +73,30 @@ def test_the_loss_is_shared_as_the_image_is() -> None:
     torch.testing.assert_close(ours, logits.grad)
 
 
+def test_an_image_that_comes_twice_is_cropped_in_two_ways(digits: Dataset) -> None:
+    rare = np.flatnonzero(digits.train.labels == 1)[:1]
+    train = digits.train.take(np.concatenate([np.flatnonzero(digits.train.labels == 0)[:40], rare]))
+    recipe = PLAIN.model_copy(update={"balance": 1, "crop_area": 0.3, "batch": 64})
+    (batch,) = batches(train, Preprocessing.plain(train.images), Course(recipe, 1, 1), 0)
+    copies = batch.images[batch.labels == 1]
+    assert len(copies) >= 15
+    assert len(torch.unique(copies, dim=0)) == len(copies)
+
+
+def test_more_epochs_see_what_the_last_of_all_epochs_would(digits: Dataset) -> None:
+    recipe = PLAIN.model_copy(update={"crop_area": 0.3, "flip": "always", "batch": 512})
+    preprocessing = Preprocessing.plain(digits.train.images)
+
+    def made(before: int, epoch: int) -> Batch:
+        course = Course(recipe, 4 - before, recipe.batches(len(digits.train)), before=before)
+        course.new_epoch(epoch)
+        course.step = (epoch - 1) * course.batches
+        return next(batches(digits.train, preprocessing, course, 0))
+
+    assert torch.equal(made(3, 1).images, made(0, 4).images)
+    assert not torch.equal(made(3, 1).images, made(0, 1).images)
+
+
 def test_patches_end_before_the_training_does(digits: Dataset) -> None:
     """Until three quarters of it; then the batches are those without."""
     preprocessing = Preprocessing.plain(digits.train.images)

@@ -24,6 +24,7 @@ def side(sizes: list[tuple[int, int]], pictures: int = 1000, **asked: float) -> 
         ([(28, 28)] * 3, (28, 28)),  # all alike and small: as they are
         ([(12, 40)] * 3, (12, 40)),
         ([(30, 90), (40, 40), (200, 45)], (48, 48)),  # the shorter sides are 30, 40 and 45
+        ([(20, 20), (30, 30), (200, 200)], (32, 32)),  # not the largest, nor the mean
         ([(48, 48), (48, 60)], (48, 48)),
         ([(9, 9), (9, 10)], (16, 16)),
         ([(500, 400), (300, 700)], (64, 64)),

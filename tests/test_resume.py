@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 
 from conftest import Command
 from convscope import Run, experiment, open_run, resume, resume_run, train_model, train_more
+from convscope.budget import Budget
 from convscope.course import Progress
 from convscope.data import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
@@ -306,16 +308,41 @@ def test_more_epochs_are_the_end_of_a_longer_training(whole: Run, stripes: Datas
     rates = [row["learning_rate"] for row in more.history]
     expected = [SHORT.learning_rate_at((3 * 5 + 5 * epoch - 0.5) / 25) for epoch in (1, 2)]
     assert rates == pytest.approx(expected)
-    beside = whole.path / "last.safetensors"
-    last = beside if beside.exists() else whole.path / "model.safetensors"
     began = load_file(more.path / "start.safetensors")
-    for name, weights in load_file(last).items():
-        assert np.array_equal(began[name], weights)
     learned = load_file(more.path / "model.safetensors")
     assert any(not np.array_equal(began[name], weights) for name, weights in learned.items())
     again = train_more(more.path, 1, run=tmp_path / "again")
     assert again.config.before == 5
     assert len(stripes.train) == 40
+
+
+@pytest.mark.parametrize(("select", "beside"), [("best", "last"), ("last", "best")])
+def test_more_epochs_begin_with_the_last_weights(
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str, beside: str
+) -> None:
+    """Which stand beside the best epoch's, or in their place."""
+    accuracies = iter([0.5, 0.9, 0.2])
+    data = saved(tmp_path / "stripes.npz", stripes)
+    with monkeypatch.context() as patched:
+        patched.setattr("convscope.settle.Trial.loss", lambda *_: 1.0)
+        patched.setattr("convscope.train.loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
+        run = train_model(data, LINE, changed(SHORT, select=select), threads=1, run=tmp_path / "run")
+    assert run.manifest.selected_epoch == {"best": 2, "last": 3}[select]
+    files = {name: (run.path / f"{name}.safetensors").read_bytes() for name in ("model", beside)}
+    assert files["model"] != files[beside]
+    train_more(run.path, 1, run=tmp_path / "more")
+    last = {"best": "last", "last": "model"}[select]
+    assert (tmp_path / "more/start.safetensors").read_bytes() == files[last]
+
+
+def test_more_epochs_of_a_budget_are_counted(stripes: Dataset, tmp_path: Path) -> None:
+    budget = Budget(5, time.monotonic())
+    plan = experiment.plan(saved(tmp_path / "stripes.npz", stripes), LINE, SHORT, threads=1, budget=budget)
+    assert plan.config.training_seconds is not None
+    short = plan.config.model_copy(update={"training_seconds": 0.05})
+    run = experiment.carry_out(dataclasses.replace(plan, config=short), tmp_path / "run")
+    config = resume.planned_more(run.path, 2).config
+    assert (config.budget, config.training_seconds, config.epochs) == (None, None, 2)
 
 
 def test_more_epochs_can_be_killed_too(whole: Run, tmp_path: Path) -> None:

@@ -365,6 +365,16 @@ def test_the_last_or_the_best_epochs_weights_are_kept_and_the_others_beside_them
     assert len(set(after)) == 4
 
 
+def test_the_clock_ends_it_after_the_batch_at_hand(few: Split) -> None:
+    steps: list[int] = []
+    fitted = fit(
+        build(NETWORK), few, few, Preprocessing.plain(few.images), recipe(epochs=4, batch=2, validation_share=0.1), 0,
+        limit=1e-9, after_batch=lambda now: steps.append(now.step),
+    )  # fmt: skip
+    assert steps == [1]
+    assert len(fitted.history) == 1
+
+
 @pytest.mark.parametrize("select", ["last", "best"])
 def test_where_the_last_epoch_is_the_best_nothing_else_is_beside_it(few: Split, select: str) -> None:
     fitted, _ = trained(few, recipe(epochs=1, validation_share=0.1, select=select))

@@ -46,7 +46,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
     A pure function of data, recipe, seed and epoch; only the size of growing images, and when patches end, may follow
     the clock.
     """
-    recipe, epoch, images = course.recipe, course.epoch, len(train)
+    recipe, epoch, images = course.recipe, course.before + course.epoch, len(train)
     order = (
         balanced_order(seed, epoch, train.labels, recipe.balance)
         if recipe.balance

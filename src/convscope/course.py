@@ -68,7 +68,7 @@ class Course:
 
     def __init__(self, recipe: Recipe, epochs: int, batches: int, limit: float | None = None, before: int = 0) -> None:
         self.recipe, self.epochs, self.batches, self.limit = recipe, epochs, batches, limit
-        self.begin = before / (before + epochs)
+        self.before, self.begin = before, before / (before + epochs)
         self.sizes = [recipe.size_share(before + epoch, before + epochs) for epoch in range(1, epochs + 1)]
         self.step, self.start = 0, time.perf_counter()
         self.new_epoch(1)

@@ -104,7 +104,7 @@ def fit(
         if _is_enough(fitted.history, recipe, len(validation)):
             break
         model.train()
-        for batch in batches(train, preprocessing, course, seed + before):
+        for batch in batches(train, preprocessing, course, seed):
             with precise(precision):
                 logits = model(batch.images).float()
             loss, right = batch.loss(logits, recipe.label_smoothing)
