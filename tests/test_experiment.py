@@ -62,6 +62,23 @@ def weights(planned: Plan) -> bytes:
 # The plan
 
 
+@pytest.mark.parametrize(
+    ("rare", "recipe", "balance", "words"),
+    [
+        (9, "default", 0, ""),
+        (8, "default", 0.5, "classes of 8 to 27 images: those of the rarest are drawn 1.8 times as often"),
+        (8, "article", 0, ""),
+    ],
+)
+def test_rare_classes_are_drawn_more_often_from_a_third_on(
+    digits: Dataset, rare: int, recipe: str, balance: float, words: str
+) -> None:
+    places = [np.flatnonzero(digits.train.labels == label)[: rare if label == 3 else 27] for label in range(10)]
+    train = digits.train.take(np.concatenate(places))
+    config = plan(dataclasses.replace(digits, train=train, validation=digits.test), "flatten", recipe).config
+    assert (config.recipe.balance, config.balance) == (balance, words)
+
+
 @pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["colour"].values()], ids=lambda recipe: recipe.name)
 def test_a13_the_test_set_decides_nothing(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Recipe

@@ -142,6 +142,16 @@ def test_a_run_is_evaluated_on_another_folder_as_its_network_sees_it(command: Co
     assert evaluation.n == 4
 
 
+def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(command: Command, folder: Path) -> None:
+    """The same decoded pictures serve with it and without."""
+    words = ("train", "pets", "--size", "8", "--budget", "30s", "--target", "0.01", *QUICK[:2], *QUICK[4:])
+    assert command(*words, "--run", "run").code == 0
+    config = open_run(folder / "run").config
+    assert config.budget == 30
+    assert config.input_shape == (8, 8, 3)
+    assert config.dataset.reading == Reading(size=8)
+
+
 def test_a_table_of_files_is_trained_on(command: Command, folder: Path) -> None:
     rows = [f"pets/{name},{name[:3]},{'test' if i % 4 == 0 else 'train'}" for i, name in enumerate(animals(24))]
     (folder / "pets.csv").write_text("\n".join(["file,label,split", *rows]))
