@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from convscope.augment import epoch_patches
-from convscope.batches import Batch, batches, patched
+from convscope.augment import epoch_colours, epoch_order, epoch_patches
+from convscope.batches import Batch, batches, coloured, patched
 from convscope.course import Course
 from convscope.data import Dataset, load
 from convscope.preprocess import Preprocessing
 from convscope.recipes import RECIPES, Recipe
 
-PLAIN = RECIPES["default"].model_copy(update={"epochs": 4, "least_steps": 0, "flip": "never", "shift_pixels": 0})
+PLAIN = RECIPES["default"].model_copy(
+    update={"epochs": 4, "least_steps": 0, "flip": "never", "shift_pixels": 0, "balance": 0}
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,35 @@ def test_the_loss_is_shared_as_the_image_is() -> None:
     assert ours is not None
     assert logits.grad is not None
     torch.testing.assert_close(ours, logits.grad)
+
+
+def test_colours_change_contrast_then_brightness_then_saturation() -> None:
+    images = torch.rand(2, 3, 4, 5)
+    colours = np.array([[0.5, 1, 0, 0, 0], [1, 0.5, 0.1, 0.2, 0.6]], np.float32)
+    first, second = coloured(images, colours)
+    torch.testing.assert_close(
+        first - first.mean((1, 2), keepdim=True), 0.5 * (images[0] - images[0].mean((1, 2), True))
+    )
+    torch.testing.assert_close(first.mean((1, 2)), images[0].mean((1, 2)))
+    lighter = images[1] + torch.tensor([0.1, 0.2, 0.6])[:, None, None]
+    torch.testing.assert_close(second, (lighter + lighter.mean(0)) / 2)
+
+
+def test_a_grey_image_has_no_saturation() -> None:
+    images = torch.rand(2, 1, 4, 5)
+    torch.testing.assert_close(coloured(images, np.array([[1, 0.2, 0.3]] * 2, np.float32)), images + 0.3)
+
+
+def test_a_recipe_with_jitter_changes_colours_and_nothing_else(digits: Dataset) -> None:
+    preprocessing = Preprocessing.standardised(digits.train.images)
+
+    def made(recipe: Recipe) -> Batch:
+        return next(batches(digits.train, preprocessing, Course(recipe, 4, recipe.batches(len(digits.train))), 3))
+
+    plain, changed = made(PLAIN), made(PLAIN.model_copy(update={"jitter": 0.3}))
+    expected = epoch_colours(3, 1, len(digits.train), 1, 0.3)[epoch_order(3, 1, len(digits.train))[: len(plain.labels)]]
+    assert torch.equal(changed.labels, plain.labels)
+    assert torch.equal(changed.images, coloured(plain.images, expected))
 
 
 def test_an_image_that_comes_twice_is_cropped_in_two_ways(digits: Dataset) -> None:

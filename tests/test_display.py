@@ -21,6 +21,7 @@ from convscope.kernels import door
 from convscope.machine import this_machine
 from convscope.presets import PRESETS, preset_table
 from convscope.recipes import RECIPES
+from convscope.words import duration
 
 ODD = ("[red]", ":cat:", "[/b]", "Ankle boot")  # names that rich would take for its own
 
@@ -61,7 +62,7 @@ def test_short_numbers(number: float, expected: str) -> None:
      (3599.6, "1 h"), (7170, "2 h"), (90_000, "25 h")],
 )  # fmt: skip
 def test_durations(seconds: float, expected: str) -> None:
-    assert display.duration(seconds) == expected
+    assert duration(seconds) == expected
 
 
 def test_names_are_printed_as_they_are(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:

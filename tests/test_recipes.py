@@ -50,6 +50,7 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "label_smoothing": 0,
         "shift_pixels": 0,
         "crop_area": 1,
+        "jitter": 0,
         "flip": "never",
         "balance": 0,
         "cutmix": 0,

@@ -114,7 +114,23 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
                 "Epochs": "3",
                 "Augmentation": (
                     "shifts by up to 1 pixel, flips left to right, images at 62.5 % of their size until 30 % of the "
-                    "epochs, images at 75 % of their size until 66.7 % of the epochs"
+                    "training, images at 75 % of their size until 66.7 % of the training"
+                ),
+                "Seed": "0",
+            },
+        ),
+        (
+            {"shift_pixels": 0, "crop_area": 0.25, "jitter": 0.3, "cutmix": 0.7, "cutmix_until": 0.95},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": (
+                    "random parts of at least 25 % of an image's area, contrast, brightness and saturation changed by "
+                    "up to 30 %, parts of other images in 70 % of the batches until 95 % of the training"
                 ),
                 "Seed": "0",
             },
@@ -138,6 +154,11 @@ def test_the_recipe_is_told_in_full(
     config: Callable[..., Config], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
 ) -> None:
     assert dict(report_of(config(**changes), evaluation, FITTED, []).recipe) == facts
+
+
+def test_time_that_was_given_is_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    given = config().model_copy(update={"budget": 120.0})
+    assert dict(report_of(given, evaluation, FITTED, []).recipe)["Time"] == "2 min from prompt to exit"
 
 
 def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""An epoch's batches: images cut from the store, moved, mirrored, cropped, patched and scaled as a recipe says."""
+"""An epoch's batches: images cut from the store and moved, mirrored, cropped, coloured and patched by the recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from convscope.architecture import scaled_side
-from convscope.augment import balanced_order, epoch_crops, epoch_flips, epoch_moves, epoch_order, epoch_patches
+from convscope.augment import (
+    balanced_order,
+    epoch_colours,
+    epoch_crops,
+    epoch_flips,
+    epoch_moves,
+    epoch_order,
+    epoch_patches,
+)
 from convscope.course import Course
 from convscope.data import Split
 from convscope.kernels.step import cross_entropy, cut_batch
@@ -54,6 +62,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
     )
     moves = epoch_moves(seed, epoch, images, recipe.shift_pixels) if recipe.shift_pixels else None
     crops = epoch_crops(seed, epoch, images, recipe.crop_area) if recipe.crop_area < 1 else None
+    colours = epoch_colours(seed, epoch, images, train.shape[2], recipe.jitter) if recipe.jitter else None
     flips = epoch_flips(seed, epoch, images) if recipe.flip == "always" else None
     patches = epoch_patches(seed, epoch, course.batches, recipe.cutmix)
     turns = np.arange(images) if recipe.balance else order  # an image that comes twice is changed in two ways
@@ -64,6 +73,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
         pixels = as_batch(cut_batch(train.store, train.places(index), preprocessing.table, moved, flipped))
         share = course.image_share()
         seen = scaled(pixels, share) if crops is None else cropped(pixels, crops[turn], share)
+        seen = seen if colours is None else coloured(seen, colours[turn])
         own = patched(seen, patch) if course.done_at(course.step) < recipe.cutmix_until else 1
         yield Batch(seen, torch.from_numpy(train.labels[index]), own)
 
@@ -86,6 +96,14 @@ def cropped(images: Tensor, crops: NDArray[np.float32], share: float) -> Tensor:
     grid = functional.affine_grid(torch.stack(moves, 1).view(-1, 2, 3), [*images.shape[:2], *size], align_corners=False)
     seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return seen.contiguous(memory_format=torch.channels_last)
+
+
+def coloured(images: Tensor, colours: NDArray[np.float32]) -> Tensor:
+    """Images (n, c, h, w) with another contrast, brightness and saturation, see `epoch_colours`."""
+    columns = torch.from_numpy(colours)[:, :, None, None]
+    contrast, saturation, added = columns[:, :1], columns[:, 1:2], columns[:, 2:]
+    changed = torch.lerp(images.mean((2, 3), keepdim=True), images, contrast) + added
+    return torch.lerp(changed.mean(1, keepdim=True), changed, saturation)
 
 
 def patched(images: Tensor, patch: NDArray[np.float32]) -> float:

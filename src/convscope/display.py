@@ -12,7 +12,7 @@ from convscope.evaluate import Evaluation, percent, share_percent
 from convscope.infer import Prediction
 from convscope.layers import Network, shape_text
 from convscope.runs import REPORT, Config, Run
-from convscope.words import counted
+from convscope.words import counted, duration
 
 if TYPE_CHECKING:
     from convscope.bench import Bench
@@ -56,23 +56,6 @@ def short(number: float) -> str:
         if abs(number) >= 0.9995 * limit:  # what rounds to 1000 takes the next unit
             return f"{number / limit:.3g}{unit}"
     return f"{number:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(0.4), duration(12.3), duration(95), duration(120), duration(4000)
-    ('0.4 s', '12 s', '1 min 35 s', '2 min', '1 h 7 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s".removesuffix(" 0 s")
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min".removesuffix(" 0 min")
 
 
 def layer_table(network: Network) -> Table:

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from convscope.data.store import DECODING
-from convscope.display import duration
-from convscope.words import counted
+from convscope.words import counted, duration
 
 if TYPE_CHECKING:
     from convscope.course import Progress

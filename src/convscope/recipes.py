@@ -25,7 +25,8 @@ class Recipe(BaseModel):
 
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
-    a part of each is seen, at least so much of its area (Szegedy et al., 2015). Where classes are unequal, `balance`
+    a part of each is seen, at least so much of its area (Szegedy et al., 2015). Contrast, brightness and saturation
+    change by up to `jitter`, see `epoch_colours`. Where classes are unequal, `balance`
     draws the rare ones more often (see `balanced_order`): 0 as they are, 1 all alike. Until `cutmix_until` of the
     training is done, a share `cutmix` of the batches has parts of other images in its images (see `epoch_patches`).
     `growth` is pairs of shares: until so much of the training is done, images are so large; then they have their own
@@ -56,6 +57,7 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     shift_pixels: int = Field(default=0, ge=0)
     crop_area: _Share = 1
+    jitter: float = Field(default=0, ge=0, lt=1)
     flip: Literal["never", "auto", "always"] = "never"
     balance: _Share | Literal[0] = 0
     cutmix: _Share | Literal[0] = 0

@@ -11,7 +11,7 @@ from convscope.recipes import Recipe
 from convscope.report import LayerRow, Picture, Report
 from convscope.runs import Config
 from convscope.train import Fitted
-from convscope.words import counted
+from convscope.words import counted, duration
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -117,6 +117,8 @@ def _recipe(config: Config) -> Facts:
     recipe = config.recipe
     name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimiser]
     momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
+    time = f"{duration(config.budget)} from prompt to exit" if config.budget else ""
+    told = ("Time", time), ("Symmetry", config.symmetry), ("Balance", config.balance)
     return (
         ("Recipe", recipe.name),
         (
@@ -128,7 +130,7 @@ def _recipe(config: Config) -> Facts:
         ("Batch", str(recipe.batch)),
         ("Epochs", str(config.epochs)),
         ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
-        *((term, text) for term, text in (("Symmetry", config.symmetry), ("Balance", config.balance)) if text),
+        *((term, text) for term, text in told if text),
         ("Seed", str(config.seed)),
     )
 
@@ -138,8 +140,15 @@ def _augmentation(recipe: Recipe) -> Iterator[str]:
         yield f"shifts by up to {counted(recipe.shift_pixels, 'pixel')}"
     if recipe.flip == "always":
         yield "flips left to right"
+    if recipe.crop_area < 1:
+        yield f"random parts of at least {100 * recipe.crop_area:.3g} % of an image's area"
+    if recipe.jitter:
+        yield f"contrast, brightness and saturation changed by up to {100 * recipe.jitter:.3g} %"
+    if recipe.cutmix:
+        until = 100 * recipe.cutmix_until
+        yield f"parts of other images in {100 * recipe.cutmix:.3g} % of the batches until {until:.3g} % of the training"
     for until, size in recipe.growth:
-        yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the epochs"
+        yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the training"
 
 
 def _machine(config: Config) -> Facts:
