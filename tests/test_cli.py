@@ -85,7 +85,11 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
         "custom: 650 parameters, 640 multiply-adds per image",
         f"recipe default: 1 epoch, batch 100, seed 7, on 1 of {usable_cores()} cores",
     ]
-    assert re.search(r"^epoch 1/1  loss [\d.]+  accuracy [\d.]+ %  [\d,]+ images/s  0.0 s left$", answer.err, re.M)
+    assert re.search(
+        r"^epoch 1/1  loss [\d.]+  accuracy [\d.]+ %  validation [\d.]+ %  [\d,]+ images/s  0.0 s left$",
+        answer.err,
+        re.M,
+    )
     run = open_run(folder / "runs" / "digits-custom-1")
     evaluation, recipe = run.evaluation, run.config.recipe
     assert evaluation is not None
@@ -191,7 +195,7 @@ WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
     "name model optimiser learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
     "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels crop_area flip balance cutmix cutmix_until growth augmented_test precision standardise "
+    "shift_pixels crop_area jitter flip balance cutmix cutmix_until growth augmented_test precision standardise "
     "validation_share select target patience"
 )
 LIMITS = " ".join(

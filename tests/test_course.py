@@ -46,7 +46,6 @@ def test_epochs_end_a_training(clock: Clock) -> None:
             clock.now += 1000
             at(course, 1)
             assert (course.batch, course.out_of_time, course.over) == (batch, False, False)
-            assert course.progress().ends_epoch == (batch == 3)
         course.new_epoch(epoch + 1)
     assert course.over
 
@@ -63,7 +62,6 @@ def test_a_limit_ends_a_training_in_the_middle_of_an_epoch(clock: Clock) -> None
     clock.now = 150
     assert course.out_of_time
     assert not course.over  # its last epoch is still to be measured
-    assert course.progress().ends_epoch
     course.new_epoch(3)
     assert course.over
 

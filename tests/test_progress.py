@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from convscope import progress
-from convscope.course import Progress
+from convscope.course import Epoch, Progress
 from convscope.data.store import DECODING
 
 
@@ -38,22 +38,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 def train(epochs: int = 2, batches: int = 4) -> None:
     """Watch a training that gets better all the time."""
-    with progress.training(epochs) as watch:
-        for step in range(1, epochs * batches + 1):
-            left = 0.5 * (epochs * batches - step)
-            watch(
-                Progress(
-                    -(-step // batches),
-                    epochs,
-                    step,
-                    epochs * batches,
-                    1 / step,
-                    0.5,
-                    1234.5,
-                    left,
-                    step % batches == 0,
-                )
-            )
+    steps = epochs * batches
+    with progress.training(epochs, "test") as watch:
+        for step in range(1, steps + 1):
+            epoch = -(-step // batches)
+            watch.batch(Progress(epoch, epochs, step, steps, 1 / step, 0.5, 1234.5, 0.5 * (steps - step)))
+            if step % batches == 0:
+                watch.epoch(Epoch(epoch, 1 / step, 0.5, 0.3, 1 - 1 / step, 0.1, 1234.5, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +63,17 @@ def test_elsewhere_there_is_a_line_after_about_ten_epochs(
 def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     train(2)
     assert capsys.readouterr().err == (
-        "epoch 1/2  loss 0.2500  accuracy 50.00 %  1,234 images/s  2.0 s left\n"
-        "epoch 2/2  loss 0.1250  accuracy 50.00 %  1,234 images/s  0.0 s left\n"
+        "epoch 1/2  loss 0.2500  accuracy 50.00 %  test 75.00 %  1,234 images/s  2.0 s left\n"
+        "epoch 2/2  loss 0.1250  accuracy 50.00 %  test 87.50 %  1,234 images/s  0.0 s left\n"
     )
+
+
+def test_the_last_line_comes_where_the_clock_ends_training_a_step_late(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.training(30, by_the_clock=True) as watch:
+        watch.batch(Progress(29, 30, 2001, 2000, 0.5, 0.5, 100.0, 0.0))
+        watch.epoch(Epoch(29, 0.5, 0.5, 0.3, 0.9, 0.1, 100.0, 2.0))
+    line = "epoch 29/30  loss 0.5000  accuracy 50.00 %  validation 90.00 %  100 images/s  0.0 s left\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(
@@ -98,9 +97,9 @@ def test_how_long_it_takes_is_told_once_and_early(
     monkeypatch.setattr(time, "monotonic", lambda: next(moments))
 
     def train() -> None:
-        with progress.training(20, by_the_clock) as watch:
+        with progress.training(20, by_the_clock=by_the_clock) as watch:
             for step in range(1, 7):
-                watch(Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left, ends_epoch=False))
+                watch.batch(Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left))
 
     train()
     assert capsys.readouterr() == ("", said)
@@ -109,7 +108,7 @@ def test_how_long_it_takes_is_told_once_and_early(
 def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     text = seen(train)
     assert "epoch 2/2" in text
-    assert "loss 0.1250  accuracy 50.00 %  1,234 images/s" in text
+    assert "loss 0.1250  accuracy 50.00 %  test 75.00 %  0.0 s left" in text  # of the epoch before
     assert text.endswith("\x1b[2K")  # the line is erased
     assert capsys.readouterr().out == ""
 

@@ -179,13 +179,14 @@ def train(
 
         for line in (*finding_lines(plan.dataset.findings), *plan_lines(plan.config)):
             say(line)
-        with progress.training(plan.config.epochs, by_the_clock=plan.config.budget is not None) as watch:
+        config = plan.config
+        with progress.training(config.epochs, config.recipe.measured_on, config.budget is not None) as watch:
             done = experiment.carry_out(
-                plan, resume if goes_on else run, watch, draw,
+                plan, resume if goes_on else run, watch.batch, draw, watch_epoch=watch.epoch,
                 checkpoint_every=checkpoint_every, resumed=goes_on, say=say,
             )  # fmt: skip
     if done.manifest.signal:
-        say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {plan.config.epochs} epochs; "
+        say(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
             f"what was learned is saved in {done.path}; go on with convscope train --resume {done.path}")  # fmt: skip
         raise typer.Exit(128 + done.manifest.signal)
     show(as_json, done.to_dict(), run_lines(done))

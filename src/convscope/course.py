@@ -42,7 +42,6 @@ class Progress:
     accuracy: float
     images_per_second: float
     seconds_left: float
-    ends_epoch: bool
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ class Course:
         else:
             left, steps = max(0.0, self.limit - self.seconds), round(self.step * self.limit / self.seconds)
             epochs = max(self.epoch, math.ceil(steps / self.batches))
-        ends_epoch = self.batch == self.batches or self.out_of_time
-        return Progress(self.epoch, epochs, self.step, steps, *means, speed, left, ends_epoch)
+        return Progress(self.epoch, epochs, self.step, steps, *means, speed, left)
 
     def epoch_done(self, validation: tuple[float, float], seconds: float) -> Epoch:
         """The epoch's row, with the learning rate of its last batch.

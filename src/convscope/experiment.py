@@ -17,7 +17,7 @@ from torch import nn
 from convscope.architecture import parse
 from convscope.budget import Budget, share_of
 from convscope.checkpoints import EVERY, Checkpoints
-from convscope.course import Progress
+from convscope.course import Epoch, Progress
 from convscope.data import NAMES, SETS, Dataset, Reading, Split, load
 from convscope.data import Progress as Downloading
 from convscope.data.download import quiet
@@ -168,11 +168,14 @@ def carry_out(
     watch: Callable[[Progress], None] = lambda _: None,
     draw: Draw = draw_here,
     *,
+    watch_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint_every: float = EVERY,
     resumed: bool = False,
     say: Callable[[str], None] = warnings.warn,
 ) -> Run:
     """Train what was planned; `draw` makes the pictures.
+
+    `watch` is called after every batch, `watch_epoch` after every epoch.
 
     Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
     these are written lets them be finished. A second one acts at once.
@@ -196,10 +199,14 @@ def carry_out(
                 checkpoints.restore(state)
             metrics.write(state.fitted.history)
 
+        def epoch_done(history: list[Epoch]) -> None:
+            watch_epoch(history[-1])
+            metrics.epoch_done(history)
+
         fitted = fit(
             model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
             precision=config.precision, limit=config.training_seconds, before=config.before,
-            after_batch=watch, after_epoch=metrics.epoch_done,
+            after_batch=watch, after_epoch=epoch_done,
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
         metrics.write(fitted.history)
@@ -265,8 +272,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
     what = f"test image {chosen}, labelled {config.classes[test.labels[chosen]]}"
-    measured_on = "test" if config.recipe.validates_on_test else "validation"
-    curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, measured_on)
+    curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, config.recipe.measured_on)
     sketches = chain(
         result_pictures(plan.dataset, evaluation, logits, curves),
         inside_pictures(config, model, test.image(chosen), what, every_layer=False),

@@ -6,46 +6,35 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from convscope.data.store import DECODING
 from convscope.words import counted, duration
 
 if TYPE_CHECKING:
-    from convscope.course import Progress
+    from convscope.course import Epoch, Progress
 
 KNOWN_AFTER, WORTH_SAYING = 1.0, 10.0  # seconds: of training that tell how long it takes, and of one that is long
 MANY_FILES = 500  # whose decoding takes long enough to be told
 
 
 @contextmanager
-def training(epochs: int, by_the_clock: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """What `fit` calls after every batch; how long all epochs take is told early, where no clock ends them."""
+def training(epochs: int, measured_on: str = "validation", by_the_clock: bool = False) -> Iterator[Watch]:
+    """What `fit` calls after every batch and epoch; how long it all takes is told early, where no clock ends it."""
     expected = (lambda _: "") if by_the_clock else _Expected()
     if not sys.stderr.isatty():
-
-        def write(now: Progress) -> None:
-            sys.stderr.write(expected(now))
-            _line_at_epoch_end(now)
-
-        yield write
+        yield _Lines(measured_on, expected)
         return
     columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None, epoch=f"1/{epochs}", figures="")
-
-        def watch(now: Progress) -> None:
-            bars.console.print(expected(now), end="", markup=False, highlight=False)
-            bars.update(
-                task, completed=now.step, total=now.steps, epoch=f"{now.epoch}/{now.epochs}", figures=_figures(now)
-            )
-
-        yield watch
+        yield _Bar(measured_on, expected, bars=bars, task=task)
 
 
 @contextmanager
@@ -103,14 +92,63 @@ class _Expected:
         return f"about {duration(passed + now.seconds_left)} for {counted(now.epochs, 'epoch')} on this machine\n"
 
 
-def _line_at_epoch_end(now: Progress) -> None:
-    """After about ten of the epochs, whatever their number, and after the last."""
-    if now.ends_epoch and (now.epoch % ceil(now.epochs / 10) == 0 or now.step == now.steps):
-        sys.stderr.write(f"epoch {now.epoch}/{now.epochs}  {_figures(now)}\n")
+@dataclass
+class Watch:
+    """What happens after every batch and after every epoch, whose validation images may be those of the test set."""
+
+    measured_on: str
+    expected: Callable[[Progress], str]
+    last: Progress | None = None
+    validation: str = ""
+
+    def batch(self, now: Progress) -> None:
+        """Note where training stands."""
+        self.last = now
+
+    def epoch(self, done: Epoch) -> None:
+        """Note what the epoch reached."""
+        self.validation = f"  {self.measured_on} {100 * done.validation_accuracy:.2f} %"
+
+
+class _Lines(Watch):
+    """A line after about ten of the epochs, whatever their number, and after the last."""
+
+    def batch(self, now: Progress) -> None:
+        super().batch(now)
+        sys.stderr.write(self.expected(now))
+
+    def epoch(self, done: Epoch) -> None:
+        super().epoch(done)
+        now = self.last
+        if now and (now.epoch % ceil(now.epochs / 10) == 0 or now.step >= now.steps):
+            sys.stderr.write(
+                f"epoch {now.epoch}/{now.epochs}  {_figures(now)}{self.validation}  "
+                f"{now.images_per_second:,.0f} images/s  {_left(now)}\n"
+            )
+
+
+@dataclass
+class _Bar(Watch):
+    """A bar that goes away, with the last epoch's validation accuracy beside this one's figures so far."""
+
+    bars: Bars = field(kw_only=True)
+    task: TaskID = field(kw_only=True)
+
+    def batch(self, now: Progress) -> None:
+        super().batch(now)
+        self.bars.console.print(self.expected(now), end="", markup=False, highlight=False)
+        self.bars.update(
+            self.task,
+            completed=now.step,
+            total=now.steps,
+            epoch=f"{now.epoch}/{now.epochs}",
+            figures=f"{_figures(now)}{self.validation}  {_left(now)}",
+        )
 
 
 def _figures(now: Progress) -> str:
-    return (
-        f"loss {now.loss:.4f}  accuracy {100 * now.accuracy:.2f} %  {now.images_per_second:,.0f} images/s  "
-        f"{duration(now.seconds_left)} left"
-    )
+    return f"loss {now.loss:.4f}  accuracy {100 * now.accuracy:.2f} %"
+
+
+def _left(now: Progress) -> str:
+    return f"{duration(now.seconds_left)} left"

@@ -88,6 +88,11 @@ class Recipe(BaseModel):
         """Whether the curves are drawn on the test set, as the article does; never used to select anything."""
         return self.validation_share == 0
 
+    @property
+    def measured_on(self) -> str:
+        """What the curves beside training's are drawn on."""
+        return "test" if self.validates_on_test else "validation"
+
     def planned_epochs(self, images: int) -> int:
         """Epochs for so many training images: at least `epochs`, and enough of them for `least_steps` batches.
 
