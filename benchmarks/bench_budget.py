@@ -17,8 +17,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_photos import SETS, WITHIN, cores, interval, timed, unpacked
+from bench_photos import SETS, WITHIN, cores, timed, unpacked
 from peers import HERE
+from photos_report import interval
 from speed_process import quiet
 from speed_report import machine, put, table, today
 from speed_rows import CONVSCOPE, clean
