@@ -43,7 +43,8 @@ OPTIONS = (
     "--size 128 --width 48 --rate 0.1",
     "--size 64 --width 32 --rate 0.05 --batch 32",
     "--size 64 --width 32 --rate 0.1 --area 0.25 --cutmix 0.7",
-    "--size 64 --width 64 --rate 0.05 --area 0.25 --cutmix 0.7",
+    "--size 64 --width 32 --rate 0.1 --area 0.25 --jitter 0.3 --cutmix 0.7 --until 0.95",
+    "--size 64 --width 64 --rate 0.05 --area 0.25 --jitter 0.3 --cutmix 0.7 --until 0.95",
 )
 
 

@@ -1,13 +1,13 @@
 """A residual network in PyTorch on folders of pictures, for so many minutes: beside `convscope train --budget`.
 
     torch_residual.py FOLDER --seconds 60 [--size 96] [--width 64] [--rate 0.1] [--batch 64] [--area 0.35]
-                      [--cutmix 0] [--flip] [--validate]
+                      [--jitter 0] [--cutmix 0] [--until 0.8] [--flip] [--validate]
 
 FOLDER has train/, val/ and test/ with a folder per class. Pictures are decoded once by all cores, letterboxed, and kept
 in memory. ResNet-18 (He et al., 2016) with a 3x3 stem, bfloat16 where the processor has it, channels last, SGD with
 Nesterov momentum, one cycle of the learning rate that ends with the time, label smoothing, random crops of at least a
-share --area of the picture, flips where they are allowed, and CutMix (Yun et al., 2019) in a share --cutmix of the
-batches of the first four fifths. The time is that of the whole process, from its start to its last line:
+share --area of the picture, flips where they are allowed, contrast, brightness and saturation changed by up to --jitter,
+and CutMix (Yun et al., 2019) in a share --cutmix of the batches until a share --until of the time is over. The time is that of the whole process, from its start to its last line:
 
     {"accuracy": ..., "n": ..., "epochs": ..., "seconds": ...}
 
@@ -33,7 +33,6 @@ from torch.nn import functional
 from clock import started
 
 PADDING = 127
-UNTIL = 0.8  # of the time images are mixed
 AFTER = 0.5  # seconds for the last line and the end of the process
 
 
@@ -49,7 +48,9 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--area", type=float, default=0.35)
+    parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--cutmix", type=float, default=0.0)
+    parser.add_argument("--until", type=float, default=0.8)
     parser.add_argument("--flip", action="store_true")
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,7 +88,8 @@ def main() -> None:
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * min(done / 0.15 + 0.01, (1 - done) / 0.85)
             batch, others = augmented(normalised(images[index]), options.flip, options.area), labels[index].roll(1)
-            own = patched(batch) if done < UNTIL and torch.rand(()) < options.cutmix else 1.0
+            batch = coloured(batch, options.jitter) if options.jitter else batch
+            own = patched(batch) if done < options.until and torch.rand(()) < options.cutmix else 1.0
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16()):
                 answers = model(batch)
             loss = own * functional.cross_entropy(answers.float(), labels[index], label_smoothing=0.1)
@@ -154,6 +156,16 @@ def augmented(images: Tensor, flip: bool, least_area: float) -> Tensor:
     grid = functional.affine_grid(moves, list(images.shape), align_corners=False)
     seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return seen.contiguous(memory_format=torch.channels_last)
+
+
+def coloured(images: Tensor, strength: float) -> Tensor:
+    """Another contrast, brightness, tint and saturation for each image."""
+    n, channels = images.shape[:2]
+    contrast, saturation = torch.empty(2, n, 1, 1, 1).uniform_(1 - strength, 1 + strength)
+    lighter = torch.empty(n, 1, 1, 1).uniform_(-strength, strength)
+    tint = torch.empty(n, channels, 1, 1).uniform_(-strength / 2, strength / 2)
+    changed = torch.lerp(images.mean((2, 3), keepdim=True), images, contrast) + lighter + tint
+    return torch.lerp(changed.mean(1, keepdim=True), changed, saturation)
 
 
 def patched(images: Tensor) -> float:
