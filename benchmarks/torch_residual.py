@@ -6,8 +6,9 @@
 FOLDER has train/, val/ and test/ with a folder per class. Pictures are decoded once by all cores, letterboxed, and kept
 in memory. ResNet-18 (He et al., 2016) with a 3x3 stem, bfloat16 where the processor has it, channels last, SGD with
 Nesterov momentum, one cycle of the learning rate that ends with the time, label smoothing, random crops of at least a
-share --area of the picture, flips where they are allowed, contrast, brightness and saturation changed by up to --jitter,
-and CutMix (Yun et al., 2019) in a share --cutmix of the batches until a share --until of the time is over. The time is that of the whole process, from its start to its last line:
+share --area of the picture, flips where they are allowed, contrast, brightness and saturation changed by up to
+--jitter, and CutMix (Yun et al., 2019) in a share --cutmix of the batches until a share --until of the time is over.
+The time is that of the whole process, from its start to its last line:
 
     {"accuracy": ..., "n": ..., "epochs": ..., "seconds": ...}
 
