@@ -1,15 +1,15 @@
 """Own pictures: convscope, PyTorch and Keras on the same photos and signs, split and minutes.
 
     bench_photos.py [--minutes 1 3 10] [--sets flowers signs] [--programs convscope torch keras] [--sizes]
-                    [--recipes] [--tune [OPTIONS ...]] [--raw speed/photos.json] [--into RESULTS.md]
+                    [--tune [OPTIONS ...]] [--by-hand [OPTIONS ...]] [--raw speed/photos.json] [--into RESULTS.md]
 
 `convscope train SPLIT --budget TIME`, the residual network of torch_residual.py, and keras_photos.py, each in a process
 of its own that has so many minutes from its start to its end, decoding included. The pictures are those of
 `flowers128` and `gtsrb-subset` in $CONVSCOPE_DATA. With --tune options of torch_residual.py are tried on the validation
-pictures first (those given, or some that are usual) and the best of each set and minutes are kept; with --sizes
-convscope is also measured at several input sizes, and a picture is drawn; with --recipes with each of the recipes that
-it otherwise chooses from. What was measured before stays in the raw file. Exit code 5: convscope is not the most
-accurate everywhere, a comparison is still missing, or a budget is missed by more than 15 %.
+pictures first (those given, or some that are usual) and the best of each set and minutes are kept; with --by-hand
+convscope is also measured with options given (or each recipe) instead of what --budget chooses; with --sizes at several
+input sizes, and a picture is drawn. What was measured before stays in the raw file. Exit code 5: convscope is not the
+most accurate everywhere, a comparison is still missing, or a budget is missed by more than 15 %.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 from make_split import make
 from peers import HERE, command, variables
-from photos_report import PROGRAMS, RECIPES, SIZES, Trained, accuracy, report
+from photos_report import PROGRAMS, SIZES, Trained, accuracy, report
 from speed_process import quiet
 from speed_report import today
 from speed_rows import CONVSCOPE, clean
@@ -46,6 +46,7 @@ OPTIONS = (
     "--size 64 --width 32 --rate 0.1 --area 0.25 --jitter 0.3 --cutmix 0.7 --until 0.95",
     "--size 64 --width 64 --rate 0.05 --area 0.25 --jitter 0.3 --cutmix 0.7 --until 0.95",
 )
+RECIPES = ("--recipe fast", "--recipe default", "--recipe best")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
     parser.add_argument("--sizes", action="store_true")
-    parser.add_argument("--recipes", action="store_true")
+    parser.add_argument("--by-hand", nargs="*", metavar="OPTIONS")
     parser.add_argument("--tune", nargs="*", metavar="OPTIONS")
     parser.add_argument("--wait", type=float, default=60, help="seconds, at most, for a quiet machine")
     parser.add_argument("--raw", type=Path, default=HERE / "speed" / "photos.json")
@@ -88,11 +89,12 @@ def main() -> int:
                 for program in options.programs:
                     quiet(options.wait)
                     note(options.raw, known, trained(program, name, split, minutes, known))
-            by_hand = [(1, f"--size {size}") for size in SIZES if options.sizes]
-            by_hand += [(one, f"--recipe {recipe}") for one in options.minutes for recipe in RECIPES if options.recipes]
-            for minutes, words in by_hand:
+                for words in [] if options.by_hand is None else options.by_hand or RECIPES:
+                    quiet(options.wait)
+                    note(options.raw, known, ours(name, split, minutes, words))
+            for size in SIZES if options.sizes else ():
                 quiet(options.wait)
-                note(options.raw, known, ours(name, split, minutes, words))
+                note(options.raw, known, ours(name, split, 1, f"--size {size}"))
     everything = list(known.values())
     report(options.into, everything)
     return 0 if reached(everything) else 5
@@ -130,11 +132,10 @@ def ours(name: str, split: Path, minutes: float, options: str = "") -> Trained:
         words = ["train", split, "--budget", f"{60 * minutes:g}s", *options.split(), "--run", f"{folder}/run", "--json"]
         environment = clean(dict(os.environ), cores()) | {"XDG_CACHE_HOME": f"{folder}/cache"}
         answer, seconds = timed([CONVSCOPE, *map(str, words)], environment)
-    evaluation, epochs = answer["test"], len(answer["history"])
+    evaluation, history = answer["test"], answer["history"]
+    found = evaluation["accuracy"], evaluation["n"], len(history), seconds, cores(), today()
     said = f"{answer['config']['model']} {answer['config']['input_shape'][0]} {options}".strip()
-    return Trained(
-        "convscope", name, minutes, said, evaluation["accuracy"], evaluation["n"], epochs, seconds, cores(), today()
-    )
+    return Trained("convscope", name, minutes, said, *found, history[-1]["validation_accuracy"])
 
 
 def theirs(program: str, name: str, split: Path, minutes: float, options: str) -> Trained:

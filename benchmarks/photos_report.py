@@ -11,13 +11,15 @@ from convscope.evaluate import wilson
 from speed_report import machine, put, table
 
 PROGRAMS = ("convscope", "torch", "keras")
-RECIPES = ("fast", "default", "best")
 SIZES = (16, 24, 32, 48, 64, 96, 128)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One process: which, what it reached on n pictures, and in how many seconds from its start to its end."""
+    """One process: which, what it reached on n pictures, and in how many seconds from its start to its end.
+
+    The validation accuracy is that of the last epoch.
+    """
 
     program: str
     pictures: str
@@ -29,6 +31,7 @@ class Trained:
     seconds: float
     cores: int
     day: str
+    validation_accuracy: float | None = None
 
     @property
     def on_validation(self) -> bool:
@@ -71,7 +74,7 @@ def report(file: Path, everything: list[Trained]) -> None:
     text = (
         f"## Own pictures, in so many minutes\n\n`bench_photos.py`, {' and '.join(days)}; test accuracy with its 95 % "
         "interval, one training each; the whole process, decoding and results included, in seconds; how many times it "
-        f"saw the training pictures.\n\n{table(heads, rows)}\n\n{tuning(everything)}{recipes(everything)}"
+        f"saw the training pictures.\n\n{table(heads, rows)}\n\n{tuning(everything)}{by_hand(everything)}"
         f"{sizes(file, everything)}The machine: {machine(len(os.sched_getaffinity(0)))}."
     )
     put(file, "photos", text)
@@ -99,21 +102,27 @@ def tuning(everything: list[Trained]) -> str:
     return f"Its options were chosen on the validation pictures:\n\n{table(heads, rows)}\n\n"
 
 
-def recipes(everything: list[Trained]) -> str:
-    """What the choice of a recipe is worth."""
-    found = {
-        (one.pictures, one.minutes, one.options.split()[-1]): one for one in everything if one.program == "convscope"
-    }
-    places = sorted({(one.pictures, one.minutes) for one in everything if one.by_hand and "--recipe" in one.options})
-    if not places:
+def by_hand(everything: list[Trained]) -> str:
+    """What the choices of --budget are worth."""
+    some = [one for one in everything if one.by_hand and "--size" not in one.options]
+    if not some:
         return ""
-    chosen = {(one.pictures, one.minutes): one for one in everything if one.compared and one.program == "convscope"}
-    heads = ("pictures", "minutes", "as `--budget` chooses", *(f"--recipe {name}" for name in RECIPES))
+    places = {(one.pictures, one.minutes) for one in some}
+    chosen = [one for one in everything if one.program == "convscope" and one.compared]
     rows = [
-        (*place[:1], f"{place[1]:g}", cell(chosen.get(place)), *(cell(found.get((*place, name))) for name in RECIPES))
-        for place in places
+        (
+            one.pictures,
+            f"{one.minutes:g}",
+            one.options,
+            "-" if one.validation_accuracy is None else f"{100 * one.validation_accuracy:.1f} %",
+            accuracy(one),
+            f"{one.seconds:.1f} s, {one.cores} cores, {one.epochs:.1f} epochs",
+        )
+        for one in sorted(chosen + some, key=lambda one: (one.pictures, one.minutes, one.by_hand))
+        if (one.pictures, one.minutes) in places
     ]
-    return f"convscope in the same minutes with a recipe chosen by hand, test accuracy:\n\n{table(heads, rows)}\n\n"
+    heads = ("pictures", "minutes", "network, size, options", "validation accuracy", "test accuracy", "took")
+    return f"convscope with options chosen by hand, below what `--budget` chooses:\n\n{table(heads, rows)}\n\n"
 
 
 def sizes(file: Path, everything: list[Trained]) -> str:
