@@ -23,22 +23,23 @@ def side(sizes: list[tuple[int, int]], pictures: int = 1000, **asked: float) -> 
     [
         ([(28, 28)] * 3, (28, 28)),  # all alike and small: as they are
         ([(12, 40)] * 3, (12, 40)),
-        ([(30, 90), (40, 40), (200, 45)], (48, 48)),  # the shorter sides are 30, 40 and 45
-        ([(20, 20), (30, 30), (200, 200)], (32, 32)),  # not the largest, nor the mean
-        ([(48, 48), (48, 60)], (48, 48)),
+        ([(30, 90), (38, 38), (200, 45)], (48, 48)),  # the shorter sides are 30, 38 and 45
+        ([(20, 20), (30, 30), (200, 200)], (40, 40)),  # not the largest, nor the mean
+        ([(64, 64), (64, 70)], (80, 80)),
+        ([(32, 32), (32, 33)], (40, 40)),
         ([(9, 9), (9, 10)], (16, 16)),
-        ([(500, 400), (300, 700)], (64, 64)),
-        ([(100, 100)] * 3, (64, 64)),
+        ([(500, 400), (300, 700)], (80, 80)),
+        ([(100, 100)] * 3, (80, 80)),
     ],
 )
-def test_the_input_is_as_large_as_the_median_picture_but_no_more_than_64_pixels(
+def test_the_input_is_a_quarter_larger_than_the_median_picture_but_no_more_than_80_pixels(
     sizes: list[tuple[int, int]], expected: tuple[int, int]
 ) -> None:
     assert side(sizes) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.01, 8), (5, 28), (11, 32), (12, 48), (20, 48), (21, 64), (10**6, 64)]
+    ("seconds", "expected"), [(0.01, 8), (5, 28), (11, 40), (12, 48), (20, 48), (21, 64), (32, 80), (10**6, 80)]
 )
 def test_the_time_decides_how_large_large_pictures_may_be(seconds: float, expected: int) -> None:
     """1,000 pictures of 64x64 pixels take 20.48 seconds of a core."""
@@ -47,7 +48,7 @@ def test_the_time_decides_how_large_large_pictures_may_be(seconds: float, expect
 
 
 def test_small_pictures_are_not_blown_up_because_there_is_time() -> None:
-    assert side([(40, 40), (41, 60)], core_seconds=10**6) == (48, 48)
+    assert side([(37, 37), (38, 60)], core_seconds=10**6) == (48, 48)
     assert side([(28, 28)] * 3, core_seconds=10**6) == (28, 28)
     assert side([(28, 28)] * 3, core_seconds=1) == (8, 8)
 

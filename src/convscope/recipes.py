@@ -254,7 +254,9 @@ _PICTURES = _variant(
     label_smoothing=0.1,
     shift_pixels=0,
     crop_area=0.25,
+    jitter=0.3,
     cutmix=0.7,
+    growth=((0.3, 0.5), (0.6, 0.65), (0.95, 0.8)),  # parts look larger than wholes (Touvron et al., 2019)
     augmented_test=False,
     validation_share=0.1,
 )
@@ -268,12 +270,17 @@ VARIANTS: dict[Kind, dict[str, Recipe]] = {
     },
     "pictures": {
         "default": _PICTURES,
-        "fast": _variant(_PICTURES, "fast for pictures", epochs=3, least_steps=200, crop_area=0.35, cutmix=0),
-        "best": _variant(_PICTURES, "best for pictures", model="photos", epochs=30, least_steps=1500),
+        "fast": _variant(
+            _PICTURES, "fast for pictures", epochs=3, least_steps=200, crop_area=0.35, jitter=0.2, cutmix=0
+        ),
+        "best": _variant(
+            _PICTURES, "best for pictures", model="photos", epochs=30, least_steps=1500, crop_area=0.2, cutmix_until=0.9
+        ),
     },
 }
 VARIANTS["small pictures"] = {
-    name: _variant(recipe, recipe.name, model="photos") for name, recipe in VARIANTS["pictures"].items()
+    name: _variant(recipe, recipe.name, model="photos", growth=_COLOUR.growth)
+    for name, recipe in VARIANTS["pictures"].items()
 }
 
 # Seconds of a core for every number in the training images, from which on a recipe is worth it; docs/LOG.md says how

@@ -8,8 +8,9 @@ from convscope.data.decode import Facts
 from convscope.data.options import Reading
 from convscope.preprocess import Preprocessing, polarity_of
 
-SIZES = (8, 16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
-USUAL = 64  # pixels: more gain nothing in minutes; docs/LOG.md says how this and the next are known
+SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)
+USUAL = 80  # pixels: more gain nothing in minutes; docs/LOG.md says how this and the next are known
+SEEN = 0.8  # of the input's side is what training mostly sees of a picture (see the recipes' `growth`)
 PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
 GREY = 127
 
@@ -17,8 +18,8 @@ GREY = 127
 def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessing:
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
-    Pictures that are all alike and small keep their shape. Else the input is a square: the smallest of SIZES that the
-    median picture does not overfill, but at most 64 pixels, and no more than there is time for.
+    Pictures that are all alike and small keep their shape. Else the input is a square: the smallest of SIZES in which
+    the median picture does not overfill what training sees, but at most 80 pixels, and no more than there is time for.
     """
     height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
     channels = reading.channels or (3 if sample["coloured"].any() else 1)
@@ -48,6 +49,6 @@ def _shape(sample: Facts, largest: int) -> tuple[int, int]:
     if len(shapes) == 1 and max(max(shapes)) <= largest:
         return max(shapes)
     shorter = np.median(np.minimum(sample["height"], sample["width"]))
-    enough = min((side for side in SIZES if side >= shorter), default=SIZES[-1])
+    enough = min((side for side in SIZES if side >= shorter / SEEN), default=SIZES[-1])
     side = max(side for side in SIZES if side <= min(enough, largest))
     return side, side
