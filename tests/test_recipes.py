@@ -133,7 +133,7 @@ def test_colour_and_pictures_have_recipes_of_their_own() -> None:
             assert recipe_named("article", kind) is RECIPES["article"]
             assert variants.keys() < RECIPES.keys()
     assert recipe_named("best", "colour") is not RECIPES["best"]
-    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "photos"]
+    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "pictures"]
     assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
 
 
@@ -204,9 +204,9 @@ def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], .
         ("grey", 60_000 * 28 * 28, 10, 4, "default"),
         ("grey", 60_000 * 28 * 28, 2, 2, "fast"),
         ("colour", 50_000 * 32 * 32 * 3, 20, 4, "best"),
-        ("pictures", 3_500 * 64 * 64 * 3, 50, 4, "fast"),
-        ("pictures", 3_500 * 64 * 64 * 3, 170, 4, "default"),
-        ("pictures", 3_500 * 64 * 64 * 3, 590, 4, "best"),
+        ("pictures", 3_500 * 80 * 80 * 3, 50, 4, "fast"),
+        ("pictures", 3_500 * 80 * 80 * 3, 170, 4, "default"),
+        ("pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),
         ("small pictures", 10**9, 1, 1, "fast"),
     ],
 )

@@ -273,13 +273,11 @@ VARIANTS: dict[Kind, dict[str, Recipe]] = {
         "fast": _variant(
             _PICTURES, "fast for pictures", epochs=3, least_steps=200, crop_area=0.35, jitter=0.2, cutmix=0
         ),
-        "best": _variant(
-            _PICTURES, "best for pictures", model="photos", epochs=30, least_steps=1500, crop_area=0.2, cutmix_until=0.9
-        ),
+        "best": _variant(_PICTURES, "best for pictures", epochs=60, least_steps=3000, crop_area=0.2, cutmix_until=0.9),
     },
 }
 VARIANTS["small pictures"] = {
-    name: _variant(recipe, recipe.name, model="photos", growth=_COLOUR.growth)
+    name: _variant(recipe, recipe.name, model="photos", growth=_COLOUR.growth, epochs=min(recipe.epochs, 30))
     for name, recipe in VARIANTS["pictures"].items()
 }
 
@@ -288,7 +286,7 @@ VARIANTS["small pictures"] = {
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "grey": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
     "colour": ((0, "best"),),
-    "pictures": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
+    "pictures": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
     "small pictures": ((3e-5, "best"), (0, "fast")),
 }
 
