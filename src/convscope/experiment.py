@@ -210,10 +210,7 @@ def carry_out(
             start=start, save=checkpoints.save, stop=stop,
         )  # fmt: skip
         metrics.write(fitted.history)
-        writer.write(WEIGHTS, save(fitted.weights))
-        if fitted.beside_epoch != fitted.epoch:
-            writer.write(BESIDE[config.recipe.select], save(fitted.beside))
-        writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
+        _write_weights(writer, config, fitted)
         if not fitted.signal:
             _write_results(writer, plan, model, fitted, draw)
         done = writer.finish(stop.number, fitted.epoch, fitted.seconds)
@@ -258,6 +255,14 @@ def evaluate_run(
     labels = np.array(order)[dataset.test.labels]
     recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"augmented_test": augmented})
     return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
+
+
+def _write_weights(writer: RunWriter, config: Config, fitted: Fitted) -> None:
+    """The weights, those beside them, and the model file."""
+    writer.write(WEIGHTS, save(fitted.weights))
+    if fitted.beside_epoch != fitted.epoch:
+        writer.write(BESIDE[config.recipe.select], save(fitted.beside))
+    writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
 
 
 def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
