@@ -107,11 +107,7 @@ def plan(
     training, validation = parts(dataset, recipe, seed)
     recipe, symmetry = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
     recipe, balance = _balanced(recipe, training)
-    measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
-    preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
-    if dataset.frame:
-        arranged = dataset.frame.model_dump(include={"fit", "fill", "polarity"})
-        preprocessing = preprocessing.model_copy(update=arranged)
+    preprocessing = _preprocessing(dataset, training, recipe)
     keep_memory()
     settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
     machine = this_machine(settings.threads)
@@ -315,6 +311,15 @@ def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
         return recipe.model_copy(update={"balance": 0}), ""
     times = (most / least) ** recipe.balance
     return recipe, f"classes of {least:,} to {most:,} images: those of the rarest are drawn {times:.1f} times as often"
+
+
+def _preprocessing(dataset: Dataset, training: Split, recipe: Recipe) -> Preprocessing:
+    """Mean and deviation of the training images where the recipe wants them; files are arranged as they were."""
+    measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
+    preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
+    if not dataset.frame:
+        return preprocessing
+    return preprocessing.model_copy(update=dataset.frame.model_dump(include={"fit", "fill", "polarity"}))
 
 
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:
