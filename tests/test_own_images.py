@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +143,11 @@ def test_a_run_is_evaluated_on_another_folder_as_its_network_sees_it(command: Co
     assert evaluation.n == 4
 
 
-def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(command: Command, folder: Path) -> None:
+def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same decoded pictures serve with it and without."""
+    monkeypatch.setattr("convscope.planning.process_start", time.monotonic)
     words = ("train", "pets", "--size", "8", "--budget", "30s", "--target", "0.01", *QUICK[:2], *QUICK[4:])
     assert command(*words, "--run", "run").code == 0
     config = open_run(folder / "run").config
