@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from convscope.architecture import parse
+from convscope.data.frame import SEEN
 from convscope.errors import UsageError
 from convscope.presets import PRESETS
 from convscope.recipes import (
@@ -135,6 +136,13 @@ def test_colour_and_pictures_have_recipes_of_their_own() -> None:
     assert recipe_named("best", "colour") is not RECIPES["best"]
     assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "pictures"]
     assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
+
+
+def test_training_sees_pictures_as_large_as_the_input_was_chosen_for() -> None:
+    for chosen in VARIANTS["pictures"].values():
+        sizes = [chosen.size_at(done) for done in (0, 0.4, 0.7, 0.94, 0.96)]
+        assert sizes == sorted(sizes)
+        assert sizes[-2:] == [SEEN, 1]
 
 
 @pytest.mark.parametrize("name", VARIANTS["colour"])
