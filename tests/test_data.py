@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from PIL import Image
 from bad_inputs import DATA_ROWS, GOOD_IMAGES, GOOD_LABELS, HUGE, KERAS, BadInput, idx, images, labels, npz
 from convscope.data import Dataset, Split, hold_out, image_as_text, load, load_default, loading, summary
 from convscope.data.idx import parse_idx
+from convscope.data.options import Reading
 from convscope.errors import DataError, UsageError
 from convscope.preprocess import Preprocessing
 
@@ -550,17 +552,19 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("shape", "framed", "kind"),
+    ("shape", "reading", "kind"),
     [
-        ((28, 28, 1), False, "grey"),
-        ((64, 64, 1), True, "pictures"),
-        ((32, 32, 1), True, "grey"),
-        ((32, 32, 3), False, "colour"),
-        ((32, 64, 3), True, "small pictures"),
-        ((48, 64, 4), True, "pictures"),
+        ((28, 28, 1), None, "grey"),
+        ((64, 64, 1), {}, "pictures"),
+        ((32, 32, 1), {"size": 32}, "grey"),
+        ((32, 32, 3), None, "colour"),
+        ((32, 64, 3), {}, "small pictures"),
+        ((48, 64, 4), {"channels": 4}, "pictures"),
+        ((48, 48, 3), {"size": 48}, "sized pictures"),
     ],
 )
-def test_kinds_of_data(shape: tuple[int, int, int], framed: bool, kind: str) -> None:
+def test_kinds_of_data(shape: tuple[int, int, int], reading: dict[str, Any] | None, kind: str) -> None:
     split = Split(np.zeros((2, *shape), np.uint8), np.arange(2))
-    frame = Preprocessing.plain(split.images) if framed else None
-    assert tiny(train=split, test=split, frame=frame).kind == kind
+    frame = None if reading is None else Preprocessing.plain(split.images)
+    found = tiny(train=split, test=split, frame=frame, reading=None if reading is None else Reading(**reading))
+    assert found.kind == kind

@@ -23,6 +23,9 @@ def side(sizes: list[tuple[int, int]], pictures: int = 1000, **asked: float) -> 
     [
         ([(28, 28)] * 3, (28, 28)),  # all alike and small: as they are
         ([(12, 40)] * 3, (12, 40)),
+        ([(47, 80)] * 3, (47, 80)),
+        ([(48, 64)] * 3, (60, 80)),  # all alike, and large enough for the recipes of pictures
+        ([(48, 65)] * 3, (64, 64)),  # a quarter more is too large
         ([(30, 90), (38, 38), (200, 45)], (48, 48)),  # the shorter sides are 30, 38 and 45
         ([(20, 20), (30, 30), (200, 200)], (40, 40)),  # not the largest, nor the mean
         ([(64, 64), (64, 70)], (80, 80)),
@@ -51,7 +54,9 @@ def test_small_pictures_are_not_blown_up_because_there_is_time() -> None:
     assert side([(37, 37), (38, 60)], core_seconds=10**6) == (48, 48)
     assert side([(28, 28)] * 3, core_seconds=10**6) == (28, 28)
     assert side([(28, 28)] * 3, core_seconds=1) == (8, 8)
+    assert side([(48, 64)] * 3, core_seconds=25) == (64, 64)  # not 60 by 80
 
 
 def test_who_asks_for_a_size_gets_it() -> None:
     assert side([(500, 400)], size=200, core_seconds=1) == (200, 200)
+    assert side([(48, 64)], size=64) == (64, 64)

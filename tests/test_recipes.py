@@ -145,6 +145,13 @@ def test_training_sees_pictures_as_large_as_the_input_was_chosen_for() -> None:
         assert sizes[-2:] == [SEEN, 1]
 
 
+def test_who_asks_for_a_size_trains_at_that_size() -> None:
+    for name, chosen in VARIANTS["sized pictures"].items():
+        sizes = [chosen.size_at(done) for done in (0, 0.29, 0.31, 0.59, 0.61, 1)]
+        assert sizes == [0.625, 0.625, 0.8, 0.8, 1, 1]
+        assert chosen == VARIANTS["pictures"][name].model_copy(update={"growth": chosen.growth})
+
+
 @pytest.mark.parametrize("name", VARIANTS["colour"])
 def test_a_recipe_for_colour_is_sound_and_tells_itself_from_the_other_of_its_name(name: str) -> None:
     chosen = VARIANTS["colour"][name]
@@ -215,6 +222,9 @@ def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], .
         ("pictures", 3_500 * 80 * 80 * 3, 50, 4, "fast"),
         ("pictures", 3_500 * 80 * 80 * 3, 170, 4, "default"),
         ("pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),
+        ("sized pictures", 3_500 * 64 * 64 * 3, 170, 4, "default"),
+        ("sized pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),
+        ("sized pictures", 3_500 * 80 * 80 * 3, 440, 4, "default"),
         ("small pictures", 10**9, 1, 1, "fast"),
     ],
 )

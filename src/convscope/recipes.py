@@ -261,7 +261,7 @@ _PICTURES = _variant(
     validation_share=0.1,
 )
 
-Kind = Literal["grey", "colour", "small pictures", "pictures"]
+Kind = Literal["grey", "colour", "small pictures", "sized pictures", "pictures"]
 VARIANTS: dict[Kind, dict[str, Recipe]] = {
     "grey": {},
     "colour": {
@@ -276,6 +276,11 @@ VARIANTS: dict[Kind, dict[str, Recipe]] = {
         "best": _variant(_PICTURES, "best for pictures", epochs=60, least_steps=3000, crop_area=0.2, cutmix_until=0.9),
     },
 }
+# Where someone asked for the size of the input, none of it is given away; nor where pictures are small.
+VARIANTS["sized pictures"] = {
+    name: _variant(recipe, recipe.name, growth=((0.3, 0.625), (0.6, 0.8)))
+    for name, recipe in VARIANTS["pictures"].items()
+}
 VARIANTS["small pictures"] = {
     name: _variant(recipe, recipe.name, model="photos", growth=_COLOUR.growth, epochs=min(recipe.epochs, 30))
     for name, recipe in VARIANTS["pictures"].items()
@@ -287,6 +292,7 @@ WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "grey": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
     "colour": ((0, "best"),),
     "pictures": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
+    "sized pictures": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
     "small pictures": ((3e-5, "best"), (0, "fast")),
 }
 

@@ -143,11 +143,11 @@ class Dataset:
         return self.train.shape
 
     @property
-    def kind(self) -> Literal["grey", "colour", "small pictures", "pictures"]:
-        """What recipes make a difference between; pictures are files, small ones in colour."""
+    def kind(self) -> Literal["grey", "colour", "small pictures", "sized pictures", "pictures"]:
+        """What recipes make a difference between; pictures are files, small ones in colour, sized ones as asked for."""
         height, width, channels = self.shape
         if self.frame is not None and min(height, width) >= LARGE:
-            return "pictures"
+            return "sized pictures" if self.reading and self.reading.size else "pictures"
         if channels < 3:
             return "grey"
         return "colour" if self.frame is None else "small pictures"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from convscope.data.dataset import LARGE
 from convscope.data.decode import Facts
 from convscope.data.options import Reading
 from convscope.preprocess import Preprocessing, polarity_of
@@ -18,8 +19,9 @@ GREY = 127
 def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessing:
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
-    Pictures that are all alike and small keep their shape. Else the input is a square: the smallest of SIZES in which
-    the median picture does not overfill what training sees, but at most 80 pixels, and no more than there is time for.
+    Pictures that are all alike and small keep their shape, a quarter larger from LARGE pixels on. Else the input is a
+    square: the smallest of SIZES in which the median picture does not overfill what training sees, but at most 80
+    pixels, and no more than there is time for.
     """
     height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
     channels = reading.channels or (3 if sample["coloured"].any() else 1)
@@ -46,8 +48,10 @@ def _largest(reading: Reading, pictures: int) -> int:
 
 def _shape(sample: Facts, largest: int) -> tuple[int, int]:
     shapes = {(int(height), int(width)) for height, width in zip(sample["height"], sample["width"], strict=True)}
-    if len(shapes) == 1 and max(max(shapes)) <= largest:
-        return max(shapes)
+    height, width = max(shapes)
+    times = 1 / SEEN if min(height, width) >= LARGE else 1
+    if len(shapes) == 1 and max(height, width) * times <= largest:
+        return round(height * times), round(width * times)
     shorter = np.median(np.minimum(sample["height"], sample["width"]))
     enough = min((side for side in SIZES if side >= shorter / SEEN), default=SIZES[-1])
     side = max(side for side in SIZES if side <= min(enough, largest))
