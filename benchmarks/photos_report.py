@@ -69,7 +69,8 @@ def report(file: Path, everything: list[Trained]) -> None:
         (pictures, f"{minutes:g}", *(cell(found.get((pictures, minutes, program))) for program in PROGRAMS))
         for pictures, minutes in sorted(places)
     ]
-    heads = ("pictures", "minutes", "convscope --budget", "PyTorch, residual network", "Keras, its tutorial's network")
+    peers = "PyTorch, residual network", "Keras, its tutorial's network (meant for 25 epochs)"
+    heads = ("pictures", "minutes", "convscope --budget", *peers)
     days = sorted({one.day for one in everything})
     text = (
         f"## Own pictures, in so many minutes\n\n`bench_photos.py`, {' and '.join(days)}; test accuracy with its 95 % "

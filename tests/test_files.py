@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from convscope.errors import ConvscopeError
-from convscope.files import remove, remove_temporary, sha256, write_atomically
+from convscope.errors import ConvscopeError, UsageError
+from convscope.files import alone, remove, remove_temporary, sha256, write_atomically
 
 
 def full(*_: object, **__: object) -> Any:
@@ -164,3 +167,34 @@ def test_the_checksum_is_the_standards(tmp_path: Path) -> None:
     """FIPS 180-2, appendix B.1."""
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_one_process_s_at_a_time_and_free_when_that_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "run"
+    code = (
+        "import sys, pathlib, convscope.files as f\nwith f.alone(pathlib.Path(sys.argv[1])): print(1); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-uc", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "1\n"
+        message = f"^{folder} is being trained by another process: wait for its end, or stop it$"
+        with pytest.raises(UsageError, match=message), alone(folder):
+            pass
+        with alone(tmp_path / "new"):
+            pass
+        other.kill()
+    for _ in range(2):
+        with alone(folder):
+            assert not list(folder.iterdir())
+
+
+def test_where_a_folder_cannot_be_held_its_first_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in ("mkdir", "open", "flock"):
+        with monkeypatch.context() as patched:
+            patched.setattr(*{"mkdir": (Path, "mkdir"), "open": (os, "open"), "flock": (fcntl, "flock")}[step], full)
+            with alone(tmp_path / step):
+                pass
+    with alone(tmp_path / "flock"):
+        pass

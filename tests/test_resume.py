@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +168,24 @@ def test_while_it_goes_on_the_folder_is_no_run(stopped: Path) -> None:
     with pytest.raises(ModelFileError, match=f"go on with convscope train --resume {stopped}, or train again$"):
         open_run(stopped)
     assert resume_run(stopped, say=silence).manifest.status == "complete"
+
+
+def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> None:
+    answers = []
+
+    def resume_too(now: Progress) -> None:
+        if now.step == 9:
+            half = stopped / "checkpoints" / ".a.tmp"
+            half.touch()  # as if in the middle of a save
+            words = [sys.executable, "-m", "convscope.cli", "train", "--resume", str(stopped)]
+            answers.append(subprocess.run(words, capture_output=True, text=True, check=False))
+            assert half.exists()
+
+    assert resume_run(stopped, watch=resume_too, say=silence).manifest.status == "complete"
+    assert [(answer.returncode, answer.stdout) for answer in answers] == [(2, "")]
+    message = f"convscope: {stopped} is being trained by another process: wait for its end, or stop it\n"
+    assert answers[0].stderr.endswith(message)
+    assert (stopped / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
 
 
 # What is not as it was

@@ -26,6 +26,7 @@ from convscope.drawing import Draw, draw_here
 from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluate import Evaluation, augmented_scores, evaluate
 from convscope.export import to_onnx
+from convscope.files import alone
 from convscope.gallery import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
 from convscope.kernels import door
 from convscope.machine import keep_memory, most_threads, this_machine
@@ -177,10 +178,11 @@ def carry_out(
     these are written lets them be finished. A second one acts at once.
 
     Where it is `resumed`, training goes on from the last checkpoint in the folder `run`; `say` is told from where.
+    Raises UsageError where another process trains in that folder.
     """
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
-    with stop_signals() as stop:
+    with stop_signals() as stop, alone(folder):
         model = build(config.network, config.seed)
         writer = RunWriter(folder, config, resumed)
         if plan.start is not None:

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, UsageError
 
 TEMPORARY = ".tmp"  # how the names of temporary files end, behind a point at their beginning
 
@@ -60,6 +61,29 @@ def remove_temporary(folder: Path) -> None:
     """Remove the temporary files that processes which were killed have left in `folder` and below it."""
     for path in folder.rglob(f".*{TEMPORARY}"):
         remove(path)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder, which is made when it is missing.
+
+    One that is killed lets go of it. Where it cannot be made or held, as on Windows, nothing is kept out. Raises
+    UsageError where another process, or another call of this one, has it.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, ImportError):  # what cannot be made, the first file in it will say
+            import fcntl
+
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{folder} is being trained by another process: wait for its end, or stop it"
+                ) from error
+        yield
 
 
 def sha256(path: Path) -> str:
