@@ -51,6 +51,7 @@ from convscope.words import counted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FOURTH = 1.34  # inches of text that stand above one of four pictures in a row without touching the next
 LEFT = 0.55  # inches for the numbers of a vertical axis
 MAX_ENTRIES = 10_000  # of a vector that are drawn
 POSITION_COLOURS = (BLUE, VERMILION, GREEN)
@@ -163,7 +164,7 @@ def worst_mistakes(
     title = f"Worst mistakes: {len(images)} of {wrong:,} wrong among {counted(among, 'image')}"
     titles = _mistakes(said)
     if files:
-        titles = [f"{short_label(file, 21)}\n{words}" for file, words in zip(files, titles, strict=True)]
+        titles = [f"{short_label(file, 15)}\n{words}" for file, words in zip(files, titles, strict=True)]
     return picture_grid(title, list(images), titles, columns=min(4, max(2, len(images))))
 
 
@@ -284,7 +285,7 @@ def _mistakes(said: Sequence[tuple[str, str, str]]) -> list[str]:
     named = [(short_label(truth, 15), short_label(answer, 15), share) for truth, answer, share in said]
     for form in ("true {}, said {} ({})", "true {},\nsaid {} ({})"):
         titles = [form.format(*parts) for parts in named]
-        if max(len(line) for title in titles for line in title.split("\n")) <= 21:
+        if widest([line for title in titles for line in title.split("\n")], 9) <= FOURTH:
             return titles
     return ["true {},\nsaid {}\n({})".format(*parts) for parts in named]
 
