@@ -23,7 +23,7 @@ import torch
 from scipy.stats import t
 
 import peers
-from convscope.machine import this_machine
+from convscope._hardware import this_machine
 
 GATE = 0.98
 Run = dict[str, float]

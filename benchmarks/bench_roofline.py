@@ -16,9 +16,19 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch is loaded
 
-from convscope.kernels import door
-from convscope.machine import Machine, keep_memory, this_machine, usable_cores
-from convscope.roofline import Kernel, Reached, Roofline, chain, cut_batch, dense, first_stage, roofline, update
+from convscope._hardware import Machine, keep_memory, this_machine, usable_cores
+from convscope.backends.native import backend as door
+from convscope.backends.native.roofline import (
+    Kernel,
+    Reached,
+    Roofline,
+    chain,
+    cut_batch,
+    dense,
+    first_stage,
+    roofline,
+    update,
+)
 from peers import HERE
 from speed_process import QUIET, quiet
 from speed_report import put, table, today

@@ -22,10 +22,12 @@ import torch
 
 import mnist
 import peers
-from convscope import models, reference, train
-from convscope.augment import epoch_order
-from convscope.experiment import plan
-from convscope.machine import this_machine
+from convscope import reference
+from convscope._hardware import this_machine
+from convscope.api.train import plan
+from convscope.backends.pytorch import models
+from convscope.training import loop as train
+from convscope.training.augmentation import epoch_order
 
 Arrays = dict[str, np.ndarray]
 LIMIT = 1e-4

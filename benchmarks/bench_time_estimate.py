@@ -14,9 +14,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from convscope.cost import cost_of
-from convscope.experiment import train_model
-from convscope.presets import PRESETS
+from convscope.api.train import train_model
+from convscope.network.presets import PRESETS
+from convscope.training.estimate import cost_of
 
 GATE = 0.25
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.data import Reading, Split, hold_out
+from convscope.data.dataset import Split, hold_out
 from convscope.data.download import quiet
-from convscope.data.folder import dataset_of, survey_of
-from convscope.data.loading import cache_folder
+from convscope.data.formats.image_folder import dataset_of, survey_of
+from convscope.data.load import cache_folder
+from convscope.data.options import Reading
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.evaluate import wilson
+from convscope.evaluation.metrics import wilson
 from speed_report import machine, put, table
 
 PROGRAMS = ("convscope", "torch", "keras")

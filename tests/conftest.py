@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import convscope
-from convscope.cli import main
-from convscope.data import Dataset, Split
-from convscope.recipes import changed, recipe_named
-
-
-def required(reason: str) -> None:
-    """Skip on a newcomer's machine; fail where the data or the browser were promised."""
-    if os.environ.get("CI") or os.environ.get("CONVSCOPE_DATA"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+from convscope.cli.main import main
+from convscope.data.dataset import Dataset, Split
+from convscope.training.recipes import changed, recipe_named
+from helpers.command import Answer, Command, required
 
 
 @pytest.fixture(scope="session")
@@ -51,17 +44,6 @@ def stripes() -> Dataset:
     images[labels == 1, ::2, :] += 150
     train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
     return Dataset("stripes", ("upright", "lying"), train, test, "made here")
-
-
-class Answer(NamedTuple):
-    """What a command left: its exit code, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture

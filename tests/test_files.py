@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from convscope._files import alone, remove, remove_temporary, sha256, write_atomically
 from convscope.errors import ConvscopeError, UsageError
-from convscope.files import alone, remove, remove_temporary, sha256, write_atomically
 
 
 def full(*_: object, **__: object) -> Any:
@@ -172,7 +172,8 @@ def test_the_checksum_is_the_standards(tmp_path: Path) -> None:
 def test_a_folder_is_one_process_s_at_a_time_and_free_when_that_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "run"
     code = (
-        "import sys, pathlib, convscope.files as f\nwith f.alone(pathlib.Path(sys.argv[1])): print(1); sys.stdin.read()"
+        "import sys, pathlib, convscope._files as f\n"
+        "with f.alone(pathlib.Path(sys.argv[1])): print(1); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-uc", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

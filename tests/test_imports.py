@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,28 +16,17 @@ import convscope
 
 ROOT = Path(convscope.__file__).parent
 
-# Every module may import those above it, and none below it: the way data flows in the design.
-# The package itself stands last, because its names lead to modules that are loaded when first used.
-ORDER = [
-    "errors", "files", "words", "machine", "helpers", "pictures", "preprocess",
-    "data.finding", "data.options",
-    "data.reading", "data.dataset", "data.summary", "data.cifar", "data.idx", "data.npz", "data.names",
-    "data.download", "data.table", "data.listing", "data.decode", "data.frame", "data.store", "data.likeness",
-    "data.survey", "data.findings", "data.folder", "data.loading", "data",
-    "check", "reference", "filter", "detector",
-    "syntax", "layers", "architecture", "presets",
-    "recipes", "augment",
-    "kernels.door", "kernels.chain", "kernels.dense", "kernels.first_stage", "kernels.step", "kernels",
-    "modules", "fused", "models",
-    "optimise", "evaluate", "course", "batches", "train", "symmetry", "settle", "cost", "budget", "roofline", "bench",
-    "events", "runs", "metrics", "checkpoints", "explain",
-    "canvas", "plots", "drawing", "report", "summary", "gallery", "inspection",
-    "model_file", "export", "infer", "experiment", "resume", "estimator",
-    "display", "progress", "planning", "cli",
+# Rooms in the order in which they may import each other: the way data flows in the design.
+ROOMS = [
+    "errors", "_files", "_hardware", "_text", "_workers",
+    "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report", "deploy",
+    "api", "integrations", "cli",
 ]  # fmt: skip
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.
-WITHOUT_TRAINING = ("", ".infer", ".cli", ".display", ".runs", ".presets", ".detector")
+WITHOUT_TRAINING = (
+    "", ".deploy.predictor", ".cli.main", ".cli.format", ".runs.folder", ".network.presets", ".api.filter",
+)  # fmt: skip
 HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
 
 
@@ -69,25 +59,36 @@ def inner_imports(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_the_order_names_every_module_once() -> None:
-    assert sorted([*ORDER, ""]) == sorted(SOURCES)
+def room(module: str) -> str:
+    """`data` for `data.formats.idx`; the package itself, whose names lead everywhere, is the empty name."""
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_imports_point_one_way(name: str) -> None:
-    above = ORDER[: ORDER.index(name)]
-    assert inner_imports(SOURCES[name]) <= set(above)
+def test_rooms_all_modules_are_listed() -> None:
+    assert {room(name) for name in SOURCES} == {*ROOMS, "", "__main__"}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if room(name) in ROOMS])
+def test_imports_of_module_follow_room_order(name: str) -> None:
+    above = ROOMS[: ROOMS.index(room(name)) + 1]
+    assert {room(other) for other in inner_imports(SOURCES[name])} <= set(above)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_imports_inside_room_have_no_circle(name: str) -> None:
+    graph = {module: inner_imports(tree) for module, tree in SOURCES.items() if room(module) == name}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_the_scan_sees_every_kind_of_import() -> None:
     text = """
-import convscope.train
+import convscope.training.loop
 from convscope import reference, Run
-from convscope.data import load
+from convscope.data.load import load
 if TYPE_CHECKING:
-    from convscope.data.idx import read_idx
+    from convscope.data.formats.idx import read_idx
 def late():
-    from convscope.export import to_onnx
+    from convscope.backends.onnx.export import to_onnx
     import numpy
 """
     assert inner_imports(ast.parse(text)) == {"train", "reference", "", "data", "data.idx", "export"}
@@ -101,7 +102,7 @@ def test_torch_and_its_companions_stay_out(name: str) -> None:
 
 
 def test_this_way_of_asking_would_see_torch() -> None:
-    code = f"import sys, convscope.models; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    code = f"import sys, convscope.backends.pytorch.models; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "torch" in done.stdout.split()
 
@@ -134,24 +135,24 @@ def test_the_public_names_are_these() -> None:
 
 
 HOMES = {
-    "ConvClassifier": "convscope.estimator.ConvClassifier",
+    "ConvClassifier": "convscope.integrations.sklearn.ConvClassifier",
     "ConvscopeError": "convscope.errors.ConvscopeError",
     "Dataset": "convscope.data.dataset.Dataset",
-    "Evaluation": "convscope.evaluate.Evaluation",
-    "Network": "convscope.layers.Network",
-    "Prediction": "convscope.infer.Prediction",
-    "Predictor": "convscope.infer.Predictor",
-    "Recipe": "convscope.recipes.Recipe",
-    "Run": "convscope.runs.Run",
-    "build_model": "convscope.models.build",
-    "evaluate_run": "convscope.experiment.evaluate_run",
-    "explain_picture": "convscope.inspection.explain_picture",
-    "load_data": "convscope.data.loading.load",
-    "open_run": "convscope.runs.open_run",
-    "parse_network": "convscope.architecture.parse",
-    "resume_run": "convscope.resume.resume_run",
-    "train_model": "convscope.experiment.train_model",
-    "train_more": "convscope.resume.train_more",
+    "Evaluation": "convscope.evaluation.metrics.Evaluation",
+    "Network": "convscope.network.layers.Network",
+    "Prediction": "convscope.deploy.predictor.Prediction",
+    "Predictor": "convscope.deploy.predictor.Predictor",
+    "Recipe": "convscope.training.recipes.Recipe",
+    "Run": "convscope.runs.folder.Run",
+    "build_model": "convscope.backends.pytorch.models.build",
+    "evaluate_run": "convscope.api.train.evaluate_run",
+    "explain_picture": "convscope.api.inspect.explain_picture",
+    "load_data": "convscope.data.load.load",
+    "open_run": "convscope.runs.folder.open_run",
+    "parse_network": "convscope.network.build.parse",
+    "resume_run": "convscope.api.resume.resume_run",
+    "train_model": "convscope.api.train.train_model",
+    "train_more": "convscope.api.resume.train_more",
 }
 
 

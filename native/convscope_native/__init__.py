@@ -1,1 +1,1 @@
-"""Fast CPU kernels for convscope; `convscope.kernels` is their only user and holds their naive twins."""
+"""Fast CPU kernels for convscope; `convscope.backends.native` is their only user and holds their naive twins."""

@@ -1,4 +1,4 @@
-// Python checks shapes, types and layouts (convscope.kernels.chain) and passes addresses: a call costs microseconds.
+// Python checks shapes, types and layouts (convscope.backends.native.norm_act_pool) and passes addresses: a call costs microseconds.
 #include <nanobind/nanobind.h>
 
 #include "address.h"

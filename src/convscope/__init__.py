@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convscope.architecture import parse as parse_network
-    from convscope.data import Dataset
-    from convscope.data import load as load_data
+    from convscope.api.inspect import explain_picture
+    from convscope.api.resume import resume_run, train_more
+    from convscope.api.train import evaluate_run, train_model
+    from convscope.backends.pytorch.models import build as build_model
+    from convscope.data.dataset import Dataset
+    from convscope.data.load import load as load_data
+    from convscope.deploy.predictor import Prediction, Predictor
     from convscope.errors import ConvscopeError
-    from convscope.estimator import ConvClassifier
-    from convscope.evaluate import Evaluation
-    from convscope.experiment import evaluate_run, train_model
-    from convscope.infer import Prediction, Predictor
-    from convscope.inspection import explain_picture
-    from convscope.layers import Network
-    from convscope.models import build as build_model
-    from convscope.recipes import Recipe
-    from convscope.resume import resume_run, train_more
-    from convscope.runs import Run, open_run
+    from convscope.evaluation.metrics import Evaluation
+    from convscope.integrations.sklearn import ConvClassifier
+    from convscope.network.build import parse as parse_network
+    from convscope.network.layers import Network
+    from convscope.runs.folder import Run, open_run
+    from convscope.training.recipes import Recipe
 
 __all__ = [
     "ConvClassifier",
@@ -46,31 +46,31 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ConvClassifier": "estimator",
+    "ConvClassifier": "integrations.sklearn",
     "ConvscopeError": "errors",
-    "Dataset": "data",
-    "Evaluation": "evaluate",
-    "Network": "layers",
-    "Prediction": "infer",
-    "Predictor": "infer",
-    "Recipe": "recipes",
-    "Run": "runs",
-    "build_model": "models.build",
-    "evaluate_run": "experiment",
-    "explain_picture": "inspection",
-    "load_data": "data.load",
-    "open_run": "runs",
-    "parse_network": "architecture.parse",
-    "resume_run": "resume",
-    "train_model": "experiment",
-    "train_more": "resume",
+    "Dataset": "data.dataset",
+    "Evaluation": "evaluation.metrics",
+    "Network": "network.layers",
+    "Prediction": "deploy.predictor",
+    "Predictor": "deploy.predictor",
+    "Recipe": "training.recipes",
+    "Run": "runs.folder",
+    "build_model": "backends.pytorch.models:build",
+    "evaluate_run": "api.train",
+    "explain_picture": "api.inspect",
+    "load_data": "data.load:load",
+    "open_run": "runs.folder",
+    "parse_network": "network.build:parse",
+    "resume_run": "api.resume",
+    "train_model": "api.train",
+    "train_more": "api.resume",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'convscope' has no attribute {name!r}")
-    module, _, inner = _HOMES[name].partition(".")
+    module, _, inner = _HOMES[name].partition(":")
     return getattr(import_module(f"convscope.{module}"), inner or name)
 
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.data.finding import Finding
+from convscope.data.audit.issue import Finding
 from convscope.data.options import Reading
 from convscope.errors import DataError, UsageError
-from convscope.pictures import encode_png
-from convscope.preprocess import Preprocessing
+from convscope.images.preprocessing import Preprocessing
+from convscope.images.read import encode_png
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

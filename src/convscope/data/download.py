@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from convscope.data.names import NamedSet
-from convscope.data.reading import Package, read_package, unpack
+from convscope._files import write_atomically
+from convscope.data.archives import Package, read_package, unpack
+from convscope.data.registry import NamedSet
 from convscope.errors import ConvscopeError, DataError
-from convscope.files import write_atomically
 
 # Called with the name of the file, the bytes that are there, and those there will be (None where that is unknown).
 Progress = Callable[[str, int, int | None], None]

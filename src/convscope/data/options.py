@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from convscope.preprocess import Preprocessing
+from convscope.images.preprocessing import Preprocessing
 
 
 class Reading(BaseModel):

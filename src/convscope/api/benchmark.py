@@ -1,0 +1,221 @@
+"""How fast this machine trains: the article's network beside the same in plain PyTorch, and the kernels' roofline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from convscope._hardware import Machine, busy_share, has_bf16, keep_memory, last_cache, most_threads, this_machine
+from convscope.backends.native import backend as door
+from convscope.backends.native.roofline import Kernel, Roofline, Spread, article_kernels, roofline
+from convscope.backends.pytorch.models import as_batch, build
+from convscope.data.dataset import Split
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.build import parse
+from convscope.network.presets import MNIST_SHAPE, PRESETS
+from convscope.training.autotune import use_threads
+from convscope.training.loop import Precision, Stop, fit
+from convscope.training.recipes import RECIPES
+from convscope.training.state import Progress
+
+IMAGES, CLASSES = 60_000, 10
+RECIPE = RECIPES["article"]
+PEER = "PyTorch eager, float32"
+WARM_UP_STEPS, LEAST_SLICES, MOST_SLICES = 10, 3, 9
+KERNEL_SHARE, ROUNDS = 0.25, 5  # of the time goes to the kernels, that often
+UNSTEADY, LOADED = 1.15, 0.1  # what is no longer a quiet machine
+
+Program = Callable[[int], float]  # seconds of so many training steps
+
+
+@dataclass(frozen=True)
+class Training:
+    """One program's epoch; `speed` is how many times as fast as plain PyTorch, slice by slice, the median."""
+
+    program: str
+    images_per_second: float
+    epoch_seconds: Spread
+    speed: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured: every program in `slices` slices of `steps` batches in turn, scaled to an epoch.
+
+    `kernels` names those that ran, `reason` says why they are torch's; `roofline` is then None. `load` is the share of
+    all cores that others used just before, None where that is not known.
+    """
+
+    machine: Machine
+    load: float | None
+    last_cache_bytes: int | None
+    kernels: str
+    reason: str
+    images: int
+    batch: int
+    steps: int
+    slices: int
+    training: tuple[Training, ...]
+    roofline: Roofline | None
+
+    @property
+    def unsteady(self) -> float:
+        """How many times as long as its fastest slice a program's slowest took, at most: 1 on a quiet machine."""
+        return max(row.epoch_seconds.most / row.epoch_seconds.least for row in self.training)
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work ran beside, so that the numbers say little."""
+        return self.unsteady > UNSTEADY or (self.load or 0) > LOADED
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {
+            "machine": self.machine.model_dump(),
+            "load": self.load,
+            "last_cache_bytes": self.last_cache_bytes,
+            "kernels": self.kernels,
+            "reason": self.reason,
+            "images": self.images,
+            "batch": self.batch,
+            "steps": self.steps,
+            "slices": self.slices,
+            "unsteady": self.unsteady,
+            "busy": self.busy,
+            "training": [asdict(row) for row in self.training],
+            "roofline": None if self.roofline is None else self.roofline.to_dict(),
+        }
+
+
+def measure(
+    threads: int | None = None,
+    seconds: float = 12.0,
+    images: int = IMAGES,
+    kernels: Callable[[], list[Kernel]] = article_kernels,
+) -> Bench:
+    """Everything, in about so many seconds and on so many threads (all by default); images are random."""
+    load, threads = busy_share(), threads or most_threads()
+    keep_memory()
+    use_threads(threads)
+    random = np.random.default_rng(0)
+    data = Split(random.integers(0, 256, (images, *MNIST_SHAPE), np.uint8), random.integers(0, CLASSES, images))
+    steps, times = in_turn(programs(data), seconds * (1 - KERNEL_SHARE), RECIPE.batches(images) - 1)
+    chosen = kernels() if door.native is not None else []
+    each = seconds * KERNEL_SHARE / ROUNDS / max(1, len(chosen))
+    return Bench(
+        this_machine(threads),
+        load,
+        last_cache(),
+        door.name(),
+        door.reason,
+        images,
+        RECIPE.batch,
+        steps,
+        len(times[PEER]),
+        tuple(training_rows(times, steps, images)),
+        roofline(chosen, threads, ROUNDS, each) if chosen else None,
+    )
+
+
+def programs(data: Split) -> dict[str, Program]:
+    """What is compared, each ready to go on training from where it stopped."""
+    compared = {"convscope, float32": ours(data, "float32")}
+    if has_bf16():
+        compared["convscope, bf16"] = ours(data, "bf16")
+    return {**compared, PEER: plain(data)}
+
+
+def ours(data: Split, precision: Precision) -> Program:
+    """convscope's own loop on the article's network and recipe; the first step of a slice is not timed."""
+    model, one = build(parse(PRESETS["article"], MNIST_SHAPE, CLASSES)), data.take(np.arange(1))
+    preprocessing = Preprocessing.plain(one.images)
+
+    def run(steps: int) -> float:
+        moments, stop = [], Stop()
+
+        def note(_: Progress) -> None:
+            moments.append(time.perf_counter())
+            stop.number = int(len(moments) > steps)
+
+        fit(model, data, one, preprocessing, RECIPE, 0, precision=precision, after_batch=note, stop=stop)
+        return moments[-1] - moments[0]
+
+    return run
+
+
+def plain(data: Split) -> Program:
+    """The same as one writes it in PyTorch: its layers, its loss, its optimiser, images in memory as float32.
+
+    It runs in this process, so with convscope's ways to keep memory and to wait, which do not make it slower.
+    """
+    model = plain_network()
+    images = as_batch(data.images.astype(np.float32) / np.float32(255)).contiguous()
+    labels = torch.from_numpy(np.array(data.labels, np.int64))
+    optimiser = torch.optim.SGD(model.parameters(), lr=RECIPE.learning_rate, momentum=RECIPE.momentum)
+
+    def run(steps: int) -> float:
+        moments, loss_sum, correct = [], 0.0, 0
+        order = torch.randperm(len(images))
+        for index in torch.split(order[: (steps + 1) * RECIPE.batch], RECIPE.batch):
+            pixels, targets = images[index], labels[index]
+            optimiser.zero_grad()
+            logits = model(pixels)
+            loss = functional.cross_entropy(logits, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            loss_sum += loss.item() * len(index)
+            correct += int((logits.argmax(1) == targets).sum())
+            moments.append(time.perf_counter())
+        return moments[-1] - moments[0]
+
+    return run
+
+
+def plain_network() -> nn.Sequential:
+    """The article's network without anything of ours: 542,230 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(5408, 100),
+        nn.ReLU(),
+        nn.Linear(100, CLASSES),
+    )
+
+
+def in_turn(programs: Mapping[str, Program], seconds: float, most_steps: int) -> tuple[int, dict[str, list[float]]]:
+    """All programs slice by slice in turn, together for about so many seconds: the steps of a slice, and its times.
+
+    At least three slices, of up to `most_steps` steps, are made of each.
+    """
+    warm_up = min(WARM_UP_STEPS, most_steps)
+    for run in programs.values():
+        run(warm_up)
+    step = sum(run(warm_up) for run in programs.values()) / warm_up  # of each program one
+    steps = max(warm_up, min(most_steps, round(seconds / LEAST_SLICES / step)))
+    slices = max(LEAST_SLICES, min(MOST_SLICES, round(seconds / steps / step)))
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(slices):
+        for name, run in programs.items():
+            times[name].append(run(steps))
+    return steps, times
+
+
+def training_rows(times: Mapping[str, list[float]], steps: int, images: int) -> list[Training]:
+    """Slices of so many steps, scaled to an epoch of so many images."""
+    epochs = steps * RECIPE.batch / images  # in a slice
+    rows = []
+    for name, slices in times.items():
+        spread = Spread.of(slices).times(1 / epochs)
+        speed = median(theirs / mine for theirs, mine in zip(times[PEER], slices, strict=True))
+        rows.append(Training(name, images / spread.median, spread, speed))
+    return rows

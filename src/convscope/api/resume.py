@@ -1,0 +1,153 @@
+"""One call from the folder of a training that was stopped, or that is to go further, to a finished run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from convscope._hardware import Machine, keep_memory, most_threads, this_machine
+from convscope.api.train import Plan, carry_out
+from convscope.backends.native import backend as door
+from convscope.data.dataset import Dataset
+from convscope.data.download import Progress as Downloading
+from convscope.data.download import quiet
+from convscope.data.load import load
+from convscope.errors import DataError, UsageError
+from convscope.runs.checkpoints import EVERY
+from convscope.runs.folder import BESIDE, START, WEIGHTS, Config, Run, now, open_run, unfinished
+from convscope.training.autotune import Trial, settle, use_threads
+from convscope.training.loop import parts
+from convscope.training.recipes import changed
+from convscope.training.state import Progress
+
+DECIDING = ("convscope", "numpy", "torch")  # packages whose versions may change the bits of a training
+
+
+def resume_run(
+    path: str | Path,
+    data: Dataset | None = None,
+    *,
+    watch: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = warnings.warn,
+    checkpoint_every: float = EVERY,
+) -> Run:
+    """Go on with a training that was stopped or killed, from its last checkpoint, and return its finished run.
+
+    Everything is as its `config.json` says; `data` is for a training on a Dataset that was in memory. On the same
+    machine, with the same versions, the weights are to the bit those of a training that was never disturbed; `say` is
+    told where they may not be, and from where training goes on. Raises UsageError for a run that is complete,
+    ModelFileError for what is no run folder, and DataError where the data are no longer those of the training.
+    """
+    return carry_out(
+        planned_again(path, data, say), path, watch, checkpoint_every=checkpoint_every, resumed=True, say=say
+    )
+
+
+def train_more(
+    path: str | Path,
+    epochs: int,
+    data: Dataset | None = None,
+    *,
+    run: str | Path | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = warnings.warn,
+    checkpoint_every: float = EVERY,
+) -> Run:
+    """Train a finished run for so many epochs more, into a run of its own; see `planned_more` and `train_model`."""
+    return carry_out(planned_more(path, epochs, data, say), run, watch, checkpoint_every=checkpoint_every, say=say)
+
+
+def planned_again(
+    path: str | Path,
+    data: Dataset | None = None,
+    say: Callable[[str], None] = warnings.warn,
+    downloading: Downloading = quiet,
+) -> Plan:
+    """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
+    config = unfinished(path)
+    plan = _plan_of(path, config, data, say, downloading)
+    use_threads(config.machine.threads, _trial(plan).torch_works)
+    changes = changed_since(config, this_machine(config.machine.threads), door.name())
+    if config.budget:
+        changes.append("its learning rate follows the clock")
+    if changes:
+        say(f"equivalent, not identical: {', '.join(changes)}")
+    return replace(plan, start=load_file(Path(path, START)) if config.before else None)
+
+
+def planned_more(
+    path: str | Path,
+    epochs: int,
+    data: Dataset | None = None,
+    say: Callable[[str], None] = warnings.warn,
+    downloading: Downloading = quiet,
+) -> Plan:
+    """The plan of so many epochs more for a finished run, from its last weights.
+
+    The learning rate is planned anew, as the end of a training of all epochs; threads are as many as there were, as far
+    as this machine has them, and the precision is what it is good at. Raises ModelFileError for what is no run, and
+    DataError where the data are no longer those of the training.
+    """
+    run = open_run(path)
+    config, last = run.config, Path(path, BESIDE["best"])
+    plan = _plan_of(path, config, data, say, downloading)
+    settings = settle(_trial(plan), min(config.machine.threads, most_threads()))
+    more = config.model_copy(
+        update={
+            "created": now(),
+            "recipe": changed(config.recipe, epochs=epochs),
+            "epochs": epochs,
+            "before": config.before + len(run.history),
+            "budget": None,
+            "training_seconds": None,
+            "precision": settings.precision,
+            "precision_why": settings.why,
+            "kernels": door.described(),
+            "machine": this_machine(settings.threads),
+        }
+    )
+    there = config.recipe.select == "best" and last.exists()
+    return replace(plan, config=more, start=load_file(last if there else Path(path, WEIGHTS)))
+
+
+def _plan_of(
+    path: str | Path, config: Config, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
+) -> Plan:
+    """Its data, as they were."""
+    if data is None and not config.dataset.path:
+        raise UsageError(f"{path} was trained on data given in memory: give them to resume_run or train_more as data")
+    dataset = data or load(config.dataset.path, downloading, config.dataset.reading, say)
+    if dataset.fingerprint != config.dataset.fingerprint:
+        raise DataError(
+            f"{config.dataset.path or dataset.name} is no longer the data that {path} was trained on: "
+            "put them back, or train again"
+        )
+    keep_memory()
+    return Plan(dataset, *parts(dataset, config.recipe, config.seed), config)
+
+
+def _trial(plan: Plan) -> Trial:
+    config = plan.config
+    return Trial(config.network, plan.training, config.preprocessing, config.recipe, config.seed)
+
+
+def changed_since(config: Config, machine: Machine, kernels: str) -> list[str]:
+    """In words, what is not as it was and may change the bits of a training."""
+
+    def facts(machine: Machine, kernels: str) -> dict[str, str]:
+        versions = {name: machine.versions.get(name, "unknown") for name in DECIDING}
+        return {**versions, "the processor": machine.processor, "the system": machine.system, "kernels": kernels}
+
+    then = facts(config.machine, config.kernels.partition(",")[0])
+    changes = [
+        f"{name} {'were' if name == 'kernels' else 'was'} {then[name]}, {'are' if name == 'kernels' else 'is'} {now}"
+        for name, now in facts(machine, kernels).items()
+        if now != then[name]
+    ]
+    if machine.cores < config.machine.threads:
+        changes.append(f"{config.machine.threads} threads have to share {machine.cores} cores")
+    return changes

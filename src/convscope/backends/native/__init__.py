@@ -1,0 +1,1 @@
+"""The native kernels, each with its reference in PyTorch or NumPy."""

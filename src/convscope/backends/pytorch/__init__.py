@@ -1,0 +1,1 @@
+"""The layer records as PyTorch modules."""

@@ -1,0 +1,357 @@
+"""Results as people read them in a terminal; nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from convscope._text import counted, duration
+from convscope.deploy.predictor import Prediction
+from convscope.evaluation.metrics import Evaluation, percent, share_percent
+from convscope.network.layers import Network, shape_text
+from convscope.runs.folder import REPORT, Config, Run
+
+if TYPE_CHECKING:
+    from convscope.api.benchmark import Bench
+    from convscope.api.filter import Detected
+    from convscope.api.inspect import Explanation
+    from convscope.backends.native.roofline import Roofline
+    from convscope.data.audit.issue import Finding
+    from convscope.data.audit.report import Checked
+    from convscope.evaluation.explain import Cell
+    from convscope.training.estimate import Cost
+
+SHOWN_TERMS = 36
+CLASS_ROWS = 50
+CHECK_ROWS = 20
+SHOWN_FILES = 5
+
+
+def out() -> Console:
+    """The console on stdout; without a terminal it is wide, so that nothing is cut."""
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
+
+
+def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: int = 1) -> Table:
+    """A plain table, its columns from `numbers_from` on set to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
+    for row in values:
+        table.add_row(*row)
+    return table
+
+
+def short(number: float) -> str:
+    """A number to three digits with a unit prefix.
+
+    >>> short(542230), short(999_950), short(12), short(2.5e9)
+    ('542 k', '1 M', '12', '2.5 G')
+    """
+    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= 0.9995 * limit:  # what rounds to 1000 takes the next unit
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def layer_table(network: Network) -> Table:
+    """One row per layer with what it costs for one image."""
+    body = [
+        (layer.name, layer.words, shape_text(layer.output), f"{layer.parameters:,}", f"{layer.multiply_adds:,}",
+         f"{layer.activation_bytes:,}")
+        for layer in network.layers
+    ]  # fmt: skip
+    total = ("total", "", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", f"{network.activation_bytes:,}")
+    table = rows(("layer", "words", "output", "parameters", "multiply-adds", "activation bytes"), [*body, total], 2)
+    table.rows[-2].end_section = True
+    return table
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[Any]:
+    """Accuracy, loss, top-k, then a table of classes."""
+    top = ", ".join(f"top-{k} {100 * share:.2f} %" for k, share in evaluation.top_k.items() if k > 1)
+    head = [f"accuracy {percent(evaluation)}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
+    scores = [
+        (
+            score.name,
+            *(f"{100 * share:.1f} %" for share in (score.precision, score.recall, score.f1)),
+            f"{score.support:,}",
+        )
+        for score in evaluation.per_class[:CLASS_ROWS]
+    ]
+    if evaluation.augmented:
+        head.insert(1, f"         {share_percent(evaluation.augmented)} with test-time augmentation")
+    return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
+
+
+def _confusions(evaluation: Evaluation, most: int = 5) -> list[str]:
+    """The pairs of classes that are confused most often."""
+    names = evaluation.classes
+    pairs = [
+        (int(evaluation.confusion[i, j]), names[i], names[j])
+        for i in range(len(names))
+        for j in range(len(names))
+        if i != j and evaluation.confusion[i, j]
+    ]
+    worst = sorted(pairs, reverse=True)[:most]
+    if not worst:
+        return ["no mistakes"]
+    return ["most frequent mistakes: " + ", ".join(f"{true} taken for {said} ({count})" for count, true, said in worst)]
+
+
+def prediction_lines(prediction: Prediction, top: int) -> list[str]:
+    """What was done to the picture in one line, then the classes with their probabilities."""
+    ranked = list(prediction.probabilities.items())[:top]
+    return [
+        f"{prediction.name}: {prediction.label}",
+        f"  {', '.join(prediction.notes) or 'fits the network as it is'}",
+        "  " + ", ".join(f"{name} {100 * share:.2f} %" for name, share in ranked),
+    ]
+
+
+def cell_lines(cell: Cell) -> list[str]:
+    """The arithmetic of one cell, term by term; of very long sums the largest terms and what the rest adds up to."""
+    order = sorted(range(len(cell.terms)), key=lambda i: -abs(cell.terms[i].product))
+    weighted = any(term.weight != 1 for term in cell.terms)
+    most = SHOWN_TERMS if weighted else len(order)  # of a window, each value may be the one that counts
+    shown = [cell.terms[i] for i in sorted(order[:most])]
+    lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
+    for term in shown:
+        product = f" x {term.weight:>+12.6g} = {term.product:>+12.6g}" if weighted else ""
+        lines.append(f"  {term.source:>14}  {term.value:>+12.6g}{product}")
+    if len(shown) < len(cell.terms):
+        rest = sum(cell.terms[i].product for i in order[most:])
+        lines.append(f"  {'':>14}  {len(order) - most:,} smaller terms add up to {rest:+.6g}")
+    if cell.bias:
+        lines.append(f"  {'bias':>14}  {cell.bias:>+12.6g}")
+    lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the network computed {cell.network:+.6g}")
+    return lines
+
+
+def facts(pairs: Mapping[str, str]) -> list[str]:
+    """Terms and values, the values under each other."""
+    width = max(map(len, pairs))
+    return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
+
+
+def plan_lines(config: Config) -> list[str]:
+    """What is about to be trained, before step 0."""
+    network, recipe = config.network, config.recipe
+    why = f": {config.precision_why}" if config.precision_why else ""
+    return [
+        f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
+        f"{len(config.classes)} classes",
+        f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
+        f"recipe {recipe.name}: {_epochs(config)}, "
+        f"batch {recipe.batch}, seed {config.seed}, "
+        f"on {config.machine.threads} of {config.machine.cores} cores",
+        f"in {config.precision}{why}; kernels: {config.kernels}",
+        *filter(None, (config.symmetry, config.balance)),
+    ]
+
+
+def _epochs(config: Config) -> str:
+    epochs = counted(config.epochs, "epoch")
+    return f"about {epochs}, so that all is done in {duration(config.budget)}" if config.budget else epochs
+
+
+def run_lines(run: Run) -> list[str]:
+    """What a finished training has to say."""
+    evaluation = run.evaluation
+    assert evaluation is not None
+    said = {"test accuracy": percent(evaluation)}
+    if evaluation.augmented:
+        said[""] = f"{share_percent(evaluation.augmented)} with test-time augmentation"
+    if run.config.recipe.target is not None:
+        said["target"] = f"{100 * run.config.recipe.target:g} % " + (
+            f"not surely reached in {counted(len(run.history), 'epoch')}"
+            if run.missed_target
+            else f"reached in {len(run.history)} of {counted(run.config.epochs, 'epoch')}"
+        )
+    if run.config.recipe.patience is not None and "target" not in said:
+        said["epochs"] = f"{len(run.history)} of {run.config.epochs}, the best of them {_best_epoch(run)}"
+    said |= {
+        "test loss": f"{evaluation.loss:.4f}",
+        "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
+        "run": str(run.path),
+        "report": str(run.path / REPORT),
+        "next": f"convscope predict {run.path} PICTURE",
+    }
+    return facts(said)
+
+
+def _best_epoch(run: Run) -> int:
+    """The number of the epoch with the best validation accuracy; of equals, the latest."""
+    best = max(run.history, key=lambda row: (row["validation_accuracy"], row["epoch"]))
+    return int(best["epoch"])
+
+
+def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The presets with their costs and their lines."""
+    lines = []
+    for preset in presets:
+        work = f"{preset['parameters']:,} parameters, {short(preset['multiply_adds'])} multiply-adds"
+        lines += [f"{preset['name']:<10}{work}", f"          {preset['line']}"]
+    return [*lines, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
+
+
+def cost_lines(cost: Cost) -> list[Any]:
+    """The layer table, then what an image, an epoch and the training cost, and what a 4K picture would."""
+    network, time = cost.network, cost.time
+    pairs = {
+        "one image": f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations",
+        "one epoch": f"{short(cost.epoch_multiply_adds)} multiply-adds for {cost.images:,} images, "
+        f"about {duration(time.epoch_seconds)}",
+        "training": f"about {duration(time.training_seconds)} for {counted(time.epochs, 'epoch')} of recipe "
+        f"{cost.recipe.name}",
+        "measured": f"{duration(time.probe_seconds)} of training on random images; {cost.machine.summary}",
+    }
+    photo = cost.photo
+    if photo is not None:
+        size = shape_text(network.input[:2][::-1])
+        pairs["a 4K picture"] = (
+            f"3840x2160 as it is: {_work(photo)}; reduced to {size}: {_work(network)} "
+            f"({photo.multiply_adds / network.multiply_adds:,.0f} times less work)"
+        )
+    return [layer_table(network), "", *facts(pairs)]
+
+
+def _work(network: Network) -> str:
+    return (
+        f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations, "
+        f"{short(network.parameters)} parameters"
+    )
+
+
+def bench_lines(bench: Bench) -> list[Any]:
+    """The machine, what an epoch takes beside plain PyTorch, and the kernels beside the machine's limits."""
+    machine, cache = bench.machine, bench.last_cache_bytes
+    size = "" if cache is None else f", last cache {cache / 2**20:.0f} MiB"
+    pairs = {
+        "machine": f"{machine.processor}, {machine.threads} of {machine.cores} cores{size}",
+        "kernels": bench.kernels + (f": {bench.reason}" if bench.reason else ""),
+        "versions": ", ".join(f"{name} {machine.versions[name]}" for name in ("convscope", "torch", "numpy")),
+    }
+    if bench.busy:
+        said = f"a slice took up to {bench.unsteady:.1f} times its fastest"
+        load = "" if bench.load is None else f", {100 * bench.load:.0f} % of all cores were busy before"
+        pairs["BUSY"] = f"{said}{load}: measure again when it is quiet"
+    body = [
+        (row.program, f"{row.images_per_second:,.0f}",
+         *(f"{value:.2f}" for value in (row.epoch_seconds.least, row.epoch_seconds.median, row.epoch_seconds.most)),
+         f"{row.speed:.1f}")
+        for row in bench.training
+    ]  # fmt: skip
+    lines: list[Any] = [
+        *facts(pairs),
+        "",
+        f"The article's network on {bench.images:,} random images, from {bench.slices} slices of "
+        f"{counted(bench.steps, 'step')}",
+        rows(("", "images/s", "s/epoch: min", "median", "max", "x PyTorch"), body),
+    ]
+    return lines if bench.roofline is None else [*lines, "", *_roofline_lines(bench.roofline)]
+
+
+def _roofline_lines(roofline: Roofline) -> list[Any]:
+    body = [
+        (row.name, row.shape, f"{row.milliseconds.median:.3f}", f"{row.rate:.0f} {row.unit}", f"{row.of_limit:<11}")
+        for row in roofline.kernels
+    ]
+    return [
+        f"The kernels on batches of 128, median of {roofline.rounds} rounds",
+        rows(("", "", "ms", "reached", "of limit"), body, 2),
+        "",
+        f"peak: {roofline.peak_gflops:.0f} GFLOP/s, float32 multiply-adds in registers (bf16's is not measured)",
+        "copy: a plain copy of as many bytes, in the last cache; * in memory",
+    ]
+
+
+def explanation_lines(explained: Explanation) -> list[Any]:
+    """The answer, every layer's output in short, the arithmetic of the cells, and where the pictures are."""
+    body = [
+        (
+            layer["name"],
+            layer["words"],
+            shape_text(layer["output"]),
+            *(f"{layer[key]:.3f}" for key in ("least", "mean", "most")),
+        )
+        for layer in explained.layers
+    ]
+    answer = Prediction(explained.picture, explained.probabilities, explained.notes)
+    lines: list[Any] = [
+        *prediction_lines(answer, 3),
+        "",
+        rows(("layer", "words", "output", "least", "mean", "most"), body, 2),
+    ]
+    for cell in explained.cells:
+        lines += ["", *cell_lines(cell)]
+    if not explained.cells:
+        lines += ["", "the arithmetic of any cell: --cell LAYER,ROW,COLUMN,CHANNEL, or --cell LAYER,INDEX for vectors"]
+    return [*lines, "", f"{len(explained.written)} pictures in {explained.folder}"]
+
+
+def filtered_lines(found: Detected) -> list[str]:
+    """The numbers, or the file; then the arithmetic of the cell that was asked for."""
+    lines = list(found.arithmetic)
+    if found.written is None:
+        table = [[f"{value:g}" for value in row] for row in found.values[:, :, 0]]
+        width = max(len(word) for row in table for word in row)
+        return [" ".join(word.rjust(width) for word in row) for row in table] + lines
+    return [f"{found.written}: {', '.join(found.notes)}", *lines]
+
+
+def check_lines(checked: Checked) -> list[Any]:
+    """One page: the classes, the findings, and what would be trained on."""
+    total, used = (sum(counts[i] for counts in checked.counts.values()) for i in (0, 1))
+    some = sorted(checked.counts.items(), key=lambda item: item[1][1])
+    if len(some) > CHECK_ROWS:
+        some = [*some[: CHECK_ROWS // 2], *some[-CHECK_ROWS // 2 :]]
+    body = [(name, f"{files:,}", f"{good:,}") for name, (files, good) in some]
+    heading = f"{checked.path}: {total:,} files in {len(checked.counts):,} classes, {used:,} used"
+    lines = [heading, "", rows(("class", "files", "used"), body)]
+    if len(some) < len(checked.counts):
+        lines.append(f"(the {CHECK_ROWS // 2} smallest and the {CHECK_ROWS // 2} largest classes)")
+    lines += ["", *(finding_lines(checked.findings) or ["nothing found that would spoil a training"])]
+    if checked.splits:
+        splits = ", ".join(f"{count:,} {name}" for name, count in checked.splits.items())
+        lines += ["", f"the network sees: {checked.seen}", f"splits: {splits}", f"next: convscope train {checked.path}"]
+    return lines
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """What was found, and what is done about it, with the first files."""
+    lines = []
+    for finding in findings:
+        done = f"; {finding.done}" if finding.done else ""
+        lines.append(f"{finding.level}: {finding.text}{done}")
+        lines += [f"    {finding.advice}"] if finding.advice else []
+        lines += [f"    {' = '.join(files)}" for files in finding.files[:SHOWN_FILES] if finding.level == "warning"]
+        if finding.level == "warning" and len(finding.files) > SHOWN_FILES:
+            lines.append(f"    and {len(finding.files) - SHOWN_FILES:,} more: convscope data check PATH --json")
+    return lines
+
+
+def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
+    """Counts and statistics per split and class, then the numbers behind one image (A1)."""
+    lines: list[Any] = [
+        f"{shown['name']}: {shape_text(shown['shape'])} (height, width, channels), from {shown['source']}"
+    ]
+    for name, split in shown["splits"].items():
+        body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
+        lines += ["", rows((name, "images", "least", "mean", "deviation", "most"), body)]
+    image = shown["image"]
+    lines += [
+        "",
+        f"training image {image['index']}, labelled {image['class']}, as numbers ({image['shape']}):",
+        image["text"],
+    ]
+    return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]
+
+
+def _statistics(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+    figures = ("-" if part[key] is None else f"{part[key]:.1f}" for key in ("min", "mean", "std", "max"))
+    return (name, f"{part['n']:,}", *figures)

@@ -1,0 +1,72 @@
+"""The pre-flight check of a folder or a table of pictures: what someone should know before training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.data.audit.issue import Finding
+from convscope.data.audit.rules import findings
+from convscope.data.download import Progress
+from convscope.data.formats.image_folder import dataset_of, survey_of
+from convscope.data.load import cache_folder
+from convscope.data.options import Reading
+from convscope.errors import DataError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check of a set of pictures says.
+
+    counts: files and used pictures of each class. splits: images of each split. seen: what the network would see, in
+    words. problem: why the set cannot be trained on, or nothing.
+    """
+
+    path: str
+    counts: dict[str, tuple[int, int]]
+    splits: dict[str, int]
+    seen: str
+    findings: tuple[Finding, ...]
+    problem: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with every file of every finding."""
+        return {
+            "path": self.path,
+            "classes": [{"name": name, "files": files, "used": used} for name, (files, used) in self.counts.items()],
+            "splits": self.splits,
+            "seen": self.seen,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "problem": self.problem or None,
+        }
+
+
+def check_pictures(path: Path, reading: Reading, progress: Progress, say: Callable[[str], None]) -> Checked:
+    """Look through a folder or a table of pictures without changing anything.
+
+    Raises DataError where it is none.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder: expected a folder of class folders, a .csv or a .jsonl")
+    survey = survey_of(path, reading, cache_folder(), progress, say)
+    classes, labels, frame = survey.listing.classes, survey.listing.labels, survey.store.frame
+    files, used = (np.bincount(some, minlength=len(classes)).tolist() for some in (labels, labels[survey.used]))
+    splits, problem = {}, ""
+    try:
+        dataset = dataset_of(path, survey, reading)
+        splits = {name: len(split) for name, split in dataset.splits.items()}
+    except DataError as error:
+        problem = f"{path}: {error}"
+    colours = {1: "grey", 3: "colour", 4: "colour with transparency"}[frame.channels]
+    return Checked(
+        path=str(path),
+        counts={name: (files[i], used[i]) for i, name in enumerate(classes)},
+        splits=splits,
+        seen=f"{frame.width}x{frame.height} {colours}, {frame.fit}, {frame.polarity} background",
+        findings=findings(survey),
+        problem=problem,
+    )

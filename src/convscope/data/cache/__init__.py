@@ -1,0 +1,1 @@
+"""Image files, decoded once into a memory-mapped cache."""

@@ -1,0 +1,174 @@
+"""Picture files -> facts and pixels, file by file, in this process or in helpers beside it.
+
+A file is read once: its SHA-256, what it looks like, a perceptual hash, and its pixels as the network will see them
+come from the same bytes. Pixels go straight into their rows of the store, a file of nothing but pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope._workers import helping, serve, shared_out
+from convscope.errors import DataError
+from convscope.images.preprocessing import Preprocessing, grey, over_white
+from convscope.images.read import read_picture
+
+Pixels = NDArray[np.uint8]
+Facts = NDArray[np.void]
+
+# What is known of a file: its SHA-256; height and width as it is shown, 0 where it cannot be read; whether it has
+# colours, whether some of it is transparent, whether its EXIF turns it; the brightness of its border (the lower
+# median), of its darkest and of its lightest pixel; a 64-bit perceptual hash of what the network sees.
+FACTS = np.dtype(
+    [
+        ("digest", "u8", 4), ("bytes", "i8"), ("height", "i4"), ("width", "i4"), ("coloured", "?"), ("clear", "?"),
+        ("turned", "?"), ("border", "u1"), ("darkest", "u1"), ("lightest", "u1"), ("hash", "u8"),
+    ]
+)  # fmt: skip
+LARGEST_FILE = 2**28  # bytes
+TOGETHER = 32  # files that a helper is given at a time
+ALONE = 4 * TOGETHER  # fewer files than this are not worth a helper's start
+MODULE = "convscope.data.cache.decode"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Consecutive files: their paths, and where their pixels go (nowhere without a store)."""
+
+    paths: list[str]
+    max_megapixels: float
+    frame: str = ""  # a Preprocessing as JSON
+    store: str = ""
+    first: int = 0
+
+
+def decode(
+    paths: Sequence[Path], max_megapixels: float, frame: Preprocessing | None = None, store: Path | None = None
+) -> Iterator[tuple[Facts, dict[int, str]]]:
+    """The facts of the files in order, some at a time, and why those among them that are left out cannot be read.
+
+    With a frame, their pixels are arranged by it and written into `store`, row by row; of what cannot be read the row
+    stays as it is. The numbers of the reasons count from the first path. Raises OSError where the store cannot be
+    written.
+    """
+    tasks = [
+        Task(
+            [os.fspath(path) for path in paths[first : first + TOGETHER]],
+            max_megapixels,
+            frame.model_dump_json() if frame else "",
+            str(store or ""),
+            first,
+        )
+        for first in range(0, len(paths), TOGETHER)
+    ]
+    messages = (json.dumps(asdict(task)).encode() for task in tasks)
+    if len(paths) < ALONE:
+        yield from (_opened(_answer(message)) for message in messages)
+        return
+    from convscope._hardware import most_threads  # here, for the helpers do without it
+
+    with helping(MODULE, most_threads()) as helpers:
+        for answer in shared_out(helpers, messages, _answer):
+            yield _opened(answer)
+
+
+def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) -> tuple[Facts, Pixels | None]:
+    """The facts of one file, a single row, and its pixels as the frame arranges them.
+
+    Raises DataError where it is no picture that can be used.
+    """
+    facts = np.zeros(1, FACTS)
+    content = _content(path)
+    facts["digest"] = np.frombuffer(hashlib.sha256(content).digest(), ">u8")
+    facts["bytes"] = len(content)
+    picture = read_picture(content, max_megapixels=max_megapixels)
+    pixels = picture.pixels
+    clear = pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
+    colours = over_white(pixels) if clear else pixels[..., :3]
+    coloured = colours.shape[2] == 3 and bool(
+        (colours[..., 0] != colours[..., 1]).any() or (colours[..., 1] != colours[..., 2]).any()
+    )
+    edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])[None]
+    brightness = (grey(edge) if edge.shape[2] == 3 else edge).ravel()
+    facts["height"], facts["width"] = pixels.shape[:2]
+    facts["coloured"], facts["clear"] = coloured, clear
+    facts["turned"] = any(note.startswith("rotated") for note in picture.notes)
+    facts["border"] = np.sort(brightness)[(len(brightness) - 1) // 2]
+    facts["darkest"], facts["lightest"] = colours.min(), colours.max()
+    if frame is None:
+        return facts, None
+    arranged, _ = frame.arrange(picture)
+    facts["hash"] = _hash(arranged)
+    return facts, arranged
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise DataError(f"{path.stat().st_size / 1e9:.1f} GB, at most {LARGEST_FILE / 1e9:.1f} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
+
+
+def _hash(pixels: Pixels) -> np.uint64:
+    """A 64-bit perceptual hash (DCT, after Zauner, 2010) of pixels (h, w, c)."""
+    import imagehash  # here, for a sample does without it
+    from PIL import Image
+
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    bits: NDArray[np.bool_] = imagehash.phash(image).hash
+    return np.uint64(int.from_bytes(np.packbits(bits).tobytes()))
+
+
+def _answer(message: bytes) -> bytes:
+    """Do a task: its facts and reasons."""
+    task = Task(**json.loads(message))
+    frame = Preprocessing.model_validate_json(task.frame) if task.frame else None
+    facts, reasons = np.zeros(len(task.paths), FACTS), {}
+    rows: dict[int, Pixels] = {}
+    for i, path in enumerate(task.paths):
+        try:
+            facts[i : i + 1], arranged = look(Path(path), task.max_megapixels, frame)
+        except DataError as error:
+            reasons[task.first + i] = str(error).removeprefix("picture: ")
+            continue
+        if arranged is not None:
+            rows[i] = arranged
+    failure = ""
+    if rows and task.store:
+        try:
+            _write(Path(task.store), task.first, rows)
+        except OSError as error:
+            failure = error.strerror or str(error)
+    answer = {"facts": base64.b64encode(facts.tobytes()).decode(), "reasons": reasons, "failure": failure}
+    return json.dumps(answer).encode()
+
+
+def _opened(answer: bytes) -> tuple[Facts, dict[int, str]]:
+    values = json.loads(answer)
+    if values["failure"]:
+        raise OSError(values["failure"])
+    facts: Facts = np.frombuffer(base64.b64decode(values["facts"]), FACTS)
+    return facts, {int(number): reason for number, reason in values["reasons"].items()}
+
+
+def _write(store: Path, first: int, rows: dict[int, Pixels]) -> None:
+    with store.open("r+b", buffering=0) as file:
+        for i, pixels in rows.items():
+            file.seek((first + i) * pixels.size)
+            if file.write(pixels.tobytes()) != pixels.size:
+                raise OSError("the disk is full")
+
+
+if __name__ == "__main__":
+    serve(_answer)

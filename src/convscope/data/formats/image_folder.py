@@ -1,0 +1,99 @@
+"""A folder or a table of pictures -> a data set: listed, decoded once, surveyed, split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from convscope.data.archives import naming
+from convscope.data.audit.analysis import Survey
+from convscope.data.audit.rules import findings
+from convscope.data.cache.pixel_cache import open_store
+from convscope.data.dataset import FIFTH, Dataset, Labels, Split, fifth
+from convscope.data.download import Progress
+from convscope.data.formats.listing import list_files
+from convscope.data.options import Reading
+from convscope.errors import DataError
+
+LEAST = 5  # images of a class, to train, validate and test on
+
+
+def read_pictures(path: Path, reading: Reading, cache: Path, progress: Progress, say: Callable[[str], None]) -> Dataset:
+    """The data set of a folder with a sub-folder per class, or of a table of files and labels; see `list_files`.
+
+    What cannot be read, what lies under two classes and what is repeated is left out; `findings` tell all of it.
+    Without splits of its own, a fixed stratified fifth of it is the test set; what belongs together stays together.
+
+    Raises DataError for what is no such set, or has fewer than 5 images in a class.
+    """
+    survey = survey_of(path, reading, cache, progress, say)
+    with naming(str(path)):
+        return dataset_of(path, survey, reading)
+
+
+def survey_of(path: Path, reading: Reading, cache: Path, progress: Progress, say: Callable[[str], None]) -> Survey:
+    """What is known of the pictures, before anything is decided."""
+    with naming(str(path)):
+        listing = list_files(path)
+        return Survey(listing, open_store(listing, reading, cache, progress, say), reading.group_by)
+
+
+def dataset_of(path: Path, survey: Survey, reading: Reading) -> Dataset:
+    """Train and test, and validation where the set has its own."""
+    listing = survey.listing
+    _check_counts(survey)
+    split = {part: _split(survey, part) for part in dict.fromkeys(listing.parts)}
+    validation = None
+    if not split:
+        train, test = fifth(_split(survey))
+    elif "test" in split:
+        train, test, validation = split["train"], split["test"], split.get("validation")
+    else:
+        train, test = split["train"], split["validation"]
+    notes = [str(path), *_notes(survey)]
+    store = survey.store
+    content = hashlib.sha256(f"{store.key} {listing.classes}".encode())
+    for part in (train, test, *([validation] if validation else [])):
+        content.update(part.places(np.arange(len(part))).astype("<i8").tobytes())
+        content.update(part.labels.astype("<i8").tobytes())
+    return Dataset(
+        path.resolve().stem, listing.classes, train, test, "; ".join(notes),
+        validation=validation, reading=reading, frame=store.frame, findings=findings(survey),
+        files=listing.files, content=content.hexdigest(),
+    )  # fmt: skip
+
+
+def _split(survey: Survey, part: str = "") -> Split:
+    """The used pictures of a part."""
+    used = survey.used
+    if part:
+        used = used & (np.array(survey.listing.parts) == part)
+    rows: Labels = np.flatnonzero(used)
+    return Split(survey.store.pixels, survey.listing.labels[rows], rows, survey.groups[rows])
+
+
+def _notes(survey: Survey) -> list[str]:
+    """What has to be said wherever the data set is."""
+    left_out = len(survey.listing) - int(survey.used.sum())
+    frame = survey.store.frame
+    notes = [f"{frame.fit} to {frame.width}x{frame.height}"]
+    if left_out:
+        notes.append(f"{left_out:,} of {len(survey.listing):,} files left out")
+    if not survey.listing.parts:
+        notes.append(FIFTH)
+    elif "test" not in survey.listing.parts:
+        notes.append("val is the test set")
+    return notes
+
+
+def _check_counts(survey: Survey) -> None:
+    listing = survey.listing
+    counts = np.bincount(listing.labels[survey.used], minlength=len(listing.classes))
+    if few := [f"{listing.classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < LEAST)]:
+        raise DataError(
+            f"too few images in {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}: expected {LEAST} or more per "
+            "class that can be used, to train, validate and test on; add images or take the class away"
+        )

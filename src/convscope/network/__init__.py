@@ -1,0 +1,1 @@
+"""One line of the architecture language to frozen layer records, their shapes and their cost."""

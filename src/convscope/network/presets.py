@@ -1,0 +1,64 @@
+"""Networks with a name, each one line of the architecture language."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from convscope.errors import UsageError
+from convscope.network.build import parse
+from convscope.network.grammar import WORDS
+from convscope.network.layers import Shape
+
+PRESETS: dict[str, str] = {
+    "article": "conv 32 3, relu, maxpool 2, flatten, dense 100, relu",
+    "lenet5": "conv 6 5 pad same, tanh, avgpool 2, conv 16 5, tanh, avgpool 2, "
+    "flatten, dense 120, tanh, dense 84, tanh",
+    "quick": "conv 32 7, relu, maxpool 3, flatten, dense 64, batchnorm, relu",
+    "tiny": "conv 12 5, relu, maxpool 2, conv 16 3, batchnorm, relu, conv 16 3, batchnorm, relu, maxpool 2, "
+    "conv 16 3, batchnorm, relu, flatten",
+    "small": "conv 16 3, relu, maxpool 2, conv 32 3 pad same, batchnorm, relu, maxpool 2, "
+    "flatten, dense 64, batchnorm, relu",
+    "large": "conv 32 5, relu, maxpool 2, 2 * (conv 64 3 pad same, batchnorm, relu), maxpool 2, "
+    "conv 128 3 pad same, batchnorm, relu, conv 128 3, batchnorm, relu, flatten",
+    "photos": "whiten 2, gelu, "
+    "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
+    "pictures": "whiten 2, gelu, "
+    "conv 32 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "conv 64 3 pad same init identity, batchnorm, gelu, "
+    "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
+    "2 * (conv 256 3 pad same init identity, batchnorm, gelu), maxpool 2, "
+    "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
+    "residual": "conv 16 3 pad same, batchnorm, relu, "
+    "residual(conv 32 3 stride 2 pad same, batchnorm, relu, conv 32 3 pad same, batchnorm), relu, "
+    "residual(conv 64 3 stride 2 pad same, batchnorm, relu, conv 64 3 pad same, batchnorm), relu, globalavg",
+}
+
+MNIST_SHAPE: Shape = (28, 28, 1)
+
+
+def preset_or_line(text: str) -> str:
+    """The line of a preset, or `text` itself when it is a line.
+
+    Raises UsageError for a single word that is neither a preset nor a layer.
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in WORDS:
+        near = difflib.get_close_matches(text, PRESETS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write a line of layers")
+    return text
+
+
+def preset_table() -> list[dict[str, Any]]:
+    """Every preset with its line and its cost on MNIST's images, for ten classes."""
+    networks = {name: parse(line, MNIST_SHAPE) for name, line in PRESETS.items()}
+    return [{"name": name, "line": network.line, **network.totals} for name, network in networks.items()]

@@ -1,0 +1,1 @@
+"""The figures and the HTML report of a run."""

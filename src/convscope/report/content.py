@@ -1,0 +1,162 @@
+"""A run in words: the facts of its report and of its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from convscope._text import counted, duration
+from convscope.data.audit.issue import Finding
+from convscope.evaluation.metrics import Evaluation, percent, share_percent
+from convscope.network.layers import shape_text
+from convscope.report.html import LayerRow, Picture, Report
+from convscope.runs.folder import Config
+from convscope.training.loop import Fitted
+from convscope.training.recipes import Recipe
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def report_of(
+    config: Config,
+    evaluation: Evaluation,
+    fitted: Fitted,
+    pictures: Iterable[Picture],
+    findings: tuple[Finding, ...] = (),
+) -> Report:
+    """All that the report page says about a finished run."""
+    return Report(
+        title=f"{config.model} on {config.dataset.name}",
+        accuracy=evaluation.accuracy,
+        interval=evaluation.interval,
+        n=evaluation.n,
+        top_k=evaluation.top_k,
+        summary=(
+            ("Test loss", f"{evaluation.loss:.4f}"),
+            *((("With test-time augmentation", share_percent(evaluation.augmented)),) if evaluation.augmented else ()),
+            ("Parameters", f"{config.network.parameters:,}"),
+            ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
+        ),
+        notes=notes(config, fitted.epoch),
+        per_class=evaluation.per_class,
+        layers=tuple(
+            LayerRow(layer.words, layer.output, layer.parameters, layer.multiply_adds, layer.activation_bytes)
+            for layer in config.network.layers
+        ),
+        dataset=_dataset(config),
+        preprocessing=_preprocessing(config),
+        recipe=_recipe(config),
+        machine=_machine(config),
+        pictures=tuple(pictures),
+        findings=findings,
+    )
+
+
+def notes(config: Config, selected_epoch: int) -> tuple[str, ...]:
+    """What a reader must know to trust the number."""
+    if config.recipe.validates_on_test:
+        return (
+            "As in the article, the curves called validation are drawn on the test set; nothing was selected with "
+            f"them: the weights are those of the last epoch, number {selected_epoch}.",
+        )
+    chosen = "with the best validation accuracy" if config.recipe.select == "best" else "that came last"
+    return (
+        f"The weights are those of epoch {selected_epoch}, the one {chosen}. The "
+        f"{config.dataset.validation_images:,} validation images were held out of the training set; the test set was "
+        "used once, for the numbers on this page.",
+    )
+
+
+def model_card(config: Config, evaluation: Evaluation, fitted: Fitted) -> str:
+    """The run's README.md."""
+    facts = (*_dataset(config), *_recipe(config), *_machine(config))
+    listed = "\n".join(f"- {term}: {value}" for term, value in facts)
+    augmented = (
+        f"\nBeside it: {share_percent(evaluation.augmented)} with test-time augmentation."
+        if evaluation.augmented
+        else ""
+    )
+    remarks = "\n".join(notes(config, fitted.epoch))
+    return f"""# {config.model} on {config.dataset.name}
+
+Test accuracy {percent(evaluation)}, test loss {evaluation.loss:.4f}.{augmented}
+
+{remarks}
+
+    {config.architecture}
+
+{listed}
+
+Use it: `convscope predict FOLDER PICTURE`, where FOLDER is this folder. `model.onnx` alone is enough for that.
+Meant for pictures like those it was trained on; on anything else its probabilities mean nothing.
+"""
+
+
+def _dataset(config: Config) -> Facts:
+    data = config.dataset
+    return (
+        ("Data set", data.name),
+        ("Read from", data.source),
+        ("Images", data.counts),
+        ("Classes", str(len(config.classes))),
+        ("Image shape", f"{shape_text(config.input_shape)} (height, width, channels)"),
+        ("Fingerprint", data.fingerprint),
+    )
+
+
+def _preprocessing(config: Config) -> Facts:
+    record = config.preprocessing
+    return (
+        ("Size", f"{record.height}x{record.width}, {record.fit}"),
+        ("Background", record.polarity),
+        ("Scale", ", ".join(f"{value:.6g}" for value in record.scale)),
+        ("Mean", ", ".join(f"{value:.6g}" for value in record.mean)),
+    )
+
+
+def _recipe(config: Config) -> Facts:
+    recipe = config.recipe
+    name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimiser]
+    momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
+    time = f"{duration(config.budget)} from prompt to exit" if config.budget else ""
+    told = ("Time", time), ("Symmetry", config.symmetry), ("Balance", config.balance)
+    return (
+        ("Recipe", recipe.name),
+        (
+            "Optimiser",
+            f"{name}, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {momentum}",
+        ),
+        ("Weight decay", f"{recipe.weight_decay:g}"),
+        ("Label smoothing", f"{recipe.label_smoothing:g}"),
+        ("Batch", str(recipe.batch)),
+        ("Epochs", str(config.epochs)),
+        ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
+        *((term, text) for term, text in told if text),
+        ("Seed", str(config.seed)),
+    )
+
+
+def _augmentation(recipe: Recipe) -> Iterator[str]:
+    if recipe.shift_pixels:
+        yield f"shifts by up to {counted(recipe.shift_pixels, 'pixel')}"
+    if recipe.flip == "always":
+        yield "flips left to right"
+    if recipe.crop_area < 1:
+        yield f"random parts of at least {100 * recipe.crop_area:.3g} % of an image's area"
+    if recipe.jitter:
+        yield f"contrast, brightness and saturation changed by up to {100 * recipe.jitter:.3g} %"
+    if recipe.cutmix:
+        until = 100 * recipe.cutmix_until
+        yield f"parts of other images in {100 * recipe.cutmix:.3g} % of the batches until {until:.3g} % of the training"
+    for until, size in recipe.growth:
+        yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the training"
+
+
+def _machine(config: Config) -> Facts:
+    machine = config.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return (
+        ("Machine", machine.summary),
+        ("System", f"{machine.system}, Python {machine.python}"),
+        ("Versions", versions),
+        ("Trained", f"{config.created:%Y-%m-%d %H:%M} UTC"),
+    )

@@ -1,0 +1,1 @@
+"""Data, network and recipe to weights."""

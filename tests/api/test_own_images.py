@@ -1,0 +1,196 @@
+"""Someone's own folder of pictures, from the command line to the answer: checked, trained, reported, evaluated."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope import Predictor, evaluate_run, open_run, resume_run
+from convscope.api.train import carry_out, plan
+from convscope.data.load import load
+from convscope.data.options import Reading
+from convscope.images.read import read_picture
+from convscope.training.recipes import changed, recipe_named
+from convscope.training.state import Progress
+from helpers.command import Command
+from helpers.pictures import Pixels, animals, noise, write
+
+QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a set of pictures in which something is wrong."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.chdir(tmp_path)
+    messy: dict[str, Pixels | bytes] = {
+        "cat/both.png": noise(5007),
+        "dog/both.png": noise(5007),
+        "dog/again.png": noise(1000),
+        "dog/<b>&.png": noise(5008, 12, 50),
+        "cat/notes.txt": b"words",
+        ".DS_Store": b"x",
+    }
+    write(tmp_path / "pets", animals(24) | messy)
+    return tmp_path
+
+
+def test_the_check_is_one_page(command: Command, folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    answer = command("data", "check", "pets")
+    assert answer.code == 0
+    assert answer.err == ""
+    assert answer.out.splitlines() == [
+        "pets: 53 files in 2 classes, 49 used",
+        "",
+        "class  files  used",
+        "cat       26    24",
+        "dog       27    25",
+        "",
+        "warning: 1 picture filed under two classes: cat and dog; left out under both",
+        "    delete the wrong ones to have the right ones used",
+        "    cat/both.png = dog/both.png",
+        "warning: 1 file cannot be read: not a picture, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM; convert "
+        "it to one of them; left out",
+        "    cat/notes.txt",
+        "note: 1 picture filed more than once; used once",
+        "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 16x16 (letterbox)",
+        "note: 1 picture more than 3 times as long as wide; mostly padding for the network",
+        "",
+        "the network sees: 16x16 colour, letterbox, mixed background",
+        "splits: 39 train, 10 test",
+        "next: convscope train pets",
+    ]
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_check_is_json_with_every_file(command: Command) -> None:
+    answer = command("data", "check", "pets", "--json", "--size", "16", "--crop", "--channels", "1")
+    told = json.loads(answer.out)
+    assert told["classes"] == [{"name": "cat", "files": 26, "used": 24}, {"name": "dog", "files": 27, "used": 25}]
+    assert told["seen"] == "16x16 grey, crop, mixed background"
+    assert told["splits"] == {"train": 39, "test": 10}
+    assert told["problem"] is None
+    kinds = {finding["kind"]: finding for finding in told["findings"]}
+    assert kinds["two-classes"]["files"] == [["cat/both.png", "dog/both.png"]]
+    assert kinds["long"]["files"] == [["dog/<b>&.png"]]
+    assert kinds["long"]["done"] == "cropped to their middle"
+
+
+def test_a_set_that_cannot_be_trained_on_is_shown_and_refused(command: Command, folder: Path) -> None:
+    write(folder / "pets", {"owl/1.png": noise(5009)})
+    answer = command("data", "check", "pets")
+    assert answer.code == 3
+    assert answer.err == (
+        "convscope: pets: too few images in owl (1): expected 5 or more per class that can be used, to train, validate "
+        "and test on; add images or take the class away\n"
+    )
+    assert "owl        1     1" in answer.out.splitlines()
+
+
+def test_a_long_list_is_cut_and_says_where_the_rest_is(command: Command, folder: Path) -> None:
+    write(folder / "pets", {f"cat/{i}.txt": b"x" for i in range(7)})
+    lines = command("data", "check", "pets").out.splitlines()
+    assert "    and 3 more: convscope data check PATH --json" in lines
+
+
+def test_a_folder_is_trained_on_and_reported(command: Command, folder: Path) -> None:
+    answer = command("train", "pets", *QUICK, "--run", "run", "--size", "16", "--crop")
+    assert answer.code == 0
+    lines = answer.err.splitlines()
+    assert lines[0] == "warning: 1 picture filed under two classes: cat and dog; left out under both"
+    assert "pets: 35 training, 4 validation, 10 test images, 16x16x3, 2 classes" in lines
+    run = open_run("run")
+    assert run.config.dataset.source.endswith(
+        "pets; crop to 16x16; 4 of 53 files left out; test is a fixed stratified fifth"
+    )
+    assert run.config.preprocessing.fit == "crop"
+    assert run.config.preprocessing.fill == (127, 127, 127)
+    page = (folder / "run" / "report.html").read_text()
+    assert "What was found in the data?" in page
+    assert "<strong>warning</strong>: 1 picture filed under two classes: cat and dog; left out under both" in page
+    assert "Nine training images, as the network sees them" in page
+    assert sorted(path.name for path in (folder / "run" / "plots").glob("found-*")) == [
+        "found-two-classes.png",
+        "found-unreadable.png",
+    ]
+
+
+def test_the_model_sees_a_file_as_the_training_did(command: Command, folder: Path) -> None:
+    command("train", "pets", *QUICK, "--run", "run", "--size", "16")
+    run, predictor = open_run("run"), Predictor("run")
+    answer = json.loads(command("evaluate", "run", "--json").out)
+    written = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert (answer["n"], answer["confusion"]) == (written["n"], written["confusion"])
+    picture = read_picture(folder / "pets" / "cat" / "3.png")
+    arranged, _ = run.config.preprocessing.arrange(picture)
+    assert arranged.shape == (16, 16, 3)
+    assert predictor.predict(folder / "pets" / "cat" / "3.png")[0].probabilities
+
+
+def test_a_run_is_evaluated_on_another_folder_as_its_network_sees_it(command: Command, folder: Path) -> None:
+    command("train", "pets", *QUICK, "--run", "run", "--size", "16", "--crop")
+    write(
+        folder / "others",
+        {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
+    )
+    evaluation = evaluate_run(open_run("run"), str(folder / "others"), pytest.fail)
+    assert evaluation.n == 4
+
+
+def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same decoded pictures serve with it and without."""
+    monkeypatch.setattr("convscope.cli.train_options.process_start", time.monotonic)
+    words = ("train", "pets", "--size", "8", "--budget", "30s", "--target", "0.01", *QUICK[:2], *QUICK[4:])
+    assert command(*words, "--run", "run").code == 0
+    config = open_run(folder / "run").config
+    assert config.budget == 30
+    assert config.input_shape == (8, 8, 3)
+    assert config.dataset.reading == Reading(size=8)
+
+
+def test_a_table_of_files_is_trained_on(command: Command, folder: Path) -> None:
+    rows = [f"pets/{name},{name[:3]},{'test' if i % 4 == 0 else 'train'}" for i, name in enumerate(animals(24))]
+    (folder / "pets.csv").write_text("\n".join(["file,label,split", *rows]))
+    answer = command("train", "pets.csv", *QUICK, "--run", "run")
+    assert answer.code == 0
+    assert "pets: 32 training, 4 validation, 12 test images, 12x12x3, 2 classes" in answer.err.splitlines()
+
+
+def test_the_training_data_are_checked_again_when_the_folder_changed(command: Command, folder: Path) -> None:
+    command("train", "pets", *QUICK, "--run", "run")
+    write(folder / "pets", {"cat/new.png": noise(5077)})
+    answer = command("evaluate", "run")
+    assert answer.code == 0
+    assert "is no longer the data that run was trained on" in answer.err
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Path) -> None:
+    words = ("--size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch", "8")
+    command("train", "pets", "--model", "flatten", *words, "--run", "whole")
+    watched = []
+
+    def stop(now: Progress) -> None:
+        watched.append(now.step)
+        if len(watched) == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    recipe = changed(recipe_named("default", "small pictures"), epochs=3, batch=8)
+    data = load("pets", reading=Reading(size=16, group_by=r"^(\d+)"))
+    stopped = carry_out(plan(data, "flatten", recipe, threads=1, origin="pets"), folder / "stopped", stop)
+    assert stopped.manifest.status == "interrupted"
+    said: list[str] = []
+    done = resume_run("stopped", say=said.append)
+    assert said == ["going on after step 7 of 15, in epoch 2"]
+    weights = [Path(name, "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert done.manifest.status == "complete"

@@ -1,0 +1,91 @@
+"""Whether the kernels are used is decided once, can be forbidden, and is said; they share a process with torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.backends.native import backend as door
+from helpers.command import Command
+from helpers.kernels import in_torch, needs_native
+
+SHOWN = "from convscope.backends.native import backend as door; print(door.native is None, door.described(), sep='|')"
+
+
+def answer(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    return done.stdout.strip()
+
+
+def test_they_can_be_forbidden() -> None:
+    assert answer(SHOWN, CONVSCOPE_NATIVE="0") == "True|torch, because CONVSCOPE_NATIVE=0"
+
+
+@needs_native
+def test_else_they_are_used() -> None:
+    none, which = answer(SHOWN, CONVSCOPE_NATIVE="1").split("|")
+    assert none == "False"
+    assert which.startswith("native ")
+    assert which == door.described() == door.name()
+
+
+def test_what_is_missing_is_said() -> None:
+    code = f"import sys; sys.modules['convscope_native'] = None; {SHOWN}"
+    assert answer(code, CONVSCOPE_NATIVE="1") == "True|torch, because convscope-native is not installed"
+
+
+def test_what_is_broken_is_said(tmp_path: Path) -> None:
+    (tmp_path / "convscope_native").mkdir()
+    (tmp_path / "convscope_native" / "__init__.py").touch()
+    (tmp_path / "convscope_native" / "_kernels.py").write_text("raise ImportError('GLIBC_2.99 not found')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {SHOWN}"
+    why = "convscope-native is not usable (GLIBC_2.99 not found)"
+    assert answer(code, CONVSCOPE_NATIVE="1") == f"True|torch, because {why}"
+
+
+def test_training_says_it_before_it_begins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "reason", "convscope-native is not installed")
+    with in_torch():
+        said = command(*["train", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1", "--run", "run"])
+    assert said.code == 0
+    assert said.err.count("kernels: torch, because convscope-native is not installed") == 1
+    assert said.err.index("kernels: torch") < said.err.index("epoch 1")
+    config = json.loads(Path("run", "config.json").read_text("utf-8"))
+    assert config["kernels"] == "torch, because convscope-native is not installed"
+
+
+TRAINED = """
+import convscope.cli.main
+from pathlib import Path
+from convscope.api.train import plan
+from convscope.backends.native import backend as door
+from convscope.backends.pytorch.models import build
+from convscope.data.dataset import Dataset, Split
+from convscope.training.recipes import changed, recipe_named
+from convscope.training.loop import fit
+import numpy as np
+split = Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2)
+data, recipe = Dataset("d", ("a", "b"), split, split, ""), changed(recipe_named("default"), epochs=1)
+planned = plan(data, "small", recipe, threads=2)
+c = planned.config
+fit(build(c.network, 0), planned.training, planned.validation, c.preprocessing, c.recipe, 0, precision=c.precision)
+maps = Path("/proc/self/maps").read_text().split()
+print(*sorted({Path(word).name for word in maps if any(lib in word for lib in ("libgomp", "libomp", "libiomp"))}))
+print(*{Path(word).name.split(".")[0] for word in maps if "convscope_native" in word})
+"""
+
+
+@needs_native
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_a_process_that_trains_has_one_openmp_runtime() -> None:
+    """Torch's: the kernels have threads of their own."""
+    runtimes, kernels = answer(TRAINED, CONVSCOPE_NATIVE="1").splitlines()
+    assert len(runtimes.split()) == 1
+    assert kernels == "_kernels"

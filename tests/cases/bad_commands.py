@@ -1,0 +1,240 @@
+"""Rows of the bad-input table: commands, networks, runs and model files that must be refused in one line.
+
+Every row is run in a folder with a sound `run`, pictures (`seven.png`, `large.png`), data sets of one class and of two
+(`one.npz`, `two.npz`) and files that are no models (`text.onnx`, `empty.onnx`, `cut.onnx`, `foreign.onnx`).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from onnx import TensorProto, helper
+from safetensors.numpy import save
+
+from cases.bad_inputs import KERAS, BadInput, npz
+from convscope.api.train import plan
+from convscope.backends.onnx.export import to_onnx
+from convscope.backends.pytorch.models import build, weights_of
+from convscope.evaluation.metrics import evaluate
+from convscope.images.read import encode_png
+from convscope.runs.folder import METRICS, MODEL, WEIGHTS, RunWriter
+
+Alter = Callable[[Path], object]
+
+
+def _foreign_onnx() -> bytes:
+    """A sound ONNX file that convscope did not write."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@cache
+def world() -> dict[str, bytes]:
+    """What lies in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and learned nothing."""
+    with TemporaryDirectory() as folder:
+        config = plan("digits", "conv 2 3, relu, flatten").config
+        writer, weights = RunWriter(Path(folder, "run"), config), weights_of(build(config.network))
+        writer.write(WEIGHTS, save(weights))
+        writer.write(MODEL, to_onnx(config.network, weights, config.preprocessing, config.classes))
+        writer.write_rows(METRICS, [])
+        scores = np.zeros((1, len(config.classes)), np.float32)
+        writer.write_json("evaluation.json", evaluate(scores, np.array([0]), config.classes).to_dict())
+        run = writer.finish(signal=0, selected_epoch=0, train_seconds=0)
+        files = {f"run/{path.name}": path.read_bytes() for path in run.path.iterdir()}
+    return {
+        **files,
+        "seven.png": encode_png(np.zeros((8, 8, 1), np.uint8)),
+        "large.png": encode_png(np.zeros((40, 50, 1), np.uint8)),
+        "one.npz": npz(**{**KERAS, "y_train": KERAS["y_train"] * 0, "y_test": KERAS["y_test"] * 0}),
+        "two.npz": npz(**KERAS),
+        "text.onnx": b"seven",
+        "empty.onnx": b"",
+        "cut.onnx": files["run/model.onnx"][:-100],
+        "foreign.onnx": _foreign_onnx(),
+    }
+
+
+def write_world(folder: Path) -> None:
+    """Put all of it into an empty folder."""
+    (folder / "run").mkdir()
+    for name, content in world().items():
+        (folder / name).write_bytes(content)
+
+
+def _rows(exit_code: int, *rows: tuple[str, str], alter: tuple[str, Alter] = ("", lambda _: None)) -> list[BadInput]:
+    """Rows of a command line and its message, the run altered as it is called."""
+
+    def arranging(words: str) -> Callable[[Path], list[str]]:
+        def arrange(folder: Path) -> list[str]:
+            write_world(folder)
+            alter[1](folder / "run")
+            return shlex.split(words)
+
+        return arrange
+
+    return [
+        BadInput(f"{words[:80]} {alter[0]}".strip(), arranging(words), exit_code, message) for words, message in rows
+    ]
+
+
+def _without(name: str) -> tuple[str, Alter]:
+    return f"without {name}", lambda run: (run / name).unlink()
+
+
+def _altered(name: str) -> tuple[str, Alter]:
+    """One bit of the last byte."""
+
+    def alter(run: Path) -> None:
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    return f"with another {name}", alter
+
+
+def _later_format(run: Path) -> None:
+    values = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**values, "format": 2}))
+
+
+LONG = 300 * "a"
+HINT = "; --help says what there is$"
+NOT_THERE = "is not there: give the folder that 'convscope train' printed$"
+
+USAGE = _rows(
+    2,
+    ("trian", f"^No such command 'trian'.*{HINT}"),
+    ("data shwo digits", f"^No such command 'shwo'.*{HINT}"),
+    ("train digits --epoch 3", f"^No such option: --epoch .*--epochs.*{HINT}"),
+    ("evaluate", f"^Missing argument 'RUN'{HINT}"),
+    ("evaluate run digits mnist", f"^Got unexpected extra argument.*mnist.*{HINT}"),
+    ("train digits --epochs few", f"^Invalid value for '--epochs': .*{HINT}"),
+    ("train digits --epochs 0", "^Invalid value for '--epochs': .*1"),
+    ("train digits --batch 0", "^Invalid value for '--batch': .*1"),
+    ("train digits --checkpoint-every -1", "^Invalid value for '--checkpoint-every': .*0"),
+    ("train --resume run", "^run is complete already: --more-epochs trains it further$"),
+    ("train digits --more-epochs 2", "^--more-epochs needs the finished training that it goes on from: --resume RUN$"),
+    ("train --resume run --more-epochs 2 --batch 3", "^--resume goes on as .*: leave out --batch$"),
+    ("train digits --budget soon", "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
+    ("train digits --budget 60s --epochs 3", "^--budget and --epochs: give one of them, for each says .*ends$"),
+    ("train digits --patience 0", "^Invalid value for '--patience': .*1"),
+    ("train --resume run digits", "^--resume goes on as the run's config.json says: leave out DATA$"),
+    ("train digits --seed -1", "^Invalid value for '--seed': .*0"),
+    ("train digits --threads 0", "^Invalid value for '--threads': .*1"),
+    ("predict run seven.png --max-megapixels 0", "^Invalid value for '--max-megapixels': .*0.001"),
+    ("train digits --model lenet", "^unknown preset 'lenet': did you mean 'lenet5'\\? presets are article, lenet5"),
+    ("models resnet", "^unknown preset 'resnet': .*presets are article, lenet5.*or write a line of layers$"),
+    ("train digits --recipe articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article"),
+    ("models small --recipe slow", "^unknown recipe 'slow': recipes are article, default, fast, best$"),
+    ("train digits --learning-rate 0", "^--learning-rate 0.0 is not possible: input should be greater than 0$"),
+    ("train digits --learning-rate nan", "^--learning-rate nan is not possible: input should be a finite number$"),
+    ("train digits --learning-rate inf", "^--learning-rate inf is not possible: input should be a finite number$"),
+    ("data show digits --image 1438", "^--image 1438: digits has 1,438 training images, counted from 0$"),
+    ("filter 11/10 --kernel 1 --pool max 2", "^expected either --kernel or --pool: for example --kernel edge"),
+    ("filter seven.png", "^expected either --kernel or --pool: for example --kernel edge, or --pool max 2$"),
+    ("filter 11/10 --pool max 2 --stride 1", "^--stride goes with --kernel"),
+    ("filter 11/10 --pool median 2", "^expected kind max, min, average, got 'median'"),
+    ("filter seven.png --pool median 2", "^unknown pooling 'median': expected max, min, average$"),
+    ("filter 11/10 --kernel 1 --cell 2,0", "^--cell '2,0': expected ROW,COLUMN within 2 rows and 2 columns, from 0$"),
+    ("explain run seven.png --cell 3,4", "^unknown layer '3': this network has conv1, relu1, flatten1, classifier"),
+    ("explain run seven.png --cell conv9,0,0,0", "^unknown layer 'conv9': this network has conv1"),
+    (
+        "explain run seven.png --cell conv1,6,0,0",
+        "^conv1 has 6x6x2 cells, so give conv1,ROW,COLUMN,CHANNEL within them",
+    ),
+    ("explain run seven.png --cell conv1,1", "^conv1 has 6x6x2 cells, so give conv1,ROW,COLUMN,CHANNEL"),
+    ("explain run seven.png --cell classifier,10", "^classifier has 10 cells, so give classifier,INDEX within them"),
+    ("explain run seven.png --cell conv1,a,b,c", "^--cell 'conv1,a,b,c': expected LAYER,ROW,COLUMN,CHANNEL such as"),
+    ("explain run seven.png --cell relu1,0,0,0 --cell x,0", "^unknown layer 'x'"),
+)
+
+DATA = _rows(
+    3,
+    ("train one.npz", "^one.npz: .*only one class .0.: expected at least two to tell apart$"),
+    ("train digist", "^unknown data set 'digist', did you mean 'digits'"),
+    ("models small --data digist", "^unknown data set 'digist', did you mean 'digits'"),
+    ("evaluate run digist", "^unknown data set 'digist', did you mean 'digits'"),
+    (
+        "evaluate run two.npz",
+        "^two has the classes 0, 1, but the network was trained on 0, 1, .*: choose data with the",
+    ),
+    ("predict run eight.png", "^eight.png: no such file"),
+    ("predict run eight.png --json", "^eight.png: no such file"),
+    ("predict run two.npz", "^two.npz: not a picture, expected PNG, JPEG"),
+    ("predict run run", "^run: a folder, expected one picture file"),
+    ("predict run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001 are read"),
+    ("explain run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001 are read"),
+    ("filter large.png --kernel edge --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001"),
+    ("explain run eight.png", "^eight.png: no such file"),
+)
+
+MODEL_FILE = [
+    *_rows(
+        4,
+        ("evaluate runs/none", f"^expected a run folder, but runs/none {NOT_THERE}"),
+        ("train --resume none", f"^expected a run folder, but none {NOT_THERE}"),
+        ("train --resume seven.png", "^expected a run folder, but seven.png is a file"),
+        ("explain none seven.png", f"^expected a run folder, but none {NOT_THERE}"),
+        ("predict none seven.png", "^expected a run folder or a model.onnx, but none is not there: train one first$"),
+        ("evaluate text.onnx", "^expected a run folder, but text.onnx is a file: give the folder"),
+        ("predict text.onnx seven.png", "^text.onnx is not a readable ONNX file: put it back from a copy, or train"),
+        ("predict empty.onnx seven.png", "^empty.onnx is not a readable ONNX file"),
+        ("predict cut.onnx seven.png", "^cut.onnx is not a readable ONNX file"),
+        ("predict foreign.onnx seven.png", "^foreign.onnx was not written by convscope: its metadata has no"),
+    ),
+    *_rows(
+        4,
+        ("evaluate run", "^run/manifest.json is missing: its training did not finish, or it is no run folder"),
+        ("predict run seven.png", "^run/manifest.json is missing: its training did not finish"),
+        alter=_without("manifest.json"),
+    ),
+    *_rows(
+        4, ("train --resume run", "^run/config.json is missing: give the folder of a training that was stopped or kil"),
+        alter=_without("config.json"),
+    ),
+    *_rows(4, ("evaluate run", "^run/manifest.json cannot.*: format: Input should be 1; use the version that"),
+           alter=("of a later format", _later_format)),
+    *_rows(4, ("explain run seven.png", "^run/model.safetensors is missing"), alter=_without("model.safetensors")),
+    *_rows(4, ("explain run seven.png", "^run/model.safetensors was alt"), alter=_altered("model.safetensors")),
+    *_rows(4, ("evaluate run", "^run/config.json was altered since it was written"), alter=_altered("config.json")),
+    *_rows(
+        4,
+        ("evaluate run", "^run/model.onnx was altered since it was written: put it back from a copy, or train again$"),
+        ("predict run seven.png", "^run/model.onnx was altered since it was written"),
+        alter=_altered("model.onnx"),
+    ),
+]  # fmt: skip
+
+FAILED = _rows(
+    1,
+    ("data show digits --out text.onnx/x", "^cannot write text.onnx/x/.*: Not a directory; free some space or choose"),
+    ("filter seven.png --kernel blur --out run", "^cannot write run: Is a directory"),
+    ("explain run seven.png --out two.npz", "^cannot write two.npz/"),
+    (f"evaluate {LONG}", f"File name too long: '{LONG}'$"),
+    (f"predict {LONG} seven.png", f"File name too long: '{LONG}'$"),
+)
+
+COMMAND_ROWS = [*USAGE, *DATA, *MODEL_FILE, *FAILED]
+
+LINE_ROWS = _rows(
+    2,
+    ("train digits --model 'cnov 8 3, flatten'", "^unknown layer 'cnov': did you mean 'conv'\\? layers are conv"),
+    ("train digits --model lenet5", "^'conv 16 5' needs at least 5x5 cells, but 4x4 arrive: the network is too deep"),
+    (
+        "train digits --model 'conv 8 3, relu'",
+        "^'relu' leaves 6x6x8 feature maps, .*: end with flatten, globalavg or globalmax$",
+    ),
+    ("models 'relu, whiten 2, flatten'", "^'whiten' must come first: its kernels are made for the patches of the im"),
+    ("models 'conv 8, flatten'", "^'conv 8': kernel size missing, as in 'conv 32 3'$"),
+    ("models 'residual(conv 8 3, flatten'", "^this bracket is never closed: add '\\)' after its last layer$"),
+    ("models ''", "^a layer is missing at the end"),
+    ("models '8 * (conv 4 3), flatten' --data digits", "^'conv 4 3' needs at least 3x3 cells, but 2x2 arrive"),
+)

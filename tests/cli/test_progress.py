@@ -1,0 +1,156 @@
+"""How far long work has come: bars for people at a terminal, few lines for everyone else, nothing on stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from convscope.cli import progress
+from convscope.data.cache.pixel_cache import DECODING
+from convscope.training.state import Epoch, Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a person at a terminal sees of some work; the variables are set for it."""
+
+    def watch(work: Callable[[], None], **variables: str) -> str:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", Terminal())
+            patched.delenv("NO_COLOR", raising=False)
+            for name, value in {"TERM": "xterm-256color", **variables}.items():
+                patched.setenv(name, value)
+            work()
+            return cast(Terminal, sys.stderr).getvalue()
+
+    return watch
+
+
+def train(epochs: int = 2, batches: int = 4) -> None:
+    """Watch a training that gets better all the time."""
+    steps = epochs * batches
+    with progress.training(epochs, "test") as watch:
+        for step in range(1, steps + 1):
+            epoch = -(-step // batches)
+            watch.batch(Progress(epoch, epochs, step, steps, 1 / step, 0.5, 1234.5, 0.5 * (steps - step)))
+            if step % batches == 0:
+                watch.epoch(Epoch(epoch, 1 / step, 0.5, 0.3, 1 - 1 / step, 0.1, 1234.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [(1, [1]), (2, [1, 2]), (10, range(1, 11)), (11, [2, 4, 6, 8, 10, 11]), (55, [*range(6, 55, 6), 55])],
+)
+def test_elsewhere_there_is_a_line_after_about_ten_epochs(
+    capsys: pytest.CaptureFixture[str], epochs: int, said: list[int]
+) -> None:
+    train(epochs)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == [f"{epoch}/{epochs}" for epoch in said]
+
+
+def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    train(2)
+    assert capsys.readouterr().err == (
+        "epoch 1/2  loss 0.2500  accuracy 50.00 %  test 75.00 %  1,234 images/s  2.0 s left\n"
+        "epoch 2/2  loss 0.1250  accuracy 50.00 %  test 87.50 %  1,234 images/s  0.0 s left\n"
+    )
+
+
+def test_the_last_line_comes_where_the_clock_ends_training_a_step_late(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.training(30, by_the_clock=True) as watch:
+        watch.batch(Progress(29, 30, 2001, 2000, 0.5, 0.5, 100.0, 0.0))
+        watch.epoch(Epoch(29, 0.5, 0.5, 0.3, 0.9, 0.1, 100.0, 2.0))
+    line = "epoch 29/30  loss 0.5000  accuracy 50.00 %  validation 90.00 %  100 images/s  0.0 s left\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("pause", "left", "by_the_clock", "said"),
+    [
+        (0.6, 239.4, False, "about 4 min 1 s for 20 epochs on this machine\n"),
+        (0.6, 8.5, False, ""),  # over before anyone has read it
+        (0.1, 239.4, False, ""),  # too early to know
+        (0.6, 239.4, True, ""),  # the clock is known
+    ],
+)
+def test_how_long_it_takes_is_told_once_and_early(
+    pause: float,
+    left: float,
+    by_the_clock: bool,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = iter([*(100 + pause * step for step in range(6))] * 2)
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+
+    def train() -> None:
+        with progress.training(20, by_the_clock=by_the_clock) as watch:
+            for step in range(1, 7):
+                watch.batch(Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left))
+
+    train()
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = seen(train)
+    assert "epoch 2/2" in text
+    assert "loss 0.1250  accuracy 50.00 %  test 75.00 %  0.0 s left" in text  # of the epoch before
+    assert text.endswith("\x1b[2K")  # the line is erased
+    assert capsys.readouterr().out == ""
+
+
+def test_no_colour_is_obeyed(seen: Callable[..., str]) -> None:
+    assert "\x1b[38;5;" in seen(train)
+    plain = seen(train, NO_COLOR="1")
+    assert "epoch 2/2" in plain
+    assert "\x1b[38;5;" not in plain
+
+
+def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.loading() as watch:
+        for done in (0, 500, 1000):
+            watch("a.gz", done, 1000)
+        watch("b.gz", 0, None)
+        watch("a.gz", 1000, 1000)
+    assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
+
+
+def test_decoding_is_told_where_it_takes_a_while(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
+    def decode() -> None:
+        with progress.loading() as watch:
+            for done in (0, 1500, 3000):
+                watch(DECODING, done, 3000)
+
+    decode()
+    with progress.loading() as watch:
+        watch(DECODING, 0, 12)
+    assert capsys.readouterr() == ("", "decoding 3,000 files\n")
+    assert "3,000 of 3,000 files" in seen(decode)
+
+
+def test_a_download_has_a_bar_on_a_terminal(seen: Callable[..., str]) -> None:
+    def download() -> None:
+        with progress.loading() as watch:
+            watch("a.gz", 0, 2_000_000)
+            watch("b.gz", 10, None)
+            watch("a.gz", 2_000_000, 2_000_000)
+
+    text = seen(download)
+    assert "a.gz" in text
+    assert "2.0 of 2.0 MB" in text
+    assert "b.gz" in text
+    assert text.endswith("\x1b[2K")

@@ -1,0 +1,233 @@
+"""The Predictor: right answers without torch, and one clear line for every wrong file and picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from PIL import Image
+
+from convscope.backends.onnx.export import to_onnx
+from convscope.backends.onnx.metadata import Metadata
+from convscope.backends.pytorch.models import as_batch, weights_of
+from convscope.deploy.predictor import Prediction, Predictor
+from convscope.errors import DataError, ModelFileError
+from convscope.images.read import encode_png
+from helpers.lines import ALL_PRESETS, Line, noise, record, trained
+
+LINE = Line("conv 4 3 pad same, relu, maxpool 2, flatten", (6, 8, 3), 5)
+NAMES = ["ape", "bee", "cat", "dog", "eel"]
+
+
+def write_model(path: Path, line: Line = LINE, classes: list[str] = NAMES, seed: int = 0) -> Path:
+    path.write_bytes(to_onnx(line.network, weights_of(trained(line, seed)), record(line, seed), classes))
+    return path
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return Predictor(write_model(tmp_path / "model.onnx"))
+
+
+def expected_probabilities(line: Line, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        found: NDArray[np.float32] = (
+            trained(line, seed)(as_batch(record(line, seed).normalise(images))).softmax(1).numpy()
+        )
+    return found
+
+
+@pytest.mark.parametrize("name", ALL_PRESETS)
+def test_every_preset_predicts_what_torch_does(name: str, tmp_path: Path) -> None:
+    """Probabilities to 1e-4."""
+    line = ALL_PRESETS[name]
+    predictor = Predictor(write_model(tmp_path / "m.onnx", line, [str(i) for i in range(10)]))
+    images = noise(line, 8)
+    logits, probabilities = predictor.scores(images)
+    with torch.inference_mode():
+        expected = trained(line)(as_batch(record(line).normalise(images))).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
+    np.testing.assert_allclose(probabilities, expected_probabilities(line, images), rtol=0, atol=1e-4)
+    labels = [prediction.label for prediction in predictor.predict(list(images))]
+    assert labels == [str(i) for i in probabilities.argmax(1)]
+
+
+def test_a_run_folder_will_do(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.onnx")
+    predictor = Predictor(str(tmp_path))
+    assert predictor.path == tmp_path / "model.onnx"
+    assert predictor.classes == tuple(NAMES)
+    assert predictor.preprocessing == record(LINE)
+    assert predictor.metadata.architecture == LINE.text
+
+
+def test_a9_a_prediction_ranks_probabilities_that_sum_to_one(predictor: Predictor) -> None:
+    images = noise(LINE, 20)
+    rows = expected_probabilities(LINE, images)
+    for row, prediction in zip(rows, predictor.predict(list(images)), strict=True):
+        shares = prediction.probabilities
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+        assert prediction.label == NAMES[row.argmax()]
+        assert prediction.probability == shares[prediction.label] == max(shares.values())
+        assert [shares[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
+
+
+def test_pictures_of_any_form_and_size_in_one_call(predictor: Predictor, tmp_path: Path) -> None:
+    image = noise(LINE, 1)[0]
+    (tmp_path / "a.png").write_bytes(encode_png(image))
+    large, grey = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
+    pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, grey]
+    found = predictor.predict(pictures)
+    assert [prediction.name for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["picture"] * 4
+    assert [prediction.notes for prediction in found] == [()] * 4 + [("resized 80x60 -> 8x6",), ()]
+    for same in found[1:4]:
+        assert same.probabilities == found[0].probabilities
+    assert predictor.predict(tuple(pictures)) == found
+    assert predictor.predict(image) == [found[3]]
+    assert predictor.predict(tmp_path / "a.png") == [found[0]]
+
+
+def test_more_images_than_one_batch_holds(predictor: Predictor) -> None:
+    images = noise(LINE, 2_345)
+    logits, probabilities = predictor.scores(images)
+    assert logits.shape == probabilities.shape == (2_345, 5)
+    np.testing.assert_allclose(probabilities, expected_probabilities(LINE, images), rtol=0, atol=1e-5)
+
+
+WITHOUT_TRAINING = """
+import json, sys
+for name in ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy"):
+    sys.modules[name] = None  # any import of it fails
+from convscope import Predictor
+prediction, = Predictor(sys.argv[1]).predict(sys.argv[2])
+print(json.dumps(prediction.probabilities))
+"""
+
+
+def test_predicting_needs_nothing_of_what_training_needs(tmp_path: Path) -> None:
+    model, image = write_model(tmp_path / "model.onnx"), noise(LINE, 1)
+    (tmp_path / "a.png").write_bytes(encode_png(image[0]))
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_TRAINING, str(model), str(tmp_path / "a.png")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    expected = expected_probabilities(LINE, image)[0].tolist()
+    assert [found[name] for name in NAMES] == pytest.approx(expected, abs=1e-5)
+
+
+def foreign(properties: Mapping[str, str]) -> bytes:
+    """An ONNX file that was not written here: it doubles its input."""
+    value = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 5])
+    out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 5])
+    graph = helper.make_graph([helper.make_node("Add", ["images", "images"], ["logits"])], "other", [value], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    helper.set_model_props(model, dict(properties))
+    return bytes(model.SerializeToString())
+
+
+def metadata(**changed: Any) -> str:
+    values = Metadata(classes=tuple(NAMES), preprocessing=record(LINE), architecture=LINE.text).model_dump(mode="json")
+    return json.dumps(values | changed)
+
+
+def renamed(content: bytes, text: str) -> bytes:
+    """A model file with other metadata."""
+    model = onnx.load_from_string(content)
+    model.metadata_props[0].value = text
+    return bytes(model.SerializeToString())
+
+
+GOOD = to_onnx(LINE.network, weights_of(trained(LINE)), record(LINE), NAMES)
+NOT_ONNX = "is not a readable ONNX file: put it back from a copy, or train again"
+OTHER_VERSION = "carries metadata that this version cannot read: train again, or update"
+
+# what the file holds (None: there is no file), and the message after its path
+WRONG_FILES: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "is not there: train one first"),
+    "empty": (b"", NOT_ONNX),
+    "text": (b"hello, I am no model", NOT_ONNX),
+    "picture": (encode_png(np.zeros((2, 2, 1), np.uint8)), NOT_ONNX),
+    "cut off": (GOOD[: len(GOOD) // 2], NOT_ONNX),
+    "foreign": (foreign({}), "was not written by convscope: its metadata has no 'convscope' entry"),
+    "foreign with an author": (foreign({"author": "somebody"}), "was not written by convscope"),
+    "no JSON": (renamed(GOOD, "convscope 1"), OTHER_VERSION),
+    "no classes": (renamed(GOOD, '{"format": 1}'), OTHER_VERSION),
+    "format of tomorrow": (renamed(GOOD, metadata(format=2)), OTHER_VERSION),
+    "unknown field": (renamed(GOOD, metadata(temperature=1.5)), OTHER_VERSION),
+    "another graph": (foreign({"convscope": metadata()}), "was altered: its graph has {'images': [5], 'logits': [5]}"),
+    "fewer classes": (renamed(GOOD, metadata(classes=NAMES[:4])), "was altered: its graph has"),
+    "other image size": (
+        renamed(GOOD, metadata(preprocessing=record(LINE).model_copy(update={"width": 9}).model_dump(mode="json"))),
+        "but its metadata says {'images': [6, 9, 3], 'logits': [5], 'probabilities': [5]}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_wrong_model_files(name: str, tmp_path: Path) -> None:
+    content, message = WRONG_FILES[name]
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    for source in (path, tmp_path):
+        with pytest.raises(ModelFileError, match=f"{re.escape(str(path))}.*{re.escape(message)}") as caught:
+            Predictor(source)
+        assert len(str(caught.value).splitlines()) == 1
+        assert caught.value.exit_code == 4
+
+
+def test_the_good_model_file_is_good(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(renamed(GOOD, metadata()))
+    assert Predictor(tmp_path).classes == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (np.zeros((2, 6, 8, 3), np.float32), "float32 (2, 6, 8, 3)"),
+        (np.zeros((2, 6, 8, 1), np.uint8), "uint8 (2, 6, 8, 1)"),
+        (np.zeros((2, 8, 6, 3), np.uint8), "uint8 (2, 8, 6, 3)"),
+        (np.zeros((6, 8, 3), np.uint8), "uint8 (6, 8, 3)"),
+        (np.zeros((0, 6, 8, 3), np.uint8), "uint8 (0, 6, 8, 3)"),
+    ],
+)
+def test_arrays_that_do_not_fit(predictor: Predictor, images: NDArray[Any], got: str) -> None:
+    message = f"expected uint8 images (n, 6, 8, 3), got {got}: use predict() for other pictures"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        predictor.scores(images)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (lambda _: [], "expected at least one picture to classify, got none"),
+        (lambda _: (), "expected at least one picture to classify, got none"),
+        (lambda folder: folder / "no.png", r"no\.png: no such file"),
+        (lambda folder: [noise(LINE, 1)[0], folder / "no.png"], r"no\.png: no such file"),
+        (lambda _: np.zeros((2, 2), np.float32), r"picture: expected a uint8 array .* got float32 \(2, 2\)"),
+        (lambda _: np.zeros((2000, 2000), np.uint8), "4 megapixels, at most 3 are read"),
+    ],
+    ids=["empty list", "empty tuple", "missing", "one missing", "floats", "too large"],
+)
+def test_pictures_that_cannot_be_read(
+    predictor: Predictor, tmp_path: Path, picture: Callable[[Path], Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        predictor.predict(picture(tmp_path), max_megapixels=3)
+
+
+def test_the_first_of_equal_classes_is_the_label() -> None:
+    assert Prediction("p", {"a": 0.5, "b": 0.5}, ()).label == "a"
+    assert Prediction("p", {"a": 0.5, "b": 0.5}, ()).probability == 0.5

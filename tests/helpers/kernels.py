@@ -1,0 +1,46 @@
+"""What tests of kernels share: running without convscope-native, and with other threads or instruction sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from convscope.backends.native import backend as door
+
+needs_native = pytest.mark.skipif(
+    door.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
+)
+VARIANTS = door.native.variants() if door.native is not None else ["plain"]
+
+
+@contextmanager
+def in_torch() -> Iterator[None]:
+    """Everything runs as its twin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "native", None)
+        yield
+
+
+@contextmanager
+def as_variant(name: str) -> Iterator[None]:
+    assert door.native is not None, "CI runs with convscope-native"
+    before = door.native.variant()
+    door.native.use_variant(name)
+    try:
+        yield
+    finally:
+        door.native.use_variant(before)
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    assert door.native is not None, "CI runs with convscope-native"
+    before = door.native.threads()
+    door.native.set_threads(count)
+    try:
+        yield
+    finally:
+        door.native.set_threads(before)

@@ -1,0 +1,337 @@
+"""The preprocessing record: the integer algorithm against its naive twin, and what is measured on training images."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ValidationError
+
+from convscope.images import preprocessing as preprocess
+from convscope.images.preprocessing import Preprocessing, grey, over_white, resize
+from convscope.images.read import Picture
+
+Pixels = NDArray[np.uint8]
+SIDES = st.integers(1, 40)
+
+
+def record(height: int = 28, width: int = 28, channels: int = 1, **changes: Any) -> Preprocessing:
+    each = {"fill": (0,) * channels, "scale": (1 / 255,) * channels, "mean": (0.0,) * channels, "polarity": "mixed"}
+    return Preprocessing.model_validate({"height": height, "width": width, "channels": channels, **each, **changes})
+
+
+def noise(*shape: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+# --- the resize
+
+
+def naive_line(line: list[int], m: int) -> list[int]:
+    """Step 3 of the algorithm as it is written, in Python's unbounded integers."""
+    n, out = len(line), []
+    for i in range(m):
+        weights = [max(0, 2 * max(n, m) - abs((2 * i + 1) * n - (2 * j + 1) * m)) for j in range(n)]
+        total = sum(weights)
+        out.append((2 * sum(w * p for w, p in zip(weights, line, strict=True)) + total) // (2 * total))
+    return out
+
+
+def naive_resize(pixels: Pixels, height: int, width: int) -> NDArray[np.int64]:
+    rows = np.apply_along_axis(lambda line: naive_line(line.tolist(), height), 0, pixels)
+    resized: NDArray[np.int64] = np.apply_along_axis(lambda line: naive_line(line.tolist(), width), 1, rows)
+    return resized
+
+
+@settings(deadline=None)  # the twin is slow
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3, 4]), st.integers(0, 99))
+def test_resize_equals_its_naive_twin(h: int, w: int, height: int, width: int, channels: int, seed: int) -> None:
+    pixels = noise(h, w, channels, seed=seed)
+    resized = resize(pixels, height, width)
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, naive_resize(pixels, height, width))
+
+
+def test_resize_in_many_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(39, 17, 3)
+    whole = resize(pixels, 11, 29)
+    monkeypatch.setattr(preprocess, "_CHUNK", 1000)
+    np.testing.assert_array_equal(resize(pixels, 11, 29), whole)
+
+
+@pytest.mark.parametrize(("moved_from", "moved_to", "value"), [(0, 0, 1), (0, -2, 1), (1, -1, 0)])
+def test_resize_is_exact_at_the_longest_side(moved_from: int, moved_to: int, value: int) -> None:
+    line = np.repeat(np.array([1, 0], np.uint8), 2**19)
+    line[[moved_from, moved_to]] = 0, 1  # the weights are symmetric, so S = T / 2, then 2 more, then 2 fewer
+    assert resize(line[:, None, None], 1, 1).item() == value
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 99))
+def test_resize_is_close_to_pillows(h: int, w: int, height: int, width: int, seed: int) -> None:
+    pixels = noise(h, w, 3, seed=seed)
+    pillow = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    # Pillow too rounds after each pass, columns first, with weights of 22 bits
+    assert abs(resize(pixels, height, width).astype(int) - pillow).max() <= 2
+
+
+def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
+    photo = Picture(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
+    tracemalloc.start()
+    pixels, notes = record(224, 224).arrange(photo)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6  # 75 MB in RGB, as much again to compare it with 25 MB in grey
+    assert pixels[:40].max() == 0
+    assert (pixels[40:183] == 200).all()
+    assert notes == ("resized 6250x4000 -> 224x143", "letterboxed to 224x224")
+
+
+# --- the other steps
+
+
+def test_over_white_is_the_nearest_integer_for_every_colour_and_alpha() -> None:
+    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    pixels = np.stack([colour, colour, colour, alpha], axis=2).astype(np.uint8)
+    exact_times_255 = colour * alpha + 255 * (255 - alpha)
+    assert (abs(255 * over_white(pixels)[..., 1].astype(int) - exact_times_255) <= 127).all()
+
+
+def test_grey_is_pillows_within_one_and_keeps_grey() -> None:
+    pixels = noise(64, 64, 3)
+    pillow = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert abs(grey(pixels)[..., 0].astype(int) - pillow).max() <= 1
+    red, green, blue = np.moveaxis(pixels.astype(int), 2, 0)
+    np.testing.assert_array_equal(grey(pixels)[..., 0], (299 * red + 587 * green + 114 * blue + 500) // 1000)
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(grey(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "kept", "note"),
+    [
+        ((40, 20), (8, 8), (slice(10, 30), slice(0, 20)), "cropped 20x40 -> 20x20"),
+        ((20, 41), (8, 8), (slice(0, 20), slice(10, 30)), "cropped 41x20 -> 20x20"),
+        ((30, 30), (8, 16), (slice(7, 22), slice(0, 30)), "cropped 30x30 -> 30x15"),
+        ((16, 16), (8, 8), (slice(0, 16), slice(0, 16)), None),
+    ],
+)
+def test_a_crop_keeps_the_middle(
+    shape: tuple[int, int], target: tuple[int, int], kept: tuple[slice, slice], note: str | None
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    record = Preprocessing.plain(np.zeros((1, *target, 3), np.uint8)).model_copy(update={"fit": "crop"})
+    arranged, notes = record.arrange(Picture(pixels))
+    assert np.array_equal(arranged, resize(np.ascontiguousarray(pixels[kept]), *target))
+    assert (note in notes) == (note is not None)
+    assert not any("letterboxed" in some for some in notes)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), SIDES, SIDES)
+def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height: int, width: int) -> None:
+    pixels, _ = record(height, width, fill=(7,)).arrange(Picture(np.full((h, w, 1), 255, np.uint8)))
+    assert pixels.shape == (height, width, 1)
+    inside = pixels[..., 0] == 255
+    assert (pixels[..., 0][~inside] == 7).all()
+    top, left = np.argwhere(inside)[0]
+    bottom, right = np.argwhere(inside)[-1] + 1
+    rows, columns = bottom - top, right - left
+    assert inside.sum() == rows * columns
+    assert (top, left) == ((height - rows) // 2, (width - columns) // 2)
+    factor = min(Fraction(height, h), Fraction(width, w))
+    for side, given_side in ((rows, h), (columns, w)):
+        assert side == 1 or abs(int(side) - given_side * factor) <= Fraction(1, 2)
+    assert rows == height or columns == width
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "expected", "notes"),
+    [
+        ([[[9]]], 1, [[[9]]], ()),
+        ([[[9]]], 3, [[[9, 9, 9]]], ()),
+        ([[[9]]], 4, [[[9, 9, 9, 255]]], ()),
+        ([[[9, 9, 9]]], 1, [[[9]]], ()),
+        ([[[255, 0, 0]]], 1, [[[76]]], ("made grey",)),
+        ([[[1, 2, 3]]], 3, [[[1, 2, 3]]], ()),
+        ([[[1, 2, 3]]], 4, [[[1, 2, 3, 255]]], ()),
+        ([[[1, 2, 3, 255]]], 3, [[[1, 2, 3]]], ()),
+        ([[[0, 100, 200, 128]]], 3, [[[127, 177, 227]]], ("transparency laid over white",)),
+        ([[[50, 50, 50, 0]]], 1, [[[255]]], ("transparency laid over white",)),
+        ([[[255, 0, 0, 0]]], 1, [[[255]]], ("transparency laid over white",)),
+        ([[[1, 2, 3, 4]]], 4, [[[1, 2, 3, 4]]], ()),
+    ],
+)
+def test_channels(pixels: list[Any], channels: int, expected: list[Any], notes: tuple[str, ...]) -> None:
+    arranged, told = record(1, 1, channels).arrange(Picture(np.array(pixels, np.uint8)))
+    assert arranged.tolist() == expected
+    assert told == notes
+
+
+def framed(border: int, middle: int) -> Picture:
+    pixels = np.full((28, 28, 1), middle, np.uint8)
+    pixels[[0, -1]] = pixels[:, [0, -1]] = border
+    return Picture(pixels)
+
+
+@pytest.mark.parametrize(
+    ("polarity", "border", "inverted"),
+    [
+        ("dark", 128, "light"),
+        ("dark", 127, None),
+        ("light", 127, "dark"),
+        ("light", 128, None),
+        ("mixed", 255, None),
+        ("mixed", 0, None),
+    ],
+)
+def test_polarity_is_brought_to_the_networks(polarity: str, border: int, inverted: str | None) -> None:
+    pixels, notes = record(polarity=polarity).arrange(framed(border, 60))
+    assert pixels[14, 14, 0] == (195 if inverted else 60)
+    assert pixels[0, 0, 0] == (255 - border if inverted else border)
+    assert notes == ((f"inverted because its background is {inverted}",) if inverted else ())
+
+
+def test_colour_is_never_inverted() -> None:
+    pixels, notes = record(channels=3, polarity="dark").arrange(framed(255, 60))
+    assert pixels.max() == 255
+    assert notes == ()
+
+
+def test_a_picture_that_fits_is_left_alone_and_notes_add_up() -> None:
+    pixels = noise(28, 28, 1)
+    arranged, notes = record().arrange(Picture(pixels))
+    np.testing.assert_array_equal(arranged, pixels)
+    assert notes == ()
+    photo = Picture(np.full((480, 640, 4), [250, 240, 230, 200], np.uint8), ("rotated as its EXIF says",))
+    arranged, notes = record(polarity="dark").arrange(photo)
+    assert notes == (
+        "rotated as its EXIF says",
+        "transparency laid over white",
+        "made grey",
+        "resized 640x480 -> 28x21",
+        "inverted because its background is light",
+        "letterboxed to 28x28",
+    )
+    assert np.flatnonzero(arranged[:, 5, 0]).tolist() == list(range(3, 24))
+
+
+# --- what is measured
+
+
+@pytest.mark.parametrize(
+    ("dark", "light", "polarity"),
+    [(90, 10, "dark"), (89, 11, "mixed"), (10, 90, "light"), (11, 89, "mixed"), (0, 100, "light"), (100, 0, "dark")],
+)
+def test_polarity_needs_nine_images_in_ten(dark: int, light: int, polarity: str) -> None:
+    images = np.repeat(np.array([63, 192], np.uint8), [dark, light])[:, None, None, None].repeat(6, 1).repeat(6, 2)
+    images[:, 2:4, 2:4] = 120  # the background alone decides
+    measured = Preprocessing.plain(images)
+    mean = ((dark * 63 + light * 192) * 32 + 100 * 120 * 4) / 3600
+    assert measured.polarity == polarity
+    assert measured.fill == ({"dark": 63, "light": 192, "mixed": int(mean + 0.5)}[polarity],)
+
+
+def test_grey_borders_are_mixed_and_colours_are_measured_per_channel() -> None:
+    assert Preprocessing.plain(np.full((4, 5, 5, 1), 64, np.uint8)).polarity == "mixed"
+    assert Preprocessing.plain(np.full((4, 5, 5, 1), 191, np.uint8)).polarity == "mixed"
+    navy = np.full((4, 5, 5, 3), [0, 0, 128], np.uint8)
+    assert Preprocessing.plain(navy).polarity == "dark"
+    assert Preprocessing.plain(navy).fill == (0, 0, 128)
+    clear = np.full((4, 5, 5, 4), [0, 0, 0, 0], np.uint8)
+    assert Preprocessing.plain(clear).polarity == "light"
+    assert Preprocessing.plain(clear).fill == (0, 0, 0, 0)
+
+
+def test_the_lower_median_decides() -> None:
+    images = np.zeros((1, 2, 2, 1), np.uint8)
+    images[0, 0] = 255
+    assert Preprocessing.plain(images).polarity == "dark"  # of 0, 0, 255, 255 number (4 - 1) // 2 is 0
+
+
+def test_article_a11_plain_divides_by_255(data_folder: Path) -> None:
+    """A11: reshape to (n, 28, 28, 1), float32, divide by 255."""
+    raw = gzip.decompress((data_folder / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
+    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+    plain = Preprocessing.plain(images)
+    assert plain == record(28, 28, 1, polarity="dark")
+    network_input = plain.normalise(images[:500])
+    assert network_input.dtype == np.float32
+    assert network_input.shape == (500, 28, 28, 1)
+    np.testing.assert_allclose(network_input, images[:500] / 255, rtol=1.2e-7)  # two roundings to float32
+    assert (network_input.min(), network_input.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("chunk", [50, 2**22])
+def test_standardised_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess, "_CHUNK", chunk)
+    images = (noise(50, 7, 6, 4) // np.array([1, 2, 4, 1])).astype(np.uint8)
+    images[..., 3] = 200
+    values = Preprocessing.standardised(images).normalise(images).astype(float)
+    np.testing.assert_allclose(values.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(values.std(axis=(0, 1, 2)), [1, 1, 1, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 5, 1), (4, 3, 3, 3), (7, 9, 1, 4), (50, 8, 8, 1)])
+@pytest.mark.parametrize("chunk", [16, 2**22])
+def test_every_value_is_counted_once(chunk: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the odd one, where values are counted in pairs."""
+    monkeypatch.setattr(preprocess, "_CHUNK", chunk)
+    images = noise(*shape)
+    expected = [[(images[..., channel] == value).sum() for value in range(256)] for channel in range(shape[3])]
+    np.testing.assert_array_equal(preprocess._histogram(images), expected)
+
+
+def test_normalise_is_float32_scale_then_mean() -> None:
+    images = noise(2, 3, 3, 3)
+    scale, mean = (0.1, 1 / 3, 2.0), (1e-3, 0.7, 0.0)
+    expected = images.astype(np.float32) * np.array(scale, np.float32) - np.array(mean, np.float32)
+    np.testing.assert_array_equal(record(3, 3, 3, scale=scale, mean=mean).normalise(images), expected)
+
+
+# --- the record
+
+
+def test_a_record_survives_json_exactly() -> None:
+    measured = Preprocessing.standardised(noise(5, 4, 4, 3))
+    assert Preprocessing.model_validate_json(measured.model_dump_json()) == measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 2}, "Input should be 1, 3 or 4"),
+        ({"fill": (0, 0)}, "expected 1 values in fill, one per channel"),
+        ({"fill": (256,)}, "less than or equal to 255"),
+        ({"scale": (1.0, 1.0)}, "expected 1 values in scale"),
+        ({"scale": (float("inf"),)}, "finite number"),
+        ({"mean": ()}, "expected 1 values in mean"),
+        ({"height": 0}, "greater than or equal to 1"),
+        ({"width": 100_000}, "less than or equal to 16384"),
+        ({"polarity": "blue"}, "Input should be 'dark', 'light' or 'mixed'"),
+        ({"fit": "stretch"}, "Input should be 'letterbox' or 'crop'"),
+        ({"gamma": 2.2}, "Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_records_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        record(**changes)
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        record().height = 5
+
+
+def test_pictures_need_no_torch() -> None:
+    code = "import sys, convscope.images.filters, convscope.images.preprocessing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,314 @@
+"""Reading pictures: every accepted kind of file gives the right pixels, every other one gives one clear line."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import tarfile
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from convscope.errors import DataError
+from convscope.images.read import MAX_SIDE, Picture, read_picture
+
+Pixels = NDArray[np.uint8]
+
+RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+RGBA = np.random.default_rng(1).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+GREY = RGB[..., :1]
+DEEP = np.array([[0, 255, 256], [511, 0x1234, 65535]], np.uint16)
+DEEP_HIGH = np.array([[0, 0, 1], [1, 0x12, 255]], np.uint8)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *between: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixels", "options"),
+    [
+        ("PNG", GREY, {}),
+        ("PNG", RGB, {}),
+        ("PNG", RGBA, {}),
+        ("BMP", GREY, {}),
+        ("BMP", RGB, {}),
+        ("TIFF", GREY, {}),
+        ("TIFF", RGB, {"compression": "tiff_lzw"}),
+        ("TIFF", RGBA, {}),
+        ("WEBP", RGB, {"lossless": True}),
+        ("WEBP", RGBA, {"lossless": True, "exact": True}),
+        ("PPM", GREY, {}),
+        ("PPM", RGB, {}),
+    ],
+    ids=lambda value: str(value.shape[2]) if isinstance(value, np.ndarray) else str(value),
+)
+def test_lossless_files_give_back_the_pixels(
+    kind: str, pixels: Pixels, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "a picture.bin"  # the name tells nothing: the content does
+    path.write_bytes(saved(Image.fromarray(pixels.squeeze()), kind, **options))
+    for source in (path, str(path), path.read_bytes()):
+        picture = read_picture(source)
+        assert picture.pixels.dtype == np.uint8
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert picture.notes == ()
+    assert read_picture(path).name == str(path)
+
+
+def test_a_jpeg_is_close_to_its_original() -> None:
+    smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)[..., None] + np.array([0, 60, 120], np.uint8)
+    picture = read_picture(saved(Image.fromarray(smooth), "JPEG", quality=95))
+    assert abs(picture.pixels.astype(int) - smooth).max() <= 6
+    assert picture.notes == ()
+
+
+def _palette(**info: Any) -> bytes:
+    image = Image.new("P", (2, 2))
+    image.putdata([0, 1, 2, 1])
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    return saved(image, "PNG", **info)
+
+
+A, B, C = [10, 20, 30], [40, 50, 60], [70, 80, 90]
+
+
+@pytest.mark.parametrize(
+    ("data", "pixels", "note"),
+    [
+        (_palette(), [[A, B], [C, B]], "palette expanded"),
+        (_palette(transparency=1), [[[*A, 255], [*B, 0]], [[*C, 255], [*B, 0]]], "palette expanded"),
+        (_palette(transparency=b"\x05\x80"), [[[*A, 5], [*B, 128]], [[*C, 255], [*B, 128]]], "palette expanded"),
+        (saved(Image.fromarray(np.eye(2, dtype=bool)), "PNG"), [[[255], [0]], [[0], [255]]], "1 bit expanded to 8"),
+        (b"P4 3 1 \xa0", [[[0], [255], [0]]], "1 bit expanded to 8"),
+        (b"P2 2 1 255 7 200", [[[7], [200]]], None),
+        (
+            saved(Image.merge("LA", [Image.new("L", (1, 1), 9), Image.new("L", (1, 1), 8)]), "PNG"),
+            [[[9, 9, 9, 8]]],
+            None,
+        ),
+        (png(2, 1, 4, 0, b"\x00\x5f", chunk(b"tRNS", b"\x00\x0f")), [[[85, 85, 85, 255], [255, 255, 255, 0]]], None),
+        (
+            png(2, 1, 8, 2, b"\x00" + bytes([*A, *B]), chunk(b"tRNS", bytes([0, 40, 0, 50, 0, 60]))),
+            [[[*A, 255], [*B, 0]]],
+            None,
+        ),
+        (saved(Image.new("L", (2, 1), 8), "GIF"), [[[8, 8, 8]] * 2], "palette expanded"),
+        (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), [[[255, 0, 0]] * 8] * 8, "CMYK turned into RGB"),
+    ],
+)
+def test_modes_become_grey_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
+    picture = read_picture(data)
+    assert picture.pixels.tolist() == pixels
+    assert picture.notes == ((note,) if note else ())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(Image.fromarray(DEEP), "PNG"),
+        saved(Image.fromarray(DEEP), "TIFF"),
+        saved(Image.fromarray(DEEP.astype(">u2")), "TIFF"),
+        saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"),
+        b"P5 3 2 65535\n" + DEEP.astype(">u2").tobytes(),
+    ],
+    ids=["png", "tiff", "tiff big endian", "tiff 32 bit", "pgm"],
+)
+def test_sixteen_bit_grey_keeps_its_high_byte(data: bytes) -> None:
+    picture = read_picture(data)
+    np.testing.assert_array_equal(picture.pixels[..., 0], DEEP_HIGH)
+    assert picture.notes == ("16 bit reduced to 8",)
+
+
+def test_a_cmyk_jpeg_becomes_rgb() -> None:
+    picture = read_picture(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert abs(picture.pixels.astype(int) - [255, 0, 0]).max() <= 3
+    assert picture.notes == ("CMYK turned into RGB",)
+
+
+UPRIGHT_TO_STORED = {  # EXIF 2.32, tag 274: which side of the scene the stored row 0 and column 0 are
+    1: lambda a: a,  # top, left
+    2: lambda a: a[:, ::-1],  # top, right
+    3: lambda a: a[::-1, ::-1],  # bottom, right
+    4: lambda a: a[::-1],  # bottom, left
+    5: lambda a: a.swapaxes(0, 1),  # left, top
+    6: lambda a: a[:, ::-1].swapaxes(0, 1),  # right, top
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda a: a[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT_TO_STORED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[orientation](RGB)))
+    picture = read_picture(saved(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    np.testing.assert_array_equal(picture.pixels, RGB)
+    assert picture.notes == (() if orientation == 1 else ("rotated as its EXIF says",))
+
+
+def test_a_phone_photo_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:, :16] = 255
+    stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[6](upright)))
+    picture = read_picture(saved(stored, "JPEG", exif=exif))
+    assert abs(picture.pixels.astype(int) - upright).max() <= 3
+
+
+def test_damaged_exif_is_ignored() -> None:
+    data = saved(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0nonsense")
+    np.testing.assert_array_equal(read_picture(data).pixels, RGB)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_the_first_of_several_frames_is_read(kind: str) -> None:
+    first, *rest = (Image.new("L", (4, 3), value) for value in (200, 100, 50))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    picture = read_picture(saved(first, kind, save_all=True, append_images=rest, **options))
+    assert (picture.pixels == 200).all()
+    assert picture.pixels.shape[:2] == (3, 4)
+    assert picture.notes[0] == "first of 3 frames"
+
+
+def test_a_pil_image_and_arrays_are_pictures_too() -> None:
+    np.testing.assert_array_equal(read_picture(Image.fromarray(RGBA)).pixels, RGBA)
+    np.testing.assert_array_equal(read_picture(GREY[..., 0]).pixels, GREY)
+    np.testing.assert_array_equal(read_picture(RGB).pixels, RGB)
+    assert read_picture(RGB).name == "picture"
+
+
+def _fake_png(width: int, height: int) -> bytes:
+    return png(width, height, 8, 2, b"\0")
+
+
+def _gif_header(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
+    return struct.pack("<6sHHBBBcHHHHBB", b"GIF89a", *screen, 0, 0, 0, b",", 0, 0, *frame, 0, 2)
+
+
+WEBP_HEADER = struct.pack("<4sI4s4sII", b"RIFF", 30, b"WEBP", b"VP8X", 10, 0) + b"\xfe\x3f\x00" * 2 + bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "an empty file"),
+        (b"just some text", "not a picture, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"),
+        (saved(Image.fromarray(RGB), "PNG")[:-40], r"cannot be decoded \(.*[Tt]runcated.*damaged, cut off"),
+        (saved(Image.effect_noise((64, 64), 50), "JPEG")[:600], r"cannot be decoded \(.*truncated"),
+        (saved(Image.fromarray(RGB), "BMP")[:-9], "cannot be decoded"),
+        (saved(Image.fromarray(RGB), "TIFF")[:100], "cannot be decoded"),
+        (saved(Image.fromarray(RGB), "WEBP")[:-9], "cannot be decoded"),
+        (saved(Image.fromarray(RGB), "PPM")[:-1], "cannot be decoded"),
+        (saved(Image.fromarray(GREY[..., 0]), "GIF")[:30], "cannot be decoded"),
+        (_fake_png(20_000, 20_000), "20000x20000 are 400 megapixels, at most 25 .*raise --max-megapixels"),
+        (_fake_png(5001, 5000), "5001x5000 are 25.005 megapixels"),
+        (_gif_header((1, 1), (20_000, 20_000)), "larger than any GIF that is read"),
+        (_gif_header((1, 1), (10_000, 9_000)), "10000x9000 are 90 megapixels"),
+        (WEBP_HEADER, "larger than any WEBP that is read"),
+        (_fake_png(MAX_SIDE + 1, 1), f"no side may be over {MAX_SIDE}"),
+        (saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "floating-point pixels.*save it with 8 or 16"),
+        (saved(Image.fromarray(np.full((2, 2), -1, np.int32)), "TIFF"), "32-bit pixels outside of 0..65535"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
+        read_picture(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.png: no such file"):
+        read_picture(tmp_path / "missing.png")
+    with pytest.raises(DataError, match="a folder, expected one picture file"):
+        read_picture(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((1, 2, 2, 3), np.uint8), np.zeros((0, 2), np.uint8)],
+)
+def test_arrays_that_are_no_pictures(array: Any) -> None:
+    with pytest.raises(DataError, match="expected a uint8 array"):
+        read_picture(array)
+
+
+def test_the_limit_on_megapixels_can_be_moved() -> None:
+    picture = np.zeros((1000, 1001), np.uint8)
+    for source in (picture, Image.fromarray(picture), saved(Image.fromarray(picture), "PNG")):
+        with pytest.raises(DataError, match=r"1001x1000 are 1\.001 megapixels, at most 1 are read"):
+            read_picture(source, max_megapixels=1)
+        assert read_picture(source, max_megapixels=1.001).pixels.shape == (1000, 1001, 1)
+
+
+def test_pillow_warns_nobody() -> None:
+    filters = list(warnings.filters)
+    broken_animation = png(1, 1, 8, 0, b"\0\x07", chunk(b"acTL", bytes(8)))  # "Invalid APNG"
+    assert read_picture(broken_animation).pixels.tolist() == [[[7]]]
+    assert list(warnings.filters) == filters
+
+
+@pytest.fixture(scope="module")
+def pngsuite(data_folder: Path) -> dict[str, bytes]:
+    with tarfile.open(data_folder / "pngsuite" / "pngsuite.tar.gz") as archive:
+        files = {member.name: archive.extractfile(member) for member in archive.getmembers() if member.isfile()}
+        return {name.removeprefix("pngsuite/"): file.read() for name, file in files.items() if file}
+
+
+def _rgba(picture: Picture) -> NDArray[np.int64]:
+    colour = picture.pixels if picture.pixels.shape[2] > 1 else np.repeat(picture.pixels, 3, axis=2)
+    alpha = np.full((*colour.shape[:2], 4), 255)
+    alpha[..., : colour.shape[2]] = colour
+    return alpha
+
+
+def test_pngsuite_pngs_decode_to_their_references(pngsuite: dict[str, bytes]) -> None:
+    names = [name[4:-4] for name in pngsuite if name.startswith("png/") and not name.startswith("png/x")]
+    for name in names:
+        reference = np.array(json.loads(pngsuite[f"json/{name}.json"]))
+        pixels = _rgba(read_picture(pngsuite[f"png/{name}.png"]))
+        expected = reference >> 8 if name.endswith("16") else reference
+        np.testing.assert_array_equal(pixels, expected.reshape(pixels.shape), err_msg=name)
+    assert len(names) == 161
+
+
+def test_pngsuite_bmps_decode_like_their_pngs(pngsuite: dict[str, bytes]) -> None:
+    names = [name[4:-4] for name in pngsuite if name.startswith("bmp/")]
+    for name in names:
+        from_bmp, from_png = (_rgba(read_picture(pngsuite[f"{kind}/{name}.{kind}"])) for kind in ("bmp", "png"))
+        if name != "tbbn0g04":  # the writer of the BMP dropped the transparency
+            assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), name  # it rounded 16 bit grey
+    assert len(names) == 161
+
+
+def test_pngsuite_damaged_files_are_refused(pngsuite: dict[str, bytes]) -> None:
+    damaged = [name for name in pngsuite if name.startswith("png/x")]
+    for name in damaged:
+        with pytest.raises(DataError, match=r"cannot be decoded|not a picture"):
+            read_picture(pngsuite[name])
+    assert len(damaged) == 14

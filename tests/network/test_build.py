@@ -1,0 +1,324 @@
+"""The architecture language on an image: shapes, costs, names, initialisation, and lines that do not fit the image."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+
+from convscope.errors import ArchitectureError
+from convscope.network.build import at_size, parse, scaled_side
+from convscope.network.layers import Conv, Dense, Layer, Network, Shape
+from helpers.lines import Line, lines, many
+
+ARTICLE = "conv 32 3, relu, maxpool 2, flatten, dense 100, relu"
+
+
+def by_name(network: Network) -> dict[str, Layer]:
+    return {layer.name: layer for layer in network.walk()}
+
+
+def test_a12_the_article_s_network_has_542230_parameters() -> None:
+    network = parse(ARTICLE, (28, 28, 1), 10)
+    assert [(layer.name, layer.words, layer.output, layer.parameters) for layer in network.layers] == [
+        ("conv1", "conv 32 3", (26, 26, 32), 3 * 3 * 32 + 32),
+        ("relu1", "relu", (26, 26, 32), 0),
+        ("maxpool1", "maxpool 2", (13, 13, 32), 0),
+        ("flatten1", "flatten", (5408,), 0),
+        ("dense1", "dense 100", (100,), 5408 * 100 + 100),
+        ("relu2", "relu", (100,), 0),
+        ("classifier", "dense 10", (10,), 100 * 10 + 10),
+        ("softmax", "softmax", (10,), 0),
+    ]
+    assert network.parameters == 542_230
+    assert network.multiply_adds == 26 * 26 * 32 * 9 + 5408 * 100 + 100 * 10
+
+
+def test_a12_the_article_s_hidden_layers_are_he_and_its_classifier_is_glorot() -> None:
+    layers = [layer for layer in parse(ARTICLE).layers if isinstance(layer, Conv | Dense)]
+    assert [layer.initialisation for layer in layers] == ["he", "he", "glorot"]
+
+
+def test_a6_more_layers_cost_more() -> None:
+    deep = [parse(f"{depth} * (conv 4 3 pad same, relu), flatten") for depth in (1, 2, 10, 50)]
+    assert [network.multiply_adds for network in deep] == [
+        784 * 9 * 4 + (depth - 1) * 784 * 9 * 4 * 4 + 784 * 4 * 10 for depth in (1, 2, 10, 50)
+    ]
+    for one, more in pairwise(deep):
+        assert one.parameters < more.parameters
+        assert one.activation_bytes < more.activation_bytes
+
+
+@pytest.mark.parametrize(
+    ("line", "image", "outputs"),
+    [
+        ("conv 8 3", (5, 7, 1), [(3, 5, 8)]),
+        ("conv 8 3 pad valid", (5, 7, 1), [(3, 5, 8)]),
+        ("conv 8 3 pad same", (5, 7, 1), [(5, 7, 8)]),
+        ("conv 8 4 pad same", (5, 7, 1), [(5, 7, 8)]),
+        ("conv 8 3 pad 2", (5, 7, 1), [(7, 9, 8)]),
+        ("conv 8 5 pad 1", (3, 3, 1), [(1, 1, 8)]),
+        ("conv 8 3 stride 2", (6, 7, 1), [(2, 3, 8)]),
+        ("conv 8 3 stride 2 pad same", (6, 7, 1), [(3, 4, 8)]),
+        ("conv 8 3 stride 9 pad same", (6, 7, 1), [(1, 1, 8)]),
+        ("conv 6 3 groups 3", (3, 3, 3), [(1, 1, 6)]),
+        ("maxpool 2", (5, 7, 3), [(2, 3, 3)]),
+        ("avgpool 3 stride 1", (5, 7, 3), [(3, 5, 3)]),
+        ("minpool 2 stride 3", (5, 7, 3), [(2, 2, 3)]),
+        ("dropout 0, dropout 0.999", (5, 7, 3), [(5, 7, 3), (5, 7, 3)]),
+        ("globalavg", (5, 7, 3), [(3,)]),
+        ("globalmax", (5, 7, 3), [(3,)]),
+        ("whiten 2", (5, 7, 3), [(4, 6, 24)]),
+        ("whiten 5", (5, 7, 1), [(1, 3, 50)]),
+        ("1 * (whiten 1, relu)", (5, 7, 4), [(5, 7, 8), (5, 7, 8)]),
+        ("flatten", (5, 7, 3), [(105,)]),
+        ("flatten, dense 4, relu", (5, 7, 3), [(105,), (4,), (4,)]),
+        ("residual(conv 3 3 pad same)", (5, 7, 3), [(5, 7, 3)]),
+        ("residual(conv 8 3 stride 2 pad same, conv 8 3 pad same)", (5, 7, 3), [(3, 4, 8)]),
+        ("residual(conv 8 3 stride 4 pad same)", (3, 7, 1), [(1, 2, 8)]),
+        ("2 * (maxpool 2)", (9, 9, 1), [(4, 4, 1), (2, 2, 1)]),
+    ],
+)
+def test_output_shapes_worked_out_by_hand(line: str, image: Shape, outputs: list[Shape]) -> None:
+    ending = "" if len(outputs[-1]) == 1 else ", flatten"
+    network = parse(line + ending, image, 10)
+    assert [layer.output for layer in network.layers[: len(outputs)]] == outputs
+
+
+@pytest.mark.parametrize(
+    ("line", "image", "padding"),
+    [
+        ("conv 1 3 pad same", (5, 5, 1), (1, 1, 1, 1)),
+        ("conv 1 4 pad same", (5, 5, 1), (1, 2, 1, 2)),
+        ("conv 1 3 stride 2 pad same", (5, 6, 1), (1, 1, 0, 1)),
+        ("conv 1 2 stride 2 pad same", (5, 6, 1), (0, 1, 0, 0)),
+        ("conv 1 1 stride 3 pad same", (5, 5, 1), (0, 0, 0, 0)),
+        ("conv 1 3 pad 2", (5, 6, 1), (2, 2, 2, 2)),
+        ("conv 1 3", (5, 6, 1), (0, 0, 0, 0)),
+    ],
+)
+def test_same_puts_the_odd_cell_at_the_bottom_and_right(
+    line: str, image: Shape, padding: tuple[int, int, int, int]
+) -> None:
+    conv = parse(f"{line}, flatten", image).layers[0]
+    assert isinstance(conv, Conv)
+    assert conv.padding == padding
+
+
+@many
+@given(lines())
+def test_any_right_line_is_accepted_with_the_shapes_of_the_rules(line: Line) -> None:
+    network = line.network
+    assert tuple(layer.output for layer in network.layers[:-2]) == line.outputs
+    assert [layer.name for layer in network.layers[-2:]] == ["classifier", "softmax"]
+    assert network.layers[-1].output == (line.classes,)
+    names = [layer.name for layer in network.walk()]
+    assert len(set(names)) == len(names)
+    for before, after in pairwise(network.layers):
+        assert after.input == before.output
+
+
+def test_options_may_come_in_any_order() -> None:
+    options = ["stride 2", "pad same", "groups 2", "init he"]
+    one, other = (
+        parse(f"conv 4 3 {' '.join(order)}, flatten", (8, 8, 2)).layers[0] for order in (options, options[::-1])
+    )
+    assert vars(one) | {"words": ""} == vars(other) | {"words": ""}
+
+
+def test_a_block_that_changes_the_shape_has_a_projection() -> None:
+    block = "residual(conv 8 3 stride 2 pad same, relu, conv 8 3 pad same)"
+    projection = by_name(parse(f"{block}, flatten", (6, 7, 3)))["residual1.projection"]
+    assert isinstance(projection, Conv)
+    assert (projection.words, projection.input, projection.output) == ("conv 8 1 stride 2", (6, 7, 3), (3, 4, 8))
+    assert (projection.bias, projection.parameters) == (False, 3 * 8)
+    assert "residual1.projection" not in by_name(parse("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
+
+
+def test_a_whitening_is_a_convolution_with_both_signs_of_a_kernel_for_each_number_of_a_patch() -> None:
+    whiten, _, conv, *_ = parse("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
+    assert isinstance(whiten, Conv)
+    assert (whiten.name, whiten.words, whiten.output) == ("whiten1", "whiten 2", (5, 6, 24))
+    assert (whiten.filters, whiten.kernel, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
+    assert (whiten.groups, whiten.bias, whiten.initialisation) == (1, False, "whiten")
+    assert (whiten.parameters, whiten.multiply_adds) == (24 * 12, 5 * 6 * 24 * 12)
+    assert (conv.name, conv.parameters) == ("conv1", 24 * 9 * 4 + 4)
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "expected"), [(32, 0.625, 20), (28, 0.75, 21), (8, 1, 8), (5, 0.5, 2), (5, 0.7, 4), (3, 0.1, 1)]
+)
+def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: float, expected: int) -> None:
+    assert scaled_side(side, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "share", "image"),
+    [
+        ("whiten 2, gelu, conv 4 3, maxpool 2, globalmax", 0.625, (10, 15, 3)),
+        ("conv 4 3, globalavg, dense 5", 0.5, (8, 12, 3)),
+        ("conv 4 3, globalavg", 1, (16, 24, 3)),
+        ("conv 4 3, flatten", 1, (16, 24, 3)),
+        ("conv 4 3, flatten", 0.99, (16, 24, 3)),  # not a pixel less
+        ("conv 4 9 stride 9 pad same, flatten", 0.5, None),  # 2x3 cells become 1x2
+        ("conv 4 3, flatten", 0.625, None),
+        ("maxpool 9, globalmax", 0.5, None),  # too small
+        ("residual(conv 4 3 stride 2 pad same), globalavg", 0.75, (12, 18, 3)),
+        ("residual(conv 4 3 stride 2 pad same), globalavg", 0.7, None),  # 11 cells want another padding than 16
+    ],
+)
+def test_the_same_weights_on_smaller_images_where_they_fit(line: str, share: float, image: Shape | None) -> None:
+    network = parse(line, (16, 24, 3), 5)
+    small = at_size(network, share)
+    assert (small and small.input) == image
+    if small:
+        assert (small.line, small.classes, small.parameters) == (line, 5, network.parameters)
+
+
+def test_names_count_each_word_through_repeats_and_blocks() -> None:
+    line = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
+    assert list(by_name(parse(line))) == [
+        "conv1", "relu1", "conv2", "relu2", "residual1", "conv3", "residual2", "relu3", "residual1.projection",
+        "conv4", "flatten1", "classifier", "softmax",
+    ]  # fmt: skip
+
+
+INITIALISATIONS = [
+    ("conv 4 3, relu, flatten", "conv1", "he"),
+    ("conv 4 3, gelu, flatten", "conv1", "he"),
+    ("conv 4 3, tanh, flatten", "conv1", "glorot"),
+    ("conv 4 3, flatten", "conv1", "glorot"),
+    ("conv 4 3, batchnorm, relu, flatten", "conv1", "he"),
+    ("conv 4 3, maxpool 2, relu, flatten", "conv1", "he"),
+    ("conv 4 3, dropout 0.5, batchnorm, avgpool 2, gelu, flatten", "conv1", "he"),
+    ("conv 4 3, flatten, relu", "conv1", "he"),
+    ("conv 4 3, globalavg, relu", "conv1", "he"),
+    ("whiten 3, relu, flatten", "whiten1", "whiten"),
+    ("conv 4 3, conv 4 3, relu, flatten", "conv1", "glorot"),
+    ("conv 4 3, conv 4 3, relu, flatten", "conv2", "he"),
+    ("conv 4 3, tanh, relu, flatten", "conv1", "glorot"),
+    ("conv 4 3, residual(relu), flatten", "conv1", "glorot"),
+    ("conv 4 3, residual(tanh), relu, flatten", "conv1", "glorot"),
+    ("flatten, dense 5, relu", "dense1", "he"),
+    ("flatten, dense 5, dropout 0.5, relu", "dense1", "he"),
+    ("flatten, dense 5, tanh", "dense1", "glorot"),
+    ("flatten, dense 5, dense 5, relu", "dense1", "glorot"),
+    ("flatten, dense 5", "dense1", "glorot"),
+    ("flatten, dense 5, relu", "classifier", "glorot"),
+    ("conv 4 3 init glorot, relu, flatten", "conv1", "glorot"),
+    ("conv 4 3 init he, tanh, flatten", "conv1", "he"),
+    ("conv 4 3 init identity, relu, flatten", "conv1", "identity"),
+    ("flatten, dense 5 init he", "dense1", "he"),
+    ("flatten, dense 5 init glorot, relu", "dense1", "glorot"),
+    ("residual(conv 4 3 pad same, relu, conv 4 3 pad same), relu, flatten", "conv1", "he"),
+    ("residual(conv 4 3 pad same, relu, conv 4 3 pad same), relu, flatten", "conv2", "he"),
+    ("residual(conv 4 3 pad same, relu, conv 4 3 pad same), tanh, flatten", "conv2", "glorot"),
+    ("residual(conv 4 3 pad same), relu, flatten", "residual1.projection", "glorot"),
+    ("2 * (conv 4 3, relu), flatten", "conv2", "he"),
+    ("2 * (relu, conv 4 3), flatten", "conv1", "he"),
+    ("2 * (relu, conv 4 3), flatten", "conv2", "glorot"),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "expected"), INITIALISATIONS)
+def test_initialisation_is_he_before_relu_and_gelu_unless_the_line_says_otherwise(
+    line: str, name: str, expected: str
+) -> None:
+    layer = by_name(parse(line))[name]
+    assert isinstance(layer, Conv | Dense)
+    assert layer.initialisation == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "biases"),
+    [
+        ("conv 4 3, batchnorm, conv 4 3, relu, batchnorm, flatten", {"conv1": False, "conv2": True}),
+        ("residual(conv 4 3 pad same, batchnorm, conv 4 3 pad same), flatten",
+         {"conv1": False, "conv2": True, "residual1.projection": False}),
+        ("residual(conv 1 3 pad same), batchnorm, flatten", {"conv1": False}),
+        ("conv 4 3, maxpool 2, batchnorm, relu, flatten", {"conv1": False}),
+        ("conv 4 3, avgpool 2 stride 1, minpool 2, batchnorm, flatten", {"conv1": False}),
+        ("conv 4 3, maxpool 2, relu, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, relu, maxpool 2, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, dropout 0.5, batchnorm, flatten", {"conv1": True}),
+        ("conv 4 3, maxpool 2, flatten, batchnorm", {"conv1": True}),
+        ("residual(conv 4 3 pad same), maxpool 2, batchnorm, flatten", {"conv1": False, "residual1.projection": False}),
+    ],
+)  # fmt: skip
+def test_a_convolution_before_batchnorm_and_perhaps_pools_has_no_bias(line: str, biases: dict[str, bool]) -> None:
+    layers = by_name(parse(line)).values()
+    assert {layer.name: layer.bias for layer in layers if isinstance(layer, Conv)} == biases
+
+
+DEEP = "the network is too deep for this image, so remove a layer before it or use larger images"
+FIRST = "'whiten' must come first: its kernels are made for the patches of the images"
+FOLLOW = "which no 1x1 projection can follow: use pad same inside residual(...)"
+
+# the line on an 8x10 RGB image, the message, and the words that it points at
+WRONG_LINES = [
+    ("conv 8 9, flatten", f"'conv 8 9' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "conv 8 9"),
+    ("conv 8 11 pad 1, flatten",
+     f"'conv 8 11 pad 1' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "conv 8 11 pad 1"),
+    ("maxpool 2, relu, maxpool 5, flatten",
+     f"'maxpool 5' needs at least 5x5 cells, but 4x5 arrive: {DEEP}", "maxpool 5"),
+    ("5 * (conv 8 3, relu), flatten", f"'conv 8 3' needs at least 3x3 cells, but 2x4 arrive: {DEEP}", "conv 8 3"),
+    ("conv 8 3, dense 5",
+     "'dense' needs a vector, but 6x8x8 feature maps arrive: write flatten, globalavg or globalmax before it",
+     "dense 5"),
+    ("flatten, conv 8 3", "'conv' needs feature maps, but a vector of 240 arrives: put it before flatten", "conv 8 3"),
+    ("flatten, maxpool 2", "'maxpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "maxpool 2"),
+    ("flatten, minpool 2", "'minpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "minpool 2"),
+    ("flatten, avgpool 2", "'avgpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "avgpool 2"),
+    ("flatten, flatten", "'flatten' needs feature maps, but a vector of 240 arrives: put it before flatten", "flatten"),
+    ("globalavg, globalavg", "'globalavg' needs feature maps, but a vector of 3 arrives: put it before flatten",
+     "globalavg"),
+    ("flatten, residual(relu)", "'residual' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "residual(relu)"),
+    ("globalmax, globalmax", "'globalmax' needs feature maps, but a vector of 3 arrives: put it before flatten",
+     "globalmax"),
+    ("whiten 9, flatten", f"'whiten 9' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "whiten 9"),
+    ("relu, whiten 2, flatten", FIRST, "whiten 2"),
+    ("flatten, whiten 2", "'whiten' needs feature maps, but a vector of 240 arrives: put it before flatten",
+     "whiten 2"),
+    ("whiten 2, relu, whiten 3, flatten", FIRST, "whiten 3"),
+    ("residual(whiten 2), flatten", FIRST, "whiten 2"),
+    ("2 * (whiten 2), flatten", FIRST, "whiten 2"),
+    ("conv 8 3, relu",
+     "'relu' leaves 6x8x8 feature maps, but the classifier needs a vector: end with flatten, globalavg or globalmax",
+     "relu"),
+    ("conv 8 3 groups 2, flatten", "groups 2 must divide both the 3 incoming channels and the 8 filters",
+     "conv 8 3 groups 2"),
+    ("conv 8 3 groups 3, flatten", "groups 3 must divide both the 3 incoming channels and the 8 filters",
+     "conv 8 3 groups 3"),
+    ("conv 3 3 init identity groups 3, flatten",
+     "init identity copies incoming channels, which groups keep apart: leave one of both away",
+     "conv 3 3 init identity groups 3"),
+    ("dropout 1, flatten", "dropout rate must be at least 0 and below 1, not 1", "1"),
+    ("dropout 1.5, flatten", "dropout rate must be at least 0 and below 1, not 1.5", "1.5"),
+    ("dropout -0.5, flatten", "dropout rate must be at least 0 and below 1, not -0.5", "-0.5"),
+    ("residual(conv 8 3), flatten", f"the block turns 8x10x3 into 6x8x8, {FOLLOW}", "residual(conv 8 3)"),
+    ("residual(conv 3 3 pad 2), flatten", f"the block turns 8x10x3 into 10x12x3, {FOLLOW}", "residual(conv 3 3 pad 2)"),
+    ("residual(flatten), flatten", f"the block turns 8x10x3 into 240, {FOLLOW}", "residual(flatten)"),
+    ("residual(globalavg)", f"the block turns 8x10x3 into 3, {FOLLOW}", "residual(globalavg)"),
+    ("2 * (residual(relu, conv 8 3)), flatten", f"the block turns 8x10x3 into 6x8x8, {FOLLOW}",
+     "residual(relu, conv 8 3)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message", "words"), WRONG_LINES, ids=[line for line, *_ in WRONG_LINES])
+def test_lines_that_do_not_fit_the_image_point_at_the_layer(line: str, message: str, words: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"^{re.escape(message)}$") as caught:
+        parse(line, (8, 10, 3), 5)
+    assert line[caught.value.start : caught.value.end] == words
+
+
+def test_the_second_of_two_equal_layers_is_pointed_at() -> None:
+    line = "maxpool 3, maxpool 3, flatten"
+    with pytest.raises(ArchitectureError, match="'maxpool 3' needs at least 3x3 cells, but 2x3 arrive") as caught:
+        parse(line, (8, 10, 3), 5)
+    assert caught.value.start == line.rindex("maxpool")

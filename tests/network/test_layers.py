@@ -1,0 +1,113 @@
+"""Layer records against what torch makes, holds and computes."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from torch.utils.flop_counter import FlopCounterMode
+
+from convscope.backends.pytorch.models import as_batch
+from convscope.network.build import parse
+from convscope.network.layers import BatchNorm, shape_text
+from helpers.lines import ALL_PRESETS, Line, lines, many, modules_of, trained
+
+LINE = "conv 4 3 pad same, residual(conv 8 3 pad same), flatten"
+
+
+def assert_records_are_torch_s(line: Line) -> None:
+    """Shapes, parameters, activations and multiply-adds of every record, those inside blocks included."""
+    network, model = line.network, trained(line)
+    records = dict(modules_of(network.layers))
+    assert {record.name for record in records.values()} == {layer.name for layer in network.walk()} - {"softmax"}
+    root = type(model).__name__
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str) -> Any:
+        return lambda _, __, output: seen.update({name: tuple(output.shape)})
+
+    for name in records:
+        model.get_submodule(name).register_forward_hook(note(name))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        logits = model(as_batch(np.zeros((1, *line.input), np.float32)))
+    flops = counter.get_flop_counts()  # two per multiply-add of convolutions and matrices; batch norms are left out
+
+    def multiply_adds(name: str) -> int:
+        norms = [path for path, record in records.items() if isinstance(record, BatchNorm)]
+        inside = [prod(seen[path]) for path in norms if f"{root}.{path}.".startswith(f"{name}.")]
+        return int(sum(flops.get(name, {}).values())) // 2 + sum(inside)
+
+    for name, record in records.items():
+        assert seen[name] == (1, *record.output[-1:], *record.output[:-1])
+        assert sum(p.numel() for p in model.get_submodule(name).parameters()) == record.parameters
+        assert multiply_adds(f"{root}.{name}") == record.multiply_adds
+    assert logits.shape == (1, line.classes)
+    assert sum(p.numel() for p in model.parameters()) == network.parameters
+    assert multiply_adds(root) == network.multiply_adds
+    assert 4 * sum(map(prod, seen.values())) + 4 * line.classes == network.activation_bytes
+
+
+@many
+@given(lines())
+def test_a6_records_of_any_line_say_what_torch_does(line: Line) -> None:
+    assert_records_are_torch_s(line)
+
+
+@pytest.mark.parametrize("name", ALL_PRESETS)
+def test_a6_records_of_every_preset_say_what_torch_does(name: str) -> None:
+    assert_records_are_torch_s(ALL_PRESETS[name])
+
+
+def test_tables_list_the_layers_and_add_up_to_the_totals() -> None:
+    network = parse(LINE, (6, 6, 1), 3)
+    rows: list[dict[str, Any]] = network.table()
+    assert [row["name"] for row in rows] == ["conv1", "residual1", "flatten1", "classifier", "softmax"]
+    assert rows[0] == {
+        "name": "conv1",
+        "words": "conv 4 3 pad same",
+        "output": [6, 6, 4],
+        "parameters": 4 * 9 + 4,
+        "multiply_adds": 36 * 4 * 9,
+        "activation_bytes": 36 * 4 * 4,
+    }
+    for key, total in network.totals.items():
+        assert sum(row[key] for row in rows) == total
+    block = rows[1]  # the convolution and its bias, the 1x1 projection without one, three outputs of 6x6x8
+    assert block["parameters"] == 4 * 9 * 8 + 8 + 4 * 8
+    assert block["multiply_adds"] == 36 * 8 * (4 * 9 + 4)
+    assert block["activation_bytes"] == 3 * 36 * 8 * 4
+
+
+def test_a_notebook_shows_the_same_table() -> None:
+    assert parse("globalavg", (40, 40, 1), 3)._repr_html_() == (
+        "<p>6 parameters, 3 multiply-adds per image</p><table>"
+        "<tr><th>layer</th><th>words</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
+        "<tr><td>globalavg1</td><td>globalavg</td><td>1</td><td>0</td><td>0</td></tr>"
+        "<tr><td>classifier</td><td>dense 3</td><td>3</td><td>6</td><td>3</td></tr>"
+        "<tr><td>softmax</td><td>softmax</td><td>3</td><td>0</td><td>0</td></tr></table>"
+    )
+
+
+def test_walk_goes_into_blocks() -> None:
+    network = parse("residual(relu, residual(conv 2 1)), flatten", (2, 2, 1), 2)
+    names = ["residual1", "relu1", "residual2", "conv1", "residual2.projection", "residual1.projection",
+             "flatten1", "classifier", "softmax"]  # fmt: skip
+    assert [layer.name for layer in network.walk()] == names
+
+
+def test_records_cannot_be_changed() -> None:
+    network = parse(LINE)
+    for layer in network.walk():
+        with pytest.raises(FrozenInstanceError):
+            layer.output = (1,)  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        network.classes = 3  # type: ignore[misc]
+
+
+def test_shapes_as_people_write_them() -> None:
+    assert [shape_text(shape) for shape in ((26, 26, 32), (100,))] == ["26x26x32", "100"]

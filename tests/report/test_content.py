@@ -1,0 +1,223 @@
+"""The words of a run: what its report and its model card claim, and what they must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from convscope import Evaluation, Run
+from convscope.evaluation.metrics import Share, wilson
+from convscope.report.content import model_card, notes, report_of
+from convscope.runs.folder import Config
+from convscope.training.loop import Fitted
+from convscope.training.recipes import RECIPES, VARIANTS
+from convscope.training.state import Epoch
+
+FITTED = Fitted({}, 2, [Epoch(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (1, 2, 3)], seconds=3.25)
+
+
+@pytest.fixture(scope="module")
+def config(digits_run: Run) -> Callable[..., Config]:
+    """The run's config with another recipe."""
+
+    def changed(recipe: str = "default", **values: Any) -> Config:
+        known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["colour"].values()}}
+        chosen = {**known[recipe].model_dump(), **values}
+        return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
+
+    return changed
+
+
+@pytest.fixture(scope="module")
+def evaluation(digits_run: Run) -> Evaluation:
+    assert digits_run.evaluation is not None
+    return digits_run.evaluation
+
+
+def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(config: Callable[..., Config]) -> None:
+    (note,) = notes(config("article"), 10)
+    assert note == (
+        "As in the article, the curves called validation are drawn on the test set; nothing was selected with them: "
+        "the weights are those of the last epoch, number 10."
+    )
+
+
+@pytest.mark.parametrize(
+    ("select", "chosen"), [("best", "the one with the best validation accuracy"), ("last", "the one that came last")]
+)
+def test_else_the_test_set_was_used_once(config: Callable[..., Config], select: str, chosen: str) -> None:
+    (note,) = notes(config(select=select), 2)
+    assert note == (
+        f"The weights are those of epoch 2, {chosen}. The 145 validation images were held out of the training "
+        "set; the test set was used once, for the numbers on this page."
+    )
+
+
+def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    plan = config()
+    report = report_of(plan, evaluation, FITTED, [])
+    assert report.title == "small on digits"
+    assert (report.accuracy, report.interval, report.n) == (evaluation.accuracy, evaluation.interval, 359)
+    assert report.summary == (
+        ("Test loss", f"{evaluation.loss:.4f}"),
+        ("Parameters", "7,722"),
+        ("Training time", "3.2 s for 3 epochs"),
+    )
+    assert report.notes == notes(plan, 2)
+    assert [(row.name, row.support, row.recall) for row in report.per_class] == [
+        (score.name, score.support, score.recall) for score in evaluation.per_class
+    ]
+    assert sum(row.parameters for row in report.layers) == 7_722
+    assert sum(row.multiply_adds for row in report.layers) == plan.network.multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        (
+            {"recipe": "article"},
+            {
+                "Recipe": "article",
+                "Optimiser": "SGD, learning rate 0.01 (constant), momentum 0.9",
+                "Weight decay": "0",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "none",
+                "Seed": "0",
+            },
+        ),
+        (
+            {"label_smoothing": 0.1, "shift_pixels": 2},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0.1",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "shifts by up to 2 pixels",
+                "Seed": "0",
+            },
+        ),
+        (
+            {"optimiser": "muon", "shift_pixels": 1, "flip": "always", "growth": ((0.3, 0.625), (2 / 3, 0.75))},
+            {
+                "Recipe": "default",
+                "Optimiser": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": (
+                    "shifts by up to 1 pixel, flips left to right, images at 62.5 % of their size until 30 % of the "
+                    "training, images at 75 % of their size until 66.7 % of the training"
+                ),
+                "Seed": "0",
+            },
+        ),
+        (
+            {"shift_pixels": 0, "crop_area": 0.25, "jitter": 0.3, "cutmix": 0.7, "cutmix_until": 0.95},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": (
+                    "random parts of at least 25 % of an image's area, contrast, brightness and saturation changed by "
+                    "up to 30 %, parts of other images in 70 % of the batches until 95 % of the training"
+                ),
+                "Seed": "0",
+            },
+        ),
+        (
+            {"shift_pixels": 0, "flip": "always", "nesterov": False},
+            {
+                "Recipe": "default",
+                "Optimiser": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
+                "Weight decay": "0.0005",
+                "Label smoothing": "0",
+                "Batch": "128",
+                "Epochs": "3",
+                "Augmentation": "flips left to right",
+                "Seed": "0",
+            },
+        ),
+    ],
+)
+def test_the_recipe_is_told_in_full(
+    config: Callable[..., Config], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
+) -> None:
+    assert dict(report_of(config(**changes), evaluation, FITTED, []).recipe) == facts
+
+
+def test_time_that_was_given_is_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    given = config().model_copy(update={"budget": 120.0})
+    assert dict(report_of(given, evaluation, FITTED, []).recipe)["Time"] == "2 min from prompt to exit"
+
+
+def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+    plan = config()
+    report = report_of(plan, evaluation, FITTED, [])
+    assert dict(report.dataset) == {
+        "Data set": "digits",
+        "Read from": plan.dataset.source,
+        "Images": "1,293 training, 145 validation, 359 test images",
+        "Classes": "10",
+        "Image shape": "8x8x1 (height, width, channels)",
+        "Fingerprint": plan.dataset.fingerprint,
+    }
+    assert dict(report.preprocessing) == {
+        "Size": "8x8, letterbox",
+        "Background": plan.preprocessing.polarity,
+        "Scale": f"{plan.preprocessing.scale[0]:.6g}",
+        "Mean": f"{plan.preprocessing.mean[0]:.6g}",
+    }
+    machine = dict(report.machine)
+    assert machine["Machine"] == plan.machine.summary
+    assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
+    assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
+
+
+def test_the_model_card_has_the_number_its_trust_and_its_use(
+    config: Callable[..., Config], evaluation: Evaluation
+) -> None:
+    for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["colour"].values())):
+        plan = config(recipe)
+        card = model_card(plan, evaluation, FITTED)
+        low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)
+        assert card.startswith("# small on digits\n\nTest accuracy ")
+        assert f"{100 * evaluation.accuracy:.2f} % (95 % interval {low} to {high}, n = 359)" in card
+        assert f"\n{notes(plan, 2)[0]}\n" in card
+        assert f"\n    {plan.architecture}\n" in card
+        assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
+        assert f"- Recipe: {recipe}\n" in card
+        assert "`convscope predict FOLDER PICTURE`" in card
+
+
+def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_its_place(
+    config: Callable[..., Config], evaluation: Evaluation
+) -> None:
+    plan, told = config(), "98.33 % (96.40 to 99.23)"
+    both = replace(evaluation, augmented=Share(353 / 359, wilson(353, 359)))
+    report, plain = (report_of(plan, one, FITTED, []) for one in (both, evaluation))
+    assert report.accuracy == plain.accuracy == evaluation.accuracy
+    assert report.summary == (plain.summary[0], ("With test-time augmentation", told), *plain.summary[1:])
+    card, plain_card = (model_card(plan, one, FITTED) for one in (both, evaluation))
+    assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told} with test-time augmentation.\n\n" in card
+    assert card.replace(f"\nBeside it: {told} with test-time augmentation.", "") == plain_card
+    assert "augmentation" not in plain_card
+
+
+def test_the_files_of_the_run_say_the_same(digits_run: Run, evaluation: Evaluation) -> None:
+    card, page = ((digits_run.path / name).read_text() for name in ("README.md", "report.html"))
+    (note,) = notes(digits_run.config, digits_run.manifest.selected_epoch)
+    for text in (card, page):
+        assert note in text
+        assert f"{100 * evaluation.accuracy:.2f}" in text
+        assert digits_run.config.dataset.fingerprint in text

@@ -1,0 +1,343 @@
+"""The report page: its text, and how a real browser shows it on a phone, a wide screen, in the dark and on paper."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import importlib.util
+import itertools
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convscope.evaluation.metrics import ClassScore
+from convscope.report.html import LayerRow, Picture, Report, Section, render
+from helpers.command import required
+
+HOSTILE = "<script>alert(1)</script>"
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+
+
+def grey_png(width: int, height: int) -> bytes:
+    """A grey picture, written by the PNG standard."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\x00" + b"\x80" * width) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+REPORT = Report(
+    title="article on mnist",
+    accuracy=0.98765,
+    interval=(0.98529, 0.98964),
+    n=10_000,
+    top_k={1: 0.98765, 5: 0.9999, 3: 0.9987},
+    summary=(("parameters", "542,230"), ("test loss", "0.0401")),
+    notes=("The epoch was selected on a held-out tenth of the training set.",),
+    per_class=(ClassScore("zero", 0.99, 0.98, 0.985, 980), ClassScore("one", 0.91, 0.9, 0.905, 1135)),
+    layers=(
+        LayerRow("conv1", (26, 26, 32), 320, 194_688, 86_528),
+        LayerRow("dense1", (100,), 540_900, 540_800, 400),
+        LayerRow("classifier", (10,), 1_010, 1_000, 40),
+    ),
+    dataset=(("name", "mnist"),),
+    preprocessing=(("scale", "1/255"),),
+    recipe=(("optimiser", "SGD"),),
+    machine=(("processor", "4 cores"),),
+    pictures=(
+        Picture(Section.HOW_MADE, "The first nine", "What it learned from.", "Nine digits", grey_png(1008, 900)),
+        Picture(Section.WHERE_IT_FAILS, "Confusion", "Rows are true.", "A matrix", grey_png(2600, 2700)),
+        Picture(Section.WHERE_IT_FAILS, "Worst mistakes", "Most sure and wrong.", "16 digits", grey_png(1008, 2600)),
+        Picture(Section.HOW_IT_LEARNED, "Learning curves", "Loss falls.", "Two curves", grey_png(1008, 936)),
+        Picture(Section.IN_THE_DATA, "Found", "Used once.", "Two pictures", grey_png(1008, 700)),
+        Picture(Section.WHAT_IT_SEES, "Filters", "What each looks for.", "32 filters", grey_png(1008, 800)),
+    ),
+)
+NAMES = [f"{HOSTILE} {i}" for i in range(41)] + [LONG, "a class whose name is a whole sentence " * 4]
+HOSTILE_REPORT = replace(
+    REPORT,
+    title=f"{HOSTILE} & \"{LONG}\" 'x'",
+    summary=((HOSTILE, LONG),),
+    notes=(HOSTILE, LONG),
+    per_class=tuple(ClassScore(name, 0.9, 0.8, 0.85, 11) for name in NAMES),
+    layers=tuple(LayerRow(f"{HOSTILE}{i}", (224, 224, 1024), 10**10, 10**12, 10**11) for i in range(60)),
+    dataset=((LONG, HOSTILE), ("folder", "/" + "deep/" * 60)),
+    pictures=tuple(replace(p, heading=LONG, explanation=HOSTILE, alt=f'" onerror="{HOSTILE}') for p in REPORT.pictures),
+)
+PAGES = {"plain": REPORT, "hostile": HOSTILE_REPORT}
+
+
+# The text
+
+
+class Outline(HTMLParser):
+    """Tags in order, whether they nest, and the text inside."""
+
+    VOID = frozenset({"meta", "link", "img"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip():
+            self.texts.append((self.open[-1], data.strip()))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def inside(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_elements_nest_and_the_page_says_what_it_is(name: str) -> None:
+    page = render(PAGES[name])
+    outline = Outline(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert outline.open == []
+    assert outline.of("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in outline.of("meta")
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(cell.get("scope") in ("col", "row") for cell in outline.of("th"))
+    assert len(outline.of("caption")) == len(outline.of("table")) == 2
+    assert all(image["alt"] for image in outline.of("img"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_heading_skips_a_level(name: str) -> None:
+    levels = [int(tag[1]) for tag, _ in Outline(render(PAGES[name])).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_questions_come_in_order_and_the_contents_lead_to_them() -> None:
+    outline = Outline(render(REPORT))
+    questions = [section.value[1] for section in Section]
+    assert questions[0] == "How good is it?" and questions[-1] == "How was it made?"
+    assert outline.inside("h2") == questions
+    assert outline.inside("a") == questions
+    assert [link["href"] for link in outline.of("a")] == [f"#{section['id']}" for section in outline.of("section")]
+
+
+def test_a_question_without_an_answer_is_left_out() -> None:
+    bare = replace(REPORT, pictures=(), layers=(), per_class=())
+    outline = Outline(render(bare))
+    assert outline.inside("h2") == outline.inside("a") == ["How good is it?", "How was it made?"]
+
+
+def test_the_number_comes_with_its_interval_and_n() -> None:
+    outline = Outline(render(REPORT))
+    assert outline.inside("strong") == ["98.77 %"]
+    assert "95 % interval 98.53 % to 98.96 %," in outline.inside("span")
+    assert "n = 10,000" in outline.inside("span")
+
+
+def test_facts_and_notes_are_all_there() -> None:
+    outline = Outline(render(REPORT))
+    facts = dict(zip(outline.inside("dt"), outline.inside("dd"), strict=True))
+    assert facts == {
+        "parameters": "542,230",
+        "test loss": "0.0401",
+        "right class among the first 3": "99.87 %",
+        "right class among the first 5": "99.99 %",
+        "name": "mnist",
+        "scale": "1/255",
+        "optimiser": "SGD",
+        "processor": "4 cores",
+    }
+    assert outline.inside("li") == list(REPORT.notes)
+
+
+def test_the_weakest_class_comes_first() -> None:
+    outline = Outline(render(REPORT))
+    assert [name for name in outline.inside("th") if name in ("zero", "one")] == ["one", "zero"]
+    shares = [text for text in outline.inside("span") if re.fullmatch(r"\d+\.\d\d %", text)]
+    assert shares == ["90.00 %", "98.00 %"]  # recall
+    assert outline.inside("td")[:3] == ["91.00 %", "90.50 %", "1,135"]
+
+
+def test_the_layers_add_up() -> None:
+    """The article's network has 542,230 parameters (A12)."""
+    cells = Outline(render(REPORT)).inside("td")
+    assert cells[-3:] == ["542,230", "736,488", "86,968"]
+    assert cells[6:10] == ["26×26×32", "320", "194,688", "86,528"]
+
+
+def test_pictures_stand_in_their_section_unaltered() -> None:
+    outline = Outline(render(REPORT))
+    order = ["A matrix", "16 digits", "Two curves", "32 filters", "Two pictures", "Nine digits"]
+    assert [image["alt"] for image in outline.of("img")] == order
+    by_alt = {picture.alt: picture.png for picture in REPORT.pictures}
+    for image in outline.of("img"):
+        source = str(image["src"])
+        assert source.startswith("data:image/png;base64,")
+        assert base64.b64decode(source.partition(",")[2]) == by_alt[str(image["alt"])]
+    assert (outline.of("img")[0]["width"], outline.of("img")[0]["height"]) == ("2600", "2700")
+
+
+def test_hostile_text_is_text() -> None:
+    page = render(HOSTILE_REPORT)
+    assert "<script" not in page
+    outline = Outline(page)
+    assert not any(attribute.startswith("on") for _, attributes in outline.tags for attribute in attributes)
+    assert outline.inside("h1") == [HOSTILE_REPORT.title]
+    assert {image["alt"] for image in outline.of("img")} == {f'" onerror="{HOSTILE}'}
+
+
+def test_a_name_that_is_not_unicode_can_be_written() -> None:
+    row = ClassScore("caf\udce9", 1.0, 1.0, 1.0, 3)  # how Python reads the Latin-1 file name "café"
+    assert b'<th scope="row">caf?</th>' in render(replace(REPORT, per_class=(row,))).encode("utf-8")
+
+
+# The browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None or importlib.util.find_spec("playwright") is None:
+        required("the page tests need playwright, and chromium or google-chrome")
+    playwright = importlib.import_module("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        instance = driver.chromium.launch(executable_path=path, args=flags)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("report")
+    for name, report in PAGES.items():
+        (target / f"{name}.html").write_text(render(report), encoding="utf-8")
+    return target
+
+
+@contextmanager
+def opened(browser: Any, file: Path, width: int, scheme: str = "light") -> Iterator[Any]:
+    """The page at that width; afterwards: no other request than the file, no message, no dialog, no error."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    requests: list[str] = []
+    trouble: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
+    page.goto(file.as_uri())
+    yield page
+    page.close()
+    assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
+    assert trouble == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_page_never_scrolls_sideways_and_every_picture_loads(browser: Any, folder: Path, width: int, name: str) -> None:
+    with opened(browser, folder / f"{name}.html", width) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        loaded = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
+        assert sorted(loaded) == [1008] * 5 + [2600]
+        beyond = page.evaluate(
+            "[...document.querySelectorAll('body *')].filter(e => !e.parentElement.closest('.scroll') &&"
+            " e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert beyond == []
+        assert page.evaluate("document.compatMode") == "CSS1Compat"
+
+
+def test_on_a_phone_wide_content_scrolls_in_its_own_box(browser: Any, folder: Path) -> None:
+    with opened(browser, folder / "hostile.html", 360) as page:
+        boxes = page.evaluate("[...document.querySelectorAll('.scroll')].map(b => [b.scrollWidth, b.clientWidth])")
+        wide = [inner > outer for inner, outer in boxes]
+        # the matrix; three pictures fit; the table of classes; of layers
+        assert wide.count(True) >= 3
+        assert page.evaluate("document.querySelector('figure.wide img').clientWidth") > 900
+        assert page.evaluate("document.querySelector('.scroll').tabIndex") == 0  # can be scrolled from the keyboard
+        assert (
+            page.evaluate("Math.max(...[...document.querySelectorAll('caption span')].map(c => c.clientWidth))") <= 328
+        )
+
+
+def test_on_a_wide_screen_pictures_stand_side_by_side(browser: Any, folder: Path) -> None:
+    many = replace(REPORT, pictures=tuple(replace(p, section=Section.WHAT_IT_SEES) for p in REPORT.pictures[2:]))
+    (folder / "many.html").write_text(render(many), encoding="utf-8")
+    with opened(browser, folder / "many.html", 1280) as page:
+        tops = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.offsetTop)")
+        assert tops[0] == tops[1] < tops[2]
+    with opened(browser, folder / "many.html", 360) as page:
+        tops = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.offsetTop)")
+        assert tops[0] < tops[1] < tops[2]
+
+
+# WCAG 2.2, 1.4.3: the contrast of two colours from their relative luminance.
+CONTRAST = """selector => {
+  const light = colour => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [a, b] = [getComputedStyle(document.querySelector(selector)).color,
+                  getComputedStyle(document.body).backgroundColor].map(light);
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(browser: Any, folder: Path, scheme: str) -> None:
+    with opened(browser, folder / "plain.html", 1280, scheme) as page:
+        page_is_dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        assert page_is_dark == (scheme == "dark")
+        card = "getComputedStyle(document.querySelector('figure .scroll')).backgroundColor"
+        assert page.evaluate(card) == "rgb(255, 255, 255)"  # pictures are drawn on white
+        for selector in ("h1", "strong", "dt", "dd", "a", "td", "thead th", "figcaption p", "footer p"):
+            assert page.evaluate(CONTRAST, selector) >= 4.5, selector
+
+
+def test_headings_reach_assistive_technology_in_order(browser: Any, folder: Path) -> None:
+    with opened(browser, folder / "plain.html", 1280) as page:
+        tree = page.locator("body").aria_snapshot()
+    headings = re.findall(r'heading "([^"]+)" \[level=([12])\]', tree)
+    assert headings == [("article on mnist", "1"), *((section.value[1], "2") for section in Section)]
+    assert 'img "A matrix"' in tree
+    assert 'navigation "Contents"' in tree
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_prints_with_nothing_cut_off(browser: Any, folder: Path, name: str) -> None:
+    with opened(browser, folder / f"{name}.html", 1280) as page:
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 673, "height": 1000})  # 178 mm: A4 within its margins
+        heights = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.offsetHeight)")
+        assert max(heights) < 1000  # 265 mm at 96 dpi: each fits on one sheet
+        assert {page.evaluate("getComputedStyle(document.querySelector('figure')).breakInside")} == {"avoid"}
+        right = "Math.max(...[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right))"
+        assert page.evaluate(right) <= 673
+        pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 20

@@ -1,0 +1,291 @@
+"""The run folder: what is in it, that it is checked, and that anyone can read it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickletools
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+
+from convscope import Predictor, Run, load_data, open_run
+from convscope.errors import ModelFileError, UsageError
+from convscope.backends.pytorch.models import build
+from convscope.runs.folder import Config, RunWriter, next_run_folder
+from convscope.training.loop import logits_of
+
+PLOTS = (
+    "attribution", "confusion-matrix", "filters", "first-nine", "flatten", "layer-01-conv1", "layer-02-relu1",
+    "layer-03-maxpool1", "layer-04-conv2", "layer-05-batchnorm1", "layer-06-relu2", "layer-07-maxpool2",
+    "layer-09-dense1", "layer-10-batchnorm2", "layer-11-relu3", "layer-12-classifier", "learning-curves",
+    "probabilities", "relu", "worst-mistakes",
+)  # fmt: skip
+FILES = (
+    "README.md", "config.json", "evaluation.json", "metrics.jsonl", "model.onnx", "model.safetensors", "report.html",
+    "tensorboard/events.out.tfevents.convscope", *(f"plots/{name}.png" for name in PLOTS),
+)  # fmt: skip
+METRICS = [
+    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate",
+    "images_per_second", "seconds",
+]  # fmt: skip
+
+
+@pytest.fixture
+def copy(digits_run: Run, tmp_path: Path) -> Path:
+    """A copy of the run that a test may change."""
+    return Path(shutil.copytree(digits_run.path, tmp_path / "run"))
+
+
+# What is in it
+
+
+def test_the_manifest_names_every_file_with_its_checksum(digits_run: Run) -> None:
+    there = {path.relative_to(digits_run.path).as_posix() for path in digits_run.path.rglob("*") if path.is_file()}
+    assert there == {*FILES, "manifest.json"}
+    manifest = json.loads((digits_run.path / "manifest.json").read_text())
+    assert manifest.pop("train_seconds") > 0
+    assert manifest.pop("selected_epoch") == 3
+    contents = {name: (digits_run.path / name).read_bytes() for name in sorted(FILES)}
+    assert manifest == {
+        "format": 1,
+        "status": "complete",
+        "signal": 0,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in contents.items()
+        },
+    }
+
+
+def pickles(content: bytes) -> bool:
+    try:
+        pickletools.dis(content, io.StringIO())
+    except Exception:  # whatever a file that is none leads the disassembler to
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_no_file_is_a_pickle_or_an_archive_that_may_hold_one(digits_run: Run, name: str) -> None:
+    assert pickles(b"\x80\x04]\x94.")
+    path = digits_run.path / name
+    assert not pickles(path.read_bytes())
+    assert not zipfile.is_zipfile(path)
+
+
+def test_the_config_is_what_was_planned(digits_run: Run) -> None:
+    text = (digits_run.path / "config.json").read_text()
+    assert Config.model_validate_json(text) == digits_run.config
+    values = json.loads(text)
+    data = load_data("digits")
+    assert values["dataset"] == {
+        "name": "digits",
+        "path": "digits",
+        "source": data.source,
+        "reading": None,
+        "fingerprint": data.fingerprint,
+        "train_images": 1293,
+        "validation_images": 145,
+        "test_images": 359,
+    }
+    assert values["classes"] == list("0123456789")
+    assert values["recipe"]["name"] == "default"
+    assert (values["epochs"], values["seed"], values["input_shape"]) == (3, 0, [8, 8, 1])
+    assert values["machine"]["threads"] == 1
+    assert digits_run.network.line == values["architecture"]
+
+
+def test_metrics_have_one_object_per_epoch(digits_run: Run) -> None:
+    rows = [json.loads(line) for line in (digits_run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [list(row) for row in rows] == [METRICS] * 3
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert digits_run.history == rows
+
+
+def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits_run: Run) -> None:
+    weights = load_file(digits_run.path / "model.safetensors")
+    assert {name: (array.shape, str(array.dtype)) for name, array in weights.items()} == {
+        "conv1.weight": ((16, 1, 3, 3), "float32"),
+        "conv1.bias": ((16,), "float32"),
+        "conv2.weight": ((32, 16, 3, 3), "float32"),
+        "dense1.weight": ((64, 32), "float32"),
+        "dense1.bias": ((64,), "float32"),
+        **{
+            f"batchnorm{number}.{part}": ((width,), "float32")
+            for number, width in ((1, 32), (2, 64))
+            for part in ("weight", "bias", "running_mean", "running_var")
+        },
+        **{f"batchnorm{number}.num_batches_tracked": ((), "int64") for number in (1, 2)},
+        "classifier.weight": ((10, 64), "float32"),
+        "classifier.bias": ((10,), "float32"),
+    }
+    images = load_data("digits").test.images
+    model = digits_run.model()
+    assert not model.training
+    logits = logits_of(model, images, digits_run.config.preprocessing)
+    assert Predictor(digits_run.path).scores(images)[0] == pytest.approx(logits, abs=1e-4)
+
+
+def test_the_pictures_are_pictures(digits_run: Run) -> None:
+    for path in (digits_run.path / "plots").iterdir():
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) >= 100
+            assert np.ptp(np.asarray(picture.convert("L"))) > 100
+
+
+# That it is checked
+
+
+def flip(content: bytes) -> bytes:
+    """One bit in the middle; the length stays."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_or_altered_is_named(copy: Path, name: str) -> None:
+    path, content = copy / name, (copy / name).read_bytes()
+    for altered in (flip(content), content[:-1], content + b"\n", b""):
+        path.write_bytes(altered)
+        with pytest.raises(ModelFileError, match=f"^{path} was altered since it was written: put it back") as error:
+            open_run(copy)
+        assert error.value.exit_code == 4
+    path.unlink()
+    with pytest.raises(ModelFileError, match=f"^{path} is missing: put it back from a copy, or train again$"):
+        open_run(copy)
+    path.write_bytes(content)
+    assert open_run(copy).config.dataset.name == "digits"
+
+
+def changed(copy: Path, name: str, **values: Any) -> None:
+    """Change values of a JSON file, and the manifest with it."""
+    path = copy / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    if name != "manifest.json":
+        manifest = json.loads((copy / "manifest.json").read_text())
+        entry = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        changed(copy, "manifest.json", files={**manifest["files"], name: entry})
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.json"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": 2}, "format: Input should be 1"),
+        ({"format": None}, "format: Input should be 1"),
+        ({"colour": "blue"}, "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_another_version_is_refused(copy: Path, name: str, values: dict[str, Any], message: str) -> None:
+    changed(copy, name, **values)
+    with pytest.raises(ModelFileError, match=f"{name} cannot be read by this version: {message}; use the version that"):
+        open_run(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": 1}', b"null"])
+def test_a_manifest_that_is_none_is_refused_in_one_line(copy: Path, content: bytes) -> None:
+    (copy / "manifest.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match=f"^{copy}/manifest.json cannot be read by this version: [^\n]+$"):
+        open_run(copy)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "nowhere",
+            "^expected a run folder, but .*nowhere is not there: give the folder that 'convscope train' printed",
+        ),
+        ("model.onnx", "^expected a run folder, but .*model.onnx is a file"),
+        (
+            "plots",
+            "^.*plots/manifest.json is missing: its training did not finish, or it is no run folder: go on with "
+            "convscope train --resume .*plots, or train again$",
+        ),
+    ],
+)
+def test_what_is_no_run_is_refused(copy: Path, place: str, message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        open_run(copy / place)
+
+
+def test_what_the_manifest_does_not_name_is_ignored(copy: Path) -> None:
+    (copy / "notes.txt").write_text("mine")
+    assert open_run(str(copy)).path == copy
+
+
+def test_weights_of_another_network_do_not_fit(digits_run: Run) -> None:
+    for line in ("conv 16 3, relu, flatten", "conv 16 5 pad same, relu, maxpool 2, flatten"):
+        config = Config.model_validate({**digits_run.config.model_dump(), "architecture": line})
+        other = Run(digits_run.path, config, digits_run.manifest)
+        with pytest.raises(ModelFileError, match=f"model.safetensors does not fit '{line}': train again$"):
+            other.model()
+
+
+def test_records_cannot_be_changed(digits_run: Run) -> None:
+    for record, name in ((digits_run.config, "seed"), (digits_run.manifest, "signal")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(record, name, 1)
+
+
+# Opened
+
+
+def test_an_opened_run_is_the_one_that_was_written(digits_run: Run) -> None:
+    opened = open_run(digits_run.path)
+    assert (opened.config, opened.manifest) == (digits_run.config, digits_run.manifest)
+    assert opened.evaluation is not None
+    assert opened.evaluation.n == 359
+    assert opened.to_dict() == digits_run.to_dict()
+    assert json.loads(json.dumps(opened.to_dict(), allow_nan=False)) == opened.to_dict()
+    model, original = opened.model().state_dict(), build(opened.network, seed=1).state_dict()
+    assert model.keys() == original.keys()
+
+
+def test_a_run_shows_itself(digits_run: Run, copy: Path) -> None:
+    assert digits_run.evaluation is not None
+    accuracy = f"{100 * digits_run.evaluation.accuracy:.2f} % (95 % interval "
+    assert repr(digits_run).startswith(f"Run('{digits_run.path}': small on digits, test accuracy {accuracy}")
+    page = open_run(copy.rename(copy.parent / "<b>"))._repr_html_()
+    assert f"{copy.parent}/&lt;b&gt;" in page
+    assert accuracy in page
+    assert "default, 3 epochs, seed 0" in page
+
+
+# Being written
+
+
+def test_a_folder_with_something_in_it_is_left_alone(digits_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for place in (tmp_path / "full", tmp_path / "full" / "mine.txt"):
+        with pytest.raises(UsageError, match=f"^{place} exists already: choose another --run, or move it away$"):
+            RunWriter(place, digits_run.config)
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine.txt"]
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_and_a_new_one_will_do(digits_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "empty", tmp_path / "new" / "deep"):
+        RunWriter(place, digits_run.config).finish(signal=0, selected_epoch=1, train_seconds=2.5)
+        assert open_run(place).manifest.status == "interrupted"  # there is no evaluation
+        assert open_run(place).evaluation is None
+
+
+def test_the_next_folder_is_the_first_free_number(tmp_path: Path) -> None:
+    assert next_run_folder(tmp_path / "runs", "digits", "small") == tmp_path / "runs" / "digits-small-1"
+    for number in (1, 2, 4):
+        (tmp_path / "runs" / f"digits-small-{number}").mkdir(parents=True)
+    assert next_run_folder(tmp_path / "runs", "digits", "small").name == "digits-small-3"
+    assert next_run_folder(tmp_path / "runs", "digits", "tiny").name == "digits-tiny-1"

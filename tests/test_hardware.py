@@ -1,0 +1,115 @@
+"""The facts about this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from convscope import _hardware as machine
+from convscope._hardware import Machine, has_bf16, keep_memory, most_threads, this_machine, usable_cores
+
+
+def test_the_facts_are_this_machines() -> None:
+    found = this_machine(3)
+    assert found.threads == 3
+    assert found.cores == usable_cores() <= (os.cpu_count() or 1)
+    assert found.python == platform.python_version()
+    assert found.system == f"{platform.system()} {platform.machine()}"
+    assert found.processor
+    assert found.versions == {
+        name: metadata.version(name) for name in ("convscope", "numpy", "torch", "onnxruntime", "pillow")
+    }
+    assert Machine.model_validate_json(found.model_dump_json()) == found
+
+
+def test_cores_are_those_that_this_process_may_use() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("only Linux pins a process to cores")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert usable_cores() == len(before)
+
+
+@pytest.mark.parametrize(
+    ("durations", "best"),
+    [
+        ([0.02, 0.02, 0.02, 0.02], 0.02),
+        ([0.02, 0.02, 0.02, 0.005, 0.02, 0.02, 0.02], 0.005),
+        ([0.03, 0.02, 0.01, 0.00999, 0.00998, 0.00997], 0.00997),  # less than a hundredth better is no news
+        ([0.2, 0.15, 0.1, 0.05], 0.05),  # half a second is enough
+    ],
+)
+def test_the_peak_is_the_best_product_until_three_are_no_better(
+    monkeypatch: pytest.MonkeyPatch, durations: list[float], best: float
+) -> None:
+    """768 x 768 x 768 multiply-adds, two operations each."""
+    instants = [100 * i + seconds for i, duration in enumerate(durations) for seconds in (0.0, duration)]
+    left = iter(instants)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(left))
+    assert this_machine(1).peak_gflops == round(2 * 768**3 / best / 1e9, 1)
+    assert next(left, None) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC 7763 : 64-Core\nmodel name\t: second\n", "AMD EPYC 7763 : 64-Core"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "from platform"),
+        (None, "from platform"),
+    ],
+)
+def test_the_processor_has_a_name_on_every_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, expected: str
+) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "processor", lambda: "from platform")
+    assert machine._processor() == expected
+
+
+def test_the_summary_is_one_line() -> None:
+    found = this_machine(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
+    assert found.summary == "Abacus, 2 of 4 cores, 214 GFLOP/s float32"
+
+
+@pytest.mark.parametrize(
+    ("cores", "variable", "expected"),
+    [(4, None, 4), (1, None, 1), (4, "3", 3), (4, "16", 16), (4, "0", 1), (4, "", 4), (4, "4,2", 4)],
+)
+def test_there_are_no_more_threads_than_allowed(
+    monkeypatch: pytest.MonkeyPatch, cores: int, variable: str | None, expected: int
+) -> None:
+    """What the user says, or the cores of the machine."""
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert most_threads() == expected
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (False, True), (True, False)])
+def test_either_kind_of_bf16_arithmetic_will_do(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert has_bf16() is (avx512 or amx)
+
+
+@pytest.mark.parametrize("library", ["glibc", "musl", ""])
+def test_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    asked: list[tuple[int, int]] = []
+    libc = SimpleNamespace(mallopt=lambda option, value: asked.append((option, value)))
+    monkeypatch.setattr("ctypes.CDLL", lambda _: libc)
+    monkeypatch.setattr(platform, "libc_ver", lambda: (library, "1"))
+    keep_memory()
+    assert sorted(asked) == ([(-4, 0), (-1, 2**31 - 1)] if library == "glibc" else [])
