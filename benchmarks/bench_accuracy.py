@@ -68,11 +68,11 @@ def trained(name: str, folder: Path, seeds: int) -> list[Run]:
                 [CONVSCOPE, "train", *ROWS[name].words.split(), "--seed", str(seed), "--run", path], check=True
             )
         runs.append(open_run(path))
-        print(f"{path.name}: {counted(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
+        print(f"{path.name}: {pluralize(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
     return runs
 
 
-def counted(run: Run) -> float:
+def pluralize(run: Run) -> float:
     """The accuracy of one forward pass per image."""
     assert run.evaluation is not None
     return run.evaluation.accuracy
@@ -86,7 +86,7 @@ def augmented(run: Run) -> float | None:
 
 def reached(row: Row, runs: list[Run]) -> bool:
     """Whether the mean is at its target, and every training in time."""
-    shares = [augmented(run) if row.augmented else counted(run) for run in runs]
+    shares = [augmented(run) if row.augmented else pluralize(run) for run in runs]
     in_time = not row.seconds or all(run.manifest.train_seconds <= row.seconds for run in runs)
     return in_time and mean(share or 0.0 for share in shares) >= row.accuracy
 
@@ -106,8 +106,8 @@ def report(file: Path, runs: dict[str, list[Run]]) -> None:
         (
             f"`{ROWS[name].words}`",
             target(ROWS[name]),
-            mean_text([counted(run) for run in many]),
-            " ".join(f"{100 * counted(run):.2f}" for run in many),
+            mean_text([pluralize(run) for run in many]),
+            " ".join(f"{100 * pluralize(run):.2f}" for run in many),
             mean_text([share for run in many if (share := augmented(run)) is not None]),
             spread((run.manifest.train_seconds for run in many), 1),
             "-" if not ROWS[name].accuracy else "yes" if reached(ROWS[name], many) else "NO",

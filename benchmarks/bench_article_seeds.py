@@ -23,7 +23,7 @@ import torch
 from scipy.stats import t
 
 import peers
-from convscope._hardware import this_machine
+from convscope._hardware import hardware_info
 
 GATE = 0.98
 Run = dict[str, float]
@@ -90,7 +90,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error("--seeds must be 2 or more: one run has no standard deviation")
-    machine = this_machine(torch.get_num_threads())
+    machine = hardware_info(torch.get_num_threads())
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine.summary}, {machine.system}, Python {machine.python}, ", end="")
     print(f"convscope {machine.versions['convscope']}, torch {machine.versions['torch']}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ LEAST_RATE, MOST_BYTES, MOST_GROWTH = 1500, 10**9, 1.5
 
 
 @dataclass(frozen=True)
-class Checked:
+class AuditReport:
     """Seconds and peak bytes of one process with its helpers."""
 
     seconds: float
@@ -46,8 +46,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="room for some GB")
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
-    first: dict[int, list[Checked]] = {}
-    second: dict[int, list[Checked]] = {}
+    first: dict[int, list[AuditReport]] = {}
+    second: dict[int, list[AuditReport]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for count in options.counts:
             write(Path(folder, str(count)), count, options.side)
@@ -61,7 +61,7 @@ def main() -> int:
     return 0 if reached(first) else 5
 
 
-def check(folder: Path, cache: Path) -> Checked:
+def check(folder: Path, cache: Path) -> AuditReport:
     """`convscope data check FOLDER`, with that cache."""
     variables = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     start, peak = time.perf_counter(), 0
@@ -73,7 +73,7 @@ def check(folder: Path, cache: Path) -> Checked:
             time.sleep(0.05)
         if process.returncode:
             raise SystemExit(f"convscope data check {folder} ended with {process.returncode}")
-    return Checked(time.perf_counter() - start, peak)
+    return AuditReport(time.perf_counter() - start, peak)
 
 
 def memory(pid: int) -> int:
@@ -87,7 +87,7 @@ def memory(pid: int) -> int:
     return own + sum(memory(int(child)) for child in children)
 
 
-def reached(first: dict[int, list[Checked]]) -> bool:
+def reached(first: dict[int, list[AuditReport]]) -> bool:
     """Whether the largest set meets the targets."""
     least, most = min(first), max(first)
     seconds = {count: median(one.seconds for one in many) for count, many in first.items()}
@@ -97,7 +97,7 @@ def reached(first: dict[int, list[Checked]]) -> bool:
     return rate >= LEAST_RATE and peak < MOST_BYTES and per_file[0] <= MOST_GROWTH * per_file[1]
 
 
-def report(file: Path, side: int, first: dict[int, list[Checked]], second: dict[int, list[Checked]]) -> None:
+def report(file: Path, side: int, first: dict[int, list[AuditReport]], second: dict[int, list[AuditReport]]) -> None:
     """The table, into the file and onto stdout."""
     rows = [
         (

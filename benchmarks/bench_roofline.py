@@ -16,8 +16,8 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch is loaded
 
-from convscope._hardware import Machine, keep_memory, this_machine, usable_cores
-from convscope.backends.native import backend as door
+from convscope._hardware import HardwareInfo, hardware_info, keep_memory, usable_cores
+from convscope.backends.native import backend
 from convscope.backends.native.roofline import (
     Kernel,
     Reached,
@@ -66,7 +66,7 @@ def row(reached: list[Reached]) -> list[str]:
     return cells
 
 
-def text(measured: list[Roofline], machine: Machine, busy: float) -> str:
+def text(measured: list[Roofline], machine: HardwareInfo, busy: float) -> str:
     """The section of RESULTS.md."""
     last = measured[-1]
     heads = ["batches of 128", ""]
@@ -79,7 +79,7 @@ def text(measured: list[Roofline], machine: Machine, busy: float) -> str:
     quietly = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > QUIET else "")
     return f"""## Speed: the kernels' roofline
 
-`bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {door.name()},
+`bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {backend.name()},
 convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn;
 median (min to max) over the rounds; {quietly}.
 
@@ -109,17 +109,17 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure and write; the exit code."""
     options = arguments()
-    if door.native is None:
-        print(f"no kernels to measure: {door.reason}", file=sys.stderr)
+    if backend.native is None:
+        print(f"no kernels to measure: {backend.reason}", file=sys.stderr)
         return 5
     busy = quiet(options.wait)
     keep_memory()
     chosen = kernels()
     measured = [roofline(chosen, threads, options.rounds, options.seconds) for threads in sorted(options.threads)]
-    machine = this_machine(measured[-1].threads)
+    machine = hardware_info(measured[-1].threads)
     said = text(measured, machine, busy)
     options.raw.mkdir(parents=True, exist_ok=True)
-    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": door.name()}
+    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.name()}
     raw = facts | {"rooflines": [one.to_dict() for one in measured]}
     (options.raw / "roofline.json").write_text(json.dumps(raw, indent=1) + "\n")
     put(options.into, "roofline", said)

@@ -23,7 +23,7 @@ import torch
 import mnist
 import peers
 from convscope import reference
-from convscope._hardware import this_machine
+from convscope._hardware import hardware_info
 from convscope.api.train import plan
 from convscope.backends.pytorch import models
 from convscope.training import loop as train
@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"Same mathematics: the article's network, {options.steps} batches of {BATCH}, seed {options.seed}")
-    machine = this_machine(torch.get_num_threads())
+    machine = hardware_info(torch.get_num_threads())
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine.summary}, {machine.system}, Python {machine.python}")
     print(", ".join(f"{name} {machine.versions[name]}" for name in ("convscope", "torch", "numpy")))
     given = start(options.steps, options.seed)

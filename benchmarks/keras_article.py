@@ -20,7 +20,7 @@ import mnist
 
 
 def network() -> keras.Model:
-    """Layers of the article, compiled with its optimiser: 542,230 parameters, all biases zero."""
+    """Layers of the article, compiled with its optimizer: 542,230 parameters, all biases zero."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),

@@ -1,4 +1,4 @@
-"""Write synthetic photos into class folders: blurred noise with a disc, in as many colours as there are classes.
+"""Write synthetic photos into class folders: blurred noise with a disc, in as many colors as there are classes.
 
     make_pictures.py FOLDER 100000 [--side 128] [--mixed]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.data.dataset import Split, hold_out
+from convscope.data.dataset import Split, stratified_group_split
 from convscope.data.download import quiet
 from convscope.data.formats.image_folder import dataset_of, survey_of
 from convscope.data.load import cache_folder
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 
 
 def main() -> None:
@@ -35,10 +35,10 @@ def main() -> None:
 
 def make(folder: Path, into: Path, group_by: str | None, validation: float, seed: int) -> None:
     """See above."""
-    reading = Reading(group_by=group_by)
+    reading = LoadOptions(group_by=group_by)
     survey = survey_of(folder, reading, cache_folder(), quiet, print_on_stderr)
     dataset = dataset_of(folder, survey, reading)
-    train, held = hold_out(dataset.train, validation, seed)
+    train, held = stratified_group_split(dataset.train, validation, seed)
     for part, split in {"train": train, "val": held, "test": dataset.test}.items():
         for row in rows(split):
             path = survey.listing.path(row)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.evaluation.metrics import wilson
+from convscope._statistics import wilson
 from speed_report import machine, put, table
 
 PROGRAMS = ("convscope", "torch", "keras")

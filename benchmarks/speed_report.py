@@ -23,7 +23,7 @@ PACKAGES = {"keras": ("keras", "tensorflow"), "torch": ("torch",), "sklearn": ("
 
 
 def machine(threads: int) -> str:
-    """Machine, cores, measured float32 peak and versions, as a small run of convscope records them."""
+    """HardwareInfo, cores, measured float32 peak and versions, as a small run of convscope records them."""
     with tempfile.TemporaryDirectory() as folder:
         row: Row = ours("", f"digits --epochs 1 --threads {threads}", Path(folder), threads)
         done = subprocess.run(row.command, check=False, env=row.variables, stdout=subprocess.PIPE, text=True)

@@ -25,7 +25,7 @@ def clean(variables: dict[str, str], threads: int) -> dict[str, str]:
 
 
 def ours(name: str, words: str, folder: Path, threads: int, precision: str = "") -> Row:
-    """`convscope train WORDS --json`, its run in a new folder below `folder` every time (by its default name)."""
+    """`convscope train KEYWORDS --json`, its run in a new folder below `folder` every time (by its default name)."""
     wanted = ["--precision", precision] if precision and knows_precision() else []
     command = ["env", "-C", str(folder), CONVSCOPE, "train", *words.split(), *wanted, "--json"]
     return Row(name, command, clean(dict(os.environ), threads))

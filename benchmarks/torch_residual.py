@@ -66,14 +66,14 @@ def main() -> None:
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": decayed, "weight_decay": options.decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=options.rate, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(groups, lr=options.rate, momentum=0.9, nesterov=True)
 
-    def normalised(some: Tensor) -> Tensor:
+    def normalized(some: Tensor) -> Tensor:
         return ((some.float() - mean) / deviation).contiguous(memory_format=torch.channels_last)
 
     def scores(some: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16()):
-            return torch.cat([model(normalised(part)).float() for part in some.split(128)])
+            return torch.cat([model(normalized(part)).float() for part in some.split(128)])
 
     began = time.monotonic()
     scores(held[:256])
@@ -86,19 +86,19 @@ def main() -> None:
             done = (time.monotonic() - began) / (deadline - began)
             if done >= 1:
                 break
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = options.rate * min(done / 0.15 + 0.01, (1 - done) / 0.85)
-            batch, others = augmented(normalised(images[index]), options.flip, options.area), labels[index].roll(1)
-            batch = coloured(batch, options.jitter) if options.jitter else batch
+            batch, others = augmented(normalized(images[index]), options.flip, options.area), labels[index].roll(1)
+            batch = colored(batch, options.jitter) if options.jitter else batch
             own = patched(batch) if done < options.until and torch.rand(()) < options.cutmix else 1.0
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16()):
                 answers = model(batch)
             loss = own * functional.cross_entropy(answers.float(), labels[index], label_smoothing=0.1)
             if own < 1:
                 loss = loss + (1 - own) * functional.cross_entropy(answers.float(), others, label_smoothing=0.1)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             step += 1
             epochs += len(index) / len(images)
     model.eval()
@@ -159,7 +159,7 @@ def augmented(images: Tensor, flip: bool, least_area: float) -> Tensor:
     return seen.contiguous(memory_format=torch.channels_last)
 
 
-def coloured(images: Tensor, strength: float) -> Tensor:
+def colored(images: Tensor, strength: float) -> Tensor:
     """Another contrast, brightness, tint and saturation for each image."""
     n, channels = images.shape[:2]
     contrast, saturation = torch.empty(2, n, 1, 1, 1).uniform_(1 - strength, 1 + strength)
@@ -190,7 +190,7 @@ def read(folder: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor]:
 
 
 def letterboxed(file: tuple[Path, int]) -> np.ndarray:
-    """The whole picture, as large as it fits into a square of grey."""
+    """The whole picture, as large as it fits into a square of gray."""
     path, size = file
     with Image.open(path) as picture:
         share = size / max(picture.size)

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from convscope import _hardware as machine
-from convscope._hardware import Machine, has_bf16, keep_memory, most_threads, this_machine, usable_cores
+from convscope._hardware import HardwareInfo, hardware_info, has_bf16, keep_memory, max_threads, usable_cores
 
 
 def test_the_facts_are_this_machines() -> None:
-    found = this_machine(3)
+    found = hardware_info(3)
     assert found.threads == 3
     assert found.cores == usable_cores() <= (os.cpu_count() or 1)
     assert found.python == platform.python_version()
@@ -25,7 +25,7 @@ def test_the_facts_are_this_machines() -> None:
     assert found.versions == {
         name: metadata.version(name) for name in ("convscope", "numpy", "torch", "onnxruntime", "pillow")
     }
-    assert Machine.model_validate_json(found.model_dump_json()) == found
+    assert HardwareInfo.model_validate_json(found.model_dump_json()) == found
 
 
 def test_cores_are_those_that_this_process_may_use() -> None:
@@ -56,7 +56,7 @@ def test_the_peak_is_the_best_product_until_three_are_no_better(
     instants = [100 * i + seconds for i, duration in enumerate(durations) for seconds in (0.0, duration)]
     left = iter(instants)
     monkeypatch.setattr(time, "perf_counter", lambda: next(left))
-    assert this_machine(1).peak_gflops == round(2 * 768**3 / best / 1e9, 1)
+    assert hardware_info(1).peak_gflops == round(2 * 768**3 / best / 1e9, 1)
     assert next(left, None) is None
 
 
@@ -79,7 +79,7 @@ def test_the_processor_has_a_name_on_every_system(
 
 
 def test_the_summary_is_one_line() -> None:
-    found = this_machine(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
+    found = hardware_info(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
     assert found.summary == "Abacus, 2 of 4 cores, 214 GFLOP/s float32"
 
 
@@ -95,7 +95,7 @@ def test_there_are_no_more_threads_than_allowed(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    assert most_threads() == expected
+    assert max_threads() == expected
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (False, True), (True, False)])

@@ -320,7 +320,7 @@ def test_a12_the_article_s_network_has_542230_parameters_and_these_shapes() -> N
 
 
 @pytest.mark.parametrize(
-    ("initialise", "shape", "limit"),
+    ("initialize", "shape", "limit"),
     [
         (ref.he_uniform, (300, 500), (6 / 300) ** 0.5),
         (ref.he_uniform, (3, 5, 32, 256), (6 / (3 * 5 * 32)) ** 0.5),
@@ -329,9 +329,9 @@ def test_a12_the_article_s_network_has_542230_parameters_and_these_shapes() -> N
     ],
 )
 def test_a12_initial_weights_are_uniform_within_keras_limits(
-    initialise: Callable[..., Floats], shape: tuple[int, ...], limit: float
+    initialize: Callable[..., Floats], shape: tuple[int, ...], limit: float
 ) -> None:
-    weight = initialise(shape, np.random.default_rng(7)) / limit
+    weight = initialize(shape, np.random.default_rng(7)) / limit
     assert weight.shape == shape
     assert 0.999 < weight.max() <= 1 and -1 <= weight.min() < -0.999
     # moments of the uniform distribution on -1..1, within 5 standard errors of 120,000 draws
@@ -343,16 +343,16 @@ def test_a12_initial_weights_are_uniform_within_keras_limits(
 def test_a13_momentum_equals_pytorch_also_when_the_rate_changes(momentum: float) -> None:
     weight, velocity = normal(4, 3), frozen(np.zeros((4, 3)))
     there = torch.nn.Parameter(torch.tensor(weight))
-    optimiser = torch.optim.SGD([there], lr=0.01, momentum=momentum)
+    optimizer = torch.optim.SGD([there], lr=0.01, momentum=momentum)
     for step, rate in enumerate([0.01] * 4 + [0.002] * 4):
-        if rate != optimiser.param_groups[0]["lr"]:
-            for state in optimiser.state.values():
+        if rate != optimizer.param_groups[0]["lr"]:
+            for state in optimizer.state.values():
                 if momentum:
-                    state["momentum_buffer"] *= optimiser.param_groups[0]["lr"] / rate  # as the docstring says
-            optimiser.param_groups[0]["lr"] = rate
+                    state["momentum_buffer"] *= optimizer.param_groups[0]["lr"] / rate  # as the docstring says
+            optimizer.param_groups[0]["lr"] = rate
         gradient = normal(4, 3, seed=step)
         there.grad = torch.tensor(gradient)
-        optimiser.step()
+        optimizer.step()
         weight, velocity = map(frozen, ref.sgd_momentum(weight, velocity, gradient, rate, momentum))
         np.testing.assert_allclose(weight, there.detach().numpy(), atol=1e-14)
 

@@ -56,12 +56,12 @@ void moments(const T* x, int64_t pixels, int64_t c, float* mean, float* squares)
       const int64_t end = std::min(pixels, begin + step);
       over_channels(c, [&](auto lanes, int64_t vector, int64_t channel) {
         Vec a[4]{}, b[4]{};
-        const Vec centre = lanes.get(mean + channel);
+        const Vec center = lanes.get(mean + channel);
         int64_t pixel = begin;
         for (; pixel + 4 <= end; pixel += 4)
 #pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) term(lanes.get(x + (pixel + i) * c + channel), centre, a[i], b[i]);
-        for (; pixel < end; ++pixel) term(lanes.get(x + pixel * c + channel), centre, a[0], b[0]);
+          for (int i = 0; i < 4; ++i) term(lanes.get(x + (pixel + i) * c + channel), center, a[i], b[i]);
+        for (; pixel < end; ++pixel) term(lanes.get(x + pixel * c + channel), center, a[0], b[0]);
         sums.add(vector, (a[0] + a[1]) + (a[2] + a[3]), (b[0] + b[1]) + (b[2] + b[3]));
       });
     }
@@ -69,8 +69,8 @@ void moments(const T* x, int64_t pixels, int64_t c, float* mean, float* squares)
   };
   pass([](Vec value, Vec, Vec& a, Vec&) { a += value; }).write(c, mean, squares);
   for (int64_t i = 0; i < c; ++i) mean[i] /= float(pixels);
-  const Sums rest = pass([](Vec value, Vec centre, Vec& a, Vec& b) {
-    const Vec deviation = value - centre;
+  const Sums rest = pass([](Vec value, Vec center, Vec& a, Vec& b) {
+    const Vec deviation = value - center;
     a += deviation;
     b += deviation * deviation;
   });

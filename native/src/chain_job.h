@@ -12,7 +12,7 @@ struct Chain {
   int64_t n, h, w, c;
   int32_t activation, pool, size;  // pool windows are size x size, side by side
   bool pool_first, half;
-  bool norm, batch;     // batch: normalise with the statistics of this batch
+  bool norm, batch;     // batch: normalize with the statistics of this batch
   const void* x;        // the input; in the backward pass what the norm (else the activation) saw, null if not needed
   void* z;              // (n, oh, ow, c): forward with pool_first, the pooled map; null if nobody wants it
   void* y;              // the output; in the backward pass its gradient

@@ -2,7 +2,7 @@
 //
 // Filters lie across the lanes. A tile is the cells of one or more pooling windows times kRegisters registers of
 // filters: all its sums stay in registers until the pooled cell is written. Images are padded once, into a buffer in
-// the first-level cache; the k * c numbers of one kernel row are neighbours there.
+// the first-level cache; the k * c numbers of one kernel row are neighbors there.
 #pragma once
 
 #include <algorithm>

@@ -30,7 +30,7 @@ CONVSCOPE_INLINE Vec pick(Vec, IntVec) { return Vec{}; }
 // What one strip of cells brings to one block of filters' sums.
 struct Strip {
   const float* pixels;    // the first cell's first pixel; where winners pick, 4 floats per pixel
-  int64_t row, step;      // floats between neighbouring cells of a column, and of a row
+  int64_t row, step;      // floats between neighboring cells of a column, and of a row
   int64_t tap_row;        // floats between rows of the kernel
   int64_t rows, cells;    // cells: per row
   const Vec* gradient;    // (rows, cells, registers)
@@ -97,7 +97,7 @@ void add_products(const Strip& s, int64_t k) {
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 inline Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
 
-// For each pixel but those of the last row and column: itself, its right neighbour, and the two below.
+// For each pixel but those of the last row and column: itself, its right neighbor, and the two below.
 inline const float* quads_of(const Padded& padded, int64_t rows, int64_t c) {
   static thread_local Scratch memory;
   const int64_t row = padded.row;

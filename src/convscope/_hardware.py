@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 
-class Machine(BaseModel):
+class HardwareInfo(BaseModel):
     """Processor, cores and versions; `peak_gflops` is the best float32 matrix product measured, in 1e9 flop/s."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,10 +32,10 @@ class Machine(BaseModel):
         return f"{self.processor}, {self.threads} of {self.cores} cores, {self.peak_gflops:.0f} GFLOP/s float32"
 
 
-def this_machine(threads: int) -> Machine:
+def hardware_info(threads: int) -> HardwareInfo:
     """Facts about this machine; takes some hundredths of a second to measure its peak."""
     packages = ("convscope", "numpy", "torch", "onnxruntime", "pillow")
-    return Machine(
+    return HardwareInfo(
         processor=_processor(),
         cores=usable_cores(),
         threads=threads,
@@ -46,7 +46,7 @@ def this_machine(threads: int) -> Machine:
     )
 
 
-def most_threads() -> int:
+def max_threads() -> int:
     """The most threads to use: $OMP_NUM_THREADS, or as many as there are cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(allowed)) if allowed.isdecimal() else usable_cores()

@@ -1,4 +1,4 @@
-"""Helper processes: a module of ours, run as a program, that answers messages until its input ends.
+"""Worker processes: a module of ours, run as a program, that answers messages until its input ends.
 
 They need no guard in the user's script, as multiprocessing would, and load only what they work with. A helper ends with
 its input, and so with the process that started it, however that one ends. A message is its length, uint64, and as many
@@ -22,7 +22,7 @@ LENGTH = struct.Struct("<Q")
 Answer = Callable[[bytes], bytes]
 
 
-class Helper:
+class Worker:
     """A process that runs a module which calls `serve`."""
 
     def __init__(self, module: str) -> None:
@@ -50,9 +50,9 @@ class Helper:
 
 
 @contextmanager
-def helping(module: str, count: int) -> Iterator[list[Helper]]:
+def worker_pool(module: str, count: int) -> Iterator[list[Worker]]:
     """So many helpers, which end with the block."""
-    helpers = [Helper(module) for _ in range(count)]
+    helpers = [Worker(module) for _ in range(count)]
     try:
         yield helpers
     finally:
@@ -60,9 +60,9 @@ def helping(module: str, count: int) -> Iterator[list[Helper]]:
             helper.end()
 
 
-def shared_out(helpers: list[Helper], messages: Iterable[bytes], here: Answer) -> Iterator[bytes]:
+def map_in_order(helpers: list[Worker], messages: Iterable[bytes], here: Answer) -> Iterator[bytes]:
     """The answers in order, as many at a time as there are helpers; what fails there is answered by `here`."""
-    free: SimpleQueue[Helper | None] = SimpleQueue()
+    free: SimpleQueue[Worker | None] = SimpleQueue()
     for helper in helpers:
         free.put(helper)
 

@@ -14,11 +14,10 @@ import pytest
 import torch
 
 from convscope import _hardware as machine
-from convscope._hardware import busy_share, last_cache, this_machine
+from convscope._hardware import busy_share, hardware_info, last_cache
 from convscope.api import benchmark as bench
 from convscope.api.benchmark import PEER, Bench, Training, in_turn, plain_network, training_rows
-from convscope.backends.native import backend as door
-from convscope.backends.native import dense, roofline, step
+from convscope.backends.native import backend, dense, roofline, step
 from convscope.backends.native import norm_act_pool as chain
 from convscope.backends.native import stem as first_stage
 from convscope.backends.native.roofline import Kernel, Reached, Roofline, Spread
@@ -30,17 +29,17 @@ from convscope.network.presets import PRESETS
 from helpers.command import Command
 
 native = pytest.mark.skipif(
-    door.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
+    backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
 
 
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
-    torchs, ours = torch.get_num_threads(), door.native and door.native.threads()
+    torchs, ours = torch.get_num_threads(), backend.native and backend.native.threads()
     yield
     torch.set_num_threads(torchs)
-    if door.native is not None:
-        door.native.set_threads(ours)
+    if backend.native is not None:
+        backend.native.set_threads(ours)
 
 
 # The work of a kernel
@@ -143,8 +142,8 @@ def cut() -> None:
 def test_what_is_measured_is_what_training_calls(
     monkeypatch: pytest.MonkeyPatch, measured: Callable[[], list[Kernel]], trained: Callable[[], None]
 ) -> None:
-    listening = Listening(door.native)
-    monkeypatch.setattr(door, "native", listening)
+    listening = Listening(backend.native)
+    monkeypatch.setattr(backend, "native", listening)
     trained()
     real, kernels = listening.calls.copy(), measured()
     listening.calls.clear()
@@ -168,7 +167,7 @@ def test_a_kernel_is_held_against_the_best_limit_of_all_rounds(monkeypatch: pyte
     seconds = {"sum": iter([[0.5, 0.1, 0.2], [0.1] * 3, [0.4] * 3]), "move": iter([[2.0], [1.0], [4.0]])}
     copies = iter([0.8, 0.5, 0.7])
     fake = SimpleNamespace(peak_gflops=lambda: next(peaks), set_threads=lambda _: None, threads=lambda: 1)
-    monkeypatch.setattr(door, "native", fake)
+    monkeypatch.setattr(backend, "native", fake)
     monkeypatch.setattr(roofline, "_timed", lambda call, _: next(seconds[call()]))
     monkeypatch.setattr(roofline, "_copy_seconds", lambda *_: next(copies))
     monkeypatch.setattr(roofline, "last_cache", lambda: 1_000_000_000)
@@ -195,8 +194,8 @@ def test_a_kernel_is_held_against_the_best_limit_of_all_rounds(monkeypatch: pyte
 def test_measured_shares_fit_their_rates() -> None:
     kernels = [*roofline.first_stage(10, 1, 8, 3, pool=2, n=4), roofline.update(1000)]
     found = roofline.roofline(kernels, threads=2, rounds=2, seconds=0)
-    assert door.native is not None
-    assert (door.native.threads(), torch.get_num_threads()) == (2, 2)
+    assert backend.native is not None
+    assert (backend.native.threads(), torch.get_num_threads()) == (2, 2)
     for kernel, reached in zip(kernels, found.kernels, strict=True):
         work = kernel.flops or kernel.moved
         assert reached.rate == pytest.approx(work / reached.milliseconds.median / 1e6)
@@ -286,7 +285,7 @@ def test_the_whole_as_json() -> None:
     values = json.loads(json.dumps(found.to_dict()))
     check_schema(values)
     assert (values["machine"]["threads"], values["images"], values["steps"], values["slices"]) == (1, 700, 5, 3)
-    assert (values["kernels"], values["reason"]) == (door.name(), "")
+    assert (values["kernels"], values["reason"]) == (backend.name(), "")
     assert set(values["roofline"]) == {"threads", "rounds", "peak_gflops", "last_cache_bytes", "kernels"}
     for row in values["roofline"]["kernels"]:
         assert set(row) == {"kernel", "shape", "precision", "milliseconds", "unit", "rate", "limit", "share",
@@ -295,8 +294,8 @@ def test_the_whole_as_json() -> None:
 
 
 def test_without_native_kernels_there_is_no_roofline_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "native", None)
-    monkeypatch.setattr(door, "reason", "it was left out")
+    monkeypatch.setattr(backend, "native", None)
+    monkeypatch.setattr(backend, "reason", "it was left out")
     found = bench.measure(threads=1, seconds=0, images=700)
     check_schema(json.loads(json.dumps(found.to_dict())))
     assert (found.kernels, found.reason, found.roofline) == ("torch", "it was left out", None)
@@ -313,7 +312,7 @@ def a_bench(least: float = 1.0, load: float | None = 0.0) -> Bench:
         Reached("chain backward", "32x32x32 norm relu max 2", "bf16", Spread(1, 2, 3), "GB/s", 20, 40, 0.5, None),
     )  # fmt: skip
     limits = Roofline(2, 5, 600.0, 1 << 25, rows)
-    return Bench(this_machine(2), load, 1 << 25, "native x", "", 60_000, 128, 300, 3, training, limits)
+    return Bench(hardware_info(2), load, 1 << 25, "native x", "", 60_000, 128, 300, 3, training, limits)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convscope import reference
-from convscope.api.filter import Detected, detect
+from convscope.api.filter import FilterResult, detect
 from convscope.errors import ConvscopeError, DataError, UsageError
 from convscope.images.filters import KERNELS
 from convscope.images.read import encode_png, read_picture
@@ -35,7 +35,7 @@ def photo(path: str = "photo.png", channels: int = 3, height: int = 30, width: i
     return pixels
 
 
-def rows(found: Detected) -> str:
+def rows(found: FilterResult) -> str:
     """One map of whole numbers in the article's notation."""
     return "/".join("".join(f"{value:g}" for value in row) for row in found.values[:, :, 0])
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from convscope import Predictor, evaluate_run, open_run, resume_run
-from convscope.api.train import carry_out, plan
+from convscope.api.train import plan, run_plan
 from convscope.data.load import load
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.images.read import read_picture
 from convscope.training.recipes import changed, recipe_named
 from convscope.training.state import Progress
@@ -62,7 +62,7 @@ def test_the_check_is_one_page(command: Command, folder: Path) -> None:
         "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 16x16 (letterbox)",
         "note: 1 picture more than 3 times as long as wide; mostly padding for the network",
         "",
-        "the network sees: 16x16 colour, letterbox, mixed background",
+        "the network sees: 16x16 color, letterbox, mixed background",
         "splits: 39 train, 10 test",
         "next: convscope train pets",
     ]
@@ -74,10 +74,10 @@ def test_the_check_is_json_with_every_file(command: Command) -> None:
     answer = command("data", "check", "pets", "--json", "--size", "16", "--crop", "--channels", "1")
     told = json.loads(answer.out)
     assert told["classes"] == [{"name": "cat", "files": 26, "used": 24}, {"name": "dog", "files": 27, "used": 25}]
-    assert told["seen"] == "16x16 grey, crop, mixed background"
+    assert told["seen"] == "16x16 gray, crop, mixed background"
     assert told["splits"] == {"train": 39, "test": 10}
     assert told["problem"] is None
-    kinds = {finding["kind"]: finding for finding in told["findings"]}
+    kinds = {issue["kind"]: issue for issue in told["issues"]}
     assert kinds["two-classes"]["files"] == [["cat/both.png", "dog/both.png"]]
     assert kinds["long"]["files"] == [["dog/<b>&.png"]]
     assert kinds["long"]["done"] == "cropped to their middle"
@@ -154,7 +154,7 @@ def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(
     config = open_run(folder / "run").config
     assert config.budget == 30
     assert config.input_shape == (8, 8, 3)
-    assert config.dataset.reading == Reading(size=8)
+    assert config.dataset.reading == LoadOptions(size=8)
 
 
 def test_a_table_of_files_is_trained_on(command: Command, folder: Path) -> None:
@@ -185,8 +185,8 @@ def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Pa
             signal.raise_signal(signal.SIGINT)
 
     recipe = changed(recipe_named("default", "small pictures"), epochs=3, batch=8)
-    data = load("pets", reading=Reading(size=16, group_by=r"^(\d+)"))
-    stopped = carry_out(plan(data, "flatten", recipe, threads=1, origin="pets"), folder / "stopped", stop)
+    data = load("pets", reading=LoadOptions(size=16, group_by=r"^(\d+)"))
+    stopped = run_plan(plan(data, "flatten", recipe, threads=1, origin="pets"), folder / "stopped", stop)
     assert stopped.manifest.status == "interrupted"
     said: list[str] = []
     done = resume_run("stopped", say=said.append)

@@ -20,15 +20,15 @@ import torch
 from safetensors.numpy import load_file
 
 from convscope import Run, open_run, resume_run, train_model, train_more
-from convscope._hardware import Machine, this_machine
+from convscope._hardware import HardwareInfo, hardware_info
 from convscope.api import resume
 from convscope.api import train as experiment
 from convscope.api.resume import changed_since
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
+from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.runs.folder import Config
-from convscope.training.autotune import use_threads
 from convscope.training.budget import Budget
 from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: 
 
 
 def test_nothing_is_settled_anew(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("settle", "plan", "recipe_named", "fitting", "this_machine"):
+    for name in ("autotune", "plan", "recipe_named", "fitting", "hardware_info"):
         monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("it was settled before"))
     assert resume_run(stopped, say=silence).manifest.status == "complete"
 
@@ -118,7 +118,7 @@ def test_threads_are_those_of_the_training(stripes: Dataset, tmp_path: Path) -> 
         use_threads(1)
         resume_run(run.path, stripes, say=lambda _: None)
         assert torch.get_num_threads() == 2
-        assert door.native is None or door.native.threads() == 2
+        assert backend.native is None or backend.native.threads() == 2
     finally:
         use_threads(before)
 
@@ -194,11 +194,11 @@ def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> 
 
 
 def test_what_changed_since_is_said_in_one_line(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def another(threads: int) -> Machine:
-        machine = this_machine(threads)
+    def another(threads: int) -> HardwareInfo:
+        machine = hardware_info(threads)
         return machine.model_copy(update={"versions": {**machine.versions, "torch": "2.99"}, "processor": "Z80"})
 
-    monkeypatch.setattr(resume, "this_machine", another)
+    monkeypatch.setattr(resume, "hardware_info", another)
     said: list[str] = []
     then = Config.model_validate_json((stopped / "config.json").read_bytes()).machine
     resume_run(stopped, say=said.append)
@@ -225,7 +225,7 @@ def test_what_changed_since_is_said_in_one_line(stopped: Path, monkeypatch: pyte
 )  # fmt: skip
 def test_what_can_change_the_bits(stopped: Path, changes: dict[str, Any], kernels: str, expected: list[str]) -> None:
     versions = {"torch": "2.13", "numpy": "2.0", "convscope": "0.1", "pillow": "13"}
-    machine = Machine(
+    machine = HardwareInfo(
         processor="EPYC", cores=4, threads=2, peak_gflops=100, system="Linux x86_64", python="3.11", versions=versions
     )
     config = Config.model_validate_json((stopped / "config.json").read_bytes())
@@ -346,7 +346,7 @@ def test_more_epochs_begin_with_the_last_weights(
     accuracies = iter([0.5, 0.9, 0.2])
     data = saved(tmp_path / "stripes.npz", stripes)
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.training.autotune.Trial.loss", lambda *_: 1.0)
+        patched.setattr("convscope.training.autotune.TuningProbe.loss", lambda *_: 1.0)
         patched.setattr("convscope.training.loop.loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
         run = train_model(data, LINE, changed(SHORT, select=select), threads=1, run=tmp_path / "run")
     assert run.manifest.selected_epoch == {"best": 2, "last": 3}[select]
@@ -362,7 +362,7 @@ def test_more_epochs_of_a_budget_are_counted(stripes: Dataset, tmp_path: Path) -
     plan = experiment.plan(saved(tmp_path / "stripes.npz", stripes), LINE, SHORT, threads=1, budget=budget)
     assert plan.config.training_seconds is not None
     short = plan.config.model_copy(update={"training_seconds": 0.05})
-    run = experiment.carry_out(dataclasses.replace(plan, config=short), tmp_path / "run")
+    run = experiment.run_plan(dataclasses.replace(plan, config=short), tmp_path / "run")
     config = resume.planned_more(run.path, 2).config
     assert (config.budget, config.training_seconds, config.epochs) == (None, None, 2)
 
@@ -380,10 +380,10 @@ def test_more_epochs_run_as_this_machine_can(stripes: Dataset, tmp_path: Path, m
     monkeypatch.setattr("convscope.training.autotune.has_bf16", lambda: True)
     first = train_model(saved(tmp_path / "stripes.npz", stripes), LINE, SHORT, threads=2, run=tmp_path / "first")
     assert first.config.precision == "bf16"
-    monkeypatch.setattr("convscope.api.resume.most_threads", lambda: 4)
+    monkeypatch.setattr("convscope.api.resume.max_threads", lambda: 4)
     assert resume.planned_more(first.path, 1).config.machine.threads == 2
     monkeypatch.setattr("convscope.training.autotune.has_bf16", lambda: False)
-    monkeypatch.setattr("convscope.api.resume.most_threads", lambda: 1)
+    monkeypatch.setattr("convscope.api.resume.max_threads", lambda: 1)
     config = resume.planned_more(first.path, 1).config
     assert (config.machine.threads, config.precision) == (1, "float32")
     assert config.precision_why == "this processor has no bf16 arithmetic"

@@ -15,16 +15,17 @@ import torch
 from safetensors.numpy import load_file, save
 
 from convscope import Predictor, Run, evaluate_run, load_data, open_run, parse_network, train_model
+from convscope._statistics import wilson
 from convscope.api import train as experiment
-from convscope.api.train import Plan, carry_out, plan
-from convscope.backends.native import backend as door
+from convscope.api.train import Plan, plan, run_plan
+from convscope.backends.native import backend
+from convscope.backends.native.backend import use_threads
 from convscope.backends.pytorch.models import build
 from convscope.data.dataset import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
-from convscope.evaluation.metrics import augmented_scores, wilson
+from convscope.evaluation.metrics import tta_logits
 from convscope.images.preprocessing import Preprocessing
 from convscope.report.html import render
-from convscope.training.autotune import use_threads
 from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
 from convscope.training.state import Progress
@@ -36,15 +37,15 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def colours() -> Dataset:
-    """Red and blue on noise, 16x24: colour images."""
+def colors() -> Dataset:
+    """Red and blue on noise, 16x24: color images."""
     random = np.random.default_rng(0)
     labels = np.arange(60) % 2
     images = random.integers(0, 200, (60, 16, 24, 3), np.uint8)
     images[labels == 0, ..., 0] += 50
     images[labels == 1, ..., 2] += 50
     train, test = Split(images[:40], labels[:40]), Split(images[40:], labels[40:])
-    return Dataset("colours", ("red", "blue"), train, test, "made here")
+    return Dataset("colors", ("red", "blue"), train, test, "made here")
 
 
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -80,7 +81,7 @@ def test_rare_classes_are_drawn_more_often_from_a_third_on(
     assert (config.recipe.balance, config.balance) == (balance, words)
 
 
-@pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["colour"].values()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
 def test_a13_the_test_set_decides_nothing(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Recipe
 ) -> None:
@@ -89,7 +90,7 @@ def test_a13_the_test_set_decides_nothing(
     random = np.random.default_rng(0)
     nonsense = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
     first, blind = (
-        carry_out(plan(data, "small", changed(chosen, epochs=3)), tmp_path / folder)
+        run_plan(plan(data, "small", changed(chosen, epochs=3)), tmp_path / folder)
         for folder, data in (("first", digits), ("blind", dataclasses.replace(digits, test=nonsense)))
     )
     weights = [(run.path / "model.safetensors").read_bytes() for run in (first, blind)]
@@ -114,18 +115,18 @@ def test_the_default_recipe_measures_and_validates_on_training_images_alone(digi
     assert (len(planned.training), len(planned.validation)) == (1293, 145)
     together = np.concatenate([planned.training.images, planned.validation.images])
     assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train.images))
-    assert planned.config.preprocessing == Preprocessing.standardised(planned.training.images)
+    assert planned.config.preprocessing == Preprocessing.standardized(planned.training.images)
     assert planned.config.epochs == 55  # 11 batches an epoch, and 600 at least
     assert planned.config.dataset.counts == "1,293 training, 145 validation, 359 test images"
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_named_for_colour_images_is_the_one_for_them(stripes: Dataset, colours: Dataset, name: str) -> None:
+def test_a_recipe_named_for_color_images_is_the_one_for_them(stripes: Dataset, colors: Dataset, name: str) -> None:
     assert plan(stripes, "flatten", name, threads=1).config.recipe.name == RECIPES[name].name
-    expected = VARIANTS["colour"].get(name, RECIPES[name])
-    found = plan(colours, "flatten", name, threads=1).config.recipe
-    assert (found.name, found.model, found.optimiser) == (expected.name, expected.model, expected.optimiser)
-    assert plan(colours, "flatten", RECIPES[name], threads=1).config.recipe.name == RECIPES[name].name
+    expected = VARIANTS["color"].get(name, RECIPES[name])
+    found = plan(colors, "flatten", name, threads=1).config.recipe
+    assert (found.name, found.model, found.optimizer) == (expected.name, expected.model, expected.optimizer)
+    assert plan(colors, "flatten", RECIPES[name], threads=1).config.recipe.name == RECIPES[name].name
 
 
 @pytest.mark.parametrize(
@@ -151,10 +152,10 @@ def test_flips_are_for_data_sets_that_are_known_to_keep_their_classes(stripes: D
         ("maxpool 15 stride 15, flatten", False),
     ],
 )
-def test_images_grow_for_networks_whose_weights_fit_every_size(colours: Dataset, line: str, grows: bool) -> None:
+def test_images_grow_for_networks_whose_weights_fit_every_size(colors: Dataset, line: str, grows: bool) -> None:
     growth = ((0.3, 0.625), (0.6, 0.75))
     recipe = SHORT.model_copy(update={"growth": growth})
-    assert plan(colours, line, recipe, threads=1).config.recipe.growth == (growth if grows else ())
+    assert plan(colors, line, recipe, threads=1).config.recipe.growth == (growth if grows else ())
 
 
 def test_a_seed_decides_what_is_held_out_and_what_is_learned(stripes: Dataset) -> None:
@@ -165,7 +166,7 @@ def test_a_seed_decides_what_is_held_out_and_what_is_learned(stripes: Dataset) -
 
 @pytest.mark.parametrize(
     ("line", "torch_threads"),
-    [("conv 4 3 pad same, relu, conv 4 3, flatten", 2), ("flatten", 2 if door.native is None else 1)],
+    [("conv 4 3 pad same, relu, conv 4 3, flatten", 2), ("flatten", 2 if backend.native is None else 1)],
 )
 def test_threads_are_set_and_written_down(stripes: Dataset, line: str, torch_threads: int) -> None:
     """Where only kernels work torch gets one, so that two sets of threads do not fight."""
@@ -173,7 +174,7 @@ def test_threads_are_set_and_written_down(stripes: Dataset, line: str, torch_thr
     try:
         planned = plan(stripes, line, SHORT, threads=2)
         assert (torch.get_num_threads(), planned.config.machine.threads) == (torch_threads, 2)
-        assert door.native is None or door.native.threads() == 2
+        assert backend.native is None or backend.native.threads() == 2
     finally:
         use_threads(before)
 
@@ -319,7 +320,7 @@ def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset)
 def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recipe_says_so(
     stripes: Dataset, tmp_path: Path
 ) -> None:
-    recipe = SHORT.model_copy(update={"augmented_test": True})
+    recipe = SHORT.model_copy(update={"tta": True})
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
     first = run.evaluation
     assert first is not None
@@ -329,7 +330,7 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     def scores(images: Any) -> Any:
         return Predictor(run.path).scores(images)[0]
 
-    right = int((augmented_scores(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
+    right = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
     assert (first.augmented.accuracy, first.augmented.interval) == (right / 20, wilson(right, 20))
     assert first.accuracy == (scores(stripes.test.images).argmax(1) == stripes.test.labels).mean()
     assert evaluate_run(run, say=silence).augmented == first.augmented
@@ -345,7 +346,7 @@ def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Datase
     assert evaluate_run(digits_run, say=silence).augmented is None
     found = evaluate_run(digits_run, say=silence, augmented=True).augmented
     predictor = Predictor(digits_run.path)
-    scores = augmented_scores(lambda images: predictor.scores(images)[0], digits.test.images, False)
+    scores = tta_logits(lambda images: predictor.scores(images)[0], digits.test.images, False)
     assert found is not None
     assert found.accuracy == (scores.argmax(1) == digits.test.labels).mean()
 
@@ -360,24 +361,24 @@ def test_test_time_augmentation_mirrors_what_training_flipped(
         asked.append(mirror)
         return scores(images)
 
-    monkeypatch.setattr(experiment, "augmented_scores", noted)
-    recipe = SHORT.model_copy(update={"augmented_test": True, "flip": flip})
+    monkeypatch.setattr(experiment, "tta_logits", noted)
+    recipe = SHORT.model_copy(update={"tta": True, "flip": flip})
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
     evaluate_run(run, say=silence)
     assert asked == [flip == "always"] * 2
 
 
-def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colours: Dataset, tmp_path: Path) -> None:
+def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Dataset, tmp_path: Path) -> None:
     """From the plan to the model file: 10x15, 12x18, then 16x24 pixels."""
     line = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, globalmax"
-    recipe = changed(VARIANTS["colour"]["best"], epochs=6, batch=8, learning_rate=0.05)
-    run = train_model(colours, line, recipe, threads=1, run=tmp_path / "run")
+    recipe = changed(VARIANTS["color"]["best"], epochs=6, batch=8, learning_rate=0.05)
+    run = train_model(colors, line, recipe, threads=1, run=tmp_path / "run")
     assert run.config.recipe.growth == recipe.growth != ()
     evaluation = run.evaluation
     assert evaluation is not None
-    assert (evaluation.augmented is not None) is recipe.augmented_test
-    scores = Predictor(run.path).scores(colours.test.images)[0]
-    assert evaluation.accuracy == (scores.argmax(1) == colours.test.labels).mean()
+    assert (evaluation.augmented is not None) is recipe.tta
+    scores = Predictor(run.path).scores(colors.test.images)[0]
+    assert evaluation.accuracy == (scores.argmax(1) == colors.test.labels).mean()
     opened = open_run(run.path)
     assert opened.network == parse_network(line, (16, 24, 3), 2)
     weight = load_file(run.path / "model.safetensors")["whiten1.weight"]

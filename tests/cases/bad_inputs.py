@@ -34,7 +34,7 @@ def idx(array: NDArray[Any], kind: int = 8) -> bytes:
 
 
 def images(n: int = 20) -> NDArray[np.uint8]:
-    """n grey images of 4x4 pixels, no two alike."""
+    """n gray images of 4x4 pixels, no two alike."""
     return (np.arange(n * 16) % 251).astype(np.uint8).reshape(n, 4, 4)
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from convscope import Evaluation, Prediction, Run
-from convscope._hardware import this_machine
+from convscope._hardware import hardware_info
+from convscope._statistics import wilson
 from convscope._text import duration
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.cli import format as display
 from convscope.evaluation.explain import Cell, Term
-from convscope.evaluation.metrics import Share, evaluate, wilson
+from convscope.evaluation.metrics import Share, evaluate
 from convscope.network.build import parse
 from convscope.network.presets import PRESETS, preset_table
 from convscope.training.estimate import Cost, TimeEstimate, at_4k
@@ -155,7 +156,7 @@ def test_of_a_window_every_value_is_shown() -> None:
 
 def cost(line: str) -> Cost:
     network = parse(PRESETS.get(line, line))
-    machine = this_machine(1).model_copy(update={"processor": "Abacus", "cores": 4, "peak_gflops": 100.0})
+    machine = hardware_info(1).model_copy(update={"processor": "Abacus", "cores": 4, "peak_gflops": 100.0})
     return Cost(
         network, 54_000, RECIPES["default"], machine, TimeEstimate(2, 95.0, 190.0, 4.2), at_4k(network.line, 1, 10)
     )
@@ -202,7 +203,7 @@ def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "small: 7,722 parameters, 49.7 k multiply-adds per image",
         f"recipe default: 3 epochs, batch 128, seed 0, on 1 of {cores} cores",
-        f"in float32: for the test; kernels: {door.described()}",
+        f"in float32: for the test; kernels: {backend.described()}",
     ]
     accuracy, _, _, run, report, then = printed(display.run_lines(digits_run), capsys).splitlines()
     assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)
@@ -221,7 +222,7 @@ def test_without_a_terminal_nothing_is_cut_and_nothing_is_styled(
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_on_a_terminal_there_is_style_but_never_colour(
+def test_on_a_terminal_there_is_style_but_never_color(
     evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, no_color: str
 ) -> None:
     class Terminal(io.StringIO):

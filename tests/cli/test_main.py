@@ -22,7 +22,7 @@ import typer.main
 from cases.bad_commands import write_world
 from convscope import Predictor, Run, load_data, open_run
 from convscope._hardware import usable_cores
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.cli.main import app
 from convscope.data import load as loading
 from convscope.errors import DataError, ModelFileError
@@ -103,15 +103,15 @@ def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, f
     """And tells of test-time augmentation where that recipe measures with it."""
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, channels), np.uint8)
     np.savez(folder / "set.npz", x_train=images, y_train=np.arange(60) % 2, x_test=images, y_test=np.arange(60) % 2)
-    answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch", "7", "--run", "coloured")
+    answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch", "7", "--run", "colored")
     assert answer.code == 0
-    recipe, evaluation = open_run(folder / "coloured").config.recipe, open_run(folder / "coloured").evaluation
-    expected = VARIANTS["colour"]["best"] if channels == 3 else RECIPES["best"]
+    recipe, evaluation = open_run(folder / "colored").config.recipe, open_run(folder / "colored").evaluation
+    expected = VARIANTS["color"]["best"] if channels == 3 else RECIPES["best"]
     assert (recipe.name, recipe.momentum) == (expected.name, expected.momentum)
     assert (recipe.epochs, recipe.batch, recipe.least_steps) == (1, 7, 0)
     assert evaluation is not None
-    assert (evaluation.augmented is not None) is expected.augmented_test
-    assert answer.out.count("with test-time augmentation") == expected.augmented_test
+    assert (evaluation.augmented is not None) is expected.tta
+    assert answer.out.count("with test-time augmentation") == expected.tta
 
 
 @pytest.mark.usefixtures("folder")
@@ -193,9 +193,9 @@ EVALUATION = (
 MACHINE = "processor cores threads peak_gflops system python versions"
 WORK = "parameters multiply_adds activation_bytes"
 RECIPE = (
-    "name model optimiser learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
+    "name model optimizer learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
     "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels crop_area jitter flip balance cutmix cutmix_until growth augmented_test precision standardise "
+    "shift_pixels crop_area jitter flip balance cutmix cutmix_until growth tta precision standardize "
     "validation_share select target patience"
 )
 LIMITS = " ".join(
@@ -241,7 +241,7 @@ SCHEMAS = {
             under("machine", MACHINE),
             under("training[]", "program images_per_second speed"),
             under("training[].epoch_seconds", "least median most"),
-            LIMITS if door.native is not None else "roofline",
+            LIMITS if backend.native is not None else "roofline",
         )
     ),
     "models": under("presets[]", f"name line {WORK}"),
@@ -263,7 +263,7 @@ SCHEMAS = {
         (
             "path seen splits.train splits.test problem",
             under("classes[]", "name files used"),
-            under("findings[]", "kind level text done advice files files[][]"),
+            under("issues[]", "kind level text done advice files files[][]"),
         )
     ),
     "data show digits": " ".join(

@@ -113,7 +113,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: 
     assert capsys.readouterr().out == ""
 
 
-def test_no_colour_is_obeyed(seen: Callable[..., str]) -> None:
+def test_no_color_is_obeyed(seen: Callable[..., str]) -> None:
     assert "\x1b[38;5;" in seen(train)
     plain = seen(train, NO_COLOR="1")
     assert "epoch 2/2" in plain

@@ -26,10 +26,10 @@ from PIL import Image
 
 from cases.bad_inputs import DATA_ROWS, GOOD_IMAGES, GOOD_LABELS, HUGE, KERAS, BadInput, idx, images, labels, npz
 from convscope.data import load as loading
-from convscope.data.dataset import Dataset, Split, hold_out
+from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.data.formats.idx import parse_idx
 from convscope.data.load import load, load_default
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.data.statistics import image_as_text, summary
 from convscope.errors import DataError, UsageError
 from convscope.images.preprocessing import Preprocessing
@@ -81,7 +81,7 @@ def test_digits_are_the_1797_with_a_fixed_fifth_to_test() -> None:
     assert digits.source == "scikit-learn; test is a fixed stratified fifth"
 
 
-def test_a10_mnist_is_70000_grey_28x28_digits(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a10_mnist_is_70000_gray_28x28_digits(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A1, A10 and A11 of the article: uint8, 60,000 + 10,000, (n, 28, 28, 1), digits 0 to 9."""
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
     mnist = load("mnist")
@@ -253,9 +253,9 @@ def test_a_folder_with_two_pairs_is_train_and_test(tmp_path: Path, spelling: str
 
 
 def test_one_pair_is_split_by_folder_or_by_file(tmp_path: Path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3), np.uint8)
+    colors = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3), np.uint8)
     path = tmp_path / "a-images-idx4-ubyte"
-    path.write_bytes(idx(colours))
+    path.write_bytes(idx(colors))
     (tmp_path / "a-labels-idx1-ubyte.gz").write_bytes(gzip.compress(GOOD_LABELS))
     dataset = load(path)
     assert (len(dataset.train), len(dataset.test), dataset.shape) == (16, 4, (4, 5, 3))
@@ -312,7 +312,7 @@ def test_npz_of_one_pair_and_every_kind_of_labels(tmp_path: Path, keys: str, num
     pair = dict(zip(keys.split(), (images(), numbers), strict=True))
     (tmp_path / "set.NPZ").write_bytes(npz(**pair, classes=["cat", "dog"]))
     dataset = load(tmp_path / "set.NPZ")
-    train, test = hold_out(Split(images(), labels()), 0.2, seed=0)
+    train, test = stratified_group_split(Split(images(), labels()), 0.2, seed=0)
     assert np.array_equal(dataset.train.images, train.images)
     assert np.array_equal(dataset.test.labels, test.labels)
     assert dataset.classes == ("cat", "dog")
@@ -368,9 +368,9 @@ def test_hold_out_is_stratified_disjoint_complete_and_repeatable(
     split = Split(numbered(len(wanted)), wanted)
     if counts.max() < 2:
         with pytest.raises(DataError, match="nothing can be held out"):
-            hold_out(split, fraction, seed)
+            stratified_group_split(split, fraction, seed)
         return
-    train, held = hold_out(split, fraction, seed)
+    train, held = stratified_group_split(split, fraction, seed)
     assert sorted([*numbers(train), *numbers(held)]) == list(range(len(wanted)))
     for part in (train, held):
         assert np.array_equal(part.labels, wanted[numbers(part)])
@@ -380,7 +380,7 @@ def test_hold_out_is_stratified_disjoint_complete_and_repeatable(
         assert n - out >= 1
         assert out >= min(n - 1, 1)
         assert abs(out - fraction * n) <= 0.5 or out in (1, n - 1)
-    assert np.array_equal(numbers(hold_out(split, fraction, seed)[1]), numbers(held))
+    assert np.array_equal(numbers(stratified_group_split(split, fraction, seed)[1]), numbers(held))
 
 
 @given(
@@ -392,7 +392,7 @@ def test_hold_out_keeps_groups_whole(members: list[tuple[int, int]], fraction: f
     wanted, groups = np.array(members, np.int64).T
     split = Split(numbered(len(wanted)), wanted, groups=groups)
     try:
-        train, held = hold_out(split, fraction, seed)
+        train, held = stratified_group_split(split, fraction, seed)
     except DataError:
         for label in set(wanted):  # every group is all that there is of one of its classes
             for group in set(groups[wanted == label]):
@@ -407,14 +407,14 @@ def test_hold_out_keeps_groups_whole(members: list[tuple[int, int]], fraction: f
     largest = max(np.bincount(groups))
     for label in set(wanted):
         assert (held.labels == label).sum() <= max(1, fraction * (wanted == label).sum() + 0.5) + largest
-    again = hold_out(split, fraction, seed)
+    again = stratified_group_split(split, fraction, seed)
     assert np.array_equal(numbers(again[1]), numbers(held))
 
 
 def test_a_class_of_large_groups_gives_its_smallest() -> None:
     groups = np.repeat([0, 1, 2, 3, 4], [9, 4, 7, 20, 20])
     wanted = (groups > 2).astype(np.int64)
-    _, held = hold_out(Split(numbered(60), wanted, groups=groups), 0.1, seed=0)
+    _, held = stratified_group_split(Split(numbered(60), wanted, groups=groups), 0.1, seed=0)
     assert held.groups is not None
     assert sorted(set(held.groups[held.labels == 0])) == [1]
     assert np.bincount(held.labels).tolist() == [4, 20]
@@ -422,13 +422,13 @@ def test_a_class_of_large_groups_gives_its_smallest() -> None:
 
 def test_groups_of_one_are_held_out_as_stratified_as_images() -> None:
     wanted = np.arange(600) % 3
-    _, held = hold_out(Split(numbered(600), wanted, groups=np.arange(600)), 0.2, seed=0)
+    _, held = stratified_group_split(Split(numbered(600), wanted, groups=np.arange(600)), 0.2, seed=0)
     assert np.bincount(held.labels).tolist() == [40, 40, 40]
 
 
 def test_a_split_of_rows_copies_nothing() -> None:
     whole = Split(numbered(50), np.arange(50) % 2)
-    train, held = hold_out(whole, 0.2, seed=0)
+    train, held = stratified_group_split(whole, 0.2, seed=0)
     for part in (train, held, held.take(np.array([3, 1])), held.spread(2)):
         assert np.shares_memory(part.store, whole.store)
         assert np.array_equal(part.images, np.stack([part.image(i) for i in range(len(part))]))
@@ -441,16 +441,16 @@ def test_a_split_of_rows_copies_nothing() -> None:
 def test_hold_out_never_changes() -> None:
     """Pinned: another choice would put yesterday's test images into today's training set."""
     split = Split(numbered(1797), np.arange(1797) % 10)
-    held = hold_out(split, 0.2, seed=0)[1]
+    held = stratified_group_split(split, 0.2, seed=0)[1]
     assert numbers(held)[:8].tolist() == [2, 3, 11, 13, 15, 20, 21, 32]
     assert hashlib.sha256(numbers(held).tobytes()).hexdigest()[:16] == "674c2b39a7b087a8"
-    assert not np.array_equal(numbers(hold_out(split, 0.2, seed=1)[1]), numbers(held))
+    assert not np.array_equal(numbers(stratified_group_split(split, 0.2, seed=1)[1]), numbers(held))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_a_fraction_that_leaves_no_two_parts_is_refused(fraction: float) -> None:
     with pytest.raises(UsageError, match="expected a number between 0 and 1"):
-        hold_out(Split(images(), labels()), fraction, seed=0)
+        stratified_group_split(Split(images(), labels()), fraction, seed=0)
 
 
 # What a data set says about itself
@@ -540,7 +540,7 @@ def test_summary_agrees_with_numpy_and_is_json() -> None:
 
 
 def test_a1_an_image_is_a_matrix_of_numbers() -> None:
-    """A1 of the article: 0..255, and colour as a third dimension, here 2x3x3 RGB."""
+    """A1 of the article: 0..255, and color as a third dimension, here 2x3x3 RGB."""
     image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 5
     assert image_as_text(image) == ("red\n 0 15 30\n45 60 75\n\ngreen\n 5 20 35\n50 65 80\n\nblue\n10 25 40\n55 70 85")
     assert image_as_text(image[..., :1]) == " 0 15 30\n45 60 75"
@@ -557,10 +557,10 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("shape", "reading", "kind"),
     [
-        ((28, 28, 1), None, "grey"),
+        ((28, 28, 1), None, "gray"),
         ((64, 64, 1), {}, "pictures"),
-        ((32, 32, 1), {"size": 32}, "grey"),
-        ((32, 32, 3), None, "colour"),
+        ((32, 32, 1), {"size": 32}, "gray"),
+        ((32, 32, 3), None, "color"),
         ((32, 64, 3), {}, "small pictures"),
         ((48, 64, 4), {"channels": 4}, "pictures"),
         ((48, 48, 3), {"size": 48}, "sized pictures"),
@@ -569,5 +569,5 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
 def test_kinds_of_data(shape: tuple[int, int, int], reading: dict[str, Any] | None, kind: str) -> None:
     split = Split(np.zeros((2, *shape), np.uint8), np.arange(2))
     frame = None if reading is None else Preprocessing.plain(split.images)
-    found = tiny(train=split, test=split, frame=frame, reading=None if reading is None else Reading(**reading))
+    found = tiny(train=split, test=split, frame=frame, reading=None if reading is None else LoadOptions(**reading))
     assert found.kind == kind

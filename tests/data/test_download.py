@@ -324,7 +324,7 @@ assert fetch(tiny({url!r}), Path({folder!r})) == CONTENTS
 
 def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
     """A process that is about to fetch the tiny set."""
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), url=url, folder=str(folder))
+    code = CHILD.format(tests=str(Path(__file__).parent), url=url, folder=str(folder))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"

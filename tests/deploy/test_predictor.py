@@ -43,7 +43,7 @@ def predictor(tmp_path: Path) -> Predictor:
 def expected_probabilities(line: Line, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
     with torch.inference_mode():
         found: NDArray[np.float32] = (
-            trained(line, seed)(as_batch(record(line, seed).normalise(images))).softmax(1).numpy()
+            trained(line, seed)(as_batch(record(line, seed).normalize(images))).softmax(1).numpy()
         )
     return found
 
@@ -56,7 +56,7 @@ def test_every_preset_predicts_what_torch_does(name: str, tmp_path: Path) -> Non
     images = noise(line, 8)
     logits, probabilities = predictor.scores(images)
     with torch.inference_mode():
-        expected = trained(line)(as_batch(record(line).normalise(images))).numpy()
+        expected = trained(line)(as_batch(record(line).normalize(images))).numpy()
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
     np.testing.assert_allclose(probabilities, expected_probabilities(line, images), rtol=0, atol=1e-4)
     labels = [prediction.label for prediction in predictor.predict(list(images))]
@@ -87,8 +87,8 @@ def test_a9_a_prediction_ranks_probabilities_that_sum_to_one(predictor: Predicto
 def test_pictures_of_any_form_and_size_in_one_call(predictor: Predictor, tmp_path: Path) -> None:
     image = noise(LINE, 1)[0]
     (tmp_path / "a.png").write_bytes(encode_png(image))
-    large, grey = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
-    pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, grey]
+    large, gray = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
+    pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, gray]
     found = predictor.predict(pictures)
     assert [prediction.name for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["picture"] * 4
     assert [prediction.notes for prediction in found] == [()] * 4 + [("resized 80x60 -> 8x6",), ()]

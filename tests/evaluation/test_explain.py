@@ -31,7 +31,7 @@ LINE = Line(f"conv 4 3 pad same, relu, {BLOCK}, maxpool 2, flatten, dropout 0.5"
 
 def picture(line: Line, seed: int = 0) -> Floats:
     """One image as the network sees it."""
-    images: Floats = record(line, seed).normalise(noise(line, 1, seed))
+    images: Floats = record(line, seed).normalize(noise(line, 1, seed))
     image: Floats = images[0]
     return image
 

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 from sklearn import metrics
 
+from convscope._statistics import wilson
 from convscope.errors import DataError
 from convscope.evaluation.metrics import (
     ClassScore,
     Evaluation,
     Share,
-    augmented_scores,
     evaluate,
     losses,
     percent,
     share_percent,
-    wilson,
+    tta_logits,
 )
 from helpers.lines import many
 
@@ -191,7 +191,7 @@ def test_augmented_scores_are_the_weighted_mean_over_copies_made_by_hand(
         return logits
 
     before = images.copy()
-    found = augmented_scores(scores, images, mirror)
+    found = tta_logits(scores, images, mirror)
     assert asked == [6] * (6 if mirror else 3)
     np.testing.assert_array_equal(images, before)
     assert found.dtype == np.float32

@@ -8,39 +8,39 @@ from contextlib import contextmanager
 
 import pytest
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 
 needs_native = pytest.mark.skipif(
-    door.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
+    backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
-VARIANTS = door.native.variants() if door.native is not None else ["plain"]
+VARIANTS = backend.native.variants() if backend.native is not None else ["plain"]
 
 
 @contextmanager
 def in_torch() -> Iterator[None]:
     """Everything runs as its twin."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(door, "native", None)
+        patch.setattr(backend, "native", None)
         yield
 
 
 @contextmanager
 def as_variant(name: str) -> Iterator[None]:
-    assert door.native is not None, "CI runs with convscope-native"
-    before = door.native.variant()
-    door.native.use_variant(name)
+    assert backend.native is not None, "CI runs with convscope-native"
+    before = backend.native.variant()
+    backend.native.use_variant(name)
     try:
         yield
     finally:
-        door.native.use_variant(before)
+        backend.native.use_variant(before)
 
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    assert door.native is not None, "CI runs with convscope-native"
-    before = door.native.threads()
-    door.native.set_threads(count)
+    assert backend.native is not None, "CI runs with convscope-native"
+    before = backend.native.threads()
+    backend.native.set_threads(count)
     try:
         yield
     finally:
-        door.native.set_threads(before)
+        backend.native.set_threads(before)

@@ -34,7 +34,7 @@ from convscope.runs.folder import CHECKPOINTS, MANIFEST, WEIGHTS
 from convscope.training.state import Course
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.2, flatten"
-WORDS = ["train", "digits", "--model", LINE, "--epochs", "4", "--threads", "1", "--precision", "float32"]
+KEYWORDS = ["train", "digits", "--model", LINE, "--epochs", "4", "--threads", "1", "--precision", "float32"]
 INTERVALS = (0.0, 0.01, 0.05)  # seconds between two checkpoints; 0: one after every batch
 IN_SAVES = ("open", "fsync", "chmod", "replace", "unlink")  # what is killed before and after, beside a half write
 MOMENTS_IN_SAVES = 500  # there are more in a training that saves after every batch
@@ -165,7 +165,7 @@ def damaged(path: Path) -> bool:
 def killed(run: Path, interval: float, die_at: int, delay: float) -> bool:
     """Train, and kill inside a save, or so many seconds after the first step; whether it did not end before."""
     log = run.with_suffix(".log")
-    child = begun([*WORDS, "--run", str(run), "--checkpoint-every", str(interval)], log, die_at)
+    child = begun([*KEYWORDS, "--run", str(run), "--checkpoint-every", str(interval)], log, die_at)
     if not die_at:
         while not steps(log) and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             time.sleep(0.0005)
@@ -209,7 +209,7 @@ def main() -> None:
     folder, draw = options.folder, random.Random(options.seed)
     prepare()
     undisturbed = folder / "undisturbed"
-    assert ended(begun([*WORDS, "--run", str(undisturbed)], undisturbed.with_suffix(".log"))) == 0
+    assert ended(begun([*KEYWORDS, "--run", str(undisturbed)], undisturbed.with_suffix(".log"))) == 0
     kills: list[Kill] = []
     number, length = 0, 0.0
     while len(kills) < options.kills:

@@ -46,7 +46,7 @@ Piece = tuple[str, list[Step]]  # what is written, and the shapes of the layers 
 ONE_BY_ONE = ("relu", "gelu", "tanh", "batchnorm", "dropout 0.5")  # cell by cell: the shape stays
 POOLS = ("maxpool", "minpool", "avgpool")
 ENDS = ("flatten", "globalavg", "globalmax")
-FEW = st.integers(1, 3)
+MIN_IMAGES_PER_CLASS = st.integers(1, 3)
 
 
 def alike(text: str) -> Piece:
@@ -60,8 +60,8 @@ def convolutions(draw: st.DrawFn, maps: Shape | None = None) -> Piece:
     pad = draw(st.sampled_from(["same"] if maps is None else ["", "valid", "same", "0", "1", "2"]))
     margin = 2 * int(pad) if pad.isdecimal() else 0
     kernel = draw(st.integers(1, 5 if pad == "same" else min(5, side + margin)))
-    stride, groups = draw(FEW), draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
-    filters = groups * draw(FEW)
+    stride, groups = draw(MIN_IMAGES_PER_CLASS), draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
+    filters = groups * draw(MIN_IMAGES_PER_CLASS)
     options = [f"stride {stride}"] * (stride > 1) + [f"pad {pad}"] * bool(pad) + [f"groups {groups}"] * (groups > 1)
     options += draw(st.sampled_from([[], [], ["init he"], ["init glorot"]]))
 
@@ -91,7 +91,7 @@ def blocks(draw: st.DrawFn, words: Sequence[str], depth: int = 0) -> Piece:
     pieces = draw(st.lists(inner, min_size=1, max_size=2))
     text, steps = ", ".join(text for text, _ in pieces), [step for _, steps in pieces for step in steps]
     if draw(st.booleans()):
-        times = draw(FEW)
+        times = draw(MIN_IMAGES_PER_CLASS)
         return f"{times} * ({text})", times * steps
     return f"residual({text})", [lambda shape: list(outputs(steps, shape))[-1]]
 

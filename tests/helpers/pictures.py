@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 
 
 def noise(number: int, height: int = 12, width: int = 12, channels: int = 3) -> Pixels:
-    """A picture like no other: coarse squares of random colours."""
+    """A picture like no other: coarse squares of random colors."""
     random = np.random.default_rng(number)
     coarse = random.integers(0, 256, (4, 4, channels), np.uint8)
     rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width

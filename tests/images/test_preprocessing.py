@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from convscope.images import preprocessing as preprocess
-from convscope.images.preprocessing import Preprocessing, grey, over_white, resize
+from convscope.images.preprocessing import Preprocessing, gray, over_white, resize
 from convscope.images.read import Picture
 
 Pixels = NDArray[np.uint8]
@@ -91,7 +91,7 @@ def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
     pixels, notes = record(224, 224).arrange(photo)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 250e6  # 75 MB in RGB, as much again to compare it with 25 MB in grey
+    assert peak < 250e6  # 75 MB in RGB, as much again to compare it with 25 MB in gray
     assert pixels[:40].max() == 0
     assert (pixels[40:183] == 200).all()
     assert notes == ("resized 6250x4000 -> 224x143", "letterboxed to 224x224")
@@ -100,21 +100,21 @@ def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
 # --- the other steps
 
 
-def test_over_white_is_the_nearest_integer_for_every_colour_and_alpha() -> None:
-    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
-    pixels = np.stack([colour, colour, colour, alpha], axis=2).astype(np.uint8)
-    exact_times_255 = colour * alpha + 255 * (255 - alpha)
+def test_over_white_is_the_nearest_integer_for_every_color_and_alpha() -> None:
+    color, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    pixels = np.stack([color, color, color, alpha], axis=2).astype(np.uint8)
+    exact_times_255 = color * alpha + 255 * (255 - alpha)
     assert (abs(255 * over_white(pixels)[..., 1].astype(int) - exact_times_255) <= 127).all()
 
 
-def test_grey_is_pillows_within_one_and_keeps_grey() -> None:
+def test_gray_is_pillows_within_one_and_keeps_gray() -> None:
     pixels = noise(64, 64, 3)
     pillow = np.asarray(Image.fromarray(pixels).convert("L"))
-    assert abs(grey(pixels)[..., 0].astype(int) - pillow).max() <= 1
+    assert abs(gray(pixels)[..., 0].astype(int) - pillow).max() <= 1
     red, green, blue = np.moveaxis(pixels.astype(int), 2, 0)
-    np.testing.assert_array_equal(grey(pixels)[..., 0], (299 * red + 587 * green + 114 * blue + 500) // 1000)
+    np.testing.assert_array_equal(gray(pixels)[..., 0], (299 * red + 587 * green + 114 * blue + 500) // 1000)
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(grey(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
+    np.testing.assert_array_equal(gray(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height
         ([[[9]]], 3, [[[9, 9, 9]]], ()),
         ([[[9]]], 4, [[[9, 9, 9, 255]]], ()),
         ([[[9, 9, 9]]], 1, [[[9]]], ()),
-        ([[[255, 0, 0]]], 1, [[[76]]], ("made grey",)),
+        ([[[255, 0, 0]]], 1, [[[76]]], ("made gray",)),
         ([[[1, 2, 3]]], 3, [[[1, 2, 3]]], ()),
         ([[[1, 2, 3]]], 4, [[[1, 2, 3, 255]]], ()),
         ([[[1, 2, 3, 255]]], 3, [[[1, 2, 3]]], ()),
@@ -201,7 +201,7 @@ def test_polarity_is_brought_to_the_networks(polarity: str, border: int, inverte
     assert notes == ((f"inverted because its background is {inverted}",) if inverted else ())
 
 
-def test_colour_is_never_inverted() -> None:
+def test_color_is_never_inverted() -> None:
     pixels, notes = record(channels=3, polarity="dark").arrange(framed(255, 60))
     assert pixels.max() == 255
     assert notes == ()
@@ -217,7 +217,7 @@ def test_a_picture_that_fits_is_left_alone_and_notes_add_up() -> None:
     assert notes == (
         "rotated as its EXIF says",
         "transparency laid over white",
-        "made grey",
+        "made gray",
         "resized 640x480 -> 28x21",
         "inverted because its background is light",
         "letterboxed to 28x28",
@@ -241,7 +241,7 @@ def test_polarity_needs_nine_images_in_ten(dark: int, light: int, polarity: str)
     assert measured.fill == ({"dark": 63, "light": 192, "mixed": int(mean + 0.5)}[polarity],)
 
 
-def test_grey_borders_are_mixed_and_colours_are_measured_per_channel() -> None:
+def test_gray_borders_are_mixed_and_colors_are_measured_per_channel() -> None:
     assert Preprocessing.plain(np.full((4, 5, 5, 1), 64, np.uint8)).polarity == "mixed"
     assert Preprocessing.plain(np.full((4, 5, 5, 1), 191, np.uint8)).polarity == "mixed"
     navy = np.full((4, 5, 5, 3), [0, 0, 128], np.uint8)
@@ -264,7 +264,7 @@ def test_article_a11_plain_divides_by_255(data_folder: Path) -> None:
     images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28, 1)
     plain = Preprocessing.plain(images)
     assert plain == record(28, 28, 1, polarity="dark")
-    network_input = plain.normalise(images[:500])
+    network_input = plain.normalize(images[:500])
     assert network_input.dtype == np.float32
     assert network_input.shape == (500, 28, 28, 1)
     np.testing.assert_allclose(network_input, images[:500] / 255, rtol=1.2e-7)  # two roundings to float32
@@ -272,11 +272,11 @@ def test_article_a11_plain_divides_by_255(data_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [50, 2**22])
-def test_standardised_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standardized_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocess, "_CHUNK", chunk)
     images = (noise(50, 7, 6, 4) // np.array([1, 2, 4, 1])).astype(np.uint8)
     images[..., 3] = 200
-    values = Preprocessing.standardised(images).normalise(images).astype(float)
+    values = Preprocessing.standardized(images).normalize(images).astype(float)
     np.testing.assert_allclose(values.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(values.std(axis=(0, 1, 2)), [1, 1, 1, 0], atol=1e-5)
 
@@ -291,18 +291,18 @@ def test_every_value_is_counted_once(chunk: int, shape: tuple[int, ...], monkeyp
     np.testing.assert_array_equal(preprocess._histogram(images), expected)
 
 
-def test_normalise_is_float32_scale_then_mean() -> None:
+def test_normalize_is_float32_scale_then_mean() -> None:
     images = noise(2, 3, 3, 3)
     scale, mean = (0.1, 1 / 3, 2.0), (1e-3, 0.7, 0.0)
     expected = images.astype(np.float32) * np.array(scale, np.float32) - np.array(mean, np.float32)
-    np.testing.assert_array_equal(record(3, 3, 3, scale=scale, mean=mean).normalise(images), expected)
+    np.testing.assert_array_equal(record(3, 3, 3, scale=scale, mean=mean).normalize(images), expected)
 
 
 # --- the record
 
 
 def test_a_record_survives_json_exactly() -> None:
-    measured = Preprocessing.standardised(noise(5, 4, 4, 3))
+    measured = Preprocessing.standardized(noise(5, 4, 4, 3))
     assert Preprocessing.model_validate_json(measured.model_dump_json()) == measured
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures: every accepted kind of file gives the right pixels, every other one gives one clear line."""
+"""LoadOptions pictures: every accepted kind of file gives the right pixels, every other one gives one clear line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 RGBA = np.random.default_rng(1).integers(0, 256, (5, 7, 4), dtype=np.uint8)
-GREY = RGB[..., :1]
+GRAY = RGB[..., :1]
 DEEP = np.array([[0, 255, 256], [511, 0x1234, 65535]], np.uint16)
 DEEP_HIGH = np.array([[0, 0, 1], [1, 0x12, 255]], np.uint8)
 
@@ -39,8 +39,8 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *between: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *between: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -48,17 +48,17 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *between:
 @pytest.mark.parametrize(
     ("kind", "pixels", "options"),
     [
-        ("PNG", GREY, {}),
+        ("PNG", GRAY, {}),
         ("PNG", RGB, {}),
         ("PNG", RGBA, {}),
-        ("BMP", GREY, {}),
+        ("BMP", GRAY, {}),
         ("BMP", RGB, {}),
-        ("TIFF", GREY, {}),
+        ("TIFF", GRAY, {}),
         ("TIFF", RGB, {"compression": "tiff_lzw"}),
         ("TIFF", RGBA, {}),
         ("WEBP", RGB, {"lossless": True}),
         ("WEBP", RGBA, {"lossless": True, "exact": True}),
-        ("PPM", GREY, {}),
+        ("PPM", GRAY, {}),
         ("PPM", RGB, {}),
     ],
     ids=lambda value: str(value.shape[2]) if isinstance(value, np.ndarray) else str(value),
@@ -117,7 +117,7 @@ A, B, C = [10, 20, 30], [40, 50, 60], [70, 80, 90]
         (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), [[[255, 0, 0]] * 8] * 8, "CMYK turned into RGB"),
     ],
 )
-def test_modes_become_grey_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
+def test_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
     picture = read_picture(data)
     assert picture.pixels.tolist() == pixels
     assert picture.notes == ((note,) if note else ())
@@ -134,7 +134,7 @@ def test_modes_become_grey_rgb_or_rgba(data: bytes, pixels: list[Any], note: str
     ],
     ids=["png", "tiff", "tiff big endian", "tiff 32 bit", "pgm"],
 )
-def test_sixteen_bit_grey_keeps_its_high_byte(data: bytes) -> None:
+def test_sixteen_bit_gray_keeps_its_high_byte(data: bytes) -> None:
     picture = read_picture(data)
     np.testing.assert_array_equal(picture.pixels[..., 0], DEEP_HIGH)
     assert picture.notes == ("16 bit reduced to 8",)
@@ -196,7 +196,7 @@ def test_the_first_of_several_frames_is_read(kind: str) -> None:
 
 def test_a_pil_image_and_arrays_are_pictures_too() -> None:
     np.testing.assert_array_equal(read_picture(Image.fromarray(RGBA)).pixels, RGBA)
-    np.testing.assert_array_equal(read_picture(GREY[..., 0]).pixels, GREY)
+    np.testing.assert_array_equal(read_picture(GRAY[..., 0]).pixels, GRAY)
     np.testing.assert_array_equal(read_picture(RGB).pixels, RGB)
     assert read_picture(RGB).name == "picture"
 
@@ -223,7 +223,7 @@ WEBP_HEADER = struct.pack("<4sI4s4sII", b"RIFF", 30, b"WEBP", b"VP8X", 10, 0) + 
         (saved(Image.fromarray(RGB), "TIFF")[:100], "cannot be decoded"),
         (saved(Image.fromarray(RGB), "WEBP")[:-9], "cannot be decoded"),
         (saved(Image.fromarray(RGB), "PPM")[:-1], "cannot be decoded"),
-        (saved(Image.fromarray(GREY[..., 0]), "GIF")[:30], "cannot be decoded"),
+        (saved(Image.fromarray(GRAY[..., 0]), "GIF")[:30], "cannot be decoded"),
         (_fake_png(20_000, 20_000), "20000x20000 are 400 megapixels, at most 25 .*raise --max-megapixels"),
         (_fake_png(5001, 5000), "5001x5000 are 25.005 megapixels"),
         (_gif_header((1, 1), (20_000, 20_000)), "larger than any GIF that is read"),
@@ -281,9 +281,9 @@ def pngsuite(data_folder: Path) -> dict[str, bytes]:
 
 
 def _rgba(picture: Picture) -> NDArray[np.int64]:
-    colour = picture.pixels if picture.pixels.shape[2] > 1 else np.repeat(picture.pixels, 3, axis=2)
-    alpha = np.full((*colour.shape[:2], 4), 255)
-    alpha[..., : colour.shape[2]] = colour
+    color = picture.pixels if picture.pixels.shape[2] > 1 else np.repeat(picture.pixels, 3, axis=2)
+    alpha = np.full((*color.shape[:2], 4), 255)
+    alpha[..., : color.shape[2]] = color
     return alpha
 
 
@@ -302,7 +302,7 @@ def test_pngsuite_bmps_decode_like_their_pngs(pngsuite: dict[str, bytes]) -> Non
     for name in names:
         from_bmp, from_png = (_rgba(read_picture(pngsuite[f"{kind}/{name}.{kind}"])) for kind in ("bmp", "png"))
         if name != "tbbn0g04":  # the writer of the BMP dropped the transparency
-            assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), name  # it rounded 16 bit grey
+            assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), name  # it rounded 16 bit gray
     assert len(names) == 161
 
 

@@ -21,9 +21,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from convscope import ConvClassifier, ConvscopeError, Predictor, load_data, train_model
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.pytorch.models import weights_of
-from convscope.training import autotune as settle
+from convscope.training import autotune as autotune
 from convscope.training.recipes import RECIPES, changed
 
 Array = NDArray[Any]
@@ -44,7 +44,7 @@ def fitted() -> ConvClassifier:
 ANY_WIDTH: dict[str, Any] = {"model": "conv 16 3 pad same, relu, flatten", "image_shape": (1, -1), "epochs": 30}
 MOVING, STILL = ConvClassifier(**ANY_WIDTH), ConvClassifier(recipe="article", learning_rate=0.1, **ANY_WIDTH)
 TORCH = {"check_methods_subset_invariance": "torch's convolution rounds a batch otherwise than its images one by one"}
-ALWAYS = TORCH if door.native is None else {}
+ALWAYS = TORCH if backend.native is None else {}
 EXCEPTIONS = {
     MOVING: {"check_classifiers_train": "the recipe moves images by a pixel: one of two measurements into the other"},
     STILL: {},
@@ -54,7 +54,7 @@ EXCEPTIONS = {
 @parametrize_with_checks(
     [MOVING, STILL],
     expected_failed_checks=lambda estimator: ALWAYS | EXCEPTIONS[estimator],
-    xfail_strict=door.native is not None,
+    xfail_strict=backend.native is not None,
 )  # type: ignore[untyped-decorator]
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -119,10 +119,10 @@ def test_parameters_reach_the_training() -> None:
     assert classifier.set_params(model=None).fit(DIGITS[:200], LABELS[:200]).config_.model == "small"
 
 
-def test_colour_images_have_their_own_recipe() -> None:
+def test_color_images_have_their_own_recipe() -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 4, 3), np.uint8)
     classifier = ConvClassifier("flatten", "best", epochs=1).fit(images, np.arange(8) % 2)
-    assert (classifier.config_.recipe.name, classifier.config_.input_shape) == ("best for colour", (6, 4, 3))
+    assert (classifier.config_.recipe.name, classifier.config_.input_shape) == ("best for color", (6, 4, 3))
     rows = ConvClassifier("flatten", "best", epochs=1, image_shape=(6, 4, 3)).fit(
         images.reshape(8, -1), np.arange(8) % 2
     )
@@ -134,12 +134,12 @@ def test_threads_are_those_asked_for_or_all_that_are_allowed(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(settle, "_fastest", lambda _: pytest.fail("a clock would decide"))
+    monkeypatch.setattr(autotune, "_fastest", lambda _: pytest.fail("a clock would decide"))
     before = torch.get_num_threads()
     try:
         classifier = clone(QUICK).set_params(threads=threads).fit(DIGITS[:100], LABELS[:100])
     finally:
-        settle.use_threads(before)
+        backend.use_threads(before)
     assert classifier.config_.machine.threads == expected
 
 

@@ -1,4 +1,4 @@
-"""The architecture language on an image: shapes, costs, names, initialisation, and lines that do not fit the image."""
+"""The architecture language on an image: shapes, costs, names, initialization, and lines that do not fit the image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a12_the_article_s_network_has_542230_parameters() -> None:
 
 def test_a12_the_article_s_hidden_layers_are_he_and_its_classifier_is_glorot() -> None:
     layers = [layer for layer in parse(ARTICLE).layers if isinstance(layer, Conv | Dense)]
-    assert [layer.initialisation for layer in layers] == ["he", "he", "glorot"]
+    assert [layer.initialization for layer in layers] == ["he", "he", "glorot"]
 
 
 def test_a6_more_layers_cost_more() -> None:
@@ -142,7 +142,7 @@ def test_a_whitening_is_a_convolution_with_both_signs_of_a_kernel_for_each_numbe
     assert isinstance(whiten, Conv)
     assert (whiten.name, whiten.words, whiten.output) == ("whiten1", "whiten 2", (5, 6, 24))
     assert (whiten.filters, whiten.kernel, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
-    assert (whiten.groups, whiten.bias, whiten.initialisation) == (1, False, "whiten")
+    assert (whiten.groups, whiten.bias, whiten.initialization) == (1, False, "whiten")
     assert (whiten.parameters, whiten.multiply_adds) == (24 * 12, 5 * 6 * 24 * 12)
     assert (conv.name, conv.parameters) == ("conv1", 24 * 9 * 4 + 4)
 
@@ -223,12 +223,12 @@ INITIALISATIONS = [
 
 
 @pytest.mark.parametrize(("line", "name", "expected"), INITIALISATIONS)
-def test_initialisation_is_he_before_relu_and_gelu_unless_the_line_says_otherwise(
+def test_initialization_is_he_before_relu_and_gelu_unless_the_line_says_otherwise(
     line: str, name: str, expected: str
 ) -> None:
     layer = by_name(parse(line))[name]
     assert isinstance(layer, Conv | Dense)
-    assert layer.initialisation == expected
+    assert layer.initialization == expected
 
 
 @pytest.mark.parametrize(

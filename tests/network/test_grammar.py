@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from convscope.errors import ArchitectureError, UsageError
 from convscope.network.build import parse
-from convscope.network.grammar import WORDS, Node, Parser
+from convscope.network.grammar import KEYWORDS, Node, Parser
 from helpers.lines import many
 
 
@@ -48,11 +48,11 @@ def test_lines_that_are_right(line: str, expected: list[object] | None) -> None:
     assert expected is None or tree(nodes) == expected
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", KEYWORDS)
 def test_the_example_of_every_word_is_right(word: str) -> None:
-    (node,) = Parser(WORDS[word].example).line()
+    (node,) = Parser(KEYWORDS[word].example).line()
     assert node.word.text == word
-    assert len(node.values) == len(WORDS[word].values)
+    assert len(node.values) == len(KEYWORDS[word].values)
 
 
 LAYERS = (
@@ -183,7 +183,7 @@ def test_the_pointer_stands_under_the_right_one_of_equal_words(line: str, caret:
 
 
 PIECES = (
-    *WORDS,
+    *KEYWORDS,
     *"(),*",
     "residual",
     "stride",

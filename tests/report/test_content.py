@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from convscope import Evaluation, Run
-from convscope.evaluation.metrics import Share, wilson
+from convscope._statistics import wilson
+from convscope.evaluation.metrics import Share
 from convscope.report.content import model_card, notes, report_of
 from convscope.runs.folder import Config
 from convscope.training.loop import Fitted
@@ -24,7 +25,7 @@ def config(digits_run: Run) -> Callable[..., Config]:
     """The run's config with another recipe."""
 
     def changed(recipe: str = "default", **values: Any) -> Config:
-        known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["colour"].values()}}
+        known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["color"].values()}}
         chosen = {**known[recipe].model_dump(), **values}
         return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
 
@@ -81,7 +82,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
             {"recipe": "article"},
             {
                 "Recipe": "article",
-                "Optimiser": "SGD, learning rate 0.01 (constant), momentum 0.9",
+                "Optimizer": "SGD, learning rate 0.01 (constant), momentum 0.9",
                 "Weight decay": "0",
                 "Label smoothing": "0",
                 "Batch": "128",
@@ -94,7 +95,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
             {"label_smoothing": 0.1, "shift_pixels": 2},
             {
                 "Recipe": "default",
-                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0.1",
                 "Batch": "128",
@@ -104,10 +105,10 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
             },
         ),
         (
-            {"optimiser": "muon", "shift_pixels": 1, "flip": "always", "growth": ((0.3, 0.625), (2 / 3, 0.75))},
+            {"optimizer": "muon", "shift_pixels": 1, "flip": "always", "growth": ((0.3, 0.625), (2 / 3, 0.75))},
             {
                 "Recipe": "default",
-                "Optimiser": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Optimizer": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
                 "Batch": "128",
@@ -123,7 +124,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
             {"shift_pixels": 0, "crop_area": 0.25, "jitter": 0.3, "cutmix": 0.7, "cutmix_until": 0.95},
             {
                 "Recipe": "default",
-                "Optimiser": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
+                "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
                 "Batch": "128",
@@ -139,7 +140,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
             {"shift_pixels": 0, "flip": "always", "nesterov": False},
             {
                 "Recipe": "default",
-                "Optimiser": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
+                "Optimizer": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
                 "Batch": "128",
@@ -179,7 +180,7 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], 
         "Mean": f"{plan.preprocessing.mean[0]:.6g}",
     }
     machine = dict(report.machine)
-    assert machine["Machine"] == plan.machine.summary
+    assert machine["HardwareInfo"] == plan.machine.summary
     assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
     assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
 
@@ -187,7 +188,7 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], 
 def test_the_model_card_has_the_number_its_trust_and_its_use(
     config: Callable[..., Config], evaluation: Evaluation
 ) -> None:
-    for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["colour"].values())):
+    for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["color"].values())):
         plan = config(recipe)
         card = model_card(plan, evaluation, FITTED)
         low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)

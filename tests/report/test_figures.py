@@ -14,7 +14,7 @@ from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load
 from convscope.evaluation.metrics import evaluate
 from convscope.report import plots
-from convscope.report.figures import data_picture, drawn, inside_pictures, result_pictures
+from convscope.report.figures import dataset_figure, drawn, layer_figures, result_figures
 from convscope.report.html import Section
 from convscope.report.render_pool import Drawing
 from convscope.training.loop import logits_of
@@ -36,7 +36,7 @@ def name_only(drawings: Iterable[Drawing]) -> Iterator[bytes]:
 
 def test_a10_the_first_nine_training_images_are_drawn() -> None:
     """They, their labels, and nothing else."""
-    sketch = data_picture(digits())
+    sketch = dataset_figure(digits())
     assert (sketch.name, sketch.section) == ("first-nine", Section.HOW_MADE)
     images, labels, classes = sketch.drawing.args
     np.testing.assert_array_equal(images, digits().train.images[:9])
@@ -48,7 +48,7 @@ def inside(line: str, *, every_layer: bool) -> dict[str, str]:
     """Names and headings of the pictures of one image in an untrained network."""
     config = plan(digits(), line).config
     model = build(config.network).eval()
-    sketches = inside_pictures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
+    sketches = layer_figures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
     pictures = dict(drawn(sketches, name_only))
     assert {picture.section for picture in pictures.values()} == {Section.WHAT_IT_SEES}
     assert all(picture.png and picture.explanation and picture.alt for picture in pictures.values())
@@ -91,14 +91,14 @@ def test_the_attribution_is_for_the_answer() -> None:
     answers = logits_of(model, images, config.preprocessing).argmax(1).tolist()
     assert len(set(answers)) > 1
     for image, answer in zip(images, answers, strict=True):
-        found = {sketch.name: sketch for sketch in inside_pictures(config, model, image, "it", every_layer=False)}
+        found = {sketch.name: sketch for sketch in layer_figures(config, model, image, "it", every_layer=False)}
         assert found["attribution"].heading == f"Which pixels spoke for {answer}"
 
 
 def test_results_are_shown_where_they_belong() -> None:
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    found = {sketch.name: sketch.section for sketch in result_pictures(digits(), evaluation, logits, CURVES)}
+    found = {sketch.name: sketch.section for sketch in result_figures(digits(), evaluation, logits, CURVES)}
     assert found == {
         "confusion-matrix": Section.WHERE_IT_FAILS,
         "worst-mistakes": Section.WHERE_IT_FAILS,
@@ -110,7 +110,7 @@ def test_every_picture_gets_its_own_file() -> None:
     """Also when they are drawn while the later sketches are made."""
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)
-    found = dict(drawn(result_pictures(digits(), evaluation, logits, CURVES), name_only))
+    found = dict(drawn(result_figures(digits(), evaluation, logits, CURVES), name_only))
     assert {name: picture.png.decode().replace("_", "-") for name, picture in found.items()} == {
         name: name for name in ("confusion-matrix", "worst-mistakes", "learning-curves")
     }
@@ -132,7 +132,7 @@ def test_mistakes_are_told_by_their_files() -> None:
     )
     logits = np.array([[5.0, 0.0], [1.0, 0.0]], np.float32)
     evaluation = evaluate(logits, data.test.labels, data.classes)
-    found = {sketch.name: sketch.drawing for sketch in result_pictures(data, evaluation, logits, CURVES)}
+    found = {sketch.name: sketch.drawing for sketch in result_figures(data, evaluation, logits, CURVES)}
     assert found["worst-mistakes"].args[-1] == ["9.png", "3.png"]
 
 
@@ -146,7 +146,7 @@ def test_the_worst_mistakes_come_in_the_order_of_their_loss() -> None:
         logits[i, (labels[i] + 1) % 10] = 1 + place / 10  # the more wrong, the later
     logits[wrong[4]] = 1e4 * np.eye(10)[(labels[wrong[4]] + 2) % 10]
     evaluation = evaluate(logits, labels, digits().classes)
-    found = {sketch.name: sketch.drawing for sketch in result_pictures(digits(), evaluation, logits, CURVES)}
+    found = {sketch.name: sketch.drawing for sketch in result_figures(digits(), evaluation, logits, CURVES)}
     images, shown, probabilities, classes, many, among, files = found["worst-mistakes"].args
     expected = [wrong[4], *[i for i in wrong[::-1] if i != wrong[4]]][:16]
     np.testing.assert_array_equal(images, digits().test.images[expected])

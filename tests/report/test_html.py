@@ -27,8 +27,8 @@ HOSTILE = "<script>alert(1)</script>"
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 
 
-def grey_png(width: int, height: int) -> bytes:
-    """A grey picture, written by the PNG standard."""
+def gray_png(width: int, height: int) -> bytes:
+    """A gray picture, written by the PNG standard."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -54,15 +54,15 @@ REPORT = Report(
     ),
     dataset=(("name", "mnist"),),
     preprocessing=(("scale", "1/255"),),
-    recipe=(("optimiser", "SGD"),),
+    recipe=(("optimizer", "SGD"),),
     machine=(("processor", "4 cores"),),
     pictures=(
-        Picture(Section.HOW_MADE, "The first nine", "What it learned from.", "Nine digits", grey_png(1008, 900)),
-        Picture(Section.WHERE_IT_FAILS, "Confusion", "Rows are true.", "A matrix", grey_png(2600, 2700)),
-        Picture(Section.WHERE_IT_FAILS, "Worst mistakes", "Most sure and wrong.", "16 digits", grey_png(1008, 2600)),
-        Picture(Section.HOW_IT_LEARNED, "Learning curves", "Loss falls.", "Two curves", grey_png(1008, 936)),
-        Picture(Section.IN_THE_DATA, "Found", "Used once.", "Two pictures", grey_png(1008, 700)),
-        Picture(Section.WHAT_IT_SEES, "Filters", "What each looks for.", "32 filters", grey_png(1008, 800)),
+        Picture(Section.HOW_MADE, "The first nine", "What it learned from.", "Nine digits", gray_png(1008, 900)),
+        Picture(Section.WHERE_IT_FAILS, "Confusion", "Rows are true.", "A matrix", gray_png(2600, 2700)),
+        Picture(Section.WHERE_IT_FAILS, "Worst mistakes", "Most sure and wrong.", "16 digits", gray_png(1008, 2600)),
+        Picture(Section.HOW_IT_LEARNED, "Learning curves", "Loss falls.", "Two curves", gray_png(1008, 936)),
+        Picture(Section.IN_THE_DATA, "Found", "Used once.", "Two pictures", gray_png(1008, 700)),
+        Picture(Section.WHAT_IT_SEES, "Filters", "What each looks for.", "32 filters", gray_png(1008, 800)),
     ),
 )
 NAMES = [f"{HOSTILE} {i}" for i in range(41)] + [LONG, "a class whose name is a whole sentence " * 4]
@@ -168,7 +168,7 @@ def test_facts_and_notes_are_all_there() -> None:
         "right class among the first 5": "99.99 %",
         "name": "mnist",
         "scale": "1/255",
-        "optimiser": "SGD",
+        "optimizer": "SGD",
         "processor": "4 cores",
     }
     assert outline.inside("li") == list(REPORT.notes)
@@ -295,10 +295,10 @@ def test_on_a_wide_screen_pictures_stand_side_by_side(browser: Any, folder: Path
         assert tops[0] < tops[1] < tops[2]
 
 
-# WCAG 2.2, 1.4.3: the contrast of two colours from their relative luminance.
+# WCAG 2.2, 1.4.3: the contrast of two colors from their relative luminance.
 CONTRAST = """selector => {
-  const light = colour => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+  const light = color => {
+    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
       .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };

@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from convscope.report import plots
-from convscope.report.layout import BAR, DPI, RULE, Page, Scale, colour_map, percent, tile_grid
+from convscope.report.layout import BAR, DPI, RULE, Page, Scale, color_map, percent, tile_grid
 
 DIGITS = [str(digit) for digit in range(10)]
 SIGNS = [f"speed limit {10 * i} for heavy lorries" for i in range(43)]
@@ -67,7 +67,7 @@ PICTURES: dict[str, Callable[[], Page]] = {
     ),
     "worst_mistakes, none": lambda: plots.worst_mistakes(IMAGES[:0], LABELS[:0], PROBABILITIES[:0], DIGITS, 0, 20),
     "filters": lambda: plots.filters(noise((3, 3, 1, 32))),
-    "filters, colour": lambda: plots.filters(noise((5, 5, 3, 96))),
+    "filters, color": lambda: plots.filters(noise((5, 5, 3, 96))),
     "filters, one": lambda: plots.filters(noise((5, 5, 1, 1))),
     "feature_maps": lambda: plots.feature_maps("conv1", MAPS),
     "feature_maps, tiny values": lambda: plots.feature_maps("conv1", 1e-5 * MAPS),
@@ -198,7 +198,7 @@ def test_what_is_half_transparent_is_laid_over_white() -> None:
 
 
 def test_a_scale_paints_its_ends_and_leaves_out_what_is_no_number() -> None:
-    painted = Scale(colour_map("gray"), -1.0, 3.0).paint(np.array([-9.0, -1.0, 1.0, 3.0, 9.0, np.nan, np.inf]))
+    painted = Scale(color_map("gray"), -1.0, 3.0).paint(np.array([-9.0, -1.0, 1.0, 3.0, 9.0, np.nan, np.inf]))
     assert painted[:, 0].tolist() == [0, 0, 128, 255, 255, 0, 0]
     assert painted[:, 3].tolist() == [255] * 5 + [0] * 2
 
@@ -212,8 +212,8 @@ def test_a_scale_paints_its_ends_and_leaves_out_what_is_no_number() -> None:
         (0.0, 3e-7, ["0", "5e−08", "1e−07", "1.5e−07", "2e−07", "2.5e−07", "3e−07"]),
     ],
 )
-def test_the_colour_bar_has_round_numbers(low: float, high: float, ticks: list[str]) -> None:
-    page = tile_grid("", np.zeros((1, 2, 2)), "the unit", Scale(colour_map("gray"), low, high))
+def test_the_color_bar_has_round_numbers(low: float, high: float, ticks: list[str]) -> None:
+    page = tile_grid("", np.zeros((1, 2, 2)), "the unit", Scale(color_map("gray"), low, high))
     found = [text.get_text() for text in page.figure.texts]
     assert found == ["", "0", *ticks, "the unit"]
     ramp = seen(page)[-round((BAR - 0.14) * DPI)][round(0.3 * DPI) : round((page.width - 0.3) * DPI)]

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
 from convscope.report import plots
-from convscope.report.layout import BLUE, DPI, INK, PAD, PALE, VERMILION, WIDTH, Page, colour_map, widest
+from convscope.report.layout import BLUE, DPI, INK, PAD, PALE, VERMILION, WIDTH, Page, color_map, widest
 
 DIGITS = [str(digit) for digit in range(10)]
 RANDOM = np.random.default_rng(7)
@@ -58,7 +58,7 @@ def pasted(page: Page, height: int, width: int) -> list[np.ndarray[Any, Any]]:
     return found
 
 
-def grey(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def gray(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """uint8 (h, w, 1, 3 or 4), opaque, as RGB."""
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
 
@@ -70,7 +70,7 @@ def test_first_nine_shows_nine_images_with_their_classes() -> None:
     page = plots.first_nine(IMAGES // 4, LABELS, [f"class {digit}" for digit in DIGITS])
     assert len(page.pasted) == 9
     for image, found in zip(IMAGES // 4, pasted(page, 8, 8), strict=False):
-        np.testing.assert_array_equal(found, grey(image))  # a dark image stays dark
+        np.testing.assert_array_equal(found, gray(image))  # a dark image stays dark
     assert written(page)[1:] == [f"class {label}" for label in LABELS[:9]]
 
 
@@ -82,7 +82,7 @@ def test_first_nine_with_fewer_images_and_every_number_of_channels(count: int, c
         images[..., 3] = 255
     found = pasted(plots.first_nine(images, np.zeros(count, np.int64), ["a"]), 6, 4)
     assert len(found) == count
-    np.testing.assert_array_equal(found[-1], grey(images[-1]))
+    np.testing.assert_array_equal(found[-1], gray(images[-1]))
 
 
 def test_first_nine_of_no_image_is_a_sentence() -> None:
@@ -153,7 +153,7 @@ def test_confusion_matrix_scales_rows_to_the_largest_error() -> None:
     np.testing.assert_array_equal(errors.mask, np.eye(3, dtype=bool))
     np.testing.assert_allclose(errors.filled(-1), [[-1, 20, 0], [1, -1, 0], [0, 0, -1]])
     assert image.get_clim()[1] == 20
-    assert to_hex(image.get_cmap().get_bad()) == PALE  # right answers are grey, however many
+    assert to_hex(image.get_cmap().get_bad()) == PALE  # right answers are gray, however many
     assert to_hex(image.get_cmap()(image.norm(0.0))) == "#ffffff"
 
 
@@ -161,9 +161,9 @@ def test_confusion_matrix_writes_each_count_in_its_cell() -> None:
     axes = panels(plots.confusion_matrix(np.array([[8, 2], [1, 99]]), ["a", "b"]))[0]
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "8", (1, 0): "2", (0, 1): "1", (1, 1): "99"}
-    colours = {text.get_text(): text.get_color() for text in axes.texts}
-    assert colours["2"] == "white"  # on the darkest cell
-    assert {colours["8"], colours["1"], colours["99"]} == {INK}
+    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colors["2"] == "white"  # on the darkest cell
+    assert {colors["8"], colors["1"], colors["99"]} == {INK}
     assert axes.get_xlabel() == "the network's answer"
     assert axes.get_ylabel() == "true class"
 
@@ -197,7 +197,7 @@ def test_worst_mistakes_say_what_was_right_and_what_was_answered() -> None:
         "true 4,\nsaid 9 (40 %)",
     ]
     for image, found in zip(IMAGES, pasted(page, 8, 8), strict=False):
-        np.testing.assert_array_equal(found, grey(image))
+        np.testing.assert_array_equal(found, gray(image))
 
 
 def test_a_short_mistake_is_one_line_and_a_long_one_three() -> None:
@@ -236,12 +236,12 @@ def test_no_mistake_is_a_sentence() -> None:
 # Filters
 
 
-def test_filters_of_one_channel_share_a_scale_centred_on_zero() -> None:
+def test_filters_of_one_channel_share_a_scale_centerd_on_zero() -> None:
     kernels = RANDOM.normal(size=(3, 5, 1, 12))
     kernels[0, 0, 0, :3] = 0, 9, -9  # the last two are the ends of the scale
     page = plots.filters(kernels)
     found = pasted(page, 3, 5)[:12]
-    expected = colour_map("RdBu_r")((kernels[:, :, 0].transpose(2, 0, 1) + 9) / 18, bytes=True)[..., :3]
+    expected = color_map("RdBu_r")((kernels[:, :, 0].transpose(2, 0, 1) + 9) / 18, bytes=True)[..., :3]
     np.testing.assert_array_equal(found, expected)
     white, red, blue = (to_hex(tile[0, 0] / 255) for tile in found[:3])
     assert (white, red, blue) == ("#f7f6f6", "#67001f", "#053061")  # blue is negative, red positive
@@ -249,7 +249,7 @@ def test_filters_of_one_channel_share_a_scale_centred_on_zero() -> None:
     assert written(page)[-1] == "weight: one scale for all"
 
 
-def test_colour_filters_have_zero_in_the_middle_grey() -> None:
+def test_color_filters_have_zero_in_the_middle_gray() -> None:
     kernels = np.zeros((2, 2, 3, 2))
     kernels[0, 0, 0, 0], kernels[1, 1, 2, 1] = 4.0, -2.0
     first, second = pasted(plots.filters(kernels), 2, 2)
@@ -262,7 +262,7 @@ def test_filters_of_four_channels_say_which_one_is_shown() -> None:
     kernels = RANDOM.normal(size=(3, 3, 4, 6))
     page = plots.filters(kernels)
     limit = abs(kernels).max()
-    expected = colour_map("RdBu_r")((kernels[:, :, 0, 5] + limit) / (2 * limit), bytes=True)[..., :3]
+    expected = color_map("RdBu_r")((kernels[:, :, 0, 5] + limit) / (2 * limit), bytes=True)[..., :3]
     np.testing.assert_array_equal(pasted(page, 3, 3)[5], expected)
     assert "weight: one scale for all; input channel 1 of 4" in texts(page)
 
@@ -282,11 +282,11 @@ def test_filters_that_are_all_zero_are_drawn() -> None:
 # Feature maps
 
 
-@pytest.mark.parametrize(("offset", "colours", "low"), [(0.0, "RdBu_r", -1.0), (2.0, "viridis", 0.0)])
-def test_feature_maps_share_one_scale(offset: float, colours: str, low: float) -> None:
+@pytest.mark.parametrize(("offset", "colors", "low"), [(0.0, "RdBu_r", -1.0), (2.0, "viridis", 0.0)])
+def test_feature_maps_share_one_scale(offset: float, colors: str, low: float) -> None:
     maps = np.linspace(-1, 1, 3 * 4 * 5).reshape(3, 4, 5) + offset
     page = plots.feature_maps("pool of conv1", maps)
-    expected = colour_map(colours)((maps.transpose(2, 0, 1) - low) / (maps.max() - low), bytes=True)[..., :3]
+    expected = color_map(colors)((maps.transpose(2, 0, 1) - low) / (maps.max() - low), bytes=True)[..., :3]
     np.testing.assert_array_equal(pasted(page, 3, 4)[:5], expected)
     assert written(page)[:6] == ["pool of conv1", "0", "1", "2", "3", "4"]
     assert written(page)[-1] == "activation: one scale for all maps"
@@ -332,7 +332,7 @@ def test_a_long_vector_is_wrapped_like_text() -> None:
     (image,) = panels(page)[0].get_images()
     lines = np.asarray(image.get_array())
     assert lines.shape == (55, 100, 4)
-    np.testing.assert_array_equal(lines.reshape(-1, 4)[:5408], colour_map("viridis")(vector, bytes=True))
+    np.testing.assert_array_equal(lines.reshape(-1, 4)[:5408], color_map("viridis")(vector, bytes=True))
     assert (lines.reshape(-1, 4)[5408:, 3] == 0).all()
     assert "activation of 5,408 entries, 100 per line" in texts(page)
 
@@ -360,7 +360,7 @@ def test_flatten_view_numbers_every_cell_with_its_place_in_the_vector(shape: tup
             assert vector[int(text.get_text())] == maps[row, column, channel]
 
 
-def test_flatten_strip_has_the_entries_of_the_first_three_positions_in_their_colours() -> None:
+def test_flatten_strip_has_the_entries_of_the_first_three_positions_in_their_colors() -> None:
     *corners, strip = panels(plots.flatten_view(np.ones((13, 13, 32))))
     entries = [text.get_text() for text in strip.texts if text.get_position()[1] == 0.5]
     assert entries == ["0", "1", "…", "31", "32", "33", "…", "63", "64", "65", "…", "95", "…", "5407", "place"]
@@ -371,7 +371,7 @@ def test_flatten_strip_has_the_entries_of_the_first_three_positions_in_their_col
     frames = [to_hex(patch.get_edgecolor()) for patch in corners[0].patches]
     segments = [to_hex(patch.get_edgecolor()) for patch in strip.patches]
     assert len(set(frames)) == 3
-    assert segments[:12] == [colour for colour in frames for _ in range(4)]
+    assert segments[:12] == [color for color in frames for _ in range(4)]
     assert not set(segments[12:]) & set(frames)
 
 
@@ -380,8 +380,8 @@ def test_flatten_view_states_the_rule_and_frames_the_first_positions() -> None:
     assert any("place = (row × 2 + column) × 5 + map" in text for text in texts(page))
     assert "Flatten: 4×2 cells in 5 maps, one vector of 40" in texts(page)
     corner = panels(page)[0]
-    centres = [(round(x + w / 2), round(y + h / 2)) for x, y, w, h in (p.get_bbox().bounds for p in corner.patches)]
-    assert centres == [(0, 0), (1, 0), (0, 1)]  # (column, row)
+    centers = [(round(x + w / 2), round(y + h / 2)) for x, y, w, h in (p.get_bbox().bounds for p in corner.patches)]
+    assert centers == [(0, 0), (1, 0), (0, 1)]  # (column, row)
 
 
 # One image
@@ -396,16 +396,16 @@ def test_class_probabilities_are_the_ten_highest_in_order() -> None:
     assert axes.yaxis_inverted()  # the most probable is on top
 
 
-def test_attribution_lies_over_the_image_in_signed_colours() -> None:
+def test_attribution_lies_over_the_image_in_signed_colors() -> None:
     """Orange for, blue against, and the pale image where it is zero; the strongest hides nine tenths of it."""
     heat = np.zeros((4, 4))
     heat[0, 1], heat[3, 0] = 3.0, -3.0
     page = plots.attribution(IMAGES[0], heat)
     image, over, *_ = pasted(page, 8, 8)
-    np.testing.assert_array_equal(image, grey(IMAGES[0]))
+    np.testing.assert_array_equal(image, gray(IMAGES[0]))
     pale = np.rint(0.3 * IMAGES[0] + 178)
     np.testing.assert_allclose(over[2:6, 2:6], np.repeat(pale[2:6, 2:6], 3, axis=2), atol=1)
-    for_, against = (np.array(to_rgb(colour)) * 255 for colour in (VERMILION, BLUE))
+    for_, against = (np.array(to_rgb(color)) * 255 for color in (VERMILION, BLUE))
     np.testing.assert_allclose(over[1, 3], 0.9 * for_ + 0.1 * pale[1, 3], atol=2)
     np.testing.assert_allclose(over[6, 0], 0.9 * against + 0.1 * pale[6, 0], atol=2)
     assert written(page)[1:3] == ["the image", "attribution"]
@@ -422,7 +422,7 @@ def test_before_after_of_relu_is_on_one_scale() -> None:
     before = np.array([[-3.0, 2.0], [1.0, -0.5]])
     page = plots.before_after(before, np.maximum(before, 0), ("before", "after ReLU"))
     left, right, *_ = pasted(page, 2, 2)
-    paint = colour_map("RdBu_r")
+    paint = color_map("RdBu_r")
     np.testing.assert_array_equal(left, paint((before + 3) / 6, bytes=True)[..., :3])
     np.testing.assert_array_equal(right, paint((np.maximum(before, 0) + 3) / 6, bytes=True)[..., :3])
     assert written(page)[1:3] == ["before", "after ReLU"]
@@ -434,5 +434,5 @@ def test_before_after_shows_photos_as_they_are() -> None:
     limit = np.abs(edges).max()
     left, right, *_ = pasted(plots.before_after(photo, edges, ("photo", "edges")), 6, 8)
     np.testing.assert_array_equal(left, photo)
-    np.testing.assert_array_equal(right, colour_map("RdBu_r")((edges + limit) / (2 * limit), bytes=True)[..., :3])
-    assert len(plots.before_after(photo, 255 - photo, ("photo", "negative")).pasted) == 2  # no colour bar
+    np.testing.assert_array_equal(right, color_map("RdBu_r")((edges + limit) / (2 * limit), bytes=True)[..., :3])
+    assert len(plots.before_after(photo, 255 - photo, ("photo", "negative")).pasted) == 2  # no color bar

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from convscope import _workers as processes
-from convscope._workers import Helper
+from convscope._workers import Worker
 from convscope.report import plots
 from convscope.report.render_pool import Draw, Drawing, draw_here, helpers
 
@@ -36,21 +36,21 @@ DRAWINGS: list[Drawing] = [
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Helper]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """The helpers that are started."""
-    found: list[Helper] = []
+    found: list[Worker] = []
 
-    class Noted(Helper):
+    class Noted(Worker):
         def __init__(self, module: str) -> None:
             super().__init__(module)
             found.append(self)
 
-    monkeypatch.setattr(processes, "Helper", Noted)
+    monkeypatch.setattr(processes, "Worker", Noted)
     return found
 
 
 @pytest.fixture
-def two_helpers(started: list[Helper]) -> Iterator[tuple[Draw, list[Helper]]]:
+def two_helpers(started: list[Worker]) -> Iterator[tuple[Draw, list[Worker]]]:
     """What draws, and the processes behind it."""
     with helpers(3) as draw:
         yield draw, started
@@ -75,7 +75,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_helpers_draw_the_same_bytes(two_helpers: tuple[Draw, list[Helper]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helpers_draw_the_same_bytes(two_helpers: tuple[Draw, list[Worker]], monkeypatch: pytest.MonkeyPatch) -> None:
     draw, started = two_helpers
     expected = list(draw_here(DRAWINGS))
     forbid_drawing_here(monkeypatch)
@@ -83,7 +83,7 @@ def test_helpers_draw_the_same_bytes(two_helpers: tuple[Draw, list[Helper]], mon
     assert len(started) == 2
 
 
-def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, list[Helper]]) -> None:
+def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, list[Worker]]) -> None:
     """Drawings may come from a generator that takes its time."""
     draw, started = two_helpers
     answered = threading.Event()
@@ -105,7 +105,7 @@ def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, l
     assert len(list(draw(slowly()))) == 2
 
 
-def test_what_a_dead_helper_leaves_is_drawn_here(two_helpers: tuple[Draw, list[Helper]]) -> None:
+def test_what_a_dead_helper_leaves_is_drawn_here(two_helpers: tuple[Draw, list[Worker]]) -> None:
     draw, started = two_helpers
     expected = list(draw_here(DRAWINGS))
     started[0].process.kill()
@@ -114,7 +114,7 @@ def test_what_a_dead_helper_leaves_is_drawn_here(two_helpers: tuple[Draw, list[H
     assert list(draw(DRAWINGS)) == expected
 
 
-def test_a_helper_that_dies_while_drawing_costs_nothing(two_helpers: tuple[Draw, list[Helper]]) -> None:
+def test_a_helper_that_dies_while_drawing_costs_nothing(two_helpers: tuple[Draw, list[Worker]]) -> None:
     draw, started = two_helpers
     expected = list(draw_here(DRAWINGS))
     for helper in started:
@@ -124,14 +124,14 @@ def test_a_helper_that_dies_while_drawing_costs_nothing(two_helpers: tuple[Draw,
     assert list(draw(DRAWINGS)) == expected
 
 
-def test_a_failure_is_that_of_drawing_here(two_helpers: tuple[Draw, list[Helper]]) -> None:
+def test_a_failure_is_that_of_drawing_here(two_helpers: tuple[Draw, list[Worker]]) -> None:
     draw, _ = two_helpers
     with pytest.raises(ValueError, match="3 is not in list"):
         list(draw([partial(plots.learning_curves, [ROW], 3)]))
 
 
 @pytest.mark.parametrize("failure", [None, KeyboardInterrupt, RuntimeError])
-def test_no_helper_outlives_its_block(failure: type[BaseException] | None, started: list[Helper]) -> None:
+def test_no_helper_outlives_its_block(failure: type[BaseException] | None, started: list[Worker]) -> None:
     try:
         with helpers(4):
             assert len(started) == 3
@@ -148,11 +148,11 @@ import time
 from convscope.report.render_pool import helpers
 from convscope import _workers as processes
 pids = []
-class Noted(processes.Helper):
+class Noted(processes.Worker):
     def __init__(self, module):
         super().__init__(module)
         pids.append(self.process.pid)
-processes.Helper = Noted
+processes.Worker = Noted
 with helpers(3):
     print(*pids, flush=True)
     time.sleep(60)
@@ -171,7 +171,7 @@ def test_helpers_end_with_the_process_that_started_them(number: signal.Signals) 
     assert eventually(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_ctrl_c_at_a_terminal_does_not_reach_the_helpers(two_helpers: tuple[Draw, list[Helper]]) -> None:
+def test_ctrl_c_at_a_terminal_does_not_reach_the_helpers(two_helpers: tuple[Draw, list[Worker]]) -> None:
     assert all(os.getpgid(helper.process.pid) != os.getpgrp() for helper in two_helpers[1])
 
 
@@ -192,7 +192,7 @@ def test_there_are_fewer_helpers_than_cores(
         def end(self) -> None:
             started.remove(self)
 
-    monkeypatch.setattr(processes, "Helper", Mock)
+    monkeypatch.setattr(processes, "Worker", Mock)
     monkeypatch.setattr("convscope._hardware.usable_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
@@ -226,7 +226,7 @@ def test_a_library_call_starts_no_process(monkeypatch: pytest.MonkeyPatch, tmp_p
     from convscope.training.recipes import changed, recipe_named
 
     started: list[Any] = []
-    monkeypatch.setattr(processes, "Helper", lambda: started.append(1))
+    monkeypatch.setattr(processes, "Worker", lambda: started.append(1))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     recipe = changed(recipe_named("article"), epochs=1)
     run = convscope.train_model("digits", "flatten", recipe, threads=1, run=tmp_path / "run")

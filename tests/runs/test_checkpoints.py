@@ -37,7 +37,7 @@ from helpers.killing import Kill
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.3, flatten"
 SGD = changed(RECIPES["default"], epochs=3, batch=50)  # 200 images: 4 batches an epoch
 PHOTOS = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, residual(conv 8 3 pad same), globalmax"
-GROWING = changed(VARIANTS["colour"]["best"], epochs=3, batch=50, learning_rate=0.05).model_copy(
+GROWING = changed(VARIANTS["color"]["best"], epochs=3, batch=50, learning_rate=0.05).model_copy(
     update={"flip": "always"}
 )
 
@@ -78,7 +78,7 @@ class Training:
 
         return fit(
             build(parse(self.line, self.train.shape, 10)), self.train, self.validation,
-            Preprocessing.standardised(self.train.images), self.recipe, 0,
+            Preprocessing.standardized(self.train.images), self.recipe, 0,
             precision=self.precision, after_batch=watch, start=start, save=checkpoints.save, stop=stop, **options,
         )  # fmt: skip
 
@@ -99,7 +99,7 @@ def everything(fitted: Fitted, state: State) -> dict[str, Any]:
         "epoch": fitted.epoch,
         "history": rows,
         "model": {key: array.tobytes() for key, array in weights_of(state.model).items()},
-        "velocities": {key: tensor.numpy().tobytes() for key, tensor in state.optimiser.velocities.items()},
+        "velocities": {key: tensor.numpy().tobytes() for key, tensor in state.optimizer.velocities.items()},
         "random": torch.get_rng_state().numpy().tobytes(),
         "step": state.course.step,
     }
@@ -144,7 +144,7 @@ def test_training_goes_on_to_the_bit_from_any_batch(
 def test_the_cases_use_what_they_are_there_for() -> None:
     assert SGD.select == "best"
     assert GROWING.growth
-    assert (GROWING.flip, GROWING.optimiser, GROWING.fixed_norms) == ("always", "muon", True)
+    assert (GROWING.flip, GROWING.optimizer, GROWING.fixed_norms) == ("always", "muon", True)
     assert GROWING.shift_pixels
     assert GROWING.classifier_share != 1
 
@@ -158,7 +158,7 @@ def test_a_signal_while_the_last_epoch_is_measured_leaves_a_finished_training(di
 
     states: list[State] = []
     model = build(parse(LINE, training.train.shape, 10))
-    options = training.train, training.validation, Preprocessing.standardised(training.train.images), SGD, 0
+    options = training.train, training.validation, Preprocessing.standardized(training.train.images), SGD, 0
     first = fit(model, *options, after_epoch=signal, start=states.append, save=checkpoints.save, stop=stop)
     assert (first.signal, training.files) == (15, [name(12)])
     again = training.until(resumed=True)
@@ -191,7 +191,7 @@ def test_a_checkpoint_is_read_as_it_was_written(stopped: Training) -> None:
 def test_a_checkpoint_does_not_change_with_the_training(stopped: Training) -> None:
     taken = Checkpoint.of(stopped.state, "abc")
     before = taken.to_bytes()
-    for tensor in (*stopped.state.model.state_dict().values(), *stopped.state.optimiser.velocities.values()):
+    for tensor in (*stopped.state.model.state_dict().values(), *stopped.state.optimizer.velocities.values()):
         tensor.add_(1)
     assert taken.to_bytes() == before
 

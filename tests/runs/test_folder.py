@@ -183,7 +183,7 @@ def changed(copy: Path, name: str, **values: Any) -> None:
     [
         ({"format": 2}, "format: Input should be 1"),
         ({"format": None}, "format: Input should be 1"),
-        ({"colour": "blue"}, "colour: Extra inputs are not permitted"),
+        ({"color": "blue"}, "color: Extra inputs are not permitted"),
     ],
 )
 def test_another_version_is_refused(copy: Path, name: str, values: dict[str, Any], message: str) -> None:

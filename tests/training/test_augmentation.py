@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convscope.training.augmentation import (
     balanced_order,
-    epoch_colours,
+    epoch_colors,
     epoch_crops,
     epoch_flips,
     epoch_moves,
@@ -104,22 +104,22 @@ def test_crops_lie_inside_and_are_as_large_as_promised(seed: int, epoch: int, le
 
 
 @given(seeds, epochs, st.sampled_from([1, 3, 4]), st.floats(0.01, 0.9))
-def test_colours_change_by_no_more_than_promised(seed: int, epoch: int, channels: int, strength: float) -> None:
-    colours = epoch_colours(seed, epoch, 50, channels, strength)
-    assert colours.shape == (50, 2 + channels)
-    assert (abs(colours[:, :2] - 1) <= strength + 1e-6).all()
-    assert (abs(colours[:, 2:]) <= 1.5 * strength + 1e-6).all()
-    assert (np.ptp(colours[:, 2:], axis=1) <= strength + 1e-6).all()  # what channels do not share
-    assert np.array_equal(colours, epoch_colours(seed, epoch, 50, channels, strength))
+def test_colors_change_by_no_more_than_promised(seed: int, epoch: int, channels: int, strength: float) -> None:
+    colors = epoch_colors(seed, epoch, 50, channels, strength)
+    assert colors.shape == (50, 2 + channels)
+    assert (abs(colors[:, :2] - 1) <= strength + 1e-6).all()
+    assert (abs(colors[:, 2:]) <= 1.5 * strength + 1e-6).all()
+    assert (np.ptp(colors[:, 2:], axis=1) <= strength + 1e-6).all()  # what channels do not share
+    assert np.array_equal(colors, epoch_colors(seed, epoch, 50, channels, strength))
 
 
-def test_colours_are_spread_evenly() -> None:
-    colours = epoch_colours(0, 1, 20_000, 3, 0.4)
-    np.testing.assert_allclose(colours.mean(axis=0), [1, 1, 0, 0, 0], atol=0.01)
-    np.testing.assert_allclose(colours.std(axis=0)[:2], 0.8 / 12**0.5, rtol=0.02)
-    np.testing.assert_allclose(colours.std(axis=0)[2:], (0.64 / 12 + 0.16 / 12) ** 0.5, rtol=0.02)
-    assert not np.array_equal(colours, epoch_colours(0, 2, 20_000, 3, 0.4))
-    assert not np.array_equal(colours, epoch_colours(1, 1, 20_000, 3, 0.4))
+def test_colors_are_spread_evenly() -> None:
+    colors = epoch_colors(0, 1, 20_000, 3, 0.4)
+    np.testing.assert_allclose(colors.mean(axis=0), [1, 1, 0, 0, 0], atol=0.01)
+    np.testing.assert_allclose(colors.std(axis=0)[:2], 0.8 / 12**0.5, rtol=0.02)
+    np.testing.assert_allclose(colors.std(axis=0)[2:], (0.64 / 12 + 0.16 / 12) ** 0.5, rtol=0.02)
+    assert not np.array_equal(colors, epoch_colors(0, 2, 20_000, 3, 0.4))
+    assert not np.array_equal(colors, epoch_colors(1, 1, 20_000, 3, 0.4))
 
 
 def test_crops_are_spread_evenly() -> None:

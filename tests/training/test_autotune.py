@@ -13,29 +13,29 @@ import torch
 
 from convscope import load_data, open_run, train_model
 from convscope.api.train import plan
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
+from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build
 from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse
-from convscope.training import autotune as settle
-from convscope.training.autotune import Settings, Trial
-from convscope.training.loop import Precision
+from convscope.training import autotune as autotune
+from convscope.training.autotune import Settings, TuningProbe
 from convscope.training.recipes import RECIPES, Recipe, changed
 from helpers.command import Command
 
 
 @pytest.fixture(autouse=True)
 def _threads_as_before() -> Any:
-    before, native = torch.get_num_threads(), door.native.threads() if door.native is not None else 1
+    before, native = torch.get_num_threads(), backend.native.threads() if backend.native is not None else 1
     yield
     torch.set_num_threads(before)
-    if door.native is not None:
-        door.native.set_threads(native)
+    if backend.native is not None:
+        backend.native.set_threads(native)
 
 
-class MadeUp(Trial):
+class MadeUp(TuningProbe):
     """A trial whose steps take `seconds` and give `losses`, and that notes what it was asked."""
 
     def __init__(
@@ -82,12 +82,12 @@ class MadeUp(Trial):
 def test_the_fewest_threads_that_are_about_as_fast_as_any(
     monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], threads: int, asked: list[int]
 ) -> None:
-    monkeypatch.setattr(settle, "most_threads", lambda: max(seconds))
+    monkeypatch.setattr(autotune, "max_threads", lambda: max(seconds))
     trial = MadeUp(seconds)
-    assert settle.settle(trial) == Settings(threads, "float32")
+    assert autotune.autotune(trial) == Settings(threads, "float32")
     assert trial.questions == asked
     assert torch.get_num_threads() == threads
-    assert door.native is None or door.native.threads() == threads
+    assert backend.native is None or backend.native.threads() == threads
 
 
 @pytest.mark.parametrize(
@@ -105,25 +105,25 @@ def test_the_fewest_threads_that_are_about_as_fast_as_any(
 def test_what_kernels_alone_do_takes_every_thread_unmeasured(
     monkeypatch: pytest.MonkeyPatch, line: str, works: bool
 ) -> None:
-    monkeypatch.setattr(settle, "most_threads", lambda: 3)
+    monkeypatch.setattr(autotune, "max_threads", lambda: 3)
     asked: list[int] = []
 
-    def one_second(_: Trial, threads: int) -> float:
+    def one_second(_: TuningProbe, threads: int) -> float:
         asked.append(threads)
         return 1.0
 
-    monkeypatch.setattr(Trial, "seconds_per_step", one_second)
+    monkeypatch.setattr(TuningProbe, "seconds_per_step", one_second)
     split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2))
-    trial = Trial(parse(line, (8, 8, 1), 2), split, Preprocessing.plain(split.images), RECIPES["article"], 0)
-    measured = works or door.native is None
+    trial = TuningProbe(parse(line, (8, 8, 1), 2), split, Preprocessing.plain(split.images), RECIPES["article"], 0)
+    measured = works or backend.native is None
     assert trial.torch_works is measured
-    assert settle.settle(trial).threads == (1 if measured else 3)
+    assert autotune.autotune(trial).threads == (1 if measured else 3)
     assert asked == ([3, 2, 1] if measured else [])
 
 
 def test_threads_that_are_given_are_taken_unmeasured() -> None:
     trial = MadeUp({})
-    assert settle.settle(trial, threads=2).threads == 2
+    assert autotune.autotune(trial, threads=2).threads == 2
     assert trial.questions == []
     assert torch.get_num_threads() == 2
 
@@ -148,40 +148,40 @@ def test_threads_that_are_given_are_taken_unmeasured() -> None:
 def test_bf16_where_it_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, exact: float, rounded: float, precision: Precision, why: str
 ) -> None:
-    monkeypatch.setattr(settle, "has_bf16", lambda: True)
+    monkeypatch.setattr(autotune, "has_bf16", lambda: True)
     trial = MadeUp({}, {"float32": exact, "bf16": rounded}, "auto")
-    assert settle.settle(trial, threads=1) == Settings(1, precision, why)
+    assert autotune.autotune(trial, threads=1) == Settings(1, precision, why)
 
 
 def test_without_bf16_arithmetic_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "has_bf16", lambda: False)
+    monkeypatch.setattr(autotune, "has_bf16", lambda: False)
     trial = MadeUp({}, precision="auto")
-    assert settle.settle(trial, threads=1) == Settings(1, "float32", "this processor has no bf16 arithmetic")
+    assert autotune.autotune(trial, threads=1) == Settings(1, "float32", "this processor has no bf16 arithmetic")
     assert trial.questions == []
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_precision_that_is_asked_for_is_taken_untried(precision: Precision) -> None:
     trial = MadeUp({}, precision=precision)
-    assert settle.settle(trial, threads=1) == Settings(1, precision)
+    assert autotune.autotune(trial, threads=1) == Settings(1, precision)
     assert trial.questions == []
 
 
 # The trial
 
 
-def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -> Trial:
+def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -> TuningProbe:
     split = load_data("digits").train.take(np.arange(images))
-    return Trial(parse(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
+    return TuningProbe(parse(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
 
 
 @pytest.mark.parametrize(("bias", "batch", "tried"), [(None, 10, 10), (50.0, 10, 10), (None, 50, 20)])
 def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone_in_batches_that_are_not_large(
     monkeypatch: pytest.MonkeyPatch, bias: float | None, batch: int, tried: int
 ) -> None:
-    monkeypatch.setattr(settle, "COMPARED_PIXELS", 20 * 8 * 8)
+    monkeypatch.setattr(autotune, "COMPARED_PIXELS", 20 * 8 * 8)
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(settle, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
+    monkeypatch.setattr(autotune, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
     recipe = RECIPES["fast"].model_copy(update={"batch": batch, "bias_learning_rate": bias})
     trial = digits(1000, recipe)
     with pytest.raises(IndexError):

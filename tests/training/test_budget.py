@@ -61,7 +61,7 @@ def test_growing_images_make_more_epochs_and_augmented_tests_take_their_time() -
 
     assert share(RECIPE, 10).epochs == 19
     assert share(RECIPE.model_copy(update={"growth": ((0.5, 0.5),)}), 10).epochs > 28
-    augmented = share(RECIPE.model_copy(update={"augmented_test": True}), 10_000)
+    augmented = share(RECIPE.model_copy(update={"tta": True}), 10_000)
     assert augmented.seconds == pytest.approx(share(RECIPE, 10_000).seconds - 60)
 
 
@@ -125,7 +125,7 @@ def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_pat
         if now.seconds_left < limit - 1:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = experiment.carry_out(plan, tmp_path / "run", interrupt)
+    stopped = experiment.run_plan(plan, tmp_path / "run", interrupt)
     assert 1 <= stopped.manifest.train_seconds < limit
     said: list[str] = []
     left: list[float] = []

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from convscope.api.train import plan
+from convscope.backends.native.backend import Precision
 from convscope.errors import DataError, UsageError
 from convscope.network.build import parse
 from convscope.network.layers import Network
@@ -19,7 +20,7 @@ from convscope.network.presets import PRESETS
 from convscope.training import estimate as cost
 from convscope.training.autotune import Settings
 from convscope.training.estimate import TimeEstimate, at_4k, cost_of, training_time
-from convscope.training.loop import Precision, fit
+from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe
 
 ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
@@ -36,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         return ESTIMATE
 
     monkeypatch.setattr(cost, "training_time", answer)
-    monkeypatch.setattr(cost, "settle", lambda *_: Settings(1, "float32"))
+    monkeypatch.setattr(cost, "autotune", lambda *_: Settings(1, "float32"))
     return found
 
 
@@ -60,13 +61,13 @@ def test_a6_the_work_of_an_epoch_is_counted_on_the_images_that_train(
     assert found.epoch_multiply_adds == 3 * training * inputs * 10
 
 
-@pytest.mark.parametrize("recipe", VARIANTS["colour"])
-def test_a_recipe_for_colour_images_is_the_one_whose_time_is_told(asked: Asked, tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize("recipe", VARIANTS["color"])
+def test_a_recipe_for_color_images_is_the_one_whose_time_is_told(asked: Asked, tmp_path: Path, recipe: str) -> None:
     images, labels = np.zeros((100, 4, 4, 3), np.uint8), np.arange(100) % 2
     np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     cost_of("flatten", str(tmp_path / "set.npz"), recipe)
     cost_of("flatten", None, recipe)  # MNIST
-    assert [name for name, *_ in asked] == [VARIANTS["colour"][recipe].name, RECIPES[recipe].name]
+    assert [name for name, *_ in asked] == [VARIANTS["color"][recipe].name, RECIPES[recipe].name]
 
 
 @pytest.mark.usefixtures("asked")
@@ -117,7 +118,7 @@ def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
     assert cost_of(line).to_dict()["photo_4k"] is None
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIANTS["colour"].values()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
 def test_the_estimate_is_of_real_training(recipe: Recipe) -> None:
     """Fields that follow from each other; no claim about this machine's speed."""
     network = parse("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
@@ -174,7 +175,7 @@ def test_the_clock_runs_on_whole_images_at_rates_that_change_nothing(monkeypatch
         return fit(*arguments, **options)
 
     monkeypatch.setattr(cost, "fit", noted)
-    recipe = VARIANTS["colour"]["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
+    recipe = VARIANTS["color"]["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
     training_time(parse("whiten 2, relu, globalmax", (8, 8, 3), 2), recipe, "float32", 500, 100, probe_seconds=0.01)
     for chosen in given:
         assert (chosen.growth, chosen.planned_epochs(500)) == ((), 1)

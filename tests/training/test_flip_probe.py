@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from convscope import load_data
 from convscope.api.train import plan
+from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset, Split
-from convscope.training.autotune import use_threads
-from convscope.training.flip_probe import Symmetry, symmetry_of
+from convscope.training.flip_probe import FlipProbe, probe_flips
 from convscope.training.recipes import changed, recipe_named
 
 
@@ -49,7 +49,7 @@ HOOK = np.array([[1, 1, 1, 1, 1]] + [[1, 0, 0, 0, 0]] * 6, np.uint8)
     ids=["spots and rings", "lying and standing", "left and right"],
 )
 def test_what_keeps_its_class(marks: list[NDArray[np.uint8]], flips: bool, turns: bool) -> None:
-    found = symmetry_of(drawn(1200, marks), 2)
+    found = probe_flips(drawn(1200, marks), 2)
     assert (found.why, found.n) == ("", 300)
     assert found.upright > 0.9
     assert (found.flips, found.turns) == (flips, turns)
@@ -58,14 +58,14 @@ def test_what_keeps_its_class(marks: list[NDArray[np.uint8]], flips: bool, turns
 @pytest.mark.parametrize(("name", "flips"), [("mnist", False), ("fashion-mnist", False)])
 def test_real_pictures(data_folder: Path, name: str, flips: bool) -> None:
     assert data_folder
-    found = symmetry_of(load_data(name).train, 10)
+    found = probe_flips(load_data(name).train, 10)
     assert found.flips is flips
     assert not found.turns
     assert found.upright > 0.8
 
 
 def test_real_digits_are_no_mirror_images() -> None:
-    found = symmetry_of(load_data("digits").train, 10)
+    found = probe_flips(load_data("digits").train, 10)
     assert found.upright > 0.9
     assert found.mirrored < 0.7
     assert not found.flips
@@ -81,7 +81,7 @@ def test_real_digits_are_no_mirror_images() -> None:
     ],
 )
 def test_what_cannot_be_measured_is_not_assumed(split: Split, why: str) -> None:
-    found = symmetry_of(split, 2)
+    found = probe_flips(split, 2)
     assert why in found.why
     assert not found.flips
     assert not found.turns
@@ -89,9 +89,9 @@ def test_what_cannot_be_measured_is_not_assumed(split: Split, why: str) -> None:
 
 
 def test_words() -> None:
-    found = Symmetry(862, 0.58, 0.59, 0.5023, flips=True)
+    found = FlipProbe(862, 0.58, 0.59, 0.5023, flips=True)
     assert found.words == (
-        "pictures are mirrored: 59.0 % of them were recognised mirrored, 58.0 % upright, 50.2 % turned "
+        "pictures are mirrored: 59.0 % of them were recognized mirrored, 58.0 % upright, 50.2 % turned "
         "(a quick network, n = 862)"
     )
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 from convscope.data.dataset import Dataset
 from convscope.data.load import load
 from convscope.images.preprocessing import Preprocessing
-from convscope.training.augmentation import epoch_colours, epoch_order, epoch_patches
-from convscope.training.loader import Batch, batches, coloured, patched
+from convscope.training.augmentation import epoch_colors, epoch_order, epoch_patches
+from convscope.training.loader import Batch, batches, colored, patched
 from convscope.training.recipes import RECIPES, Recipe
 from convscope.training.state import Course
 
@@ -76,31 +76,31 @@ def test_the_loss_is_shared_as_the_image_is() -> None:
     torch.testing.assert_close(ours, logits.grad)
 
 
-def test_colours_change_contrast_then_brightness_then_saturation() -> None:
+def test_colors_change_contrast_then_brightness_then_saturation() -> None:
     images = torch.rand(2, 3, 4, 5)
-    colours = np.array([[0.5, 1, 0.3, 0.3, 0.3], [1, 0.5, 0.1, 0.2, 0.6]], np.float32)
-    first, second = coloured(images, colours)
+    colors = np.array([[0.5, 1, 0.3, 0.3, 0.3], [1, 0.5, 0.1, 0.2, 0.6]], np.float32)
+    first, second = colored(images, colors)
     mean = images[0].mean((1, 2), keepdim=True)
     torch.testing.assert_close(first, mean + 0.5 * (images[0] - mean) + 0.3)
     lighter = images[1] + torch.tensor([0.1, 0.2, 0.6])[:, None, None]
     torch.testing.assert_close(second, (lighter + lighter.mean(0)) / 2)
 
 
-def test_a_grey_image_has_no_saturation() -> None:
+def test_a_gray_image_has_no_saturation() -> None:
     images = torch.rand(2, 1, 4, 5)
-    torch.testing.assert_close(coloured(images, np.array([[1, 0.2, 0.3]] * 2, np.float32)), images + 0.3)
+    torch.testing.assert_close(colored(images, np.array([[1, 0.2, 0.3]] * 2, np.float32)), images + 0.3)
 
 
-def test_a_recipe_with_jitter_changes_colours_and_nothing_else(digits: Dataset) -> None:
-    preprocessing = Preprocessing.standardised(digits.train.images)
+def test_a_recipe_with_jitter_changes_colors_and_nothing_else(digits: Dataset) -> None:
+    preprocessing = Preprocessing.standardized(digits.train.images)
 
     def made(recipe: Recipe) -> Batch:
         return next(batches(digits.train, preprocessing, Course(recipe, 4, recipe.batches(len(digits.train))), 3))
 
     plain, changed = made(PLAIN), made(PLAIN.model_copy(update={"jitter": 0.3}))
-    expected = epoch_colours(3, 1, len(digits.train), 1, 0.3)[epoch_order(3, 1, len(digits.train))[: len(plain.labels)]]
+    expected = epoch_colors(3, 1, len(digits.train), 1, 0.3)[epoch_order(3, 1, len(digits.train))[: len(plain.labels)]]
     assert torch.equal(changed.labels, plain.labels)
-    assert torch.equal(changed.images, coloured(plain.images, expected))
+    assert torch.equal(changed.images, colored(plain.images, expected))
 
 
 @pytest.mark.parametrize("change", [{"crop_area": 0.3}, {"jitter": 0.3}], ids=str)

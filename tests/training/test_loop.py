@@ -19,7 +19,7 @@ from torch import Tensor
 from convscope import reference
 from convscope.backends.native.step import cut_batch
 from convscope.backends.pytorch.models import as_batch, build, weights_of
-from convscope.data.dataset import Dataset, Split, hold_out
+from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.data.load import load
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
@@ -202,13 +202,13 @@ def test_a11_the_articles_batches_are_the_images_by_255_in_the_epochs_order(digi
 
 
 def test_an_images_augmentation_does_not_depend_on_its_batch(digits: Dataset) -> None:
-    preprocessing = Preprocessing.standardised(digits.train.images)
+    preprocessing = Preprocessing.standardized(digits.train.images)
     made = []
     for batch in (64, 1000):
         chosen = RECIPES["default"].model_copy(update={"batch": batch, "shift_pixels": 2})
         first = course(chosen, digits.train, 1)
         images = torch.cat([images for images, _ in pairs(digits.train, preprocessing, first, 0)])
-        assert not torch.equal(images, as_batch(preprocessing.normalise(digits.train.images[epoch_order(0, 1, 1438)])))
+        assert not torch.equal(images, as_batch(preprocessing.normalize(digits.train.images[epoch_order(0, 1, 1438)])))
         made.append(images)
     assert torch.equal(*made)
 
@@ -293,10 +293,10 @@ WHITE = parse("whiten 2, gelu, conv 6 3, batchnorm, relu, globalmax", (8, 8, 1),
 
 def test_whitening_learns_the_patches_of_the_images_as_the_network_sees_them(digits: Dataset) -> None:
     """W' W is the inverse of the patches' second moments, and the little that keeps noise away."""
-    preprocessing, model = Preprocessing.standardised(digits.train.images), build(WHITE)
+    preprocessing, model = Preprocessing.standardized(digits.train.images), build(WHITE)
     before = weights_of(model)
     learn_whitening(model, digits.train, preprocessing)
-    seen = preprocessing.normalise(digits.train.images).astype(np.float64)[..., 0]
+    seen = preprocessing.normalize(digits.train.images).astype(np.float64)[..., 0]
     patches = np.stack([seen[:, :-1, :-1], seen[:, :-1, 1:], seen[:, 1:, :-1], seen[:, 1:, 1:]], -1).reshape(-1, 4)
     kernels = weights_of(model)["whiten1.weight"].astype(np.float64).reshape(8, 4)
     assert np.array_equal(kernels[4:], -kernels[:4])
@@ -324,13 +324,13 @@ def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
     "changes",
     [
         {"learning_rate": 0.1, "weight_decay": 0.1},
-        {"optimiser": "muon", "learning_rate": 0.1, "matrix_decay": 0.1},
-        {"optimiser": "muon", "learning_rate": 0.1, "fixed_norms": True, "bias_learning_rate": 1.0},
+        {"optimizer": "muon", "learning_rate": 0.1, "matrix_decay": 0.1},
+        {"optimizer": "muon", "learning_rate": 0.1, "fixed_norms": True, "bias_learning_rate": 1.0},
     ],
     ids=["sgd", "muon", "muon with fixed norms"],
 )
 def test_training_leaves_whitening_as_it_learned_and_moves_the_rest(few: Split, changes: dict[str, Any]) -> None:
-    preprocessing, model, learned = Preprocessing.standardised(few.images), build(WHITE), build(WHITE)
+    preprocessing, model, learned = Preprocessing.standardized(few.images), build(WHITE), build(WHITE)
     learn_whitening(learned, few, preprocessing)
     expected = weights_of(learned)
     seen: list[bytes] = []
@@ -415,7 +415,7 @@ def test_every_epoch_has_a_row(few: Split) -> None:
 
 
 def test_a8_the_loss_falls_from_epoch_to_epoch(digits: Dataset) -> None:
-    training, held_out = hold_out(digits.train, 0.1, 0)
+    training, held_out = stratified_group_split(digits.train, 0.1, 0)
     fitted = fit(
         build(NETWORK), training, held_out, Preprocessing.plain(training.images), recipe(batch=32, epochs=10), 0
     )
@@ -427,10 +427,10 @@ def test_a8_the_loss_falls_from_epoch_to_epoch(digits: Dataset) -> None:
 
 def test_measuring_is_by_hand_and_leaves_the_models_mode(digits: Dataset) -> None:
     """More images than are scored at a time; dropout must not act."""
-    split, preprocessing = digits.train, Preprocessing.standardised(digits.train.images)
+    split, preprocessing = digits.train, Preprocessing.standardized(digits.train.images)
     model = build(parse("flatten, dropout 0.5", (8, 8, 1), 10))
     start = weights_of(model)
-    logits = preprocessing.normalise(split.images).reshape(1438, 64) @ start["classifier.weight"].T
+    logits = preprocessing.normalize(split.images).reshape(1438, 64) @ start["classifier.weight"].T
     for mode in (True, False):
         model.train(mode)
         assert logits_of(model, split.images, preprocessing) == pytest.approx(logits, rel=1e-4, abs=1e-5)
@@ -577,7 +577,7 @@ def test_a_crop_is_the_part_it_names() -> None:
 
 
 def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
-    preprocessing = Preprocessing.standardised(few.images)
+    preprocessing = Preprocessing.standardized(few.images)
     plain = recipe(batch=7, epochs=2, shift_pixels=0, growth=((0.5, 0.5),), learning_rate=0.1)
     crops = epoch_crops(3, 1, len(few), 0.5)
     order = epoch_order(3, 1, len(few))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from convscope.backends.pytorch.models import build
 from convscope.network.build import parse
-from convscope.training.optimizers import Optimiser, orthogonalised
+from convscope.training.optimizers import Optimizer, orthogonalized
 from convscope.training.recipes import Recipe
 from helpers.kernels import VARIANTS, as_variant, in_torch, needs_native
 
@@ -38,22 +38,22 @@ RATES = [0.1, 0.07, 0.2, 0.01] * 10
 
 def by_torch(chosen: Recipe) -> list[Tensor]:
     model = a_model()
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(), 1, chosen.momentum, weight_decay=chosen.weight_decay, nesterov=chosen.nesterov
     )
     for step, rate in enumerate(RATES):
-        optimiser.param_groups[0]["lr"] = rate
+        optimizer.param_groups[0]["lr"] = rate
         set_gradients(model, step)
-        optimiser.step()
+        optimizer.step()
     return [weight.detach() for weight in model.parameters()]
 
 
 def by_ours(chosen: Recipe) -> list[Tensor]:
     model = a_model()
-    optimiser = Optimiser(model, chosen)
+    optimizer = Optimizer(model, chosen)
     for step, rate in enumerate(RATES):
         set_gradients(model, step)
-        optimiser.step(rate)
+        optimizer.step(rate)
         assert all(weight.grad is None for weight in model.parameters())
     return [weight.detach() for weight in model.parameters()]
 
@@ -82,10 +82,10 @@ def test_forty_steps_of_the_kernel_are_torch_optims(changes: dict[str, Any], var
 
 
 def test_what_has_no_gradient_stays() -> None:
-    for optimiser in ("sgd", "muon"):
+    for optimizer in ("sgd", "muon"):
         model = a_model()
         before = [weight.detach().clone() for weight in model.parameters()]
-        Optimiser(model, recipe(optimiser=optimiser, weight_decay=0.1)).step(0.1)
+        Optimizer(model, recipe(optimizer=optimizer, weight_decay=0.1)).step(0.1)
         assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
 
 
@@ -99,7 +99,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     draw = torch.Generator().manual_seed(0)
     left, _, right = torch.linalg.svd(torch.randn(shape, generator=draw, dtype=torch.float64), full_matrices=False)
     values = torch.linspace(1, 0.25, min(shape), dtype=torch.float64) * size
-    found = orthogonalised((left @ torch.diag(values) @ right).float()).double()
+    found = orthogonalized((left @ torch.diag(values) @ right).float()).double()
     assert found.shape == shape
     inside = left.T @ found @ right.T
     diagonal = torch.diag(inside)
@@ -109,17 +109,17 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
 
 
 def test_a_gradient_of_zeros_moves_nothing() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(3, 5)), torch.zeros(3, 5))
+    assert torch.equal(orthogonalized(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
 def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
     chosen = recipe(
-        optimiser="muon", learning_rate=0.05, rest_learning_rate=0.3, momentum=0.6, weight_decay=0.01, matrix_decay=0.2
+        optimizer="muon", learning_rate=0.05, rest_learning_rate=0.3, momentum=0.6, weight_decay=0.01, matrix_decay=0.2
     )
     model = a_model()
-    optimiser = Optimiser(model, chosen)
+    optimizer = Optimizer(model, chosen)
     names = {id(weight): name for name, weight in model.named_parameters()}
-    assert [names[id(weight)] for weight, _ in optimiser.matrices] == [
+    assert [names[id(weight)] for weight, _ in optimizer.matrices] == [
         "conv1.weight", "residual1.body.conv2.weight", "dense1.weight",
     ]  # fmt: skip
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -127,11 +127,11 @@ def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
     for step, rate in enumerate((0.05, 0.025, 0.01)):  # the schedule's: the rest moves in proportion
         set_gradients(model, step)
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-        optimiser.step(rate)
+        optimizer.step(rate)
         for name, weight in weights.items():
             if name in {"conv1.weight", "residual1.body.conv2.weight", "dense1.weight"}:
                 momenta[name] = 0.6 * momenta[name] + gradients[name]
-                direction = orthogonalised((gradients[name] + 0.6 * momenta[name]).flatten(1))
+                direction = orthogonalized((gradients[name] + 0.6 * momenta[name]).flatten(1))
                 rows, columns = direction.shape
                 direction = direction.reshape(weight.shape) * max(1, rows / columns) ** 0.5
                 weights[name] = weight * (1 - rate * 0.2) - rate * direction
@@ -144,14 +144,14 @@ def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
 
 def test_a_network_of_one_layer_has_no_matrix_to_move() -> None:
     model = build(parse("flatten", (2, 2, 1), 3))
-    optimiser = Optimiser(model, recipe(optimiser="muon"))
-    assert (len(optimiser.matrices), len(optimiser.others)) == (0, 2)
+    optimizer = Optimizer(model, recipe(optimizer="muon"))
+    assert (len(optimizer.matrices), len(optimizer.others)) == (0, 2)
 
 
 def test_biases_of_batch_norm_move_at_a_rate_of_their_own() -> None:
     """And lose the same share of themselves in a step as the rest."""
     chosen = recipe(
-        optimiser="muon",
+        optimizer="muon",
         learning_rate=0.05,
         rest_learning_rate=0.1,
         bias_learning_rate=4,
@@ -159,14 +159,14 @@ def test_biases_of_batch_norm_move_at_a_rate_of_their_own() -> None:
         momentum=0.6,
     )
     model = a_model()
-    optimiser = Optimiser(model, chosen)
+    optimizer = Optimizer(model, chosen)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     set_gradients(model, 0)
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-    optimiser.step(0.025)  # half of the highest rate
+    optimizer.step(0.025)  # half of the highest rate
     for name in ("batchnorm1.bias", "residual1.body.conv2.bias", "dense1.bias", "classifier.bias", "classifier.weight"):
         rate = 4.0 if name == "batchnorm1.bias" else 0.1
         lost = gradients[name] + 0.2 * 0.1 / rate * before[name]
@@ -177,13 +177,13 @@ def test_fixed_norms_keep_muons_matrices_at_the_root_of_their_filters_and_batch_
     model = a_model()
     weights = dict(model.named_parameters())
     before = {name: weight.detach().clone() for name, weight in weights.items()}
-    optimiser = Optimiser(model, recipe(optimiser="muon", learning_rate=0.05, momentum=0.0, fixed_norms=True))
+    optimizer = Optimizer(model, recipe(optimizer="muon", learning_rate=0.05, momentum=0.0, fixed_norms=True))
     set_gradients(model, 0)
     gradient = torch.as_tensor(weights["dense1.weight"].grad).clone()
-    optimiser.step(0.02)
+    optimizer.step(0.02)
     assert torch.equal(weights["batchnorm1.weight"], torch.ones(4))
     assert not weights["batchnorm1.weight"].requires_grad
     assert not torch.equal(weights["batchnorm1.bias"], before["batchnorm1.bias"])
     weight = before["dense1.weight"]
-    wanted = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalised(gradient)
+    wanted = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalized(gradient)
     torch.testing.assert_close(weights["dense1.weight"].detach(), wanted)

@@ -33,7 +33,7 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
     assert RECIPES["article"].model_dump() == {
         "name": "article",
         "model": "article",
-        "optimiser": "sgd",
+        "optimizer": "sgd",
         "learning_rate": 0.01,
         "rest_learning_rate": 0.1,  # and of muon alone
         "bias_learning_rate": None,
@@ -57,9 +57,9 @@ def test_a13_the_article_recipe_is_exactly_the_articles() -> None:
         "cutmix": 0,
         "cutmix_until": 0.8,
         "growth": (),
-        "augmented_test": False,
+        "tta": False,
         "precision": "float32",
-        "standardise": False,
+        "standardize": False,
         "validation_share": 0,
         "select": "last",
         "target": None,
@@ -121,19 +121,19 @@ def test_images_grow_with_the_share_of_the_training_that_is_done(
 
 @pytest.mark.parametrize("bias", [None, 50.0])
 def test_a_slower_recipe_has_all_its_rates_lower_and_nothing_else_changed(bias: float | None) -> None:
-    before = recipe(optimiser="muon", rest_learning_rate=0.02, bias_learning_rate=bias, growth=GROWTH)
+    before = recipe(optimizer="muon", rest_learning_rate=0.02, bias_learning_rate=bias, growth=GROWTH)
     changes = {"learning_rate": 0.1 / 10, "rest_learning_rate": 0.02 / 10, "bias_learning_rate": bias and 5.0}
     assert before.slower(10).model_dump() == {**before.model_dump(), **changes}
 
 
-def test_colour_and_pictures_have_recipes_of_their_own() -> None:
+def test_color_and_pictures_have_recipes_of_their_own() -> None:
     for name in RECIPES:
-        assert recipe_named(name) is recipe_named(name, "grey") is RECIPES[name]
+        assert recipe_named(name) is recipe_named(name, "gray") is RECIPES[name]
         for kind, variants in VARIANTS.items():
             assert recipe_named(name, kind) is variants.get(name, RECIPES[name])
             assert recipe_named("article", kind) is RECIPES["article"]
             assert variants.keys() < RECIPES.keys()
-    assert recipe_named("best", "colour") is not RECIPES["best"]
+    assert recipe_named("best", "color") is not RECIPES["best"]
     assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "pictures"]
     assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
 
@@ -152,10 +152,10 @@ def test_who_asks_for_a_size_trains_at_that_size() -> None:
         assert chosen == VARIANTS["pictures"][name].model_copy(update={"growth": chosen.growth})
 
 
-@pytest.mark.parametrize("name", VARIANTS["colour"])
-def test_a_recipe_for_colour_is_sound_and_tells_itself_from_the_other_of_its_name(name: str) -> None:
-    chosen = VARIANTS["colour"][name]
-    assert chosen.name == f"{name} for colour"
+@pytest.mark.parametrize("name", VARIANTS["color"])
+def test_a_recipe_for_color_is_sound_and_tells_itself_from_the_other_of_its_name(name: str) -> None:
+    chosen = VARIANTS["color"][name]
+    assert chosen.name == f"{name} for color"
     assert not chosen.validates_on_test
     assert Recipe.model_validate(chosen.model_dump()) == chosen  # model_copy checks nothing
     assert parse(PRESETS[chosen.model], (32, 32, 3), 10)
@@ -215,10 +215,10 @@ def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], .
 @pytest.mark.parametrize(
     ("kind", "pixels", "seconds", "cores", "expected"),
     [
-        ("grey", 60_000 * 28 * 28, 20, 4, "best"),
-        ("grey", 60_000 * 28 * 28, 10, 4, "default"),
-        ("grey", 60_000 * 28 * 28, 2, 2, "fast"),
-        ("colour", 50_000 * 32 * 32 * 3, 20, 4, "best"),
+        ("gray", 60_000 * 28 * 28, 20, 4, "best"),
+        ("gray", 60_000 * 28 * 28, 10, 4, "default"),
+        ("gray", 60_000 * 28 * 28, 2, 2, "fast"),
+        ("color", 50_000 * 32 * 32 * 3, 20, 4, "best"),
         ("pictures", 3_500 * 80 * 80 * 3, 50, 4, "fast"),
         ("pictures", 3_500 * 80 * 80 * 3, 170, 4, "default"),
         ("pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),

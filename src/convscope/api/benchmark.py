@@ -13,23 +13,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from convscope._hardware import Machine, busy_share, has_bf16, keep_memory, last_cache, most_threads, this_machine
-from convscope.backends.native import backend as door
+from convscope._hardware import HardwareInfo, busy_share, hardware_info, has_bf16, keep_memory, last_cache, max_threads
+from convscope.backends.native import backend
+from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.native.roofline import Kernel, Roofline, Spread, article_kernels, roofline
 from convscope.backends.pytorch.models import as_batch, build
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse
 from convscope.network.presets import MNIST_SHAPE, PRESETS
-from convscope.training.autotune import use_threads
-from convscope.training.loop import Precision, Stop, fit
+from convscope.training.loop import Stop, fit
 from convscope.training.recipes import RECIPES
 from convscope.training.state import Progress
 
 IMAGES, CLASSES = 60_000, 10
 RECIPE = RECIPES["article"]
 PEER = "PyTorch eager, float32"
-WARM_UP_STEPS, LEAST_SLICES, MOST_SLICES = 10, 3, 9
+WARM_UP_STEPS, MIN_SLICES, MAX_SLICES = 10, 3, 9
 KERNEL_SHARE, ROUNDS = 0.25, 5  # of the time goes to the kernels, that often
 UNSTEADY, LOADED = 1.15, 0.1  # what is no longer a quiet machine
 
@@ -54,7 +54,7 @@ class Bench:
     all cores that others used just before, None where that is not known.
     """
 
-    machine: Machine
+    machine: HardwareInfo
     load: float | None
     last_cache_bytes: int | None
     kernels: str
@@ -102,20 +102,20 @@ def measure(
     kernels: Callable[[], list[Kernel]] = article_kernels,
 ) -> Bench:
     """Everything, in about so many seconds and on so many threads (all by default); images are random."""
-    load, threads = busy_share(), threads or most_threads()
+    load, threads = busy_share(), threads or max_threads()
     keep_memory()
     use_threads(threads)
     random = np.random.default_rng(0)
     data = Split(random.integers(0, 256, (images, *MNIST_SHAPE), np.uint8), random.integers(0, CLASSES, images))
     steps, times = in_turn(programs(data), seconds * (1 - KERNEL_SHARE), RECIPE.batches(images) - 1)
-    chosen = kernels() if door.native is not None else []
+    chosen = kernels() if backend.native is not None else []
     each = seconds * KERNEL_SHARE / ROUNDS / max(1, len(chosen))
     return Bench(
-        this_machine(threads),
+        hardware_info(threads),
         load,
         last_cache(),
-        door.name(),
-        door.reason,
+        backend.name(),
+        backend.reason,
         images,
         RECIPE.batch,
         steps,
@@ -152,25 +152,25 @@ def ours(data: Split, precision: Precision) -> Program:
 
 
 def plain(data: Split) -> Program:
-    """The same as one writes it in PyTorch: its layers, its loss, its optimiser, images in memory as float32.
+    """The same as one writes it in PyTorch: its layers, its loss, its optimizer, images in memory as float32.
 
     It runs in this process, so with convscope's ways to keep memory and to wait, which do not make it slower.
     """
     model = plain_network()
     images = as_batch(data.images.astype(np.float32) / np.float32(255)).contiguous()
     labels = torch.from_numpy(np.array(data.labels, np.int64))
-    optimiser = torch.optim.SGD(model.parameters(), lr=RECIPE.learning_rate, momentum=RECIPE.momentum)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RECIPE.learning_rate, momentum=RECIPE.momentum)
 
     def run(steps: int) -> float:
         moments, loss_sum, correct = [], 0.0, 0
         order = torch.randperm(len(images))
         for index in torch.split(order[: (steps + 1) * RECIPE.batch], RECIPE.batch):
             pixels, targets = images[index], labels[index]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             logits = model(pixels)
             loss = functional.cross_entropy(logits, targets)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             loss_sum += loss.item() * len(index)
             correct += int((logits.argmax(1) == targets).sum())
             moments.append(time.perf_counter())
@@ -201,8 +201,8 @@ def in_turn(programs: Mapping[str, Program], seconds: float, most_steps: int) ->
     for run in programs.values():
         run(warm_up)
     step = sum(run(warm_up) for run in programs.values()) / warm_up  # of each program one
-    steps = max(warm_up, min(most_steps, round(seconds / LEAST_SLICES / step)))
-    slices = max(LEAST_SLICES, min(MOST_SLICES, round(seconds / steps / step)))
+    steps = max(warm_up, min(most_steps, round(seconds / MIN_SLICES / step)))
+    slices = max(MIN_SLICES, min(MAX_SLICES, round(seconds / steps / step)))
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(slices):
         for name, run in programs.items():

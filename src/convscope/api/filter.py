@@ -29,7 +29,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Detected:
+class FilterResult:
     """A feature map: float (h, w, channels), the notes on its making, and the file it was written to, if any."""
 
     values: Floats
@@ -57,7 +57,7 @@ def detect(
     cell: str | None = None,
     out: Path | None = None,
     max_megapixels: float = 25.0,
-) -> Detected:
+) -> FilterResult:
     """Slide `kernel` over `image`, or pool it; a file gives a picture file, written numbers give numbers.
 
     `kernel` is a name or rows of numbers, `pool` a kind and a size, `cell` "ROW,COLUMN". Raises UsageError or DataError
@@ -86,7 +86,7 @@ def detect(
     write_atomically(path, encode_png(as_picture(values, magnitude=magnitude)))
     shown = ("shown as absolute values, because an edge is dark to light or light to dark",) if magnitude else ()
     sizes = f"{pixels.shape[1]}x{pixels.shape[0]} -> {values.shape[1]}x{values.shape[0]}"
-    return Detected(values, (*picture.notes, sizes, *shown), arithmetic, path)
+    return FilterResult(values, (*picture.notes, sizes, *shown), arithmetic, path)
 
 
 def _is_written(image: str) -> bool:
@@ -111,7 +111,7 @@ def _apply(
 
 def _detect_in_numbers(
     numbers: NDArray[np.float64], kernel: str | None, pool: tuple[str, int] | None, stride: int, cell: str | None
-) -> Detected:
+) -> FilterResult:
     if pool is not None:
         values = reference.pool(numbers[None], pool[1], None, pool[0])[0]
         lines = _pool_lines(numbers, values, *pool, cell)
@@ -119,7 +119,7 @@ def _detect_in_numbers(
         weights = named_or_written_kernel(str(kernel))
         values = reference.convolve(numbers[None], weights[:, :, None, None], None, stride)[0]
         lines = _kernel_lines(numbers, weights, values, stride, cell)
-    return Detected(values, (), lines, None)
+    return FilterResult(values, (), lines, None)
 
 
 def _kernel_lines(

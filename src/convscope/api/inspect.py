@@ -18,7 +18,7 @@ from convscope.errors import UsageError
 from convscope.evaluation.explain import Cell, cell, trace
 from convscope.images.read import encode_png, read_picture
 from convscope.network.layers import shape_text
-from convscope.report.figures import data_picture, drawn, inside_pictures
+from convscope.report.figures import dataset_figure, drawn, layer_figures
 from convscope.runs.folder import Run
 
 
@@ -63,10 +63,10 @@ def explain_picture(
     pixels, notes = run.config.preprocessing.arrange(read_picture(source, max_megapixels=max_megapixels))
     folder = folder or run.path / "explain" / Path(source).stem
     model = run.model()
-    steps = trace(model, run.network, run.config.preprocessing.normalise(pixels[None])[0])
+    steps = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
     found = tuple(cell(steps, *_cell_place(text)) for text in cells)
     written = []
-    sketches = inside_pictures(run.config, model, pixels, Path(source).name, every_layer=True)
+    sketches = layer_figures(run.config, model, pixels, Path(source).name, every_layer=True)
     for name, picture in drawn(sketches):
         write_atomically(folder / f"{name}.png", picture.png)
         written.append(f"{name}.png")
@@ -103,7 +103,7 @@ def show_dataset(name: str, index: int, folder: Path, progress: Progress) -> dic
         raise UsageError(f"--image {index}: {dataset.name} has {len(dataset.train):,} training images, counted from 0")
     image = dataset.train.image(index)
     nine, one = folder / f"{dataset.name}-first-nine.png", folder / f"{dataset.name}-image-{index}.png"
-    write_atomically(nine, data_picture(dataset).drawing().png())
+    write_atomically(nine, dataset_figure(dataset).drawing().png())
     write_atomically(one, encode_png(image))
     return {
         **summary(dataset),

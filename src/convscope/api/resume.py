@@ -9,9 +9,10 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from convscope._hardware import Machine, keep_memory, most_threads, this_machine
-from convscope.api.train import Plan, carry_out
-from convscope.backends.native import backend as door
+from convscope._hardware import HardwareInfo, hardware_info, keep_memory, max_threads
+from convscope.api.train import Plan, run_plan
+from convscope.backends.native import backend
+from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
 from convscope.data.download import Progress as Downloading
 from convscope.data.download import quiet
@@ -19,7 +20,7 @@ from convscope.data.load import load
 from convscope.errors import DataError, UsageError
 from convscope.runs.checkpoints import EVERY
 from convscope.runs.folder import BESIDE, START, WEIGHTS, Config, Run, now, open_run, unfinished
-from convscope.training.autotune import Trial, settle, use_threads
+from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.loop import parts
 from convscope.training.recipes import changed
 from convscope.training.state import Progress
@@ -42,7 +43,7 @@ def resume_run(
     told where they may not be, and from where training goes on. Raises UsageError for a run that is complete,
     ModelFileError for what is no run folder, and DataError where the data are no longer those of the training.
     """
-    return carry_out(
+    return run_plan(
         planned_again(path, data, say), path, watch, checkpoint_every=checkpoint_every, resumed=True, say=say
     )
 
@@ -58,7 +59,7 @@ def train_more(
     checkpoint_every: float = EVERY,
 ) -> Run:
     """Train a finished run for so many epochs more, into a run of its own; see `planned_more` and `train_model`."""
-    return carry_out(planned_more(path, epochs, data, say), run, watch, checkpoint_every=checkpoint_every, say=say)
+    return run_plan(planned_more(path, epochs, data, say), run, watch, checkpoint_every=checkpoint_every, say=say)
 
 
 def planned_again(
@@ -71,7 +72,7 @@ def planned_again(
     config = unfinished(path)
     plan = _plan_of(path, config, data, say, downloading)
     use_threads(config.machine.threads, _trial(plan).torch_works)
-    changes = changed_since(config, this_machine(config.machine.threads), door.name())
+    changes = changed_since(config, hardware_info(config.machine.threads), backend.name())
     if config.budget:
         changes.append("its learning rate follows the clock")
     if changes:
@@ -95,7 +96,7 @@ def planned_more(
     run = open_run(path)
     config, last = run.config, Path(path, BESIDE["best"])
     plan = _plan_of(path, config, data, say, downloading)
-    settings = settle(_trial(plan), min(config.machine.threads, most_threads()))
+    settings = autotune(_trial(plan), min(config.machine.threads, max_threads()))
     more = config.model_copy(
         update={
             "created": now(),
@@ -106,8 +107,8 @@ def planned_more(
             "training_seconds": None,
             "precision": settings.precision,
             "precision_why": settings.why,
-            "kernels": door.described(),
-            "machine": this_machine(settings.threads),
+            "kernels": backend.described(),
+            "machine": hardware_info(settings.threads),
         }
     )
     there = config.recipe.select == "best" and last.exists()
@@ -130,15 +131,15 @@ def _plan_of(
     return Plan(dataset, *parts(dataset, config.recipe, config.seed), config)
 
 
-def _trial(plan: Plan) -> Trial:
+def _trial(plan: Plan) -> TuningProbe:
     config = plan.config
-    return Trial(config.network, plan.training, config.preprocessing, config.recipe, config.seed)
+    return TuningProbe(config.network, plan.training, config.preprocessing, config.recipe, config.seed)
 
 
-def changed_since(config: Config, machine: Machine, kernels: str) -> list[str]:
+def changed_since(config: Config, machine: HardwareInfo, kernels: str) -> list[str]:
     """In words, what is not as it was and may change the bits of a training."""
 
-    def facts(machine: Machine, kernels: str) -> dict[str, str]:
+    def facts(machine: HardwareInfo, kernels: str) -> dict[str, str]:
         versions = {name: machine.versions.get(name, "unknown") for name in DECIDING}
         return {**versions, "the processor": machine.processor, "the system": machine.system, "kernels": kernels}
 

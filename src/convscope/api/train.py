@@ -15,25 +15,26 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope._files import alone
-from convscope._hardware import keep_memory, most_threads, this_machine
-from convscope.backends.native import backend as door
+from convscope._hardware import hardware_info, keep_memory, max_threads
+from convscope.backends.native import backend
+from convscope.backends.native.backend import use_threads
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build, set_weights
-from convscope.data.audit.rules import UNEQUAL
+from convscope.data.audit.rules import IMBALANCE_RATIO
 from convscope.data.dataset import Dataset, Split
 from convscope.data.download import Progress as Downloading
 from convscope.data.download import quiet
 from convscope.data.load import load
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.data.registry import NAMES, SETS
 from convscope.errors import ArchitectureError, DataError, UsageError
-from convscope.evaluation.metrics import Evaluation, augmented_scores, evaluate
+from convscope.evaluation.metrics import Evaluation, evaluate, tta_logits
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import Picture
 from convscope.network.build import parse
 from convscope.network.presets import preset_or_line
 from convscope.report.content import model_card, report_of
-from convscope.report.figures import data_picture, drawn, finding_pictures, inside_pictures, result_pictures
+from convscope.report.figures import dataset_figure, drawn, issue_figures, layer_figures, result_figures
 from convscope.report.html import render
 from convscope.report.plots import learning_curves
 from convscope.report.render_pool import Draw, draw_here
@@ -48,16 +49,16 @@ from convscope.runs.folder import (
     START,
     WEIGHTS,
     Config,
-    DatasetFacts,
+    DatasetInfo,
     Run,
     RunWriter,
     next_run_folder,
     now,
 )
 from convscope.runs.metrics_log import Metrics
-from convscope.training.autotune import Trial, settle, use_threads
+from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.budget import Budget, share_of
-from convscope.training.flip_probe import symmetry_of
+from convscope.training.flip_probe import probe_flips
 from convscope.training.loop import (
     Fitted,
     State,
@@ -113,8 +114,8 @@ def plan(
     recipe, balance = _balanced(recipe, training)
     preprocessing = _preprocessing(dataset, training, recipe)
     keep_memory()
-    settings = settle(Trial(network, training, preprocessing, recipe, seed), threads)
-    machine = this_machine(settings.threads)
+    settings = autotune(TuningProbe(network, training, preprocessing, recipe, seed), threads)
+    machine = hardware_info(settings.threads)
     counts = len(training), len(validation), len(dataset.test)
     share = share_of(budget, network, recipe, settings.precision, *counts) if budget else None
     config = Config(
@@ -134,7 +135,7 @@ def plan(
         seed=seed,
         precision=settings.precision,
         precision_why=settings.why,
-        kernels=door.described(),
+        kernels=backend.described(),
         machine=machine,
     )
     return Plan(dataset, training, validation, config)
@@ -159,10 +160,10 @@ def train_model(
     Raises ConvscopeError for anything the caller can put right.
     """
     planned = plan(data, model, recipe, seed=seed, threads=threads)
-    return carry_out(planned, run, watch, checkpoint_every=checkpoint_every)
+    return run_plan(planned, run, watch, checkpoint_every=checkpoint_every)
 
 
-def carry_out(
+def run_plan(
     plan: Plan,
     run: str | Path | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
@@ -238,7 +239,7 @@ def evaluate_run(
     source = data or config.dataset.path
     if not source:
         raise UsageError(f"{run.path} was trained on data given in memory: name a data set to evaluate on")
-    reading = config.dataset.reading if data is None else Reading(frame=config.preprocessing)
+    reading = config.dataset.reading if data is None else LoadOptions(frame=config.preprocessing)
     dataset = load(source, downloading, reading, say)
     if set(dataset.classes) != set(config.classes):
         raise DataError(
@@ -254,7 +255,7 @@ def evaluate_run(
         chunks = (np.stack([record.arrange(Picture(image))[0] for image in images]) for images in chunks)
     order = [config.classes.index(name) for name in dataset.classes]
     labels = np.array(order)[dataset.test.labels]
-    recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"augmented_test": augmented})
+    recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"tta": augmented})
     return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
 
 
@@ -277,19 +278,19 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     writer.write_json(EVALUATION, evaluation.to_dict())
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
-    what = f"test image {chosen}, labelled {config.classes[test.labels[chosen]]}"
+    what = f"test image {chosen}, labeled {config.classes[test.labels[chosen]]}"
     curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, config.recipe.measured_on)
     sketches = chain(
-        result_pictures(plan.dataset, evaluation, logits, curves),
-        inside_pictures(config, model, test.image(chosen), what, every_layer=False),
-        finding_pictures(plan.dataset),
-        [data_picture(plan.dataset)],
+        result_figures(plan.dataset, evaluation, logits, curves),
+        layer_figures(config, model, test.image(chosen), what, every_layer=False),
+        issue_figures(plan.dataset),
+        [dataset_figure(plan.dataset)],
     )
     pictures = []
     for name, picture in drawn(sketches, draw):
         writer.write(f"{PLOTS}/{name}.png", picture.png)
         pictures.append(picture)
-    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.findings)))
+    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.issues)))
     writer.write(CARD, model_card(config, evaluation, fitted))
 
 
@@ -300,8 +301,8 @@ def _mirrored(recipe: Recipe, origin: str, training: Split, classes: int, thread
     if origin in NAMES:
         flips, why = origin in SETS and SETS[origin].symmetric, ""
     else:
-        use_threads(threads or most_threads(), torch_works=False)
-        symmetry = symmetry_of(training, classes)
+        use_threads(threads or max_threads(), torch_works=False)
+        symmetry = probe_flips(training, classes)
         flips, why = symmetry.flips, symmetry.words
     return recipe.model_copy(update={"flip": "always" if flips else "never"}), why
 
@@ -312,7 +313,7 @@ def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
     least, most = int(counts[counts > 0].min()), int(counts.max())
     if not recipe.balance:
         return recipe, ""
-    if most <= UNEQUAL * least:
+    if most <= IMBALANCE_RATIO * least:
         return recipe.model_copy(update={"balance": 0}), ""
     times = (most / least) ** recipe.balance
     return recipe, f"classes of {least:,} to {most:,} images: those of the rarest are drawn {times:.1f} times as often"
@@ -320,7 +321,7 @@ def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
 
 def _preprocessing(dataset: Dataset, training: Split, recipe: Recipe) -> Preprocessing:
     """Mean and deviation of the training images where the recipe wants them; files are arranged as they were."""
-    measure = Preprocessing.standardised if recipe.standardise else Preprocessing.plain
+    measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
     preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
     if not dataset.frame:
         return preprocessing
@@ -347,8 +348,8 @@ def _measured(
     plain, augmented = [], []
     for images in chunks:
         plain.append(scores(images))
-        if recipe.augmented_test:
-            augmented.append(augmented_scores(scores, images, recipe.flip == "always"))
+        if recipe.tta:
+            augmented.append(tta_logits(scores, images, recipe.flip == "always"))
     logits = np.concatenate(plain)
     return evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None), logits
 
@@ -357,9 +358,9 @@ def _listed(names: tuple[str, ...], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, recipe: Recipe) -> DatasetFacts:
+def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, recipe: Recipe) -> DatasetInfo:
     path = origin if origin in NAMES or not origin else str(Path(origin).resolve())
-    return DatasetFacts(
+    return DatasetInfo(
         name=dataset.name,
         path=path,
         source=dataset.source,

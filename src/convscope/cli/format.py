@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from convscope._text import counted, duration
+from convscope._text import duration, pluralize
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation, percent, share_percent
 from convscope.network.layers import Network, shape_text
@@ -16,11 +16,11 @@ from convscope.runs.folder import REPORT, Config, Run
 
 if TYPE_CHECKING:
     from convscope.api.benchmark import Bench
-    from convscope.api.filter import Detected
+    from convscope.api.filter import FilterResult
     from convscope.api.inspect import Explanation
     from convscope.backends.native.roofline import Roofline
-    from convscope.data.audit.issue import Finding
-    from convscope.data.audit.report import Checked
+    from convscope.data.audit.issue import Issue
+    from convscope.data.audit.report import AuditReport
     from convscope.evaluation.explain import Cell
     from convscope.training.estimate import Cost
 
@@ -155,7 +155,7 @@ def plan_lines(config: Config) -> list[str]:
 
 
 def _epochs(config: Config) -> str:
-    epochs = counted(config.epochs, "epoch")
+    epochs = pluralize(config.epochs, "epoch")
     return f"about {epochs}, so that all is done in {duration(config.budget)}" if config.budget else epochs
 
 
@@ -168,9 +168,9 @@ def run_lines(run: Run) -> list[str]:
         said[""] = f"{share_percent(evaluation.augmented)} with test-time augmentation"
     if run.config.recipe.target is not None:
         said["target"] = f"{100 * run.config.recipe.target:g} % " + (
-            f"not surely reached in {counted(len(run.history), 'epoch')}"
+            f"not surely reached in {pluralize(len(run.history), 'epoch')}"
             if run.missed_target
-            else f"reached in {len(run.history)} of {counted(run.config.epochs, 'epoch')}"
+            else f"reached in {len(run.history)} of {pluralize(run.config.epochs, 'epoch')}"
         )
     if run.config.recipe.patience is not None and "target" not in said:
         said["epochs"] = f"{len(run.history)} of {run.config.epochs}, the best of them {_best_epoch(run)}"
@@ -206,7 +206,7 @@ def cost_lines(cost: Cost) -> list[Any]:
         "one image": f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations",
         "one epoch": f"{short(cost.epoch_multiply_adds)} multiply-adds for {cost.images:,} images, "
         f"about {duration(time.epoch_seconds)}",
-        "training": f"about {duration(time.training_seconds)} for {counted(time.epochs, 'epoch')} of recipe "
+        "training": f"about {duration(time.training_seconds)} for {pluralize(time.epochs, 'epoch')} of recipe "
         f"{cost.recipe.name}",
         "measured": f"{duration(time.probe_seconds)} of training on random images; {cost.machine.summary}",
     }
@@ -250,7 +250,7 @@ def bench_lines(bench: Bench) -> list[Any]:
         *facts(pairs),
         "",
         f"The article's network on {bench.images:,} random images, from {bench.slices} slices of "
-        f"{counted(bench.steps, 'step')}",
+        f"{pluralize(bench.steps, 'step')}",
         rows(("", "images/s", "s/epoch: min", "median", "max", "x PyTorch"), body),
     ]
     return lines if bench.roofline is None else [*lines, "", *_roofline_lines(bench.roofline)]
@@ -294,7 +294,7 @@ def explanation_lines(explained: Explanation) -> list[Any]:
     return [*lines, "", f"{len(explained.written)} pictures in {explained.folder}"]
 
 
-def filtered_lines(found: Detected) -> list[str]:
+def filtered_lines(found: FilterResult) -> list[str]:
     """The numbers, or the file; then the arithmetic of the cell that was asked for."""
     lines = list(found.arithmetic)
     if found.written is None:
@@ -304,8 +304,8 @@ def filtered_lines(found: Detected) -> list[str]:
     return [f"{found.written}: {', '.join(found.notes)}", *lines]
 
 
-def check_lines(checked: Checked) -> list[Any]:
-    """One page: the classes, the findings, and what would be trained on."""
+def check_lines(checked: AuditReport) -> list[Any]:
+    """One page: the classes, the issues, and what would be trained on."""
     total, used = (sum(counts[i] for counts in checked.counts.values()) for i in (0, 1))
     some = sorted(checked.counts.items(), key=lambda item: item[1][1])
     if len(some) > CHECK_ROWS:
@@ -315,23 +315,23 @@ def check_lines(checked: Checked) -> list[Any]:
     lines = [heading, "", rows(("class", "files", "used"), body)]
     if len(some) < len(checked.counts):
         lines.append(f"(the {CHECK_ROWS // 2} smallest and the {CHECK_ROWS // 2} largest classes)")
-    lines += ["", *(finding_lines(checked.findings) or ["nothing found that would spoil a training"])]
+    lines += ["", *(issue_lines(checked.issues) or ["nothing found that would spoil a training"])]
     if checked.splits:
         splits = ", ".join(f"{count:,} {name}" for name, count in checked.splits.items())
         lines += ["", f"the network sees: {checked.seen}", f"splits: {splits}", f"next: convscope train {checked.path}"]
     return lines
 
 
-def finding_lines(findings: Sequence[Finding]) -> list[str]:
+def issue_lines(issues: Sequence[Issue]) -> list[str]:
     """What was found, and what is done about it, with the first files."""
     lines = []
-    for finding in findings:
-        done = f"; {finding.done}" if finding.done else ""
-        lines.append(f"{finding.level}: {finding.text}{done}")
-        lines += [f"    {finding.advice}"] if finding.advice else []
-        lines += [f"    {' = '.join(files)}" for files in finding.files[:SHOWN_FILES] if finding.level == "warning"]
-        if finding.level == "warning" and len(finding.files) > SHOWN_FILES:
-            lines.append(f"    and {len(finding.files) - SHOWN_FILES:,} more: convscope data check PATH --json")
+    for issue in issues:
+        done = f"; {issue.done}" if issue.done else ""
+        lines.append(f"{issue.level}: {issue.text}{done}")
+        lines += [f"    {issue.advice}"] if issue.advice else []
+        lines += [f"    {' = '.join(files)}" for files in issue.files[:SHOWN_FILES] if issue.level == "warning"]
+        if issue.level == "warning" and len(issue.files) > SHOWN_FILES:
+            lines.append(f"    and {len(issue.files) - SHOWN_FILES:,} more: convscope data check PATH --json")
     return lines
 
 
@@ -346,7 +346,7 @@ def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
     image = shown["image"]
     lines += [
         "",
-        f"training image {image['index']}, labelled {image['class']}, as numbers ({image['shape']}):",
+        f"training image {image['index']}, labeled {image['class']}, as numbers ({image['shape']}):",
         image["text"],
     ]
     return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]

@@ -29,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that 'convscope train' wrote.")]
 Megapixels = Annotated[float, typer.Option(min=0.001, help="Refuse larger pictures, in millions of pixels.")]
 Size = Annotated[int | None, typer.Option(min=8, max=512, help="Side of the network's input, in pixels.")]
-Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour or 4 with transparency.")]
+Channels = Annotated[int | None, typer.Option(help="1 gray, 3 color or 4 with transparency.")]
 Crop = Annotated[bool, typer.Option("--crop", help="Cut off what does not fit a square, instead of padding.")]
 GroupBy = Annotated[
     str | None,
@@ -176,13 +176,13 @@ def train(
         else:
             plan = planning.plan_again(context, resume, more_epochs, say)
         from convscope.api import train as experiment
-        from convscope.cli.format import finding_lines, plan_lines, run_lines
+        from convscope.cli.format import issue_lines, plan_lines, run_lines
 
-        for line in (*finding_lines(plan.dataset.findings), *plan_lines(plan.config)):
+        for line in (*issue_lines(plan.dataset.issues), *plan_lines(plan.config)):
             say(line)
         config = plan.config
         with progress.training(config.epochs, config.recipe.measured_on, config.budget is not None) as watch:
-            done = experiment.carry_out(
+            done = experiment.run_plan(
                 plan, resume if goes_on else run, watch.batch, draw, watch_epoch=watch.epoch,
                 checkpoint_every=checkpoint_every, resumed=goes_on, say=say,
             )  # fmt: skip

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from convscope._text import counted, duration
+from convscope._text import duration, pluralize
 from convscope.data.cache.pixel_cache import DECODING
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Expected:
         self.said = True
         if passed + now.seconds_left < WORTH_SAYING:
             return ""
-        return f"about {duration(passed + now.seconds_left)} for {counted(now.epochs, 'epoch')} on this machine\n"
+        return f"about {duration(passed + now.seconds_left)} for {pluralize(now.epochs, 'epoch')} on this machine\n"
 
 
 @dataclass

@@ -19,7 +19,7 @@ import typer
 from convscope._hardware import process_start, usable_cores
 from convscope.cli import progress
 from convscope.data.load import load, load_default
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import UsageError
 from convscope.runs.folder import open_run, unfinished
 from convscope.training.recipes import changed, recipe_for, recipe_named
@@ -52,11 +52,11 @@ def importing(module: str) -> Iterator[None]:
         thread.join()
 
 
-def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> Reading:
+def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> LoadOptions:
     """What was asked for of pictures."""
     if channels not in (None, 1, 3, 4):
         raise UsageError(f"--channels {channels}: expected 1, 3 or 4")
-    return Reading(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
+    return LoadOptions(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -91,7 +91,7 @@ def stands_alone(context: typer.Context, option: str, beside: set[str]) -> None:
 
 def new_plan(
     data: str | None,
-    reading: Reading,
+    reading: LoadOptions,
     model: str | None,
     recipe: str | None,
     wishes: dict[str, Any],

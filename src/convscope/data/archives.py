@@ -1,4 +1,4 @@
-"""Reading files that may be compressed, damaged or not what they claim to be."""
+"""LoadOptions files that may be compressed, damaged or not what they claim to be."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.data.audit.issue import Finding
-from convscope.data.options import Reading
+from convscope.data.audit.issue import Issue
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError, UsageError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import encode_png
@@ -23,14 +23,14 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 LARGE = 48  # pixels, the least side of what a network for larger pictures is meant for
-FIFTH = "test is a fixed stratified fifth"  # said in the source of every set that `fifth` has split
+DEFAULT_TEST_SPLIT = "test is a fixed stratified fifth"  # in the source of sets without a split of their own
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images and their labels: rows of a store, which several splits share and which may be a memory-mapped file.
 
-    store: uint8 (stored, height, width, channels), 0..255, channels 1, 3 or 4; (.., height, width) is taken as grey.
+    store: uint8 (stored, height, width, channels), 0..255, channels 1, 3 or 4; (.., height, width) is taken as gray.
     labels: int64 (n,), an index into the class names; other integer types are converted.
     rows: int64 (n,), the place of each image in the store; by default all of them, in order.
     groups: int64 (n,), images of the same number are of the same thing; by default each is for itself.
@@ -101,7 +101,7 @@ class Dataset:
 
     classes: the k class names; labels in all splits are 0..k-1. source: where it was read from, for people. validation:
     where the set has its own; else it is held out of train. For sets of picture files: reading, what was asked
-    for; frame, how pictures of other sizes were arranged; findings, what a check of them found; files, the path of each
+    for; frame, how pictures of other sizes were arranged; issues, what a check of them found; files, the path of each
     row of the store; content, a digest that stands for all pixels and labels.
 
     Raises DataError where labels, classes and shapes of the splits do not fit each other.
@@ -114,8 +114,8 @@ class Dataset:
     source: str
     validation: Split | None = None
     frame: Preprocessing | None = None
-    reading: Reading | None = None
-    findings: tuple[Finding, ...] = ()
+    reading: LoadOptions | None = None
+    issues: tuple[Issue, ...] = ()
     files: tuple[str, ...] = ()
     content: str = ""
 
@@ -143,14 +143,14 @@ class Dataset:
         return self.train.shape
 
     @property
-    def kind(self) -> Literal["grey", "colour", "small pictures", "sized pictures", "pictures"]:
-        """What recipes make a difference between; pictures are files, small ones in colour, sized ones as asked for."""
+    def kind(self) -> Literal["gray", "color", "small pictures", "sized pictures", "pictures"]:
+        """What recipes make a difference between; pictures are files, small ones in color, sized ones as asked for."""
         height, width, channels = self.shape
         if self.frame is not None and min(height, width) >= LARGE:
             return "sized pictures" if self.reading and self.reading.size else "pictures"
         if channels < 3:
-            return "grey"
-        return "colour" if self.frame is None else "small pictures"
+            return "gray"
+        return "color" if self.frame is None else "small pictures"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -207,7 +207,7 @@ def as_levels(values: NDArray[Any], low: float = 0, high: float = 1) -> Images:
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
-def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+def stratified_group_split(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Cut a split in two, (train, held out), class by class and always in the same way.
 
     Image i gets the i-th raw 64-bit number of NumPy's PCG64(seed), a stream that NumPy promises never to change. Of
@@ -220,7 +220,7 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     Raises UsageError unless 0 < fraction < 1, DataError where nothing can be held out.
 
     >>> digits = Split(np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2)
-    >>> hold_out(digits, 0.2, seed=0)
+    >>> stratified_group_split(digits, 0.2, seed=0)
     (Split(16 images, 8x8x1), Split(4 images, 8x8x1))
     """
     if not 0 < fraction < 1:
@@ -268,9 +268,9 @@ def _held_groups(labels: Labels, groups: Labels, fraction: float, numbers: NDArr
     return held
 
 
-def fifth(everything: Split) -> tuple[Split, Split]:
-    """Train and test of a set that comes without a test split: hold_out of 0.2 with seed 0, for ever the same."""
-    return hold_out(everything, 0.2, seed=0)
+def default_test_split(everything: Split) -> tuple[Split, Split]:
+    """Train and test of a set without a test split: a `stratified_group_split` of 0.2 with seed 0, always the same."""
+    return stratified_group_split(everything, 0.2, seed=0)
 
 
 def _check_arrays(images: Images, labels: Labels, rows: Labels | None) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from convscope.data.archives import naming, read_package
-from convscope.data.dataset import FIFTH, Dataset, Split, fifth
+from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Split, default_test_split
 from convscope.data.download import Progress, fetch, quiet
 from convscope.data.formats.idx import has_idx, read_idx
 from convscope.data.formats.image_folder import read_pictures
 from convscope.data.formats.listing import TABLES
 from convscope.data.formats.npz import read_npz
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.data.registry import NAMES, SETS, NamedSet
 from convscope.errors import DataError
 
@@ -30,7 +30,7 @@ PATHS = (
 def load(
     name: str | Path,
     progress: Progress = quiet,
-    reading: Reading | None = None,
+    reading: LoadOptions | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> Dataset:
     """The data set of that name (see NAMES) or at that path: pictures in class folders or named in a table, npz, IDX.
@@ -53,7 +53,7 @@ def load(
     if is_file and path.suffix.lower() == ".npz":
         return read_npz(path)
     if path.suffix.lower() in TABLES if is_file else not has_idx(path):
-        return read_pictures(path, reading or Reading(), cache_folder(), progress, say)
+        return read_pictures(path, reading or LoadOptions(), cache_folder(), progress, say)
     return read_idx(path)
 
 
@@ -120,8 +120,8 @@ def _load_digits() -> Dataset:
         raise DataError("digits lies inside scikit-learn: install it with pip install 'convscope[train]'") from error
     digits = load_digits()
     images = np.rint(digits.images * 255 / 16).astype(np.uint8)
-    train, test = fifth(Split(images, digits.target))
-    return Dataset("digits", tuple("0123456789"), train, test, f"scikit-learn; {FIFTH}")
+    train, test = default_test_split(Split(images, digits.target))
+    return Dataset("digits", tuple("0123456789"), train, test, f"scikit-learn; {DEFAULT_TEST_SPLIT}")
 
 
 def _unknown(name: str) -> str:

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from convscope.images.preprocessing import Preprocessing
 
 
-class Reading(BaseModel):
+class LoadOptions(BaseModel):
     """How a folder or table of pictures is read; what is None is chosen from the pictures.
 
-    size: side of the network's square input, in pixels. channels: 1 grey, 3 RGB, 4 RGBA. fit: "letterbox" keeps the
+    size: side of the network's square input, in pixels. channels: 1 gray, 3 RGB, 4 RGBA. fit: "letterbox" keeps the
     whole picture, "crop" cuts off what does not fit. group_by: a regular expression, searched in the file's name; files
     of a class with the same match (its groups, where it has some) belong together. One with a "/" is searched in the
     path below the folder, and what it finds belongs together across classes. max_megapixels: larger pictures are left

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset, Images, Split
 
-CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+CHANNELS = {1: ("gray",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
 def image_as_text(image: Images) -> str:
     """The matrix of numbers behind an image, one line per row of pixels and one block per channel.
 
-    image: uint8 (height, width, channels), channels 1, 3 or 4. Colour images get a heading per channel.
+    image: uint8 (height, width, channels), channels 1, 3 or 4. Color images get a heading per channel.
 
     >>> print(image_as_text(np.array([[[0], [7]], [[255], [16]]], np.uint8)))
       0   7

@@ -113,7 +113,7 @@ def attribution(model: nn.Sequential, image: Floats, target: int) -> Floats:
     """How much each pixel spoke for class `target`: float32 (h, w), summed over channels.
 
     Integrated gradients (Sundararajan et al., 2017) from an input of zeros, which is a black image under plain
-    preprocessing and the training images' mean colour where they are standardised. The values add up to the
+    preprocessing and the training images' mean color where they are standardized. The values add up to the
     difference between the two inputs' logits, but for the error of 32 steps.
     """
     pixels = as_batch(image[None])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope._statistics import wilson
 from convscope.errors import DataError
-
-NORMAL_975 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def evaluate(
     )
 
 
-def augmented_scores(
+def tta_logits(
     scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: NDArray[np.uint8], mirror: bool
 ) -> NDArray[np.float32]:
     """Scores by test-time augmentation (as Jordan, 2024, counts it): a weighted mean over copies of each image.
@@ -137,29 +135,6 @@ def losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     result: NDArray[np.float64] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
     return result
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927), right also near 0 and 1.
-
-    >>> [round(bound, 4) for bound in wilson(9_864, 10_000)]
-    [0.9839, 0.9885]
-    >>> [round(bound, 4) for bound in wilson(10, 10)]
-    [0.7225, 1.0]
-    """
-    share, z2 = correct / n, NORMAL_975**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_975 * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def surely(accuracy: float, images: int, target: float | None) -> bool:
-    """Whether an accuracy on so many images is the target's or more even at the lower end of its 95 % interval.
-
-    >>> surely(0.98, 1000, 0.96), surely(0.98, 1000, 0.97), surely(1.0, 9, None)
-    (True, False, False)
-    """
-    return target is not None and wilson(round(accuracy * images), images)[0] >= target
 
 
 def percent(evaluation: Evaluation) -> str:

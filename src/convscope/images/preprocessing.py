@@ -1,10 +1,10 @@
 """The preprocessing record: what turns any picture into the input of one network, alike in every runtime.
 
 From decoded pixels to the network's uint8 array all arithmetic is on integers, so that every runtime gets the same
-bits. `//` rounds down. Pixels are (h, w, k), k = 1 grey, 3 RGB, 4 RGBA.
+bits. `//` rounds down. Pixels are (h, w, k), k = 1 gray, 3 RGB, 4 RGBA.
 
-1. Alpha. For a network of 1 or 3 channels, RGBA is laid over white: colour = (c * a + 255 * (255 - a) + 127) // 255.
-2. Colour. For 1 channel, grey = (299 R + 587 G + 114 B + 500) // 1000 (ITU-R BT.601); for 3 and 4 channels grey is
+1. Alpha. For a network of 1 or 3 channels, RGBA is laid over white: color = (c * a + 255 * (255 - a) + 127) // 255.
+2. Color. For 1 channel, gray = (299 R + 587 G + 114 B + 500) // 1000 (ITU-R BT.601); for 3 and 4 channels gray is
    repeated; for 4 channels a missing alpha is 255.
 3. Crop. With `fit` "crop", where w * H > h * W the columns from (w - w") // 2 on are kept, w" = max(1, h * W // H) of
    them, and where w * H < h * W the rows from (h - h") // 2 on, h" = max(1, w * H // W) of them.
@@ -14,7 +14,7 @@ bits. `//` rounds down. Pixels are (h, w, k), k = 1 grey, 3 RGB, 4 RGBA.
    First the rows, n = h to m = h', then the columns, n = w to m = w', each rounded to uint8. For output i of m:
        weight of input j = max(0, 2 * max(n, m) - |(2i + 1) * n - (2j + 1) * m|)
        output i = (2 * S + T) // (2 * T), S = sum of weight * pixel, T = sum of the weights
-   That is the triangle filter, widened when shrinking (antialiasing), renormalised at the ends; m = n changes nothing.
+   That is the triangle filter, widened when shrinking (antialiasing), renormalized at the ends; m = n changes nothing.
 5. Polarity. For 1 channel and a polarity that is not mixed: v becomes 255 - v where the resized picture's border (its
    first and last row and column) is light, its median over 127, and the network's dark, or the other way round. Median
    here is the lower one: of k sorted values number (k - 1) // 2.
@@ -43,17 +43,17 @@ Pixels = NDArray[np.uint8]
 Polarity = Literal["dark", "light", "mixed"]
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
-_GREY = np.array([299, 587, 114], np.uint32)
+_GRAY = np.array([299, 587, 114], np.uint32)
 _CHUNK = 2**22  # values worked on at a time: bounds the memory, whatever the size of the picture or the data set
 
 
 class Preprocessing(BaseModel):
     """What every picture goes through before the network; measured on the training images, carried with the model.
 
-    height, width: of the network's input, in pixels. channels: 1 grey, 3 RGB, 4 RGBA.
+    height, width: of the network's input, in pixels. channels: 1 gray, 3 RGB, 4 RGBA.
     fit: how a picture of another shape is brought in: "letterbox" keeps all of it and pads with `fill`, "crop" cuts off
     what is too wide or too high, alike on both sides.
-    fill: colour of the padding, 0..255 per channel.
+    fill: color of the padding, 0..255 per channel.
     polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or "mixed".
     scale, mean: per channel; network input = float32(pixel) * scale - mean.
 
@@ -93,7 +93,7 @@ class Preprocessing(BaseModel):
         return cls._measured(images, _histogram(images), np.full(channels, 1 / 255), np.zeros(channels))
 
     @classmethod
-    def standardised(cls, images: Pixels) -> Self:
+    def standardized(cls, images: Pixels) -> Self:
         """Mean 0 and standard deviation 1 per channel over the training images, uint8 (n, h, w, c).
 
         A channel that never changes has no standard deviation; it becomes 0.
@@ -134,7 +134,7 @@ class Preprocessing(BaseModel):
             notes.append(f"letterboxed to {self.width}x{self.height}")
         return self._placed(pixels), tuple(notes)
 
-    def normalise(self, images: Pixels) -> NDArray[np.float32]:
+    def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """The network's input, float32 (n, h, w, c), channels last, of uint8 (n, h, w, c)."""
         values = images.astype(np.float32)
         values *= np.array(self.scale, np.float32)
@@ -145,7 +145,7 @@ class Preprocessing(BaseModel):
     def table(self) -> NDArray[np.float32]:
         """What each pixel value becomes in the network's input: float32 (256, c)."""
         values = np.arange(256, dtype=np.uint8)[None, :, None, None]
-        return self.normalise(np.repeat(values, self.channels, axis=3))[0, :, 0]
+        return self.normalize(np.repeat(values, self.channels, axis=3))[0, :, 0]
 
     def _in_channels(self, pixels: Pixels, notes: list[str]) -> Pixels:
         if self.channels < 4 and pixels.shape[2] == 4:
@@ -153,9 +153,9 @@ class Preprocessing(BaseModel):
                 notes.append("transparency laid over white")
             pixels = over_white(pixels)
         if self.channels == 1 and pixels.shape[2] == 3:
-            coloured, pixels = pixels, grey(pixels)
-            if (coloured != pixels).any():
-                notes.append("made grey")
+            colored, pixels = pixels, gray(pixels)
+            if (colored != pixels).any():
+                notes.append("made gray")
         if self.channels > 1 and pixels.shape[2] == 1:
             pixels = np.repeat(pixels, 3, axis=2)
         if self.channels == 4 and pixels.shape[2] == 3:
@@ -207,21 +207,21 @@ def over_white(pixels: Pixels) -> Pixels:
     """
 
     def step(rows: Pixels) -> Pixels:
-        colour, alpha = rows[..., :3].astype(np.uint16), rows[..., 3:].astype(np.uint16)
-        return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # at most 65,152
+        color, alpha = rows[..., :3].astype(np.uint16), rows[..., 3:].astype(np.uint16)
+        return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # at most 65,152
 
     return _by_rows(step, pixels, 3)
 
 
-def grey(pixels: Pixels) -> Pixels:
+def gray(pixels: Pixels) -> Pixels:
     """The brightness (ITU-R BT.601) of RGB uint8 (h, w, 3): uint8 (h, w, 1).
 
-    >>> grey(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))[0, :, 0]
+    >>> gray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))[0, :, 0]
     array([ 76, 150,  29], dtype=uint8)
     """
 
     def step(rows: Pixels) -> Pixels:
-        return ((rows.astype(np.uint32) @ _GREY + 500) // 1000).astype(np.uint8)[..., None]
+        return ((rows.astype(np.uint32) @ _GRAY + 500) // 1000).astype(np.uint8)[..., None]
 
     return _by_rows(step, pixels, 1)
 
@@ -263,8 +263,8 @@ def _resize_rows(pixels: Pixels, m: int) -> Pixels:
 def _weights(n: int, m: int, start: int, count: int) -> tuple[slice, NDArray[np.float64], NDArray[np.int64]]:
     """Which of m outputs the inputs from `start` on reach, with what weights (outputs, count), and these summed."""
     positions = (2 * np.arange(start, start + count) + 1) * m
-    centres = (2 * np.arange(m) + 1) * n
-    weights = np.maximum(0, 2 * max(n, m) - abs(centres[:, None] - positions))
+    centers = (2 * np.arange(m) + 1) * n
+    weights = np.maximum(0, 2 * max(n, m) - abs(centers[:, None] - positions))
     reached = np.flatnonzero(weights.any(axis=1))
     whole = slice(reached[0], reached[-1] + 1)
     return whole, weights[whole].astype(np.float64), weights[whole].sum(axis=1, keepdims=True)
@@ -277,7 +277,7 @@ def _fitting(height: int, width: int, most_rows: int, most_columns: int) -> tupl
 
 
 def _border(images: Pixels) -> Pixels:
-    """The lower median colour (n, c) of each image's first and last row and column; images (n, h, w, c)."""
+    """The lower median color (n, c) of each image's first and last row and column; images (n, h, w, c)."""
     edge = np.ones(images.shape[1:3], bool)
     edge[1:-1, 1:-1] = False
     return _lower_median(images[:, edge], axis=1)
@@ -291,10 +291,10 @@ def _lower_median(values: Pixels, axis: int = 0) -> Pixels:
 
 
 def _polarity(borders: Pixels) -> Polarity:
-    colours = borders[:, None]  # (n, 1, c), read as a picture one pixel wide
+    colors = borders[:, None]  # (n, 1, c), read as a picture one pixel wide
     if borders.shape[1] == 4:
-        colours = over_white(colours)
-    return polarity_of(grey(colours) if colours.shape[2] == 3 else colours)
+        colors = over_white(colors)
+    return polarity_of(gray(colors) if colors.shape[2] == 3 else colors)
 
 
 def polarity_of(brightness: Pixels) -> Polarity:

@@ -2,13 +2,13 @@
 
 Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PPM and PBM. What a decoder has to decide:
 
-    palette, CMYK, YCbCr      become RGB; with a transparent colour RGBA
-    grey with transparency    becomes RGBA
+    palette, CMYK, YCbCr      become RGB; with a transparent color RGBA
+    gray with transparency    becomes RGBA
     1 bit                     0 or 255
-    16 bit                    the high byte (value >> 8), for grey exactly as Pillow's decoders do it for colour
+    16 bit                    the high byte (value >> 8), for gray exactly as Pillow's decoders do it for color
     floating point            refused: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
-    gamma, colour profiles    ignored
+    gamma, color profiles    ignored
     checksums of a PNG        checked, all of them
 
 Pixels are only decoded once the size in the file's header is known to be allowed.
@@ -79,7 +79,7 @@ _QUIET = threading.Lock()
 class Picture:
     """One decoded picture.
 
-    pixels: uint8 (height, width, channels), channels 1 grey, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
+    pixels: uint8 (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
     notes: what was done to the stored pixels to get there, short phrases.
     name: for messages, the path where there is one.
     """
@@ -179,7 +179,7 @@ def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:
 
 
 def _widen_transparency(image: ImageFile) -> None:
-    """Pillow widens the pixels of 2- and 4-bit grey to 8 bits, but not the grey that a PNG declares transparent."""
+    """Pillow widens the pixels of 2- and 4-bit gray to 8 bits, but not the gray that a PNG declares transparent."""
     factor = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args))
     if factor and "transparency" in image.info:
         image.info["transparency"] *= factor
@@ -225,16 +225,16 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[
 
 
 def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The 16-bit grey modes of Pillow: I;16, I;16B and I, whose 32 bits must hold 16-bit values."""
+    """The 16-bit gray modes of Pillow: I;16, I;16B and I, whose 32 bits must hold 16-bit values."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise DataError(f"{name}: 32-bit pixels outside of 0..65535; save it with 8 or 16 bit")
-    grey = (values >> 8).astype(np.uint8)[..., None]
+    gray = (values >> 8).astype(np.uint8)[..., None]
     clear = image.info.get("transparency")
     if clear is not None:
         alpha = np.where(values == clear, 0, 255).astype(np.uint8)
-        grey = np.concatenate([grey, grey, grey, alpha[..., None]], axis=2)
-    return grey, ("16 bit reduced to 8",)
+        gray = np.concatenate([gray, gray, gray, alpha[..., None]], axis=2)
+    return gray, ("16 bit reduced to 8",)
 
 
 @contextmanager

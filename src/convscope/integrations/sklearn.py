@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convscope._files import write_atomically
-from convscope._hardware import most_threads
+from convscope._hardware import max_threads
 from convscope.api.train import Plan, plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build, weights_of
@@ -144,7 +144,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             recipe = changed(recipe, validation_share=0, select="last")
         given = self.random_state
         seed = int(given if isinstance(given, int | np.integer) else check_random_state(given).randint(2**31))
-        return plan(data, self.model, recipe, seed=seed, threads=self.threads or most_threads())
+        return plan(data, self.model, recipe, seed=seed, threads=self.threads or max_threads())
 
     def _logits(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)

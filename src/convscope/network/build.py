@@ -3,7 +3,7 @@
     line   := item ("," item)*
     item   := NUMBER "*" "(" line ")"  |  "residual" "(" line ")"  |  WORD value* option*
 
-The words are the keys of `WORDS`. The classifier (`dense classes, softmax`) follows by itself. Every error
+The words are the keys of `KEYWORDS`. The classifier (`dense classes, softmax`) follows by itself. Every error
 points at the word that is wrong and says what would be right. docs/architecture-language.md is the reference.
 """
 
@@ -26,7 +26,7 @@ from convscope.network.layers import (
     Function,
     GlobalAverage,
     GlobalMax,
-    Initialisation,
+    Initialization,
     Layer,
     Network,
     Pool,
@@ -55,7 +55,7 @@ def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Net
     convscope.errors.ArchitectureError: 'conv 32': kernel size missing, as in 'conv 32 3'
     """
     nodes = Parser(line).line()
-    placed = _Placer(line)
+    placed = ShapeInference(line)
     layers = placed.sequence(nodes, input_shape, ())
     shape = layers[-1].output
     if len(shape) == 3:
@@ -72,7 +72,7 @@ def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Net
         input=shape,
         output=(classes,),
         units=classes,
-        initialisation="glorot",
+        initialization="glorot",
     )
     softmax = Softmax(name="softmax", words="softmax", input=(classes,), output=(classes,))
     return Network(line, input_shape, classes, (*layers, scores, softmax))
@@ -98,7 +98,7 @@ def scaled_side(side: int, share: float) -> int:
     return max(1, round(share * side))
 
 
-class _Placer:
+class ShapeInference:
     """Nodes -> layer records: carries shapes along the line and counts the layers of each word for their names."""
 
     def __init__(self, line: str) -> None:
@@ -119,7 +119,7 @@ class _Placer:
             self.fail(node, f"{word!r} needs feature maps, but a vector of {shape[0]} arrives: put it before flatten")
         self.counts[word] = self.counts.get(word, 0) + 1
         base = Layer(name=f"{word}{self.counts[word]}", words=written(self.line, node), input=shape, output=shape)
-        return PLACE[word](self, node, base, after)
+        return BUILDERS[word](self, node, base, after)
 
     def number(self, token: Token | None, low: int = 1, *, default: int = 1) -> int:
         return default if token is None else whole_number(self.line, token, low)
@@ -127,11 +127,11 @@ class _Placer:
     def fail(self, node: Node, message: str) -> NoReturn:
         fail_at(self.line, node.word, node.last, message)
 
-    def initialisation(self, node: Node, after: tuple[Node, ...]) -> Initialisation:
+    def initialization(self, node: Node, after: tuple[Node, ...]) -> Initialization:
         """He before ReLU and GELU, Glorot else, unless the line says which."""
         option = node.option("init")
         if option is not None:
-            return cast("Initialisation", option.text)
+            return cast("Initialization", option.text)
         for later in after:
             if later.word.text in ("relu", "gelu"):
                 return "he"
@@ -147,7 +147,7 @@ class _Placer:
             self.fail(
                 node, f"groups {groups} must divide both the {channels} incoming channels and the {filters} filters"
             )
-        if groups > 1 and self.initialisation(node, after) == "identity":
+        if groups > 1 and self.initialization(node, after) == "identity":
             self.fail(node, "init identity copies incoming channels, which groups keep apart: leave one of both away")
         pad = node.option("pad")
         (top, bottom), (left, right) = (self.padding(pad, size, kernel, stride) for size in (height, width))
@@ -164,7 +164,7 @@ class _Placer:
             padding=(top, bottom, left, right),
             groups=groups,
             bias=bias,
-            initialisation=self.initialisation(node, after),
+            initialization=self.initialization(node, after),
         )
 
     def whiten(self, node: Node, base: Layer, _: tuple[Node, ...]) -> Layer:
@@ -183,7 +183,7 @@ class _Placer:
             padding=(0, 0, 0, 0),
             groups=1,
             bias=False,
-            initialisation="whiten",
+            initialization="whiten",
         )
 
     def padding(self, pad: Token | None, size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -220,7 +220,7 @@ class _Placer:
                 "write flatten, globalavg or globalmax before it",
             )
         units = self.number(node.values[0])
-        return Dense(**_common(base, (units,)), units=units, initialisation=self.initialisation(node, after))
+        return Dense(**_common(base, (units,)), units=units, initialization=self.initialization(node, after))
 
     def dropout(self, node: Node, base: Layer, _: tuple[Node, ...]) -> Layer:
         value = node.values[0]
@@ -256,7 +256,7 @@ class _Placer:
             padding=(0, 0, 0, 0),
             groups=1,
             bias=False,
-            initialisation="glorot",
+            initialization="glorot",
         )
 
 
@@ -264,27 +264,27 @@ def _common(base: Layer, output: Shape) -> dict[str, Any]:
     return vars(replace(base, output=output))
 
 
-def _activation(_: _Placer, node: Node, base: Layer, __: tuple[Node, ...]) -> Layer:
+def _activation(_: ShapeInference, node: Node, base: Layer, __: tuple[Node, ...]) -> Layer:
     return Activation(**_common(base, base.input), function=ACTIVATIONS[node.word.text])
 
 
-_Place = Callable[[_Placer, Node, Layer, tuple[Node, ...]], Layer]
-PLACE: dict[str, _Place] = {
-    "conv": _Placer.conv,
-    "whiten": _Placer.whiten,
+LayerBuilder = Callable[[ShapeInference, Node, Layer, tuple[Node, ...]], Layer]
+BUILDERS: dict[str, LayerBuilder] = {
+    "conv": ShapeInference.conv,
+    "whiten": ShapeInference.whiten,
     "batchnorm": lambda _, __, base, ___: BatchNorm(**_common(base, base.input)),
     "relu": _activation,
     "gelu": _activation,
     "tanh": _activation,
-    "dropout": _Placer.dropout,
-    "maxpool": _Placer.pool,
-    "minpool": _Placer.pool,
-    "avgpool": _Placer.pool,
+    "dropout": ShapeInference.dropout,
+    "maxpool": ShapeInference.pool,
+    "minpool": ShapeInference.pool,
+    "avgpool": ShapeInference.pool,
     "globalavg": lambda _, __, base, ___: GlobalAverage(**_common(base, base.input[-1:])),
     "globalmax": lambda _, __, base, ___: GlobalMax(**_common(base, base.input[-1:])),
     "flatten": lambda _, __, base, ___: Flatten(**_common(base, (prod(base.input),))),
-    "dense": _Placer.dense,
-    "residual": _Placer.residual,
+    "dense": ShapeInference.dense,
+    "residual": ShapeInference.residual,
 }
 ACTIVATIONS: dict[str, Function] = {"relu": "relu", "gelu": "gelu", "tanh": "tanh"}
 MAPS_ONLY = {"conv", "whiten", "maxpool", "minpool", "avgpool", "globalavg", "globalmax", "flatten", "residual"}

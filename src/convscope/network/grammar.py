@@ -3,7 +3,7 @@
     line   := item ("," item)*
     item   := NUMBER "*" "(" line ")"  |  "residual" "(" line ")"  |  WORD value* option*
 
-The words are the keys of `WORDS`. Every error points at the word that is wrong and says what would be right.
+The words are the keys of `KEYWORDS`. Every error points at the word that is wrong and says what would be right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Word:
     example: str
 
 
-WORDS: dict[str, Word] = {
+KEYWORDS: dict[str, Word] = {
     "conv": Word(("number of filters", "kernel size"), ("stride", "pad", "groups", "init"), "conv 32 3"),
     "whiten": Word(("kernel size",), (), "whiten 2"),
     "batchnorm": Word((), (), "batchnorm"),
@@ -41,13 +41,13 @@ WORDS: dict[str, Word] = {
     "flatten": Word((), (), "flatten"),
     "dense": Word(("number of units",), ("init",), "dense 100"),
 }
-OPTION_WORDS: dict[str, tuple[str, ...]] = {
+OPTION_KEYWORDS: dict[str, tuple[str, ...]] = {
     "conv pad": ("same", "valid"),
     "conv init": ("he", "glorot", "identity"),
     "dense init": ("he", "glorot"),
 }
-DEEPEST = 10
-MOST_LAYERS = 1_000
+MAX_DEPTH = 10
+MAX_LAYERS = 1_000
 LARGEST = 1_000_000  # of any number in a line: beyond it is a typing slip, not a layer
 NUMBER = r"-?\d*\.?\d+"
 
@@ -129,8 +129,8 @@ class Parser:
             first = self.token
             found = self.item()
             size += sum(node.size for node in found)
-            if size > MOST_LAYERS:
-                self.fail(first, f"that makes {size:,} layers, and {MOST_LAYERS:,} are the most")
+            if size > MAX_LAYERS:
+                self.fail(first, f"that makes {size:,} layers, and {MAX_LAYERS:,} are the most")
             nodes += found
             if self.token.text in ("", ")"):
                 return tuple(nodes)
@@ -146,15 +146,15 @@ class Parser:
         if word.text == "residual":
             body = self.bracket(word)
             return (Node(word, self.tokens[self.at - 1], body=body),)
-        if word.text not in WORDS:
+        if word.text not in KEYWORDS:
             self.unknown(word)
         return (self.layer(word),)
 
     def bracket(self, owner: Token) -> tuple[Node, ...]:
         opening = self.take()
         self.depth += 1
-        if self.depth > DEEPEST:
-            self.fail(owner, f"brackets may be nested at most {DEEPEST} deep")
+        if self.depth > MAX_DEPTH:
+            self.fail(owner, f"brackets may be nested at most {MAX_DEPTH} deep")
         if opening.text != "(":
             before = "residual" if owner.text == "residual" else f"{owner.text} * "
             self.fail(owner, f"{owner.text!r} needs layers in brackets, as in '{before}(conv 16 3 pad same, relu)'")
@@ -166,7 +166,7 @@ class Parser:
         return nodes
 
     def layer(self, word: Token) -> Node:
-        allowed = WORDS[word.text]
+        allowed = KEYWORDS[word.text]
         values: list[Token] = []
         for meaning in allowed.values:
             if not re.fullmatch(NUMBER, self.token.text):
@@ -182,7 +182,7 @@ class Parser:
         return Node(word, self.tokens[self.at - 1], tuple(values), tuple(options.items()))
 
     def option_value(self, word: Token, name: Token) -> Token:
-        words = OPTION_WORDS.get(f"{word.text} {name.text}", ())
+        words = OPTION_KEYWORDS.get(f"{word.text} {name.text}", ())
         number_allowed = name.text != "init"
         if self.token.text not in words and not (number_allowed and self.token.text.isdecimal()):
             expected = " or ".join((*words, "a whole number") if number_allowed else words)
@@ -200,17 +200,17 @@ class Parser:
             self.fail(word, f"a layer is missing {where}: write one{', or take the comma away' if comma else ''}")
         if word.text == "softmax":
             self.fail(word, "'softmax' is not written: the classifier (dense classes, softmax) follows by itself")
-        near = difflib.get_close_matches(word.text.lower(), [*WORDS, "residual"], 1)
+        near = difflib.get_close_matches(word.text.lower(), [*KEYWORDS, "residual"], 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         self.fail(
-            word, f"unknown layer {word.text!r}: {hint}layers are {', '.join(WORDS)}, residual(...) and N * (...)"
+            word, f"unknown layer {word.text!r}: {hint}layers are {', '.join(KEYWORDS)}, residual(...) and N * (...)"
         )
 
     def unexpected(self, word: Token, found: Token, given: tuple[str, ...]) -> NoReturn:
-        allowed = WORDS[word.text]
+        allowed = KEYWORDS[word.text]
         if found.text in given:
             self.fail(found, f"{found.text!r} is given twice for {word.text!r}: keep one")
-        if found.text in WORDS or found.text == "residual":
+        if found.text in KEYWORDS or found.text == "residual":
             self.fail(found, f"a comma is missing before {found.text!r}")
         if not re.search(r"\w", found.text):
             self.misplaced(found)

@@ -14,7 +14,7 @@ from math import prod
 from typing import Literal
 
 Shape = tuple[int, ...]
-Initialisation = Literal["he", "glorot", "identity", "whiten"]
+Initialization = Literal["he", "glorot", "identity", "whiten"]
 PoolKind = Literal["max", "min", "average"]
 Function = Literal["relu", "gelu", "tanh"]
 
@@ -58,7 +58,7 @@ class Conv(Layer):
     padding: tuple[int, int, int, int]
     groups: int
     bias: bool
-    initialisation: Initialisation
+    initialization: Initialization
 
     @property
     def parameters(self) -> int:
@@ -78,7 +78,7 @@ class Dense(Layer):
     """Every input times every weight, plus a bias, for each unit."""
 
     units: int
-    initialisation: Initialisation
+    initialization: Initialization
 
     @property
     def parameters(self) -> int:
@@ -91,7 +91,7 @@ class Dense(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNorm(Layer):
-    """Batch normalisation over the channels (Ioffe and Szegedy, 2015), with scale and shift."""
+    """Batch normalization over the channels (Ioffe and Szegedy, 2015), with scale and shift."""
 
     @property
     def parameters(self) -> int:

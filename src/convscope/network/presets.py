@@ -8,7 +8,7 @@ from typing import Any
 
 from convscope.errors import UsageError
 from convscope.network.build import parse
-from convscope.network.grammar import WORDS
+from convscope.network.grammar import KEYWORDS
 from convscope.network.layers import Shape
 
 PRESETS: dict[str, str] = {
@@ -51,7 +51,7 @@ def preset_or_line(text: str) -> str:
     """
     if text in PRESETS:
         return PRESETS[text]
-    if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in WORDS:
+    if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in KEYWORDS:
         near = difflib.get_close_matches(text, PRESETS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write a line of layers")

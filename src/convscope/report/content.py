@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from convscope._text import counted, duration
-from convscope.data.audit.issue import Finding
+from convscope._text import duration, pluralize
+from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation, percent, share_percent
 from convscope.network.layers import shape_text
 from convscope.report.html import LayerRow, Picture, Report
@@ -21,7 +21,7 @@ def report_of(
     evaluation: Evaluation,
     fitted: Fitted,
     pictures: Iterable[Picture],
-    findings: tuple[Finding, ...] = (),
+    issues: tuple[Issue, ...] = (),
 ) -> Report:
     """All that the report page says about a finished run."""
     return Report(
@@ -34,7 +34,7 @@ def report_of(
             ("Test loss", f"{evaluation.loss:.4f}"),
             *((("With test-time augmentation", share_percent(evaluation.augmented)),) if evaluation.augmented else ()),
             ("Parameters", f"{config.network.parameters:,}"),
-            ("Training time", f"{fitted.seconds:.1f} s for {counted(len(fitted.history), 'epoch')}"),
+            ("Training time", f"{fitted.seconds:.1f} s for {pluralize(len(fitted.history), 'epoch')}"),
         ),
         notes=notes(config, fitted.epoch),
         per_class=evaluation.per_class,
@@ -47,7 +47,7 @@ def report_of(
         recipe=_recipe(config),
         machine=_machine(config),
         pictures=tuple(pictures),
-        findings=findings,
+        issues=issues,
     )
 
 
@@ -115,14 +115,14 @@ def _preprocessing(config: Config) -> Facts:
 
 def _recipe(config: Config) -> Facts:
     recipe = config.recipe
-    name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimiser]
+    name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimizer]
     momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
     time = f"{duration(config.budget)} from prompt to exit" if config.budget else ""
-    told = ("Time", time), ("Symmetry", config.symmetry), ("Balance", config.balance)
+    told = ("Time", time), ("FlipProbe", config.symmetry), ("Balance", config.balance)
     return (
         ("Recipe", recipe.name),
         (
-            "Optimiser",
+            "Optimizer",
             f"{name}, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {momentum}",
         ),
         ("Weight decay", f"{recipe.weight_decay:g}"),
@@ -137,7 +137,7 @@ def _recipe(config: Config) -> Facts:
 
 def _augmentation(recipe: Recipe) -> Iterator[str]:
     if recipe.shift_pixels:
-        yield f"shifts by up to {counted(recipe.shift_pixels, 'pixel')}"
+        yield f"shifts by up to {pluralize(recipe.shift_pixels, 'pixel')}"
     if recipe.flip == "always":
         yield "flips left to right"
     if recipe.crop_area < 1:
@@ -155,7 +155,7 @@ def _machine(config: Config) -> Facts:
     machine = config.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
-        ("Machine", machine.summary),
+        ("HardwareInfo", machine.summary),
         ("System", f"{machine.system}, Python {machine.python}"),
         ("Versions", versions),
         ("Trained", f"{config.created:%Y-%m-%d %H:%M} UTC"),

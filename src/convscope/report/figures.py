@@ -23,7 +23,7 @@ from convscope.report.render_pool import Draw, Drawing, draw_here
 from convscope.runs.folder import Config
 
 MISTAKES = 16  # that are shown
-FOUND = 16  # pictures of a finding
+FOUND = 16  # pictures of a issue
 
 
 class Sketch(NamedTuple):
@@ -51,7 +51,7 @@ def drawn(sketches: Iterable[Sketch], draw: Draw = draw_here) -> Iterator[tuple[
         yield name, Picture(section, heading, explanation, alt, png)
 
 
-def data_picture(dataset: Dataset) -> Sketch:
+def dataset_figure(dataset: Dataset) -> Sketch:
     """The first nine training images (A10); nine from all over, where a set is sorted by class."""
     first = dataset.train.take(np.arange(min(9, len(dataset.train))))
     nine = dataset.train.spread(9) if dataset.frame else first
@@ -65,26 +65,26 @@ def data_picture(dataset: Dataset) -> Sketch:
     )
 
 
-def finding_pictures(dataset: Dataset) -> Iterator[Sketch]:
+def issue_figures(dataset: Dataset) -> Iterator[Sketch]:
     """The pictures that the check warns of, and those that are nearly the same."""
-    for finding in dataset.findings:
-        numbers = list(chain.from_iterable(finding.rows))[:FOUND]
-        if not numbers or (finding.level == "note" and finding.kind != "near-identical"):
+    for issue in dataset.issues:
+        numbers = list(chain.from_iterable(issue.rows))[:FOUND]
+        if not numbers or (issue.level == "note" and issue.kind != "near-identical"):
             continue
-        names = list(chain.from_iterable(finding.files))[:FOUND]
-        more = sum(map(len, finding.rows)) - len(numbers)
-        done = f"{finding.done[:1].upper()}{finding.done[1:]}"
+        names = list(chain.from_iterable(issue.files))[:FOUND]
+        more = sum(map(len, issue.rows)) - len(numbers)
+        done = f"{issue.done[:1].upper()}{issue.done[1:]}"
         yield Sketch(
-            f"found-{finding.kind}",
+            f"found-{issue.kind}",
             Section.IN_THE_DATA,
-            finding.text,
+            issue.text,
             f"{done}{f'; {more:,} more are not shown' if more else ''}.",
             f"{len(numbers)} pictures with their file names",
-            partial(plots.found_pictures, finding.text, dataset.train.store[numbers], names),
+            partial(plots.issue_images, issue.text, dataset.train.store[numbers], names),
         )
 
 
-def result_pictures(
+def result_figures(
     dataset: Dataset, evaluation: Evaluation, logits: NDArray[np.float32], learning: Drawing
 ) -> Iterator[Sketch]:
     """How good the classifier is, where it fails, and how it learned; `learning` are its learning curves."""
@@ -114,14 +114,14 @@ def result_pictures(
     )
 
 
-def inside_pictures(
+def layer_figures(
     config: Config, model: nn.Sequential, pixels: NDArray[np.uint8], what: str, *, every_layer: bool
 ) -> Iterator[Sketch]:
     """What the network's layers make of one image, uint8 (h, w, c), called `what` in the texts.
 
     With `every_layer` False, the layers whose output is a mere reordering or copy are left out.
     """
-    image = config.preprocessing.normalise(pixels[None])[0]
+    image = config.preprocessing.normalize(pixels[None])[0]
     steps = trace(model, config.network, image)
     probabilities = steps["softmax"].output
     first = next((step for step in steps.values() if isinstance(step.layer, Conv)), None)
@@ -185,7 +185,7 @@ def _attribution(
         "attribution",
         Section.WHAT_IT_SEES,
         f"Which pixels spoke for {config.classes[target]}",
-        "Integrated gradients (Sundararajan et al., 2017): one colour for pixels that spoke for the answer, "
+        "Integrated gradients (Sundararajan et al., 2017): one color for pixels that spoke for the answer, "
         "the other for those that spoke against it.",
         f"{what} beside a heat map of the pixels that mattered",
         partial(plots.attribution, pixels, attribution(model, image, target)),

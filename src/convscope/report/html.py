@@ -15,7 +15,7 @@ from enum import Enum
 from html import escape
 from importlib.resources import files
 
-from convscope.data.audit.issue import Finding
+from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import ClassScore
 
 Facts = tuple[tuple[str, str], ...]
@@ -78,7 +78,7 @@ class Report:
     recipe: Facts
     machine: Facts
     pictures: tuple[Picture, ...]
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 def render(report: Report) -> str:
@@ -88,12 +88,12 @@ def render(report: Report) -> str:
         Section.WHERE_IT_FAILS: _class_table(report.per_class),
         Section.HOW_IT_LEARNED: "",
         Section.WHAT_IT_SEES: "",
-        Section.IN_THE_DATA: _findings(report.findings),
+        Section.IN_THE_DATA: _issues(report.issues),
         Section.MADE_OF: _layer_table(report.layers),
         Section.HOW_MADE: _facts("Data", report.dataset)
         + _facts("Preprocessing", report.preprocessing)
         + _facts("Recipe", report.recipe)
-        + _facts("Machine", report.machine),
+        + _facts("HardwareInfo", report.machine),
     }
     for section in Section:
         figures = _figures(p for p in report.pictures if p.section is section)
@@ -148,7 +148,7 @@ def _result(report: Report) -> str:
 
 def _section(section: Section, body: str) -> str:
     anchor, heading = section.value
-    return f'<section id="{anchor}" aria-labelledby="{anchor}-h">\n<h2 id="{anchor}-h">{heading}</h2>\n{body}</section>'
+    return f'<section id="{anchor}" aria-labeledby="{anchor}-h">\n<h2 id="{anchor}-h">{heading}</h2>\n{body}</section>'
 
 
 def _figures(pictures: Iterable[Picture]) -> str:
@@ -194,11 +194,11 @@ def _notes(notes: Sequence[str]) -> str:
     return f"<h3>How this was measured</h3>\n<ul>{items}</ul>\n" if items else ""
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _issues(issues: Sequence[Issue]) -> str:
     items = "".join(
-        f"<li><strong>{finding.level}</strong>: {_text('; '.join(filter(None, (finding.text, finding.done))))}"
-        f"{f'<br>{_text(finding.advice)}' if finding.advice else ''}</li>\n"
-        for finding in findings
+        f"<li><strong>{issue.level}</strong>: {_text('; '.join(filter(None, (issue.text, issue.done))))}"
+        f"{f'<br>{_text(issue.advice)}' if issue.advice else ''}</li>\n"
+        for issue in issues
     )
     return f"<ul>{items}</ul>\n" if items else ""
 

@@ -1,7 +1,7 @@
-"""What the pictures in plots.py are made of: one style, fonts, pixels, grids and colour bars.
+"""What the pictures in plots.py are made of: one style, fonts, pixels, grids and color bars.
 
 Small pictures are pasted as pixels at places of the page, given in inches from its upper left corner; matplotlib
-draws the texts and the axes. Colours: Okabe and Ito, "Color Universal Design" (2008).
+draws the texts and the axes. Colors: Okabe and Ito, "Color Universal Design" (2008).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 WIDTH = 5.6  # inches; 1,008 pixels
 DPI = 180
 PAD = 0.1  # inches around everything
-TITLE, BAR = 0.45, 0.72  # inches at the top for the title, and at the bottom for a colour bar
+TITLE, BAR = 0.45, 0.72  # inches at the top for the title, and at the bottom for a color bar
 LINE = 0.17  # inches for a line of text over a picture
 MAX_TILES = 64
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -101,9 +101,9 @@ class Page:
         return buffer.getvalue()
 
 
-def lettering(colour: str = INK) -> dict[str, Any]:
+def lettering(color: str = INK) -> dict[str, Any]:
     """How texts are written: `$` is a `$` and no mathematics, with fonts for scripts that the first font lacks."""
-    return {"color": colour, "parse_math": False, "fontfamily": _fonts()}
+    return {"color": color, "parse_math": False, "fontfamily": _fonts()}
 
 
 def widest(texts: Sequence[str], size: float) -> float:
@@ -166,14 +166,14 @@ def sentence_page(title: str, sentence: str) -> Page:
     return page
 
 
-def colour_map(name: str) -> Colormap:
+def color_map(name: str) -> Colormap:
     import matplotlib
 
     return matplotlib.colormaps[name]
 
 
-def fading_colours(negative: str | None, positive: str) -> Colormap:
-    """A colour map from `negative` (when given) over nothing at all to `positive`."""
+def fading_colors(negative: str | None, positive: str) -> Colormap:
+    """A color map from `negative` (when given) over nothing at all to `positive`."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     clear = [to_rgba(positive, 0.0), to_rgba(positive, 0.9)]
@@ -182,26 +182,26 @@ def fading_colours(negative: str | None, positive: str) -> Colormap:
 
 @dataclass(frozen=True)
 class Scale:
-    """What colour stands for which value."""
+    """What color stands for which value."""
 
-    colours: Colormap
+    colors: Colormap
     low: float
     high: float
 
     def paint(self, values: Array) -> Array:
-        """Values of any shape -> their colours, uint8 (..., 4); nothing is painted where there is no number."""
+        """Values of any shape -> their colors, uint8 (..., 4); nothing is painted where there is no number."""
         share = (np.ma.masked_invalid(values) - self.low) / (self.high - self.low)
-        painted: Array = self.colours(share, bytes=True)
+        painted: Array = self.colors(share, bytes=True)
         return painted
 
 
 def signed_scale(limit: float) -> Scale:
     """Blue is negative, white zero and red positive."""
-    return Scale(colour_map("RdBu_r"), -limit, limit)
+    return Scale(color_map("RdBu_r"), -limit, limit)
 
 
 def largest(*arrays: Array) -> float:
-    """The largest finite magnitude in the arrays, or 1 where all is zero: the end of a colour scale."""
+    """The largest finite magnitude in the arrays, or 1 where all is zero: the end of a color scale."""
     return max((float(np.nan_to_num(np.abs(a), nan=0, posinf=0).max()) for a in arrays), default=0.0) or 1.0
 
 
@@ -211,9 +211,9 @@ def bare(axes: Axes) -> None:
         spine.set(color=RULE, linewidth=0.8)
 
 
-def number(axes: Axes, x: float, y: float, text: str, size: float, colour: str = INK) -> None:
+def number(axes: Axes, x: float, y: float, text: str, size: float, color: str = INK) -> None:
     """A short text in the middle of a cell."""
-    axes.text(x, y, text, ha="center", va="center", fontsize=size, color=colour)
+    axes.text(x, y, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def plain_axes(axes: Axes) -> None:
@@ -263,14 +263,14 @@ def tile_grid(title: str, tiles: Array, caption: str, scale: Scale | None = None
         page.write(left, top + LINE - 0.04, str(i), 8)
         page.paste(tile, left, top + LINE, width, height)
     if scale:
-        colour_bar(page, scale, caption)
+        color_bar(page, scale, caption)
     else:
         page.write(WIDTH / 2, page.height - 0.14, caption, 9.5, "center")
     return page
 
 
-def colour_bar(page: Page, scale: Scale, label: str) -> None:
-    """What the colours mean, at the lower edge of the page."""
+def color_bar(page: Page, scale: Scale, label: str) -> None:
+    """What the colors mean, at the lower edge of the page."""
     from matplotlib.ticker import MaxNLocator
 
     top = page.height - BAR - LINE * label.count("\n") + 0.08
@@ -286,9 +286,9 @@ def colour_bar(page: Page, scale: Scale, label: str) -> None:
 
 
 def frame(
-    x: float, y: float, width: float, height: float, colour: str, thickness: float, tint: float = 0.0
+    x: float, y: float, width: float, height: float, color: str, thickness: float, tint: float = 0.0
 ) -> Rectangle:
-    """A rectangle in data coordinates, filled with its own colour at opacity `tint`."""
+    """A rectangle in data coordinates, filled with its own color at opacity `tint`."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y), width, height, facecolor=(colour, tint), edgecolor=colour, linewidth=thickness)
+    return Rectangle((x, y), width, height, facecolor=(color, tint), edgecolor=color, linewidth=thickness)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope._text import counted
+from convscope._text import pluralize
 from convscope.report.layout import (
     BAR,
     BLUE,
@@ -29,9 +29,9 @@ from convscope.report.layout import (
     Page,
     Scale,
     bare,
-    colour_bar,
-    colour_map,
-    fading_colours,
+    color_bar,
+    color_map,
+    fading_colors,
     frame,
     largest,
     lettering,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 FOURTH = 1.34  # inches of text that stand above one of four pictures in a row without touching the next
 LEFT = 0.55  # inches for the numbers of a vertical axis
 MAX_ENTRIES = 10_000  # of a vector that are drawn
-POSITION_COLOURS = (BLUE, VERMILION, GREEN)
+POSITION_COLORS = (BLUE, VERMILION, GREEN)
 
 
 def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Page:
@@ -66,11 +66,11 @@ def first_nine(images: Array, labels: Array, classes: Sequence[str]) -> Page:
     if not count:
         return sentence_page("The first images", "There are no images.")
     titles = [short_label(classes[int(label)], 18) for label in labels[:count]]
-    title = "The first nine images" if count == 9 else f"The data set has only {counted(count, 'image')}"
+    title = "The first nine images" if count == 9 else f"The data set has only {pluralize(count, 'image')}"
     return picture_grid(title, list(images[:count]), titles, columns=3)
 
 
-def found_pictures(title: str, images: Array, names: Sequence[str]) -> Page:
+def issue_images(title: str, images: Array, names: Sequence[str]) -> Page:
     """Pictures with the paths of their files; images: uint8 (n, height, width, channels)."""
     titles = ["\n".join(short_label(part, 15) for part in name.rpartition("/")[::2]) for name in names]
     return picture_grid(title, list(images), titles, columns=4)
@@ -94,12 +94,12 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int, measured_
         plain_axes(axes)
         axes.grid(axis="y", color=PALE)
         axes.axvline(epochs[at], color=MUTED, linestyle=":", linewidth=1.2)
-        for rows, label, colour, marker in (
+        for rows, label, color, marker in (
             ("train", "training", BLUE, "o"),
             ("validation", measured_on, VERMILION, "s"),
         ):
             values = column[f"{rows}_{key}"] * scale
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
+            axes.plot(epochs, values, color=color, marker=marker, markersize=4, linewidth=1.8, label=label)
     accuracy.plot(epochs[at], validation[at] * 100, "o", color=VERMILION, markersize=11, fillstyle="none")
     loss.tick_params(labelbottom=False)
     loss.set_title("Loss (lower is better)", loc="left", fontsize=10, color=INK)
@@ -115,8 +115,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int, measured_
 def confusion_matrix(matrix: Array, classes: Sequence[str]) -> Page:
     """How often each true class (row) was given each answer (column) (A15).
 
-    matrix: integers (k, k), [true, answered]. Colour is the share of the row and is scaled to the largest *error*,
-    with the diagonal in plain grey, so that a good classifier's few mistakes can be seen.
+    matrix: integers (k, k), [true, answered]. Color is the share of the row and is scaled to the largest *error*,
+    with the diagonal in plain gray, so that a good classifier's few mistakes can be seen.
     """
     k = len(classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -130,15 +130,15 @@ def confusion_matrix(matrix: Array, classes: Sequence[str]) -> Page:
     page = Page.new("Confusion matrix", max(WIDTH, side + longest + 0.7), TITLE + side + below + 0.35 + BAR)
     axes = page.axes(max(longest + 0.55, (page.width - side) / 2), TITLE, side, side)
     highest = float(errors.max()) if k > 1 and errors.max() > 0 else 100.0
-    colours = colour_map("OrRd").with_extremes(bad=PALE, under="white")
-    axes.imshow(errors, cmap=colours, vmin=1e-9, vmax=highest, interpolation="nearest")
+    colors = color_map("OrRd").with_extremes(bad=PALE, under="white")
+    axes.imshow(errors, cmap=colors, vmin=1e-9, vmax=highest, interpolation="nearest")
     _class_ticks(axes, names, side / k, size, upright)
     axes.set_xlabel("the network's answer", fontsize=10, color=INK)
     axes.set_ylabel("true class", fontsize=10, color=INK)
     if len(str(matrix.max())) * 0.07 < side / k - 0.04:
         _write_counts(axes, matrix, (errors > 0.6 * highest).filled(False), side / k)
-    label = "errors: % of the true class's images (right answers are grey)"
-    colour_bar(page, Scale(colours, 0.0, highest), label)
+    label = "errors: % of the true class's images (right answers are gray)"
+    color_bar(page, Scale(colors, 0.0, highest), label)
     return page
 
 
@@ -161,7 +161,7 @@ def worst_mistakes(
     answers = probabilities.argmax(axis=1)
     shares = [percent(float(share)) for share in probabilities.max(axis=1)]
     said = [(classes[label], classes[answer], s) for label, answer, s in zip(labels, answers, shares, strict=True)]
-    title = f"Worst mistakes: {len(images)} of {wrong:,} wrong among {counted(among, 'image')}"
+    title = f"Worst mistakes: {len(images)} of {wrong:,} wrong among {pluralize(among, 'image')}"
     titles = _mistakes(said)
     if files:
         titles = [f"{short_label(file, 15)}\n{words}" for file, words in zip(files, titles, strict=True)]
@@ -171,28 +171,28 @@ def worst_mistakes(
 def filters(kernels: Array) -> Page:
     """The filters of a first layer, all on one scale (A2, A15).
 
-    kernels: float (kernel height, kernel width, input channels, filters). Three input channels are drawn as colours
-    with zero as middle grey; otherwise the weights of the first input channel, with zero in white.
+    kernels: float (kernel height, kernel width, input channels, filters). Three input channels are drawn as colors
+    with zero as middle gray; otherwise the weights of the first input channel, with zero in white.
     """
     height, width, channels, count = kernels.shape
     limit = largest(kernels)
-    title = f"{counted(count, 'filter')} of the first layer, {height}×{width}"
+    title = f"{pluralize(count, 'filter')} of the first layer, {height}×{width}"
     if channels == 3:
         shades = np.rint(127.5 + 127.5 * kernels.transpose(3, 0, 1, 2) / limit).astype(np.uint8)
-        return tile_grid(title, shades, "middle grey is zero; more red, green or blue is a larger weight")
+        return tile_grid(title, shades, "middle gray is zero; more red, green or blue is a larger weight")
     note = "" if channels == 1 else f"; input channel 1 of {channels}"
     weights = kernels[:, :, 0].transpose(2, 0, 1)
     return tile_grid(title, weights, f"weight: one scale for all{note}", signed_scale(limit))
 
 
 def feature_maps(title: str, maps: Array) -> Page:
-    """What one layer sees in one image (A15): up to 64 maps on one colour scale, or the entries of a vector.
+    """What one layer sees in one image (A15): up to 64 maps on one color scale, or the entries of a vector.
 
     maps: float (height, width, channels), or (n,) after flatten or a dense layer.
     """
     limit = largest(maps)
     signed = bool((maps < 0).any())
-    scale = signed_scale(limit) if signed else Scale(colour_map("viridis"), 0.0, limit)
+    scale = signed_scale(limit) if signed else Scale(color_map("viridis"), 0.0, limit)
     if maps.ndim == 1:
         return _bars(title, maps) if len(maps) <= 128 else _wrapped_vector(title, maps, scale)
     return tile_grid(title, maps.transpose(2, 0, 1), "activation: one scale for all maps", scale)
@@ -202,10 +202,10 @@ def flatten_view(maps: Array) -> Page:
     """Which map cell each entry of the flattened vector came from: row, column, channel (A7).
 
     maps: float (height, width, channels). Above: the corner of the first maps, each cell with its place in the
-    vector and the first three positions framed. Below: the vector, its entries in the colours of their position.
+    vector and the first three positions framed. Below: the vector, its entries in the colors of their position.
     """
     height, width, channels = maps.shape
-    title = f"Flatten: {height}×{width} cells in {counted(channels, 'map')}, one vector of {maps.size:,}"
+    title = f"Flatten: {height}×{width} cells in {pluralize(channels, 'map')}, one vector of {maps.size:,}"
     page = Page.new(title, WIDTH, 3.9)
     gap = 0.15
     room = (WIDTH - 2 * PAD - 2 * gap) / 3
@@ -233,8 +233,8 @@ def class_probabilities(probabilities: Array, classes: Sequence[str]) -> Page:
     left = PAD + widest(names, 10) + 0.1
     axes = page.axes(left, TITLE, WIDTH - PAD - left, page.height - TITLE - PAD)
     plain_axes(axes)
-    colours = [BLUE, *["#8fb8d0"] * (len(order) - 1)]
-    bars = axes.barh(range(len(order)), 100 * probabilities[order], color=colours, height=0.7)
+    colors = [BLUE, *["#8fb8d0"] * (len(order) - 1)]
+    bars = axes.barh(range(len(order)), 100 * probabilities[order], color=colors, height=0.7)
     axes.bar_label(bars, [percent(float(probabilities[i])) for i in order], padding=4, fontsize=10, color=INK)
     axes.set_yticks(range(len(order)), names, fontsize=10, **lettering())
     axes.set_xlim(0, 114)  # room for the label of a full bar
@@ -246,25 +246,25 @@ def class_probabilities(probabilities: Array, classes: Sequence[str]) -> Page:
 
 
 def attribution(image: Array, heat: Array) -> Page:
-    """An image, and beside it what spoke for (orange) and against (blue) the answer; stronger colour is more.
+    """An image, and beside it what spoke for (orange) and against (blue) the answer; stronger color is more.
 
     image: uint8 (height, width, channels); heat: float (h, w), of any size: it is stretched over the image.
     """
     limit = largest(heat)
     signed = bool((heat < 0).any())
-    colours = fading_colours(BLUE, VERMILION) if signed else fading_colours(None, VERMILION)
-    scale = Scale(colours, -limit if signed else 0.0, limit)
+    colors = fading_colors(BLUE, VERMILION) if signed else fading_colors(None, VERMILION)
+    scale = Scale(colors, -limit if signed else 0.0, limit)
     pale = np.rint(0.3 * image[..., :3].mean(axis=2, keepdims=True) + 178).astype(np.uint8)
     pictures = [image, overlaid(pale, scale.paint(heat))]
     page = picture_grid("What the answer rests on", pictures, ["the image", "attribution"], 2, below=BAR)
-    colour_bar(page, scale, "against ← 0 → for the answer" if signed else "0 → for the answer")
+    color_bar(page, scale, "against ← 0 → for the answer" if signed else "0 → for the answer")
     return page
 
 
 def before_after(before: Array, after: Array, titles: Sequence[str]) -> Page:
     """Two pictures side by side, as of ReLU (A4) or of a filter on a photo (A16).
 
-    Each is uint8 (height, width, channels), shown as it is, or float (height, width), shown in signed colours
+    Each is uint8 (height, width, channels), shown as it is, or float (height, width), shown in signed colors
     on one scale for both, with zero in white.
     """
     values = [array for array in (before, after) if array.dtype != np.uint8]
@@ -273,7 +273,7 @@ def before_after(before: Array, after: Array, titles: Sequence[str]) -> Page:
     named = [short_label(title, 30) for title in titles]
     page = picture_grid("Before and after", pictures, named, 2, below=BAR if values else 0.0)
     if values:
-        colour_bar(page, scale, "value: blue is negative, white zero, red positive")
+        color_bar(page, scale, "value: blue is negative, white zero, red positive")
     return page
 
 
@@ -309,8 +309,8 @@ def _write_counts(axes: Axes, matrix: Array, on_dark: Array, cell: float) -> Non
     """The count in every cell that is not zero."""
     size = 9.5 if cell >= 0.38 else 7
     for row, column in np.argwhere(matrix):
-        colour = "white" if on_dark[row, column] else INK
-        number(axes, column, row, str(matrix[row, column]), size, colour)
+        color = "white" if on_dark[row, column] else INK
+        number(axes, column, row, str(matrix[row, column]), size, color)
 
 
 def _bars(title: str, vector: Array) -> Page:
@@ -341,7 +341,7 @@ def _wrapped_vector(title: str, vector: Array, scale: Scale) -> Page:
     axes.tick_params(labelsize=9, color=RULE, labelcolor=INK)
     axes.spines[:].set_color(RULE)
     more = f"; {len(vector) - len(shown):,} more are not shown" if len(vector) > len(shown) else ""
-    colour_bar(page, scale, f"activation of {len(vector):,} entries, {per_line} per line{more}")
+    color_bar(page, scale, f"activation of {len(vector):,} entries, {per_line} per line{more}")
     return page
 
 
@@ -350,30 +350,30 @@ def _numbered_corner(axes: Axes, maps: Array, channel: int) -> None:
     height, width, channels = maps.shape
     corner = maps[:3, :4, channel]
     places = np.ravel_multi_index(np.indices(corner.shape), (height, width)) * channels + channel
-    limit = 2.5 * largest(maps[:3, :4])  # the lighter part of the greys, for dark text
+    limit = 2.5 * largest(maps[:3, :4])  # the lighter part of the grays, for dark text
     axes.imshow(np.abs(corner), cmap="Greys", vmin=0, vmax=limit, interpolation="nearest")
     for (row, column), place in np.ndenumerate(places):
         number(axes, column, row, str(place), 8.5)
-    for position, colour in enumerate(POSITION_COLOURS):
+    for position, color in enumerate(POSITION_COLORS):
         row, column = divmod(position, width)
         if row < corner.shape[0] and column < corner.shape[1]:
-            axes.add_patch(frame(column - 0.46, row - 0.46, 0.92, 0.92, colour, 2.2))
+            axes.add_patch(frame(column - 0.46, row - 0.46, 0.92, 0.92, color, 2.2))
     axes.set_title(f"map {channel}, upper left", fontsize=9.5, color=INK)
     bare(axes)
 
 
 def _vector_strip(axes: Axes, shape: tuple[int, int, int], positions: int) -> None:
-    """The vector's first entries in the colours of the positions they come from, and its last one."""
+    """The vector's first entries in the colors of the positions they come from, and its last one."""
     height, width, channels = shape
     maps = list(range(channels)) if channels <= 3 else [0, 1, None, channels - 1]
     for position in range(positions):
-        colour = POSITION_COLOURS[position]
+        color = POSITION_COLORS[position]
         start = position * len(maps)
         for slot, channel in enumerate(maps, start):
-            _entry(axes, slot, None if channel is None else position * channels + channel, channel, colour)
+            _entry(axes, slot, None if channel is None else position * channels + channel, channel, color)
         row, column = divmod(position, width)
         origin = f"row {row},{' ' if channels > 1 else chr(10)}column {column}"
-        axes.text(start + len(maps) / 2, -0.2, origin, ha="center", color=colour, fontsize=9.5)
+        axes.text(start + len(maps) / 2, -0.2, origin, ha="center", color=color, fontsize=9.5)
     end = positions * len(maps)
     if height * width > positions:
         _entry(axes, end, None, None, MUTED)
@@ -386,9 +386,9 @@ def _vector_strip(axes: Axes, shape: tuple[int, int, int], positions: int) -> No
     axes.axis("off")
 
 
-def _entry(axes: Axes, slot: int, place: int | None, channel: int | None, colour: str) -> None:
+def _entry(axes: Axes, slot: int, place: int | None, channel: int | None, color: str) -> None:
     """One cell of the strip; no place is an ellipsis."""
-    axes.add_patch(frame(slot + 0.04, 0, 0.92, 1, colour, 1.8, tint=0.12))
+    axes.add_patch(frame(slot + 0.04, 0, 0.92, 1, color, 1.8, tint=0.12))
     text = "…" if place is None else str(place)
     size = {4: 8, 5: 7}.get(len(text), 9 if len(text) < 4 else 6)
     number(axes, slot + 0.5, 0.5, text, size)

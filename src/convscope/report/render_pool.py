@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from convscope._workers import helping, serve, shared_out
+from convscope._workers import map_in_order, serve, worker_pool
 from convscope.report import plots
 from convscope.report.layout import Page
 
 Drawing = partial[Page]  # a function of `plots` with its arguments by position: arrays, and what JSON can hold
 Draw = Callable[[Iterable[Drawing]], Iterator[bytes]]
-MOST_HELPERS = 3
+MAX_WORKERS = 3
 
 
 def draw_here(drawings: Iterable[Drawing]) -> Iterator[bytes]:
@@ -35,14 +35,14 @@ def draw_here(drawings: Iterable[Drawing]) -> Iterator[bytes]:
 @contextmanager
 def helpers(threads: int | None = None) -> Iterator[Draw]:
     """What draws like `draw_here`, in up to three processes, one fewer than `threads`; these end with the block."""
-    from convscope._hardware import most_threads  # here, for the helpers do without it
+    from convscope._hardware import max_threads  # here, for the helpers do without it
 
-    count = min(MOST_HELPERS, (threads or most_threads()) - 1)
+    count = min(MAX_WORKERS, (threads or max_threads()) - 1)
     if count < 1:
         yield draw_here
         return
-    with helping("convscope.report.render_pool", count) as started:
-        yield lambda drawings: shared_out(started, map(_packed, drawings), _png)
+    with worker_pool("convscope.report.render_pool", count) as started:
+        yield lambda drawings: map_in_order(started, map(_packed, drawings), _png)
 
 
 def _packed(drawing: Drawing) -> bytes:

@@ -59,7 +59,7 @@ class Checkpoint:
     @classmethod
     def of(cls, state: State, config: str) -> Checkpoint:
         """Where the training stands now."""
-        velocities = {name: tensor.numpy().copy(order="C") for name, tensor in state.optimiser.velocities.items()}
+        velocities = {name: tensor.numpy().copy(order="C") for name, tensor in state.optimizer.velocities.items()}
         groups = {WEIGHTS: weights_of(state.model), VELOCITIES: velocities, SELECTED: state.fitted.weights}
         if state.fitted.beside_epoch != state.fitted.epoch:
             groups[BESIDE] = state.fitted.beside
@@ -98,7 +98,7 @@ class Checkpoint:
         """Put everything back, torch's random numbers too. Raises KeyError or RuntimeError for another network."""
         velocities = self._group(VELOCITIES)
         set_weights(state.model, self._group(WEIGHTS))
-        for name, velocity in state.optimiser.velocities.items():
+        for name, velocity in state.optimizer.velocities.items():
             velocity.copy_(torch.tensor(velocities[name]))
         fitted, facts = state.fitted, self.facts
         fitted.weights, fitted.epoch = self._group(SELECTED), facts.selected_epoch

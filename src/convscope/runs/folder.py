@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convscope.network.build import parse
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import ModelFileError, UsageError
-from convscope.evaluation.metrics import Evaluation, percent, surely
+from convscope._statistics import reaches
+from convscope.evaluation.metrics import Evaluation, percent
 from convscope._files import remove, remove_temporary, sha256, write_atomically
 from convscope.network.layers import Network
-from convscope._hardware import Machine
+from convscope._hardware import HardwareInfo
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.recipes import Recipe
-from convscope._text import counted
+from convscope._text import pluralize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +40,7 @@ Status = Literal["complete", "interrupted"]
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class DatasetFacts(BaseModel):
+class DatasetInfo(BaseModel):
     """Which data a run was trained on.
 
     `fingerprint` is the SHA-256 of its images, labels and class names; `reading`, of pictures, what was asked for.
@@ -50,7 +51,7 @@ class DatasetFacts(BaseModel):
     name: str
     path: str
     source: str
-    reading: Reading | None = None
+    reading: LoadOptions | None = None
     fingerprint: str
     train_images: int
     validation_images: int
@@ -70,7 +71,7 @@ class Config(BaseModel):
 
     format: Literal[1] = FORMAT
     created: datetime
-    dataset: DatasetFacts
+    dataset: DatasetInfo
     classes: tuple[str, ...]
     model: str
     architecture: str
@@ -87,7 +88,7 @@ class Config(BaseModel):
     precision: Literal["float32", "bf16"]
     precision_why: str
     kernels: str
-    machine: Machine
+    machine: HardwareInfo
 
     @cached_property
     def network(self) -> Network:
@@ -190,7 +191,7 @@ class Run:
         """What whoever uses this run has to know; empty for a run that was completed."""
         if self.manifest.status == "complete":
             return ""
-        done = f"{len(self.history)} of {counted(self.config.epochs, 'epoch')}"
+        done = f"{len(self.history)} of {pluralize(self.config.epochs, 'epoch')}"
         return f"{self.path} was interrupted after {done} and never measured on the test set"
 
     @property
@@ -199,7 +200,7 @@ class Run:
         target, data = self.config.recipe.target, self.config.dataset
         images = data.validation_images or data.test_images
         return target is not None and not any(
-            surely(row["validation_accuracy"], images, target) for row in self.history
+            reaches(row["validation_accuracy"], images, target) for row in self.history
         )
 
     @property
@@ -253,7 +254,7 @@ class Run:
         facts = {
             "data": self.config.dataset.name,
             "architecture": self.config.architecture,
-            "recipe": f"{self.config.recipe.name}, {counted(len(self.history), 'epoch')}, seed {self.config.seed}",
+            "recipe": f"{self.config.recipe.name}, {pluralize(len(self.history), 'epoch')}, seed {self.config.seed}",
             "test accuracy": percent(self.evaluation) if self.evaluation else "not measured: training was interrupted",
             "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
         }

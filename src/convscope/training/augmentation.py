@@ -56,13 +56,13 @@ def epoch_crops(seed: int, epoch: int, images: int, least_area: float) -> NDArra
     return np.concatenate([places, sides], axis=1).astype(np.float32)
 
 
-def epoch_colours(seed: int, epoch: int, images: int, channels: int, strength: float) -> NDArray[np.float32]:
+def epoch_colors(seed: int, epoch: int, images: int, channels: int, strength: float) -> NDArray[np.float32]:
     """How contrast, saturation and brightness of each image are changed in that epoch: float32 (images, 2 + channels).
 
     Columns are two factors, uniform from 1 - strength to 1 + strength, and what is added to each channel: an amount for
-    all, up to `strength`, and one of its own, half as large; in standard deviations where pixels are standardised.
+    all, up to `strength`, and one of its own, half as large; in standard deviations where pixels are standardized.
     """
-    random = _generator(seed, epoch, "colour")
+    random = _generator(seed, epoch, "color")
     factors = random.uniform(1 - strength, 1 + strength, (images, 2))
     added = random.uniform(-strength, strength, (images, 1)) + random.uniform(-0.5, 0.5, (images, channels)) * strength
     return np.concatenate([factors, added], axis=1).astype(np.float32)

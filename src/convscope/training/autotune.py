@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from convscope._hardware import has_bf16, most_threads
-from convscope.backends.native import backend as door
+from convscope._hardware import has_bf16, max_threads
+from convscope.backends.native import backend
+from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
 from convscope.backends.pytorch.models import build
 from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers import Network
-from convscope.training.loop import Precision, fit
+from convscope.training.loop import fit
 from convscope.training.recipes import Recipe
 from convscope.training.state import Progress
 
@@ -42,7 +42,7 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class TuningProbe:
     """Real training steps from the training's own start, on its own first images, at a tenth of its learning rate.
 
     In batches of 128 images of 32x32 at most, or of as many pixels, and of a quarter of it for precision.
@@ -57,7 +57,7 @@ class Trial:
     @cached_property
     def torch_works(self) -> bool:
         """Whether torch's threads have a part in it: they wait for each other, where the kernels' give way."""
-        return door.native is None or leaves_work_to_torch(build(self.network, self.seed))
+        return backend.native is None or leaves_work_to_torch(build(self.network, self.seed))
 
     def seconds_per_step(self, threads: int) -> float:
         """Median of some float32 steps; the first, which makes everything ready, is left out."""
@@ -86,7 +86,7 @@ class Trial:
         return True
 
 
-def settle(trial: Trial, threads: int | None = None) -> Settings:
+def autotune(trial: TuningProbe, threads: int | None = None) -> Settings:
     """The fastest number of threads, unless given, and the recipe's precision.
 
     `auto` becomes bf16 where the processor multiplies in it and the first steps' mean loss is that of float32 within
@@ -110,16 +110,9 @@ def settle(trial: Trial, threads: int | None = None) -> Settings:
     return Settings(threads, "float32", f"the first losses in bf16 were {100 * difference:.1f} % off")
 
 
-def use_threads(threads: int, torch_works: bool = True) -> None:
-    """So many threads for the kernels, and for torch: one, where it only adds small things up between them."""
-    torch.set_num_threads(threads if torch_works else 1)
-    if door.native is not None:
-        door.native.set_threads(threads)
-
-
-def _fastest(trial: Trial) -> int:
+def _fastest(trial: TuningProbe) -> int:
     """Downwards from all threads, until fewer are clearly slower; all of them where only kernels work."""
-    best = most_threads()
+    best = max_threads()
     if best == 1 or not trial.torch_works:
         return best
     least = trial.seconds_per_step(best)

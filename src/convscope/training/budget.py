@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from convscope.backends.native.backend import Precision
 from convscope.errors import UsageError
 from convscope.network.layers import Network
 from convscope.training.estimate import quick_pace
-from convscope.training.loop import Precision
 from convscope.training.recipes import Recipe
 
 RESULTS = 3.0  # seconds that pictures, report and the end of the process take, apart from scoring
@@ -45,7 +45,7 @@ def share_of(
     images, validation, test: how many of each there are. Raises UsageError where nothing is left.
     """
     pace = quick_pace(network, recipe, precision, images)
-    scored = validation + test * (7 if recipe.augmented_test else 1)  # six copies beside the plain image
+    scored = validation + test * (7 if recipe.tta else 1)  # six copies beside the plain image
     left = budget.left
     seconds = left - RESULTS - scored / pace.scoring
     if seconds < LEAST:

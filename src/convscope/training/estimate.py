@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convscope._hardware import Machine, this_machine
+from convscope._hardware import HardwareInfo, hardware_info
+from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build
 from convscope.data.dataset import Split
 from convscope.data.load import load
@@ -16,8 +17,8 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import at_size, parse
 from convscope.network.layers import Network, Shape
 from convscope.network.presets import MNIST_SHAPE, preset_or_line
-from convscope.training.autotune import Trial, settle
-from convscope.training.loop import Precision, fit, fitting, parts
+from convscope.training.autotune import TuningProbe, autotune
+from convscope.training.loop import fit, fitting, parts
 from convscope.training.recipes import Recipe, recipe_named
 
 BACKWARD = 3  # a training step is the forward work, and as much again for each of the inputs and the weights
@@ -43,7 +44,7 @@ class Cost:
     network: Network
     images: int
     recipe: Recipe
-    machine: Machine
+    machine: HardwareInfo
     time: TimeEstimate
     photo: Network | None
 
@@ -87,9 +88,9 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
     network = parse(line, shape, classes)
     chosen = fitting(chosen, network)
     noise = _noise(shape, classes, min(training, 20 * chosen.batch))
-    settings = settle(Trial(network, noise, Preprocessing.plain(noise.images), chosen, 0), threads)
+    settings = autotune(TuningProbe(network, noise, Preprocessing.plain(noise.images), chosen, 0), threads)
     time = training_time(network, chosen, settings.precision, training, validation)
-    machine = this_machine(settings.threads)
+    machine = hardware_info(settings.threads)
     return Cost(network, training, chosen, machine, time, at_4k(line, shape[-1], classes))
 
 

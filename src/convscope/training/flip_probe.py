@@ -1,7 +1,7 @@
 """Does a picture keep its class when it is mirrored or turned? Measured, before anyone trains on such pictures.
 
 A small network learns for some seconds from upright pictures only. What it makes of held-out pictures, upright and
-mirrored, tells: flowers are recognised as well either way, digits, letters and signs are not.
+mirrored, tells: flowers are recognized as well either way, digits, letters and signs are not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.backends.pytorch.models import build
-from convscope.data.dataset import Split, hold_out
+from convscope.data.dataset import Split, stratified_group_split
 from convscope.errors import ArchitectureError, ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse
@@ -23,18 +23,18 @@ from convscope.network.presets import PRESETS
 from convscope.training.loop import fit, logits_of
 from convscope.training.recipes import RECIPES
 
-MOST_IMAGES = 6000
+MAX_IMAGES = 6000
 HELD_OUT = 0.25
-LEAST_HELD_OUT = 40
+MIN_HELD_OUT = 40
 SIDE = 32  # pixels; more do not help a small network to tell left from right
 STEPS = 200
-WORTH = 0.03  # of all pictures may be recognised worse; a network that never saw a mirrored one is a little worse at it
+WORTH = 0.03  # of all pictures may be recognized worse; a network that never saw a mirrored one is a little worse at it
 SURE = 2  # standard errors
 
 
 @dataclass(frozen=True)
-class Symmetry:
-    """Shares of `n` held-out pictures that were recognised: upright, mirrored, and turned by a quarter and by a half.
+class FlipProbe:
+    """Shares of `n` held-out pictures that were recognized: upright, mirrored, and turned by a quarter and by a half.
 
     Where it could not be measured, `why` says so.
     """
@@ -52,32 +52,32 @@ class Symmetry:
         """What was measured and what follows from it, for people."""
         if self.why:
             return f"pictures are not mirrored: whether they may be could not be measured ({self.why})"
-        shares = f"{100 * self.mirrored:.1f} % of them were recognised mirrored, {100 * self.upright:.1f} % upright"
+        shares = f"{100 * self.mirrored:.1f} % of them were recognized mirrored, {100 * self.upright:.1f} % upright"
         also = f", {100 * self.turned:.1f} % turned" if self.flips else ""
         then = "mirrored and turned" if self.turns else "mirrored" if self.flips else "not mirrored"
         return f"pictures are {then}: {shares}{also} (a quick network, n = {self.n:,})"
 
 
-def symmetry_of(train: Split, classes: int, seed: int = 0) -> Symmetry:
+def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
     """Whether pictures of these classes may be mirrored, and turned by quarters, when a network learns them.
 
     Pure function of its arguments but for the threads, which change the last bits of the sums. Nothing is measured on
     fewer than 40 held-out pictures, on pictures that are too small, or where the network learns nothing.
     """
     try:
-        learned, held = (_small(split) for split in hold_out(train.spread(MOST_IMAGES), HELD_OUT, seed))
+        learned, held = (_small(split) for split in stratified_group_split(train.spread(MAX_IMAGES), HELD_OUT, seed))
         network = _small_network(learned, classes)
     except (DataError, ArchitectureError):
-        return Symmetry(0, why="the pictures are too few or too small")
-    if len(held) < LEAST_HELD_OUT:
-        return Symmetry(0, why=f"only {len(held)} pictures could be held out, {LEAST_HELD_OUT} are needed")
-    preprocessing = Preprocessing.standardised(learned.images)
+        return FlipProbe(0, why="the pictures are too few or too small")
+    if len(held) < MIN_HELD_OUT:
+        return FlipProbe(0, why=f"only {len(held)} pictures could be held out, {MIN_HELD_OUT} are needed")
+    preprocessing = Preprocessing.standardized(learned.images)
     recipe = RECIPES["fast"].model_copy(update={"least_steps": STEPS})
     model = build(network, seed)
     try:
         fit(model, learned, held.take(np.arange(1)), preprocessing, recipe, seed)
     except ConvscopeError:
-        return Symmetry(0, why="the probe's loss did not stay a number")
+        return FlipProbe(0, why="the probe's loss did not stay a number")
     images = held.images
 
     def right(changed: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -86,12 +86,12 @@ def symmetry_of(train: Split, classes: int, seed: int = 0) -> Symmetry:
 
     upright, mirrored = right(images), right(images[:, :, ::-1])
     if upright.mean() < np.bincount(held.labels).max() / len(held) + SURE * _error(upright):
-        return Symmetry(len(held), float(upright.mean()), why="the probe learned nothing")
+        return FlipProbe(len(held), float(upright.mean()), why="the probe learned nothing")
     square = images.shape[1] == images.shape[2]
     ways = [images[:, ::-1, ::-1], *([np.rot90(images, k, (1, 2)) for k in (1, 3)] if square else [])]
     turned = np.stack([right(way) for way in ways])
     flips = _kept(upright, mirrored)
-    return Symmetry(
+    return FlipProbe(
         n=len(held),
         upright=float(upright.mean()),
         mirrored=float(mirrored.mean()),
@@ -123,7 +123,7 @@ def _small_network(train: Split, classes: int) -> Network:
 
 
 def _kept(upright: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:
-    """Whether not clearly more than a few of all pictures were recognised upright but not so."""
+    """Whether not clearly more than a few of all pictures were recognized upright but not so."""
     lost = upright.astype(float) - changed
     return bool(lost.mean() - SURE * _error(lost) <= WORTH and lost.mean() <= 2 * WORTH)
 

@@ -1,4 +1,4 @@
-"""An epoch's batches: images cut from the store and moved, mirrored, cropped, coloured and patched by the recipe."""
+"""An epoch's batches: images cut from the store and moved, mirrored, cropped, colored and patched by the recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import scaled_side
 from convscope.training.augmentation import (
     balanced_order,
-    epoch_colours,
+    epoch_colors,
     epoch_crops,
     epoch_flips,
     epoch_moves,
@@ -62,7 +62,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
     )
     moves = epoch_moves(seed, epoch, images, recipe.shift_pixels) if recipe.shift_pixels else None
     crops = epoch_crops(seed, epoch, images, recipe.crop_area) if recipe.crop_area < 1 else None
-    colours = epoch_colours(seed, epoch, images, train.shape[2], recipe.jitter) if recipe.jitter else None
+    colors = epoch_colors(seed, epoch, images, train.shape[2], recipe.jitter) if recipe.jitter else None
     flips = epoch_flips(seed, epoch, images) if recipe.flip == "always" else None
     patches = epoch_patches(seed, epoch, course.batches, recipe.cutmix)
     turns = np.arange(images) if recipe.balance else order  # an image that comes twice is changed in two ways
@@ -73,7 +73,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
         pixels = as_batch(cut_batch(train.store, train.places(index), preprocessing.table, moved, flipped))
         share = course.image_share()
         seen = scaled(pixels, share) if crops is None else cropped(pixels, crops[turn], share)
-        seen = seen if colours is None else coloured(seen, colours[turn])
+        seen = seen if colors is None else colored(seen, colors[turn])
         own = patched(seen, patch) if course.done_at(course.step) < recipe.cutmix_until else 1
         yield Batch(seen, torch.from_numpy(train.labels[index]), own)
 
@@ -98,9 +98,9 @@ def cropped(images: Tensor, crops: NDArray[np.float32], share: float) -> Tensor:
     return seen.contiguous(memory_format=torch.channels_last)
 
 
-def coloured(images: Tensor, colours: NDArray[np.float32]) -> Tensor:
-    """Images (n, c, h, w) with another contrast, brightness and saturation, see `epoch_colours`."""
-    columns = torch.from_numpy(colours)[:, :, None, None]
+def colored(images: Tensor, colors: NDArray[np.float32]) -> Tensor:
+    """Images (n, c, h, w) with another contrast, brightness and saturation, see `epoch_colors`."""
+    columns = torch.from_numpy(colors)[:, :, None, None]
     contrast, saturation, added = columns[:, :1], columns[:, 1:2], columns[:, 2:]
     changed = torch.lerp(images.mean((2, 3), keepdim=True), images, contrast) + added
     return torch.lerp(changed.mean(1, keepdim=True), changed, saturation)

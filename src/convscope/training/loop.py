@@ -8,30 +8,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convscope.backends.native import backend as door
+from convscope._statistics import reaches
+from convscope.backends.native import backend
+from convscope.backends.native.backend import Precision
 from convscope.backends.native.step import cross_entropy, cut_batch
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
 from convscope.backends.pytorch.models import as_batch, set_weights, weights_of
 from convscope.backends.pytorch.modules import Whitening
-from convscope.data.dataset import Dataset, Split, hold_out
-from convscope.evaluation.metrics import surely
+from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import at_size
 from convscope.network.layers import Network
 from convscope.training.loader import batches
-from convscope.training.optimizers import Optimiser
+from convscope.training.optimizers import Optimizer
 from convscope.training.recipes import Recipe
 from convscope.training.state import Course, Epoch, Progress
 
 Weights = dict[str, NDArray[Any]]
-Precision = Literal["float32", "bf16"]
 SCORING_BATCH = 1000
 WHITENED_NUMBERS = 60_000_000  # of the patches that are whitened: 240 MB
 
@@ -59,7 +59,7 @@ class State:
     """Everything that training changes, but for torch's random numbers: what a checkpoint keeps."""
 
     model: nn.Module
-    optimiser: Optimiser
+    optimizer: Optimizer
     course: Course
     fitted: Fitted
 
@@ -93,12 +93,12 @@ def fit(
     learn_whitening(model, train, preprocessing)
     if recipe.classifier_share != 1:
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.classifier_share)
-    optimiser = Optimiser(model, recipe)
+    optimizer = Optimizer(model, recipe)
     fitted = Fitted({}, 0)
     course = Course(recipe, recipe.planned_epochs(len(train)), recipe.batches(len(train)), limit, before)
-    door.share_torch_threads(leaves_work_to_torch(model))
+    backend.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(seed)  # for dropout
-    state = State(model, optimiser, course, fitted)
+    state = State(model, optimizer, course, fitted)
     start(state)
     while not course.over:
         if _is_enough(fitted.history, recipe, len(validation)):
@@ -109,7 +109,7 @@ def fit(
                 logits = model(batch.images).float()
             loss, right = batch.loss(logits, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step(recipe.learning_rate_at(course.done_at(course.step)))
+            optimizer.step(recipe.learning_rate_at(course.done_at(course.step)))
             course.add(loss.item(), right, len(batch.labels))
             after_batch(course.progress())
             save(state)
@@ -151,7 +151,7 @@ def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
         return dataset.train, dataset.test
     if dataset.validation:
         return dataset.train, dataset.validation
-    return hold_out(dataset.train, recipe.validation_share, seed)
+    return stratified_group_split(dataset.train, recipe.validation_share, seed)
 
 
 def fitting(recipe: Recipe, network: Network) -> Recipe:
@@ -237,7 +237,7 @@ def _is_enough(history: list[Epoch], recipe: Recipe, validation: int) -> bool:
     """Whether the target is reached, or patience lost."""
     if not history:
         return False
-    reached = surely(history[-1].validation_accuracy, validation, recipe.target)
+    reached = reaches(history[-1].validation_accuracy, validation, recipe.target)
     return reached or (recipe.patience is not None and _since_best(history) >= recipe.patience)
 
 

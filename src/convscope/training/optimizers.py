@@ -15,11 +15,11 @@ MUON_STEPS = 3
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024: any singular value in (0, 1] comes close to 1
 
 
-class Optimiser:
+class Optimizer:
     """Changes a model's weights by their gradients, and drops these, as a recipe says.
 
     With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by
-    their orthogonalised momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
+    their orthogonalized momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
     `velocities` is all that it remembers from step to step: by the weight's name, of its shape, at first 0.
     """
 
@@ -30,7 +30,7 @@ class Optimiser:
                     layer.weight.requires_grad_(False)
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
-        moved = matrices if recipe.optimiser == "muon" else []
+        moved = matrices if recipe.optimizer == "muon" else []
         self.recipe = recipe
         self.velocities = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         self.matrices = [(weights[name], self.velocities[name]) for name in moved]
@@ -47,7 +47,7 @@ class Optimiser:
         for weight, velocity in self.matrices:
             if weight.grad is not None:
                 velocity.mul_(recipe.momentum).add_(weight.grad)
-                direction = orthogonalised(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
+                direction = orthogonalized(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
                 tall = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
                 if recipe.fixed_norms:
                     weight.mul_(len(weight) ** 0.5 / weight.norm())
@@ -55,7 +55,7 @@ class Optimiser:
                     weight.mul_(1 - learning_rate * recipe.matrix_decay)
                 weight.sub_(direction.view(weight.shape), alpha=learning_rate * tall)
                 weight.grad = None
-        momentum = recipe.momentum if recipe.optimiser == "sgd" else REST_MOMENTUM
+        momentum = recipe.momentum if recipe.optimizer == "sgd" else REST_MOMENTUM
         share = learning_rate / recipe.learning_rate
         for weight, velocity, rate, decay in self.others:
             if weight.grad is not None:
@@ -63,7 +63,7 @@ class Optimiser:
                 weight.grad = None
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalized(matrix: Tensor) -> Tensor:
     """About U V^T of a matrix U S V^T, float32 (rows, columns): singular values that are not far apart come near 1.
 
     Newton-Schulz iteration with Muon's polynomial.
@@ -81,7 +81,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 def _rate_and_decay(name: str, recipe: Recipe) -> tuple[float, float]:
     """The highest rate of a weight that descends, and its decay: all lose the same share of themselves in a step."""
-    rate = recipe.learning_rate if recipe.optimiser == "sgd" else recipe.rest_learning_rate
+    rate = recipe.learning_rate if recipe.optimizer == "sgd" else recipe.rest_learning_rate
     of_norm = name.endswith(".bias") and name.split(".")[-2].startswith("batchnorm")
     if recipe.bias_learning_rate and of_norm:
         return recipe.bias_learning_rate, recipe.weight_decay * rate / recipe.bias_learning_rate

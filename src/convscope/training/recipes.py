@@ -17,7 +17,7 @@ class Recipe(BaseModel):
     """Everything that decides how a network is trained, apart from the data, the network and the seed.
 
     `model` is the preset that the recipe was chosen with (`small` takes its place where images are too small for it).
-    `sgd` is stochastic gradient descent with momentum (Nesterov's if `nesterov`). With `muon` (see `optimise`) learning
+    `sgd` is stochastic gradient descent with momentum (Nesterov's if `nesterov`). With `muon` (see `optimize`) learning
     rate, momentum and `matrix_decay` are of what it moves, and `rest_learning_rate` and `weight_decay` of all else;
     batch norm's biases move at `bias_learning_rate` where there is one, and lose the same share in a step. With
     `fixed_norms`, what Muon moves keeps its norm and batch norm its scales, 1. The classifier's initial weights are
@@ -26,12 +26,12 @@ class Recipe(BaseModel):
     From epoch to epoch images are moved by up to `shift_pixels`, and flipped left to right every other time: `auto`
     does so where classes are known to survive it, or are measured to (see `symmetry`). With a `crop_area` below 1 only
     a part of each is seen, at least so much of its area (Szegedy et al., 2015). Contrast, brightness and saturation
-    change by up to `jitter`, see `epoch_colours`. Where classes are unequal, `balance`
+    change by up to `jitter`, see `epoch_colors`. Where classes are unequal, `balance`
     draws the rare ones more often (see `balanced_order`): 0 as they are, 1 all alike. Until `cutmix_until` of the
     training is done, a share `cutmix` of the batches has parts of other images in its images (see `epoch_patches`).
     `growth` is pairs of shares: until so much of the training is done, images are so large; then they have their own
-    size. `augmented_test` measures with test-time augmentation too, beside the plain accuracy. With a `target`,
-    training ends after the first epoch whose validation accuracy is surely as high: the lower end of its 95 % interval;
+    size. `tta` measures with test-time augmentation too, beside the plain accuracy. With a `target`,
+    training ends after the first epoch whose validation accuracy is as high: the lower end of its 95 % interval;
     with `patience`, after so many epochs without a better one.
     """
 
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
 
     name: str
     model: str = "small"
-    optimiser: Literal["sgd", "muon"] = "sgd"
+    optimizer: Literal["sgd", "muon"] = "sgd"
     learning_rate: float = Field(gt=0)
     rest_learning_rate: float = Field(default=0.1, gt=0)
     bias_learning_rate: float | None = Field(default=None, gt=0)
@@ -63,9 +63,9 @@ class Recipe(BaseModel):
     cutmix: _Share | Literal[0] = 0
     cutmix_until: _Share = 0.8
     growth: tuple[tuple[_Share, _Share], ...] = ()
-    augmented_test: bool = False
+    tta: bool = False
     precision: Literal["float32", "bf16", "auto"] = "auto"
-    standardise: bool = True
+    standardize: bool = True
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     select: Literal["best", "last"] = "best"
     target: _Share | None = None
@@ -153,7 +153,7 @@ RECIPES: dict[str, Recipe] = {
         batch=128,
         epochs=10,
         precision="float32",
-        standardise=False,
+        standardize=False,
         validation_share=0,
         select="last",
     ),
@@ -177,7 +177,7 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(
         name="fast",
         model="quick",
-        optimiser="muon",
+        optimizer="muon",
         learning_rate=0.2,
         momentum=0.6,
         nesterov=True,
@@ -195,7 +195,7 @@ RECIPES: dict[str, Recipe] = {
     "best": Recipe(
         name="best",
         model="large",
-        optimiser="muon",
+        optimizer="muon",
         learning_rate=0.05,
         momentum=0.6,
         nesterov=True,
@@ -214,11 +214,11 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-# Of colour images, chosen on held-out training images of CIFAR-10 after Jordan (2024), docs/LOG.md says how.
-_COLOUR = Recipe(
-    name="best for colour",
+# Of color images, chosen on held-out training images of CIFAR-10 after Jordan (2024), docs/LOG.md says how.
+_COLOR = Recipe(
+    name="best for color",
     model="photos",
-    optimiser="muon",
+    optimizer="muon",
     learning_rate=0.17,
     rest_learning_rate=0.01,
     bias_learning_rate=53,
@@ -237,13 +237,13 @@ _COLOUR = Recipe(
     flip="auto",
     balance=0.5,
     growth=((0.3, 0.625), (0.6, 0.75)),
-    augmented_test=True,
+    tta=True,
     validation_share=0.02,
     select="last",
 )
-# Of someone's own pictures in colour, chosen on held-out flowers and traffic signs, docs/LOG.md says how.
+# Of someone's own pictures in color, chosen on held-out flowers and traffic signs, docs/LOG.md says how.
 _PICTURES = _variant(
-    _COLOUR,
+    _COLOR,
     "default for pictures",
     model="pictures",
     learning_rate=0.08,
@@ -257,16 +257,16 @@ _PICTURES = _variant(
     jitter=0.3,
     cutmix=0.7,
     growth=((0.3, 0.5), (0.6, 0.65), (0.95, 0.8)),  # parts look larger than wholes (Touvron et al., 2019)
-    augmented_test=False,
+    tta=False,
     validation_share=0.1,
 )
 
-Kind = Literal["grey", "colour", "small pictures", "sized pictures", "pictures"]
+Kind = Literal["gray", "color", "small pictures", "sized pictures", "pictures"]
 VARIANTS: dict[Kind, dict[str, Recipe]] = {
-    "grey": {},
-    "colour": {
-        "fast": _variant(_COLOUR, "fast for colour", epochs=4, least_steps=200),
-        "best": _COLOUR,
+    "gray": {},
+    "color": {
+        "fast": _variant(_COLOR, "fast for color", epochs=4, least_steps=200),
+        "best": _COLOR,
     },
     "pictures": {
         "default": _PICTURES,
@@ -282,22 +282,22 @@ VARIANTS["sized pictures"] = {
     for name, recipe in VARIANTS["pictures"].items()
 }
 VARIANTS["small pictures"] = {
-    name: _variant(recipe, recipe.name, model="photos", growth=_COLOUR.growth, epochs=min(recipe.epochs, 30))
+    name: _variant(recipe, recipe.name, model="photos", growth=_COLOR.growth, epochs=min(recipe.epochs, 30))
     for name, recipe in VARIANTS["pictures"].items()
 }
 
 # Seconds of a core for every number in the training images, from which on a recipe is worth it; docs/LOG.md says how
 # they are known.
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
-    "grey": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
-    "colour": ((0, "best"),),
+    "gray": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
+    "color": ((0, "best"),),
     "pictures": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
     "sized pictures": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
     "small pictures": ((3e-5, "best"), (0, "fast")),
 }
 
 
-def recipe_named(name: str, kind: Kind = "grey") -> Recipe:
+def recipe_named(name: str, kind: Kind = "gray") -> Recipe:
     """The recipe of that name, for data of that kind. Raises UsageError, with the known names, for others."""
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1)

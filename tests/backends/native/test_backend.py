@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from helpers.command import Command
 from helpers.kernels import in_torch, needs_native
 
-SHOWN = "from convscope.backends.native import backend as door; print(door.native is None, door.described(), sep='|')"
+SHOWN = "from convscope.backends.native import backend; print(backend.native is None, backend.described(), sep='|')"
 
 
 def answer(code: str, **environment: str) -> str:
@@ -33,7 +33,7 @@ def test_else_they_are_used() -> None:
     none, which = answer(SHOWN, CONVSCOPE_NATIVE="1").split("|")
     assert none == "False"
     assert which.startswith("native ")
-    assert which == door.described() == door.name()
+    assert which == backend.described() == backend.name()
 
 
 def test_what_is_missing_is_said() -> None:
@@ -51,7 +51,7 @@ def test_what_is_broken_is_said(tmp_path: Path) -> None:
 
 
 def test_training_says_it_before_it_begins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "reason", "convscope-native is not installed")
+    monkeypatch.setattr(backend, "reason", "convscope-native is not installed")
     with in_torch():
         said = command(*["train", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1", "--run", "run"])
     assert said.code == 0
@@ -65,7 +65,7 @@ TRAINED = """
 import convscope.cli.main
 from pathlib import Path
 from convscope.api.train import plan
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.pytorch.models import build
 from convscope.data.dataset import Dataset, Split
 from convscope.training.recipes import changed, recipe_named

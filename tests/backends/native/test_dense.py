@@ -12,13 +12,13 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.dense import dense, dense_twin
 
 needs_native = pytest.mark.skipif(
-    door.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
+    backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
-VARIANTS = door.native.variants() if door.native is not None else ["plain"]
+VARIANTS = backend.native.variants() if backend.native is not None else ["plain"]
 
 # (n, inputs, units): single numbers, less and more than a vector, a panel, a row tile, a block and a chunk of each
 SHAPES = [
@@ -76,11 +76,11 @@ def assert_close(got: list[Tensor], expected: list[Tensor], tolerance: float) ->
 
 @pytest.fixture(params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert door.native is not None, "CI runs with convscope-native"
-    before = door.native.variant()
-    door.native.use_variant(request.param)
+    assert backend.native is not None, "CI runs with convscope-native"
+    before = backend.native.variant()
+    backend.native.use_variant(request.param)
     yield request.param
-    door.native.use_variant(before)
+    backend.native.use_variant(before)
 
 
 @needs_native
@@ -140,19 +140,19 @@ def test_random_shapes() -> None:
 @needs_native
 @pytest.mark.parametrize("half", [False, True])
 def test_any_number_of_threads_gives_the_same_bits(half: bool) -> None:
-    assert door.native is not None
-    before = door.native.threads()
+    assert backend.native is not None
+    before = backend.native.threads()
     try:
         for shape in [(128, 2000, 100), (300, 300, 300), (33, 77, 5)]:
             tensors = numbers(*shape)
             runs = []
             for threads in (1, 2, 3, 4):
-                door.native.set_threads(threads)
+                backend.native.set_threads(threads)
                 runs.append(results(dense, tensors, relu=True, half=half))
             for run in runs[1:]:
                 assert all(torch.equal(one, other) for one, other in zip(run, runs[0], strict=True))
     finally:
-        door.native.set_threads(before)
+        backend.native.set_threads(before)
 
 
 @needs_native
@@ -216,7 +216,7 @@ def test_wrong_shapes_get_torchs_error() -> None:
 def test_without_native_the_twin_runs(monkeypatch: pytest.MonkeyPatch, half: bool, dtype: torch.dtype) -> None:
     tensors = [tensor.to(dtype) for tensor in numbers(20, 40, 30)]
     expected = oracle(tensors, relu=True, half=half)
-    monkeypatch.setattr(door, "native", None)
+    monkeypatch.setattr(backend, "native", None)
     got = results(dense, tensors, relu=True, half=half)
     assert got[0].dtype is (torch.float32 if half and dtype is torch.float32 else dtype)
     assert_close(got, expected, 1e-2 if half else 1e-5)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.norm_act_pool import Pooling, chain, chain_twin
 
 native = pytest.mark.skipif(
-    door.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
+    backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
 # (n, channels, h, w): channels below, at, between and above the widths of the vectors; cells that fill no window
 SHAPES = [(3, 3, 5, 7), (2, 16, 6, 6), (3, 19, 7, 9)]
@@ -24,13 +24,13 @@ CASES = list(itertools.product(["none", "relu", "gelu", "tanh"], POOLS, [False, 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1.2e-2}  # of the largest value; bf16 rounds values and gradients
 
 
-@pytest.fixture(params=door.native.variants() if door.native is not None else [""])
+@pytest.fixture(params=backend.native.variants() if backend.native is not None else [""])
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert door.native is not None
-    before = door.native.variant()
-    door.native.use_variant(request.param)
+    assert backend.native is not None
+    before = backend.native.variant()
+    backend.native.use_variant(request.param)
     yield request.param
-    door.native.use_variant(before)
+    backend.native.use_variant(before)
 
 
 def a_norm(channels: int, mode: str) -> nn.BatchNorm2d | None:
@@ -134,15 +134,15 @@ def test_statistics_do_not_cancel(pool: Pooling | None, first: bool) -> None:
 @native
 @pytest.mark.parametrize(("pool", "first"), [(None, False), (("max", 2), True), (("max", 2), False)])
 def test_any_number_of_threads_gives_the_same_bits(pool: Pooling | None, first: bool) -> None:
-    assert door.native is not None
+    assert backend.native is not None
     torch.manual_seed(0)
     x, norm = a_map((30, 48, 16, 16)), a_norm(48, "train")
-    before = door.native.threads()
+    before = backend.native.threads()
     results = []
     for count in (1, 2, 3, 4):
-        door.native.set_threads(count)
+        backend.native.set_threads(count)
         results.append(outcome(chain, x, copy.deepcopy(norm), "gelu", pool, first))
-    door.native.set_threads(before)
+    backend.native.set_threads(before)
     for other in results[1:]:
         assert all(torch.equal(value, other[name]) for name, value in results[0].items())
 
@@ -215,7 +215,7 @@ def test_without_gradients_and_in_any_layout() -> None:
 
 
 def test_without_native_the_twin_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "native", None)
+    monkeypatch.setattr(backend, "native", None)
     x, norm = a_map((3, 20, 8, 10)), a_norm(20, "eval")
     assert torch.equal(chain(x, norm, "gelu", ("min", 2)), chain_twin(x, norm, "gelu", ("min", 2), False))
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from convscope import reference
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.stem import Function, Padding, Pooling, first_stage, twin
 
-native = door.native
+native = backend.native
 needs_native = pytest.mark.skipif(
     native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
@@ -92,7 +92,7 @@ def used_native(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             calls.append(name)
             return getattr(native, name)
 
-    monkeypatch.setattr(door, "native", Spy())
+    monkeypatch.setattr(backend, "native", Spy())
     return calls
 
 
@@ -244,7 +244,7 @@ def test_what_the_kernel_cannot_do_goes_to_the_twin(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "native", None)
+    monkeypatch.setattr(backend, "native", None)
     x, weight, bias = operands(CASES[3])
     got = run(first_stage, x, weight, bias, *CASES[3][3:])
     wanted = run(twin, x.double(), weight.double(), bias.double(), *CASES[3][3:])
@@ -322,7 +322,7 @@ IMAGES, FILTERS, BIAS = numbers(2, 1, 4, 4), numbers(6, 1, 3, 3), numbers(6)
 def test_what_the_kernel_must_not_read_goes_to_the_twin(
     x: Tensor, weight: Tensor, bias: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "native", object())  # without a kernel: to call it fails
+    monkeypatch.setattr(backend, "native", object())  # without a kernel: to call it fails
     monkeypatch.setattr("convscope.backends.native.stem.twin", lambda *given: given)
     given = first_stage(x, weight, bias)
     assert all(mine is theirs for mine, theirs in zip(given, (x, weight, bias), strict=False))

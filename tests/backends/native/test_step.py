@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.step import cross_entropy, cut_batch, descend
 from helpers.kernels import VARIANTS, as_variant, in_torch, needs_native, on_threads
 from helpers.lines import many
@@ -257,7 +257,7 @@ def test_numbers_of_another_type_are_changed_too() -> None:
 def test_a_batch_that_the_kernel_must_not_read_is_torchs(
     logits: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door.native, "cross_entropy", lambda *_: pytest.fail("the kernel was called"))
+    monkeypatch.setattr(backend.native, "cross_entropy", lambda *_: pytest.fail("the kernel was called"))
     with suppress(
         RuntimeError, ValueError, IndexError, NotImplementedError
     ):  # what torch makes of it is its own affair
@@ -288,6 +288,6 @@ def test_labels_with_gaps_are_read_as_they_are() -> None:
 def test_what_is_not_alike_is_torchs_to_descend(
     gradient: Tensor, velocity: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door.native, "descend", lambda *_: pytest.fail("the kernel was called"))
+    monkeypatch.setattr(backend.native, "descend", lambda *_: pytest.fail("the kernel was called"))
     with suppress(RuntimeError, NotImplementedError):
         descend(torch.ones(4), gradient, velocity, 0.1, 0.9, 0.0, False)

@@ -44,7 +44,7 @@ def assert_same_answers(line: Line, seed: int) -> None:
     """Logits within 1e-4 of the largest of them (or of 1), probabilities within 1e-4: float32 sums in another order."""
     content, images = model_file(line, seed), noise(line, 3, seed)
     with torch.inference_mode():
-        expected = trained(line, seed)(as_batch(record(line, seed).normalise(images)))
+        expected = trained(line, seed)(as_batch(record(line, seed).normalize(images)))
     logits, probabilities = answers(content, images)
     assert logits.dtype == probabilities.dtype == np.float32
     scale = max(1.0, expected.abs().max().item())
@@ -139,7 +139,7 @@ def as_it_is(line: str, pixels: NDArray[np.uint8]) -> Floats:
 
 
 def matrix(text: str) -> NDArray[np.uint8]:
-    """Rows of digits as one grey image (1, h, w, 1)."""
+    """Rows of digits as one gray image (1, h, w, 1)."""
     return np.array([list(row) for row in text.split("/")]).astype(np.uint8)[None, :, :, None]
 
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.step import cross_entropy
 from convscope.backends.pytorch.fusion import Fused, plan
 from convscope.backends.pytorch.models import as_batch, build
-from convscope.backends.pytorch.modules import MinPool
+from convscope.backends.pytorch.modules import MinPool2d
 from convscope.network.build import parse
 from helpers.kernels import in_torch, needs_native, on_threads
 from helpers.lines import ALL_PRESETS, ONE_BY_ONE, Line, lines, many, noise, trained
@@ -202,7 +202,7 @@ def test_a_layer_that_is_replaced_counts_at_once() -> None:
     model = build(parse("conv 4 3, relu, maxpool 2, flatten", (6, 6, 1), 2))
     x = torch.rand(2, 1, 6, 6)
     before = model(x)
-    for place, layer in ((2, MinPool(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other
+    for place, layer in ((2, MinPool2d(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other
         model[place] = layer
         with in_torch():
             expected = model(x)
@@ -212,9 +212,9 @@ def test_a_layer_that_is_replaced_counts_at_once() -> None:
 
 @pytest.fixture(params=[False, True], ids=["own threads", "torch's threads"])
 def shared(request: pytest.FixtureRequest) -> Iterator[bool]:
-    door.share_torch_threads(request.param)
+    backend.share_torch_threads(request.param)
     yield request.param
-    door.share_torch_threads(False)
+    backend.share_torch_threads(False)
 
 
 @needs_native

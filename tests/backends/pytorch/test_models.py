@@ -76,7 +76,7 @@ class Textbook:
 
         def backward(grad: Floats) -> Floats:
             dx, dkernel, dbias = reference.convolve_backward(grad, x, kernel, layer.stride, pad, layer.groups)
-            if layer.initialisation != "whiten":  # which training leaves alone
+            if layer.initialization != "whiten":  # which training leaves alone
                 self.gradients[f"{stored}.weight"] = dkernel.transpose(3, 2, 0, 1)
             if bias is not None:
                 self.gradients[f"{stored}.bias"] = dbias
@@ -143,20 +143,20 @@ def test_a5_all_three_kinds_of_pooling_train(pool: str) -> None:
     line = Line(f"conv 4 3, relu, {pool}, flatten", (8, 9, 2), 3)
     assert_textbook(line, seed=1)
     model = build(line.network)
-    optimiser = torch.optim.SGD(model.parameters(), 0.3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.3)
     images, labels = as_batch((noise(line, 12) / 255).astype(np.float32)), torch.arange(12) % 3
     losses = []
     for _ in range(60):
         loss = functional.cross_entropy(model(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
 
 
 def correlated(n: int, shape: Shape, seed: int = 0) -> Floats:
-    """Images whose neighbouring pixels and channels have much in common, and a mean that is not 0."""
+    """Images whose neighboring pixels and channels have much in common, and a mean that is not 0."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(n, *shape)).cumsum(1).cumsum(2) / 2 + rng.normal(size=(n, *shape))
     return (images @ (np.eye(shape[2]) + 0.5) + 0.3).astype(np.float32)
@@ -192,7 +192,7 @@ def test_whitened_patches_are_uncorrelated_numbers_of_variance_one(kernel: int, 
 
 
 def test_whitening_makes_no_noise_of_directions_without_variance() -> None:
-    """Grey pictures in three channels: of four numbers of a patch twelve are given, and eight directions are empty."""
+    """Gray pictures in three channels: of four numbers of a patch twelve are given, and eight directions are empty."""
     images = np.repeat(correlated(50, (6, 6, 1)), 3, axis=3)
     whitening = Whitening(3, 2)
     whitening.learn(as_batch(images))
@@ -261,7 +261,7 @@ def limits(record: Conv | Dense) -> tuple[float, float, float]:
     per_cell = record.kernel**2 if isinstance(record, Conv) else 1
     incoming = record.input[-1] // (record.groups if isinstance(record, Conv) else 1)
     he, glorot = sqrt(6 / (per_cell * incoming)), sqrt(6 / (per_cell * (incoming + record.output[-1])))
-    return he, glorot, he if record.initialisation == "he" else glorot
+    return he, glorot, he if record.initialization == "he" else glorot
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a12_first_weights_fill_their_bounds_evenly_and_biases_are_zero(line: Li
         he, glorot, limit = limits(record)
         weight = layer.weight.detach()
         assert layer.bias is None or not layer.bias.any()
-        if record.initialisation == "identity":  # the filters that copy nothing, where there are any
+        if record.initialization == "identity":  # the filters that copy nothing, where there are any
             weight = weight[min(weight.shape[:2]) :]
             if not len(weight):
                 continue

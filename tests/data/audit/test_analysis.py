@@ -19,12 +19,12 @@ from sklearn.datasets import load_sample_image
 from convscope.data import load as loading
 from convscope.data.audit.analysis import Survey
 from convscope.data.audit.duplicates import NEAR_BITS, correlations, near_pairs, same_files, together
-from convscope.data.audit.issue import Finding
-from convscope.data.audit.rules import findings
+from convscope.data.audit.issue import Issue
+from convscope.data.audit.rules import issues
 from convscope.data.dataset import Dataset
 from convscope.data.formats.image_folder import dataset_of, survey_of
 from convscope.data.load import load
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError, UsageError
 from helpers.pictures import Pixels, animals, noise, write
 
@@ -35,15 +35,15 @@ Examine = Callable[..., Survey]
 def examine(tmp_path: Path) -> Examine:
     """Writes pictures into a folder and surveys it."""
 
-    def examined(pictures: Mapping[str, Pixels | bytes], reading: Reading | None = None) -> Survey:
+    def examined(pictures: Mapping[str, Pixels | bytes], reading: LoadOptions | None = None) -> Survey:
         folder = write(tmp_path / "set", pictures)
-        return survey_of(folder, reading or Reading(), tmp_path / "cache", lambda *_: None, pytest.fail)
+        return survey_of(folder, reading or LoadOptions(), tmp_path / "cache", lambda *_: None, pytest.fail)
 
     return examined
 
 
-def found(survey: Survey) -> dict[str, Finding]:
-    return {finding.kind: finding for finding in findings(survey)}
+def found(survey: Survey) -> dict[str, Issue]:
+    return {issue.kind: issue for issue in issues(survey)}
 
 
 def jpeg(pixels: Pixels, quality: int, side: int) -> bytes:
@@ -95,7 +95,7 @@ def test_a_picture_that_was_saved_again_is_nearly_the_same(examine: Examine) -> 
     photo = load_sample_image("china.jpg")[100:356, 200:456]
     survey = examine(
         animals() | {"cat/a.png": photo, "cat/b.jpg": jpeg(photo, 60, 200), "dog/c.jpg": jpeg(photo, 90, 128)},
-        Reading(size=32),
+        LoadOptions(size=32),
     )
     near = [names(survey, pair) for pair in survey.near]
     assert near == [["cat/a.png", "cat/b.jpg"], ["cat/a.png", "dog/c.jpg"], ["cat/b.jpg", "dog/c.jpg"]]
@@ -110,9 +110,9 @@ def test_one_file_under_two_classes_is_not_used(examine: Examine) -> None:
     survey = examine(animals() | {"cat/x.png": noise(9), "dog/y.png": noise(9), "dog/0.png": noise(0)})
     assert not survey.used[[survey.listing.files.index(name) for name in ("cat/x.png", "dog/y.png", "cat/0.png")]].any()
     assert survey.used.sum() == 10
-    finding = found(survey)["two-classes"]
-    assert finding.files == (("cat/0.png", "dog/0.png"), ("cat/x.png", "dog/y.png"))
-    assert "2 pictures filed under two classes: cat and dog" in finding.text
+    issue = found(survey)["two-classes"]
+    assert issue.files == (("cat/0.png", "dog/0.png"), ("cat/x.png", "dog/y.png"))
+    assert "2 pictures filed under two classes: cat and dog" in issue.text
 
 
 def test_a_repeat_is_used_once(examine: Examine) -> None:
@@ -138,7 +138,7 @@ def test_what_is_in_train_and_test_is_taken_out_of_train(examine: Examine) -> No
     assert not survey.used[survey.listing.files.index("train/cat/leak.png")]
     assert found(survey)["leak"].files == (("test/cat/0.png", "train/cat/leak.png"),)
     assert found(survey)["near-leak"].files == (("test/dog/0.png", "train/dog/near.jpg"),)
-    dataset = dataset_of(survey.listing.root, survey, Reading())
+    dataset = dataset_of(survey.listing.root, survey, LoadOptions())
     assert (len(dataset.train), len(dataset.test)) == (13, 12)
 
 
@@ -186,14 +186,14 @@ def test_series_that_are_none_are_not(examine: Examine, pictures: Mapping[str, P
     [(r"^(\d+)_", 12), (r"^\d+", 12), (r"_(\d+)", 4), (r"(cat|dog)/0", 2), (r"/(\d+)_", 6)],
 )
 def test_groups_by_name_or_by_path(examine: Examine, pattern: str, groups: int) -> None:
-    survey = examine(frames(6), Reading(group_by=pattern))
+    survey = examine(frames(6), LoadOptions(group_by=pattern))
     assert len(set(survey.groups)) == groups
     assert survey.series is None
 
 
 def test_groups_are_never_split(examine: Examine) -> None:
-    survey = examine(frames(8, 3), Reading(group_by=r"^(\d+)_"))
-    dataset = dataset_of(survey.listing.root, survey, Reading())
+    survey = examine(frames(8, 3), LoadOptions(group_by=r"^(\d+)_"))
+    dataset = dataset_of(survey.listing.root, survey, LoadOptions())
     sides = {part: set(survey.groups[split.rows]) for part, split in dataset.splits.items()}
     assert sides["train"].isdisjoint(sides["test"])
     assert (len(dataset.train), len(dataset.test)) == (42, 6)
@@ -202,7 +202,7 @@ def test_groups_are_never_split(examine: Examine) -> None:
 @pytest.mark.parametrize(("pattern", "message"), [("(", "is no regular expression"), ("zebra", "matches no file name")])
 def test_wrong_patterns(examine: Examine, pattern: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        _ = examine(frames(3), Reading(group_by=pattern)).groups
+        _ = examine(frames(3), LoadOptions(group_by=pattern)).groups
 
 
 CASES: list[tuple[str, dict[str, Pixels | bytes], str, int]] = [
@@ -213,22 +213,22 @@ CASES: list[tuple[str, dict[str, Pixels | bytes], str, int]] = [
     ("sizes", {"cat/x.png": noise(5, 20, 30)}, "2 sizes, from 12x12 to 30x20, median 12x12", 0),
     ("long", {"cat/x.png": noise(5, 12, 40)}, "1 picture more than 3 times as long as wide", 1),
     ("tiny", {"cat/x.png": noise(5, 1, 1)}, "1 picture less than half as large as the network's input", 1),
-    ("colours", {"cat/x.png": noise(5, channels=1)}, "1 picture grey among coloured ones", 1),
+    ("colors", {"cat/x.png": noise(5, channels=1)}, "1 picture gray among colored ones", 1),
     ("transparent", {"cat/x.png": np.dstack([noise(5), noise(6)[..., 0]])}, "1 picture partly transparent", 1),
-    ("constant", {"cat/x.png": np.full((12, 12, 3), 7, np.uint8)}, "1 picture of one colour", 1),
+    ("constant", {"cat/x.png": np.full((12, 12, 3), 7, np.uint8)}, "1 picture of one color", 1),
 ]
 
 
 @pytest.mark.parametrize(("kind", "pictures", "text", "files"), CASES, ids=[case[0] for case in CASES])
 def test_findings(examine: Examine, kind: str, pictures: dict[str, Pixels | bytes], text: str, files: int) -> None:
-    finding = found(examine(animals() | pictures))[kind]
-    assert finding.text.startswith(text)
-    assert len(finding.files) == files
-    assert {name for some in finding.files for name in some} == (set(pictures) if files else set())
+    issue = found(examine(animals() | pictures))[kind]
+    assert issue.text.startswith(text)
+    assert len(issue.files) == files
+    assert {name for some in issue.files for name in some} == (set(pictures) if files else set())
 
 
 def test_nothing_is_found_where_there_is_nothing(examine: Examine) -> None:
-    assert findings(examine(animals(20))) == ()
+    assert issues(examine(animals(20))) == ()
 
 
 def test_a_background_unlike_the_others(examine: Examine) -> None:
@@ -238,8 +238,8 @@ def test_a_background_unlike_the_others(examine: Examine) -> None:
         pixels[4:8, 4:8] = noise(i, 4, 4, 1)
         pictures[f"{'ab'[i % 2]}/{i:02}.png"] = pixels
     survey = examine(pictures)
-    finding = found(survey)["background"]
-    assert (finding.files, finding.done) == ((("b/07.png",),), "inverted")
+    issue = found(survey)["background"]
+    assert (issue.files, issue.done) == ((("b/07.png",),), "inverted")
     assert survey.store.pixels[survey.listing.files.index("b/07.png")][0, 0, 0] == 0
 
 
@@ -264,12 +264,12 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
     monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path / "cache")
-    return lambda path, **options: load(path, reading=Reading(**options), say=pytest.fail)
+    return lambda path, **options: load(path, reading=LoadOptions(**options), say=pytest.fail)
 
 
 def test_real_flowers(real: Path, read: Callable[..., Dataset]) -> None:
     dataset = read(real / "flowers")
-    kinds = {finding.kind: finding for finding in dataset.findings}
+    kinds = {issue.kind: issue for issue in dataset.issues}
     assert dataset.classes == ("daisy", "dandelion", "rose", "sunflower", "tulip")
     assert len(dataset.train) + len(dataset.test) == 4317 - 8 - 2
     for some in kinds["two-classes"].files:
@@ -286,12 +286,12 @@ def test_real_flowers(real: Path, read: Callable[..., Dataset]) -> None:
 def test_real_signs(real: Path, read: Callable[..., Dataset]) -> None:
     dataset = read(real / "gtsrb")
     assert len(dataset.classes) == 43
-    (series,) = (finding for finding in dataset.findings if finding.kind == "series")
+    (series,) = (issue for issue in dataset.issues if issue.kind == "series")
     assert series.text.startswith("the names count pictures: 888 series of 2, ")
     pattern = re.search("--group-by '(.*)'", series.advice)
     assert pattern
     grouped = read(real / "gtsrb", group_by=pattern[1])
-    assert "series" not in {finding.kind for finding in grouped.findings}
+    assert "series" not in {issue.kind for issue in grouped.issues}
     assert grouped.fingerprint != dataset.fingerprint
     assert grouped.train.groups is not None
     assert grouped.test.groups is not None

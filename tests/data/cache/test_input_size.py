@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from convscope.data.cache.decode import FACTS
-from convscope.data.cache.input_size import PIXEL_SECONDS, choose_frame
-from convscope.data.options import Reading
+from convscope.data.cache.input_size import PIXEL_SECONDS, choose_preprocessing
+from convscope.data.options import LoadOptions
 
 
 def side(sizes: list[tuple[int, int]], pictures: int = 1000, **asked: float) -> tuple[int, int]:
     """Of the input for pictures (height, width)."""
     sample = np.zeros(len(sizes), FACTS)
     sample["height"], sample["width"] = np.array(sizes).T
-    frame = choose_frame(sample, Reading.model_validate(asked), pictures)
+    frame = choose_preprocessing(sample, LoadOptions.model_validate(asked), pictures)
     return frame.height, frame.width
 
 

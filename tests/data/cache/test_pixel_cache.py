@@ -20,7 +20,7 @@ from convscope.data.cache import pixel_cache as store
 from convscope.data.cache.decode import look
 from convscope.data.cache.pixel_cache import Store, open_store
 from convscope.data.formats.listing import list_files
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.read import encode_png, read_picture
 from helpers.pictures import Pixels, animals, noise, write
@@ -37,10 +37,10 @@ def folder(tmp_path: Path) -> Path:
 def opened(tmp_path: Path) -> Open:
     """Opens the store of a folder; said and done are what it was told."""
 
-    def open_(folder: Path, reading: Reading | None = None, cache: Path | None = None) -> Store:
+    def open_(folder: Path, reading: LoadOptions | None = None, cache: Path | None = None) -> Store:
         open_.said, open_.done = [], []  # type: ignore[attr-defined]
         return open_store(
-            list_files(folder), reading or Reading(), cache or tmp_path / "cache",
+            list_files(folder), reading or LoadOptions(), cache or tmp_path / "cache",
             lambda _, done, __: open_.done.append(done), open_.said.append,  # type: ignore[attr-defined]
         )  # fmt: skip
 
@@ -48,8 +48,8 @@ def opened(tmp_path: Path) -> Open:
 
 
 def test_a_row_is_what_the_network_would_see_of_the_file(folder: Path, opened: Open) -> None:
-    write(folder, {"cat/wide.png": noise(7, 20, 40), "dog/grey.png": noise(8, 30, 10, 1)})
-    found, listing = opened(folder, Reading(size=16)), list_files(folder)
+    write(folder, {"cat/wide.png": noise(7, 20, 40), "dog/gray.png": noise(8, 30, 10, 1)})
+    found, listing = opened(folder, LoadOptions(size=16)), list_files(folder)
     assert found.pixels.shape == (14, 16, 16, 3)
     for number in range(14):
         expected, _ = found.frame.arrange(read_picture(listing.path(number)))
@@ -78,7 +78,7 @@ def test_what_changed_is_decoded_again(folder: Path, opened: Open, change: str) 
         write(folder, {"cat/new.png": noise(99)})
     elif change == "renamed":
         (folder / "cat" / "0.png").rename(folder / "cat" / "z.png")
-    after = opened(folder, Reading(size=24) if change == "size" else None)
+    after = opened(folder, LoadOptions(size=24) if change == "size" else None)
     assert opened.done  # type: ignore[attr-defined]
     assert after.key != before.key
     assert np.array_equal(opened(folder).pixels, before.pixels) == (change == "size")
@@ -172,13 +172,13 @@ def test_helpers_decode_the_same(folder: Path, opened: Open, tmp_path: Path, mon
 
 
 def test_a_helper_that_dies_costs_nothing(folder: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dead(helpers.Helper):
+    class Dead(helpers.Worker):
         def ask(self, message: bytes) -> bytes:
             self.process.kill()
             return super().ask(message)
 
     monkeypatch.setattr(decode, "ALONE", 1)
-    monkeypatch.setattr(helpers, "Helper", Dead)
+    monkeypatch.setattr(helpers, "Worker", Dead)
     assert opened(folder).pixels.any()
 
 
@@ -225,10 +225,10 @@ def _cut(pixels: Pixels) -> bytes:
 
 
 FACTS = [
-    (noise(1), {"coloured": True, "clear": False, "height": 12, "width": 12}),
-    (noise(1, 5, 9, 1), {"coloured": False, "height": 5, "width": 9}),
-    (np.repeat(noise(1, channels=1), 3, 2), {"coloured": False}),
-    (np.dstack([noise(1), np.full((12, 12), 255, np.uint8)]), {"clear": False, "coloured": True}),
+    (noise(1), {"colored": True, "clear": False, "height": 12, "width": 12}),
+    (noise(1, 5, 9, 1), {"colored": False, "height": 5, "width": 9}),
+    (np.repeat(noise(1, channels=1), 3, 2), {"colored": False}),
+    (np.dstack([noise(1), np.full((12, 12), 255, np.uint8)]), {"clear": False, "colored": True}),
     (np.dstack([noise(1), np.full((12, 12), 7, np.uint8)]), {"clear": True}),
     (np.full((3, 4, 3), 9, np.uint8), {"darkest": 9, "lightest": 9, "border": 9}),
 ]
@@ -263,16 +263,16 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "reading", "expected"),
     [
-        ([(28, 28)], Reading(), (28, 28)),
-        ([(20, 31)], Reading(), (20, 31)),
-        ([(100, 100)], Reading(), (80, 80)),
-        ([(30, 40), (35, 50), (90, 99)], Reading(), (48, 48)),
-        ([(9, 4), (4, 9)], Reading(), (8, 8)),
-        ([(28, 28)], Reading(size=40), (40, 40)),
+        ([(28, 28)], LoadOptions(), (28, 28)),
+        ([(20, 31)], LoadOptions(), (20, 31)),
+        ([(100, 100)], LoadOptions(), (80, 80)),
+        ([(30, 40), (35, 50), (90, 99)], LoadOptions(), (48, 48)),
+        ([(9, 4), (4, 9)], LoadOptions(), (8, 8)),
+        ([(28, 28)], LoadOptions(size=40), (40, 40)),
     ],
 )
 def test_the_size_is_chosen_from_the_pictures(
-    tmp_path: Path, opened: Open, shapes: list[tuple[int, int]], reading: Reading, expected: tuple[int, int]
+    tmp_path: Path, opened: Open, shapes: list[tuple[int, int]], reading: LoadOptions, expected: tuple[int, int]
 ) -> None:
     pictures = {f"{name}/{i}.png": noise(i, *shape) for name in "ab" for i, shape in enumerate(shapes)}
     frame = opened(write(tmp_path / "set", pictures), reading).frame
@@ -295,5 +295,5 @@ def test_padding_is_the_usual_background(
         pixels = np.full((20, 20, channels), level, np.uint8)
         pixels[8:12, 8:12] = noise(i, 4, 4, channels)
         pictures[f"{'ab'[i % 2]}/{i}.png"] = pixels
-    frame = opened(write(tmp_path / "set", pictures), Reading(channels=wanted)).frame  # type: ignore[arg-type]
+    frame = opened(write(tmp_path / "set", pictures), LoadOptions(channels=wanted)).frame  # type: ignore[arg-type]
     assert (frame.fill, frame.polarity, frame.channels) == (fill, polarity, wanted or channels)

@@ -1,13 +1,16 @@
-"""The door to convscope-native: whether its kernels are used, and how many threads they may take."""
+"""The backend to convscope-native: whether its kernels are used, and how many threads they may take."""
 
 from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Precision = Literal["float32", "bf16"]
 
 
 def _load() -> tuple[ModuleType | None, str]:
@@ -48,3 +51,12 @@ def share_torch_threads(share: bool) -> None:
     """
     if native is not None:
         native.share_openmp(share)
+
+
+def use_threads(threads: int, torch_works: bool = True) -> None:
+    """So many threads for the kernels, and for torch: one, where it only adds small things up between them."""
+    import torch
+
+    torch.set_num_threads(threads if torch_works else 1)
+    if native is not None:
+        native.set_threads(threads)

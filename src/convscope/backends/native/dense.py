@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 
 FLOATS = (torch.float32, torch.bfloat16)
 
@@ -24,7 +24,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: boo
     >>> dense(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]]), torch.ones(2), relu=True)
     tensor([[12.,  0.]])
     """
-    if door.native is None or not _suits(x, weight, bias):
+    if backend.native is None or not _suits(x, weight, bias):
         return dense_twin(x, weight, bias, relu, half)
     result: Tensor = _Dense.apply(x.contiguous(), weight, bias, relu, half)  # type: ignore[no-untyped-call]
     return result
@@ -32,23 +32,23 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: boo
 
 def times_transposed(a: Tensor, b: Tensor) -> Tensor:
     """a b^T: float32 (n, units) of float32 (n, inputs) and (units, inputs), contiguous, without gradients."""
-    if door.native is None or not _are_floats(a, b):
+    if backend.native is None or not _are_floats(a, b):
         return a @ b.T
     (n, inputs), units = a.shape, b.shape[0]
     y, bias = _floats(n, units), _floats(units).zero_()
     addresses = a.data_ptr(), False, b.data_ptr(), bias.data_ptr(), y.data_ptr()
-    door.native.dense_forward(*addresses, n, inputs, units, False, False)
+    backend.native.dense_forward(*addresses, n, inputs, units, False, False)
     return y
 
 
 def times(a: Tensor, b: Tensor) -> Tensor:
     """a b: float32 (n, inputs) of float32 (n, units) and (units, inputs), contiguous, without gradients."""
-    if door.native is None or not _are_floats(a, b):
+    if backend.native is None or not _are_floats(a, b):
         return a @ b
     (n, units), inputs = a.shape, b.shape[1]
     y = _floats(n, inputs)
     addresses = y.data_ptr(), False, b.data_ptr(), 0, a.data_ptr(), y.data_ptr(), 0, 0
-    door.native.dense_backward(*addresses, n, inputs, units, False)
+    backend.native.dense_backward(*addresses, n, inputs, units, False)
     return y
 
 
@@ -89,13 +89,13 @@ def _floats(*shape: int) -> Tensor:
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool, half: bool) -> Tensor:
-        assert door.native is not None
+        assert backend.native is not None
         n, inputs = x.shape
         units = weight.shape[0]
         y = _floats(n, units)
         wide = x.dtype is torch.float32
         addresses = x.data_ptr(), not wide, weight.data_ptr(), bias.data_ptr(), y.data_ptr()
-        door.native.dense_forward(*addresses, n, inputs, units, relu, half)
+        backend.native.dense_forward(*addresses, n, inputs, units, relu, half)
         ctx.save_for_backward(x, weight, y if relu else None)
         ctx.half = half
         return y
@@ -103,7 +103,7 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        assert door.native is not None
+        assert backend.native is not None
         x, weight, y = ctx.saved_tensors
         gradient = gradient.contiguous()
         n, inputs = x.shape
@@ -112,7 +112,7 @@ class _Dense(torch.autograd.Function):
         dx = torch.empty_like(x) if for_x else None
         dweight = _floats(units, inputs) if for_weight else None
         dbias = _floats(units) if for_bias else None
-        sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), door.address(y), gradient.data_ptr()
-        results = door.address(dx), door.address(dweight), door.address(dbias)
-        door.native.dense_backward(*sources, *results, n, inputs, units, ctx.half)
+        sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), backend.address(y), gradient.data_ptr()
+        results = backend.address(dx), backend.address(dweight), backend.address(dbias)
+        backend.native.dense_backward(*sources, *results, n, inputs, units, ctx.half)
         return dx, dweight, dbias, None, None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.backend import address
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -19,7 +19,7 @@ Pooling = tuple[str, int]  # "max", "min" or "average", and the width of the win
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
 POOLS = {"max": 1, "min": 2, "average": 3}
-LARGEST_WINDOW = 15  # 15 x 15 cells: the winner's number fits a byte
+MAX_POOL_SIZE = 15  # 15 x 15 cells: the winner's number fits a byte
 
 
 def chain(
@@ -68,14 +68,14 @@ def _pool(x: Tensor, pool: Pooling) -> Tensor:
 
 
 def _suits(x: Tensor, norm: Norm | None, pool: Pooling | None, pool_first: bool, batch: bool) -> bool:
-    if door.native is None or x.dim() != 4 or x.device.type != "cpu" or x.numel() == 0:
+    if backend.native is None or x.dim() != 4 or x.device.type != "cpu" or x.numel() == 0:
         return False
     if x.dtype != torch.float32 and x.dtype != torch.bfloat16:
         return False
     n, channels, h, w = x.shape
     if pool is not None:
         size = pool[1]
-        if not isinstance(size, int) or not 0 < size <= min(h, w, LARGEST_WINDOW):
+        if not isinstance(size, int) or not 0 < size <= min(h, w, MAX_POOL_SIZE):
             return False
         h, w = (h // size, w // size) if pool_first else (h, w)
     if norm is None:
@@ -140,8 +140,8 @@ class _Chain(torch.autograd.Function):
             seen = None
         elif norm is None and not pool and activation == 1:
             seen = y  # positive where x is; the next layer keeps it anyway
-        assert door.native is not None
-        door.native.chain_forward(
+        assert backend.native is not None
+        backend.native.chain_forward(
             *shape, x.data_ptr(), address(z), y.data_ptr(), address(winner), address(weight), address(bias),
             address(statistics), address(running_mean), address(running_var), momentum, eps
         )  # fmt: skip
@@ -161,8 +161,8 @@ class _Chain(torch.autograd.Function):
             torch.empty(channels, dtype=torch.float32, device="cpu") if wanted else None
             for wanted in (wants_weight, wants_bias)
         )
-        assert door.native is not None
-        door.native.chain_backward(
+        assert backend.native is not None
+        backend.native.chain_backward(
             *ctx.shape, address(seen), gradient.data_ptr(), address(dx), address(winner), address(weight),
             address(bias), address(statistics), address(dweight), address(dbias)
         )  # fmt: skip

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from convscope._hardware import has_bf16, last_cache
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
+from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.native.norm_act_pool import ACTIVATIONS, POOLS
 from convscope.network.layers import Shape, shape_text
-from convscope.training.autotune import use_threads
-from convscope.training.loop import Precision
 
 BATCH = 128
-LEAST_CALLS, WARM_UP_CALLS = 3, 3
+MIN_CALLS, WARM_UP_CALLS = 3, 3
 RELU, MAX = ACTIVATIONS["relu"], POOLS["max"]
 
 
@@ -284,7 +283,7 @@ def _timed(call: Callable[[], object], seconds: float) -> list[float]:
         call()
     found: list[float] = []
     end = time.perf_counter() + seconds
-    while len(found) < LEAST_CALLS or time.perf_counter() < end:
+    while len(found) < MIN_CALLS or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         found.append(time.perf_counter() - start)
@@ -292,8 +291,8 @@ def _timed(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 def _native() -> ModuleType:
-    assert door.native is not None
-    return door.native
+    assert backend.native is not None
+    return backend.native
 
 
 def _precision(half: bool) -> Precision:
@@ -306,7 +305,7 @@ def _map(n: int, channels: int, side: int, dtype: torch.dtype = torch.float32) -
 
 def _at(*tensors: Tensor | None) -> list[int]:
     """Addresses, taken at each call: a number alone would not keep its tensor."""
-    return [door.address(tensor) for tensor in tensors]
+    return [backend.address(tensor) for tensor in tensors]
 
 
 def _bytes(*tensors: Tensor | None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.backend import address
 from convscope.network.layers import PoolKind
 
@@ -18,7 +18,7 @@ Function = Literal["none", "relu", "gelu", "tanh"]
 Padding = tuple[int, int, int, int]  # zeros at the top, bottom, left and right
 Pooling = tuple[PoolKind, int]  # what is kept of each window, and the window's size and stride
 
-LARGEST_WINDOW = 4
+MAX_POOL_SIZE = 4
 _FUNCTIONS: dict[str, int] = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}  # as in kinds.h
 _KINDS: dict[str, int] = {"none": 0, "max": 1, "min": 2, "average": 3}
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -81,7 +81,7 @@ def _shape(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, activation: Function, pool: Pooling | None
 ) -> _Shape | None:
     """The numbers for the kernel, which checks nothing itself, or None where it cannot do this."""
-    if door.native is None or x.dtype != torch.float32 or x.requires_grad or x.ndim != 4 or not x.is_cpu:
+    if backend.native is None or x.dtype != torch.float32 or x.requires_grad or x.ndim != 4 or not x.is_cpu:
         return None
     n, c, h, w = x.shape
     filters, inputs, k, across = weight.shape
@@ -96,7 +96,7 @@ def _shape(
         and filters > 0
         and 0 < inputs == c <= 4
         and 0 < k == across
-        and 1 <= size <= LARGEST_WINDOW
+        and 1 <= size <= MAX_POOL_SIZE
         and h + top + bottom - k + 1 >= size
         and w + left + right - k + 1 >= size
         and min(padding) >= 0
@@ -118,8 +118,8 @@ def _forward(
     out = n, filters, (h + top + bottom - k + 1) // size, (w + left + right - k + 1) // size
     y = _maps(out, torch.bfloat16 if half else torch.float32)
     winner = _maps(out, torch.uint8) if winners and _KINDS["none"] < kind < _KINDS["average"] else None
-    assert door.native is not None
-    door.native.first_stage_forward(
+    assert backend.native is not None
+    backend.native.first_stage_forward(
         *shape,
         x.data_ptr(),
         weight.data_ptr(),
@@ -147,8 +147,8 @@ class _FirstStage(torch.autograd.Function):
         x, weight, bias, y, winner = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
-        assert door.native is not None
-        door.native.first_stage_backward(
+        assert backend.native is not None
+        backend.native.first_stage_backward(
             *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), address(bias), address(y), address(winner),
             dy.data_ptr(), dweight.data_ptr(), *dweight.stride(), address(dbias)
         )  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 
 Pixels = NDArray[np.uint8]
 Index = NDArray[np.int64]
@@ -26,10 +26,10 @@ def cut_batch(
     rows down and columns to the right each image is moved; what comes in at the edge is the image reflected there.
     flips: bool (n,), whether it is flipped left to right before that.
     """
-    if door.native is None or not images.flags.c_contiguous:
+    if backend.native is None or not images.flags.c_contiguous:
         return _cut_batch_twin(images, index, table, moves, flips)
     out = np.empty((len(index), *images.shape[1:]), np.float32)
-    door.native.cut_batch(images, index, moves, None if flips is None else flips.view(np.uint8), table, out)
+    backend.native.cut_batch(images, index, moves, None if flips is None else flips.view(np.uint8), table, out)
     return out
 
 
@@ -39,7 +39,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     logits: float32 (n, classes); labels: int64 (n,). The target is 1 - smoothing for the label, and `smoothing` is
     spread over all classes (Szegedy et al., 2016).
     """
-    if door.native is None or not _is_batch(logits, labels):
+    if backend.native is None or not _is_batch(logits, labels):
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         return loss, int((logits.argmax(1) == labels).sum())
     right: list[int] = []
@@ -55,10 +55,10 @@ def descend(
     g = gradient + decay * weight; velocity = momentum * velocity + g; weight -= rate * velocity, or with Nesterov's
     momentum (Sutskever et al., 2013) rate * (g + momentum * velocity).
     """
-    if door.native is not None and _are_alike(weight, gradient, velocity):
+    if backend.native is not None and _are_alike(weight, gradient, velocity):
         if gradient.stride() != weight.stride():
             gradient = torch.empty_like(weight).copy_(gradient)
-        door.native.descend(
+        backend.native.descend(
             weight.data_ptr(), gradient.data_ptr(), velocity.data_ptr(), weight.numel(), rate, momentum, decay, nesterov
         )
         return
@@ -95,9 +95,9 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, right: list[int]) -> Tensor:
-        assert door.native is not None
+        assert backend.native is not None
         gradient = torch.empty_like(logits)
-        loss, count = door.native.cross_entropy(
+        loss, count = backend.native.cross_entropy(
             logits.data_ptr(), labels.data_ptr(), *logits.shape, smoothing, gradient.data_ptr()
         )
         right.append(count)

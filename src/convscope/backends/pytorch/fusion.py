@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from convscope.backends.native import backend as door
+from convscope.backends.native import backend
 from convscope.backends.native.dense import dense
 from convscope.backends.native.norm_act_pool import NORMS, chain
-from convscope.backends.native.stem import LARGEST_WINDOW, Function, Pooling, first_stage
-from convscope.backends.pytorch.modules import MinPool, PaddedConv, UnevenPad
+from convscope.backends.native.stem import MAX_POOL_SIZE, Function, Pooling, first_stage
+from convscope.backends.pytorch.modules import MinPool2d, PaddedConv, UnevenPad
 from convscope.network.layers import PoolKind
 
 FIRST_STAGE_CHANNELS = 4  # the most input channels for which torch's own convolution is the slower one
@@ -38,7 +38,7 @@ class Fused(nn.Sequential):
             self._planned, self._plan = layers, tuple(plan(layers))
             fused = [layers[first:last] for first, last, step in self._plan if step is not _alone]
             self._inside = tuple(module for run in fused for layer in run for module in layer.modules())
-        if door.native is None or any(map(_is_watched, self._inside)):
+        if backend.native is None or any(map(_is_watched, self._inside)):
             return _alone(x, layers)
         for first, last, step in self._plan:
             x = step(x, layers[first:last])
@@ -74,7 +74,7 @@ def _longest(layers: Layers) -> tuple[int, Step]:
     if _is_first_convolution(layers[0]):
         length = _matching(layers, (nn.Module,), ACTIVATIONS, POOLS)
         pool = _pool(layers[:length])
-        return length - (pool is not None and pool[1] > LARGEST_WINDOW), _first_stage
+        return length - (pool is not None and pool[1] > MAX_POOL_SIZE), _first_stage
     if isinstance(layers[0], nn.Linear):
         return _matching(layers, (nn.Linear,), (nn.ReLU,)), _dense
     pool_first = _matching(layers, POOLS, NORMS, ACTIVATIONS)
@@ -147,5 +147,5 @@ def _pool(layers: Layers) -> Pooling | None:
 
 
 ACTIVATION_NAMES: dict[type[nn.Module], Function] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
-POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool: "min", nn.AvgPool2d: "average"}
+POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool2d: "min", nn.AvgPool2d: "average"}
 ACTIVATIONS, POOLS = tuple(ACTIVATION_NAMES), tuple(POOL_NAMES)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from convscope.backends.pytorch.fusion import Fused
 from convscope.backends.pytorch.modules import (
-    FlattenRowsFirst,
-    GlobalLargest,
-    GlobalMean,
-    MinPool,
+    FlattenHWC,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MinPool2d,
     PaddedConv,
     ResidualBlock,
     UnevenPad,
@@ -44,22 +44,22 @@ from convscope.network.layers import (
     Softmax,
 )
 
-MOST_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
+MAX_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
 
 
 def build(network: Network, seed: int = 0) -> nn.Sequential:
     """The torch model of `network`, its weights drawn from `seed` alone; biases are zero.
 
-    Raises UsageError for more than `MOST_PARAMETERS`.
+    Raises UsageError for more than `MAX_PARAMETERS`.
 
     >>> from convscope.network.build import parse
     >>> model = build(parse("conv 32 3, relu, maxpool 2, flatten, dense 100, relu"))
     >>> sum(weight.numel() for weight in model.parameters())
     542230
     """
-    if network.parameters > MOST_PARAMETERS:
+    if network.parameters > MAX_PARAMETERS:
         raise UsageError(
-            f"{network.line!r} has {network.parameters:,} parameters, and {MOST_PARAMETERS:,} are the most: "
+            f"{network.line!r} has {network.parameters:,} parameters, and {MAX_PARAMETERS:,} are the most: "
             "pool more, or give layers fewer units or filters"
         )
     model = _sequence(network.layers)
@@ -68,7 +68,7 @@ def build(network: Network, seed: int = 0) -> nn.Sequential:
     for name, module in model.named_modules():
         record = records.get(_record_name(name))
         if isinstance(record, Conv | Dense) and isinstance(module, nn.Conv2d | nn.Linear):
-            _initialise(module, record, generator)
+            _initialize(module, record, generator)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
     return model
 
@@ -98,7 +98,7 @@ def _sequence(layers: tuple[Layer, ...]) -> Fused:
 
 
 def _conv(layer: Conv) -> nn.Module:
-    if layer.initialisation == "whiten":
+    if layer.initialization == "whiten":
         return Whitening(layer.input[-1], layer.kernel)
     top, bottom, left, right = layer.padding
     even = top == bottom and left == right
@@ -113,7 +113,11 @@ def _activation(layer: Activation) -> nn.Module:
 
 
 def _pool(layer: Pool) -> nn.Module:
-    modules: dict[str, Callable[[int, int], nn.Module]] = {"max": nn.MaxPool2d, "min": MinPool, "average": nn.AvgPool2d}
+    modules: dict[str, Callable[[int, int], nn.Module]] = {
+        "max": nn.MaxPool2d,
+        "min": MinPool2d,
+        "average": nn.AvgPool2d,
+    }
     return modules[layer.kind](layer.size, layer.stride)
 
 
@@ -132,9 +136,9 @@ MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
     Activation: _activation,
     Dropout: lambda layer: nn.Dropout(layer.rate),
     Pool: _pool,
-    GlobalAverage: lambda _: GlobalMean(),
-    GlobalMax: lambda _: GlobalLargest(),
-    Flatten: lambda _: FlattenRowsFirst(),
+    GlobalAverage: lambda _: GlobalAvgPool2d(),
+    GlobalMax: lambda _: GlobalMaxPool2d(),
+    Flatten: lambda _: FlattenHWC(),
     Residual: _residual,
 }
 
@@ -146,7 +150,7 @@ def _record_name(module_name: str) -> str:
     return module_name.removesuffix(".conv").split(".")[-1]
 
 
-def _initialise(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: torch.Generator) -> None:
+def _initialize(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: torch.Generator) -> None:
     """He-uniform (He et al., 2015) or Glorot-uniform (Glorot and Bengio, 2010), with Keras's counts of fans.
 
     With `identity` the first filters copy the incoming channels (Zagoruyko and Komodakis, 2017).
@@ -154,12 +158,12 @@ def _initialise(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: 
     window = record.kernel**2 if isinstance(record, Conv) else 1
     fan_in = module.weight[0].numel()
     fan_out = window * len(module.weight)
-    limit = sqrt(6 / fan_in) if record.initialisation == "he" else sqrt(6 / (fan_in + fan_out))
+    limit = sqrt(6 / fan_in) if record.initialization == "he" else sqrt(6 / (fan_in + fan_out))
     with torch.no_grad():
         module.weight.uniform_(-limit, limit, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
-        if isinstance(record, Conv) and record.initialisation == "identity":
+        if isinstance(record, Conv) and record.initialization == "identity":
             copied, middle = range(min(module.weight.shape[:2])), (record.kernel - 1) // 2
             module.weight[: len(copied)] = 0
             module.weight[copied, copied, middle, middle] = 1

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class MinPool(nn.Module):
+class MinPool2d(nn.Module):
     """The smallest value of each window."""
 
     def __init__(self, size: int, stride: int) -> None:
@@ -20,21 +20,21 @@ class MinPool(nn.Module):
         return -functional.max_pool2d(-x, self.kernel_size, self.stride)
 
 
-class FlattenRowsFirst(nn.Module):
+class FlattenHWC(nn.Module):
     """Maps to a vector in the order row, column, channel (torch's own flatten starts with the channel)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-class GlobalMean(nn.Module):
+class GlobalAvgPool2d(nn.Module):
     """The mean of each feature map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
 
-class GlobalLargest(nn.Module):
+class GlobalMaxPool2d(nn.Module):
     """The largest value of each feature map."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ Pairs = NDArray[np.int64]  # (m, 2), the smaller number first
 NEAR_BITS = 6  # of 64 bits of their hashes may differ
 NEAR_CORRELATION = 0.95  # of their brightness, pixel by pixel
 BANDS = 8  # of 8 bits: where at most 6 bits differ, two bands are the same
-NEIGHBOURS = 256  # that a picture is compared with among those of the same two bands: the work stays linear
+NEIGHBORS = 256  # that a picture is compared with among those of the same two bands: the work stays linear
 CHUNK = 512  # pairs whose pixels are compared at a time
 
 
@@ -75,7 +75,7 @@ def _candidates(hashes: NDArray[np.uint64], first: int, second: int) -> Pairs:
 
 
 def _close(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -> Iterator[Pairs]:
-    for apart in range(1, min(NEIGHBOURS, len(order))):
+    for apart in range(1, min(NEIGHBORS, len(order))):
         same = np.flatnonzero(key[apart:] == key[:-apart])
         if not len(same):
             return
@@ -84,13 +84,13 @@ def _close(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -
 
 
 def _correlation(a: Images, b: Images) -> NDArray[np.float32]:
-    x, y = (_centred(images) for images in (a, b))
+    x, y = (_centerd(images) for images in (a, b))
     size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     result: NDArray[np.float32] = (x * y).sum(1) / np.maximum(size, np.float32(1e-3))
     return result
 
 
-def _centred(images: Images) -> NDArray[np.float32]:
+def _centerd(images: Images) -> NDArray[np.float32]:
     brightness: NDArray[np.float32] = images[..., :3].mean(3, dtype=np.float32).reshape(len(images), -1)
     brightness -= brightness.mean(1, keepdims=True)
     return brightness

@@ -9,7 +9,7 @@ Level = Literal["warning", "note"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """One kind of thing that was found.
 
     kind: a word that stays the same between versions. level: "warning" where the numbers may be wrong or worse for it.
@@ -27,7 +27,7 @@ class Finding:
     rows: tuple[tuple[int, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as JSON-able values, with every file."""
+        """The issue as JSON-able values, with every file."""
         return {
             "kind": self.kind,
             "level": self.level,

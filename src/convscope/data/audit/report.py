@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from convscope.data.audit.issue import Finding
-from convscope.data.audit.rules import findings
+from convscope.data.audit.issue import Issue
+from convscope.data.audit.rules import issues
 from convscope.data.download import Progress
 from convscope.data.formats.image_folder import dataset_of, survey_of
 from convscope.data.load import cache_folder
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError
 
 
 @dataclass(frozen=True)
-class Checked:
+class AuditReport:
     """What the check of a set of pictures says.
 
     counts: files and used pictures of each class. splits: images of each split. seen: what the network would see, in
@@ -30,22 +30,22 @@ class Checked:
     counts: dict[str, tuple[int, int]]
     splits: dict[str, int]
     seen: str
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     problem: str
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with every file of every finding."""
+        """JSON-able, with every file of every issue."""
         return {
             "path": self.path,
             "classes": [{"name": name, "files": files, "used": used} for name, (files, used) in self.counts.items()],
             "splits": self.splits,
             "seen": self.seen,
-            "findings": [finding.to_dict() for finding in self.findings],
+            "issues": [issue.to_dict() for issue in self.issues],
             "problem": self.problem or None,
         }
 
 
-def check_pictures(path: Path, reading: Reading, progress: Progress, say: Callable[[str], None]) -> Checked:
+def check_pictures(path: Path, reading: LoadOptions, progress: Progress, say: Callable[[str], None]) -> AuditReport:
     """Look through a folder or a table of pictures without changing anything.
 
     Raises DataError where it is none.
@@ -61,12 +61,12 @@ def check_pictures(path: Path, reading: Reading, progress: Progress, say: Callab
         splits = {name: len(split) for name, split in dataset.splits.items()}
     except DataError as error:
         problem = f"{path}: {error}"
-    colours = {1: "grey", 3: "colour", 4: "colour with transparency"}[frame.channels]
-    return Checked(
+    colors = {1: "gray", 3: "color", 4: "color with transparency"}[frame.channels]
+    return AuditReport(
         path=str(path),
         counts={name: (files[i], used[i]) for i, name in enumerate(classes)},
         splits=splits,
-        seen=f"{frame.width}x{frame.height} {colours}, {frame.fit}, {frame.polarity} background",
-        findings=findings(survey),
+        seen=f"{frame.width}x{frame.height} {colors}, {frame.fit}, {frame.polarity} background",
+        issues=issues(survey),
         problem=problem,
     )

@@ -7,99 +7,99 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope._text import counted
+from convscope._text import pluralize
 from convscope.data.audit.analysis import Survey
-from convscope.data.audit.issue import Finding, Level
+from convscope.data.audit.issue import Issue, Level
 
-FEW = 20  # images of a class; its share of right answers is known to 20 points or so
-UNEQUAL = 3  # times as many images in the largest class as in the smallest
+MIN_IMAGES_PER_CLASS = 20  # images of a class; its share of right answers is known to 20 points or so
+IMBALANCE_RATIO = 3  # times as many images in the largest class as in the smallest
 LONG = 3  # times as wide as high, or as high as wide
 FLAT = 2  # levels between the darkest and the lightest pixel
 
-Rule = Callable[[Survey], Iterator[Finding]]
+Rule = Callable[[Survey], Iterator[Issue]]
 
 
-def findings(survey: Survey) -> tuple[Finding, ...]:
+def issues(survey: Survey) -> tuple[Issue, ...]:
     """All that was found, warnings first."""
-    found = [finding for rule in RULES for finding in rule(survey)]
-    return tuple(sorted(found, key=lambda finding: finding.level != "warning"))
+    found = [issue for rule in RULES for issue in rule(survey)]
+    return tuple(sorted(found, key=lambda issue: issue.level != "warning"))
 
 
-def _unreadable(survey: Survey) -> Iterator[Finding]:
+def _unreadable(survey: Survey) -> Iterator[Issue]:
     reasons = survey.store.reasons
     for reason in dict.fromkeys(reasons.values()):
         numbers = [number for number, why in reasons.items() if why == reason]
-        text = f"{counted(len(numbers), 'file')} cannot be read: {reason}"
+        text = f"{pluralize(len(numbers), 'file')} cannot be read: {reason}"
         yield _found(survey, "unreadable", "warning", text, "left out", "", [[number] for number in numbers])
 
 
-def _strays(survey: Survey) -> Iterator[Finding]:
+def _strays(survey: Survey) -> Iterator[Issue]:
     if strays := survey.listing.strays:
-        text = f"{counted(len(strays), 'file')} in no class folder"
-        yield Finding("stray", "note", text, "left out", files=tuple((name,) for name in strays))
+        text = f"{pluralize(len(strays), 'file')} in no class folder"
+        yield Issue("stray", "note", text, "left out", files=tuple((name,) for name in strays))
 
 
-def _two_classes(survey: Survey) -> Iterator[Finding]:
+def _two_classes(survey: Survey) -> Iterator[Issue]:
     if survey.conflicts:
         pairs = {" and ".join(dict.fromkeys(map(survey.listing.class_of, some))) for some in survey.conflicts}
-        text = f"{counted(len(survey.conflicts), 'picture')} filed under two classes: {_some(sorted(pairs))}"
+        text = f"{pluralize(len(survey.conflicts), 'picture')} filed under two classes: {_some(sorted(pairs))}"
         advice = "delete the wrong ones to have the right ones used"
         yield _found(survey, "two-classes", "warning", text, "left out under both", advice, survey.conflicts)
 
 
-def _repeats(survey: Survey) -> Iterator[Finding]:
+def _repeats(survey: Survey) -> Iterator[Issue]:
     across = [some for some in survey.repeats if len({survey.part(number) for number in some}) > 1]
     within = [some for some in survey.repeats if len({survey.part(number) for number in some}) == 1]
     if across:
-        text = f"{counted(len(across), 'picture')} both in train and in another split"
+        text = f"{pluralize(len(across), 'picture')} both in train and in another split"
         yield _found(survey, "leak", "warning", text, "left out of train", "", across)
     if within:
-        text = f"{counted(len(within), 'picture')} filed more than once"
+        text = f"{pluralize(len(within), 'picture')} filed more than once"
         yield _found(survey, "repeated", "note", text, "used once", "", within)
 
 
-def _near(survey: Survey) -> Iterator[Finding]:
+def _near(survey: Survey) -> Iterator[Issue]:
     labels, near = survey.listing.labels, survey.near
     across = np.array([survey.part(a) != survey.part(b) for a, b in near], bool)
     other = labels[near[:, 0]] != labels[near[:, 1]]
     if other.any():
-        text = f"{counted(int(other.sum()), 'pair')} of nearly identical pictures in different classes"
+        text = f"{pluralize(int(other.sum()), 'pair')} of nearly identical pictures in different classes"
         advice = "one of each pair may be in the wrong class"
         yield _found(survey, "near-identical-two-classes", "warning", text, _on_one_side(survey), advice, near[other])
     if (across & ~other).any():
-        text = f"{counted(int((across & ~other).sum()), 'pair')} of nearly identical pictures in different splits"
+        text = f"{pluralize(int((across & ~other).sum()), 'pair')} of nearly identical pictures in different splits"
         advice = "the test set is easier than new pictures are; take them out of train"
         yield _found(survey, "near-leak", "warning", text, "used as they are", advice, near[across & ~other])
     if (~across & ~other).any():
-        text = f"{counted(int((~across & ~other).sum()), 'pair')} of nearly identical pictures"
+        text = f"{pluralize(int((~across & ~other).sum()), 'pair')} of nearly identical pictures"
         yield _found(survey, "near-identical", "note", text, _on_one_side(survey), "", near[~across & ~other])
 
 
-def _series(survey: Survey) -> Iterator[Finding]:
+def _series(survey: Survey) -> Iterator[Issue]:
     if series := survey.series:
         text = (
             f"the names count pictures: {series.count:,} series of {series.files / series.count:.3g}, which are more "
             f"alike (correlation {series.within:.2f}) than others of their class ({series.between:.2f})"
         )
         advice = f"if each series shows one thing, the test is too easy: give --group-by '{series.pattern}'"
-        yield Finding("series", "warning", text, "split apart as if they were independent", advice)
+        yield Issue("series", "warning", text, "split apart as if they were independent", advice)
 
 
-def _classes(survey: Survey) -> Iterator[Finding]:
+def _classes(survey: Survey) -> Iterator[Issue]:
     names = survey.listing.classes
     counts = np.bincount(survey.listing.labels[survey.used], minlength=len(names))
-    few = [i for i in range(len(names)) if counts[i] < FEW]
+    few = [i for i in range(len(names)) if counts[i] < MIN_IMAGES_PER_CLASS]
     if few:
         named = _some([f"{names[i]} {counts[i]}" for i in few])
-        text = f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} images: {named}"
-        yield Finding("few", "warning", text, "used", "their accuracy will be uncertain: add images")
+        text = f"{pluralize(len(few), 'class', 'classes')} with fewer than {MIN_IMAGES_PER_CLASS} images: {named}"
+        yield Issue("few", "warning", text, "used", "their accuracy will be uncertain: add images")
     low, high = int(counts.argmin()), int(counts.argmax())
-    if counts[high] > UNEQUAL * counts[low]:
+    if counts[high] > IMBALANCE_RATIO * counts[low]:
         text = f"classes of unequal size: {names[low]} {counts[low]:,}, {names[high]} {counts[high]:,}"
-        yield Finding("unequal", "note", text)
+        yield Issue("unequal", "note", text)
 
 
-def _sizes(survey: Survey) -> Iterator[Finding]:
+def _sizes(survey: Survey) -> Iterator[Issue]:
     facts, frame = survey.store.facts, survey.store.frame
     height, width = facts["height"], facts["width"]
     area = np.where(survey.used, height * width, -1)
@@ -112,7 +112,7 @@ def _sizes(survey: Survey) -> Iterator[Finding]:
             f"{sizes:,} sizes, from {width[smallest]}x{height[smallest]} to {width[largest]}x{height[largest]}, "
             f"median {np.median(width[survey.used]):.0f}x{np.median(height[survey.used]):.0f}"
         )
-        yield Finding("sizes", "note", text, f"all brought to {frame.width}x{frame.height} ({frame.fit})")
+        yield Issue("sizes", "note", text, f"all brought to {frame.width}x{frame.height} ({frame.fit})")
     tiny = survey.used & (2 * np.maximum(height, width) < max(frame.height, frame.width))
     yield from _marked(survey, "tiny", "note", tiny, "less than half as large as the network's input", "enlarged")
     long = survey.used & (np.maximum(height, width) > LONG * np.minimum(height, width))
@@ -120,24 +120,24 @@ def _sizes(survey: Survey) -> Iterator[Finding]:
     yield from _marked(survey, "long", "note", long, f"more than {LONG} times as long as wide", done)
 
 
-def _modes(survey: Survey) -> Iterator[Finding]:
+def _modes(survey: Survey) -> Iterator[Issue]:
     facts, channels = survey.store.facts, survey.store.frame.channels
-    coloured, clear, every = survey.used & facts["coloured"], survey.used & facts["clear"], int(survey.used.sum())
-    if 0 < coloured.sum() < every:
-        rarer = coloured if 2 * coloured.sum() < every else survey.used & ~facts["coloured"]
-        what = "in colour among grey ones" if rarer is coloured else "grey among coloured ones"
-        done = "all made grey" if channels == 1 else "all read as colour"
+    colored, clear, every = survey.used & facts["colored"], survey.used & facts["clear"], int(survey.used.sum())
+    if 0 < colored.sum() < every:
+        rarer = colored if 2 * colored.sum() < every else survey.used & ~facts["colored"]
+        what = "in color among gray ones" if rarer is colored else "gray among colored ones"
+        done = "all made gray" if channels == 1 else "all read as color"
         level: Level = "warning" if channels == 1 else "note"
-        yield from _marked(survey, "colours", level, rarer, what, done)
+        yield from _marked(survey, "colors", level, rarer, what, done)
     if channels < 4:
         yield from _marked(survey, "transparent", "note", clear, "partly transparent", "laid over white")
     turned = survey.used & facts["turned"]
     yield from _marked(survey, "turned", "note", turned, "stored lying or upside down", "turned as their EXIF says")
     flat = survey.used & (facts["lightest"].astype(int) - facts["darkest"] <= FLAT)
-    yield from _marked(survey, "constant", "warning", flat, "of one colour", "used", "is there anything to see?")
+    yield from _marked(survey, "constant", "warning", flat, "of one color", "used", "is there anything to see?")
 
 
-def _backgrounds(survey: Survey) -> Iterator[Finding]:
+def _backgrounds(survey: Survey) -> Iterator[Issue]:
     frame, border = survey.store.frame, survey.store.facts["border"]
     if frame.polarity == "mixed":
         return
@@ -154,20 +154,20 @@ RULES: tuple[Rule, ...] = (
 
 def _marked(
     survey: Survey, kind: str, level: Level, marked: NDArray[np.bool_], what: str, done: str, advice: str = ""
-) -> Iterator[Finding]:
-    """One finding about all marked files, where there are any."""
+) -> Iterator[Issue]:
+    """One issue about all marked files, where there are any."""
     if marked.any():
         numbers = np.flatnonzero(marked)
-        text = f"{counted(len(numbers), 'picture')} {what}"
+        text = f"{pluralize(len(numbers), 'picture')} {what}"
         yield _found(survey, kind, level, text, done, advice, numbers[:, None])
 
 
 def _found(
     survey: Survey, kind: str, level: Level, text: str, done: str, advice: str, numbers: Iterable[Iterable[int]]
-) -> Finding:
+) -> Issue:
     rows = tuple(tuple(map(int, some)) for some in numbers)
     files = tuple(tuple(survey.listing.files[number] for number in some) for some in rows)
-    return Finding(kind, level, text, done, advice, files, rows)
+    return Issue(kind, level, text, done, advice, files, rows)
 
 
 def _on_one_side(survey: Survey) -> str:

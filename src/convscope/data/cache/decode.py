@@ -17,24 +17,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope._workers import helping, serve, shared_out
+from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
-from convscope.images.preprocessing import Preprocessing, grey, over_white
+from convscope.images.preprocessing import Preprocessing, gray, over_white
 from convscope.images.read import read_picture
 
 Pixels = NDArray[np.uint8]
 Facts = NDArray[np.void]
 
 # What is known of a file: its SHA-256; height and width as it is shown, 0 where it cannot be read; whether it has
-# colours, whether some of it is transparent, whether its EXIF turns it; the brightness of its border (the lower
+# colors, whether some of it is transparent, whether its EXIF turns it; the brightness of its border (the lower
 # median), of its darkest and of its lightest pixel; a 64-bit perceptual hash of what the network sees.
 FACTS = np.dtype(
     [
-        ("digest", "u8", 4), ("bytes", "i8"), ("height", "i4"), ("width", "i4"), ("coloured", "?"), ("clear", "?"),
+        ("digest", "u8", 4), ("bytes", "i8"), ("height", "i4"), ("width", "i4"), ("colored", "?"), ("clear", "?"),
         ("turned", "?"), ("border", "u1"), ("darkest", "u1"), ("lightest", "u1"), ("hash", "u8"),
     ]
 )  # fmt: skip
-LARGEST_FILE = 2**28  # bytes
+MAX_FILE_BYTES = 2**28  # bytes
 TOGETHER = 32  # files that a helper is given at a time
 ALONE = 4 * TOGETHER  # fewer files than this are not worth a helper's start
 MODULE = "convscope.data.cache.decode"
@@ -74,10 +74,10 @@ def decode(
     if len(paths) < ALONE:
         yield from (_opened(_answer(message)) for message in messages)
         return
-    from convscope._hardware import most_threads  # here, for the helpers do without it
+    from convscope._hardware import max_threads  # here, for the helpers do without it
 
-    with helping(MODULE, most_threads()) as helpers:
-        for answer in shared_out(helpers, messages, _answer):
+    with worker_pool(MODULE, max_threads()) as helpers:
+        for answer in map_in_order(helpers, messages, _answer):
             yield _opened(answer)
 
 
@@ -93,17 +93,17 @@ def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) 
     picture = read_picture(content, max_megapixels=max_megapixels)
     pixels = picture.pixels
     clear = pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
-    colours = over_white(pixels) if clear else pixels[..., :3]
-    coloured = colours.shape[2] == 3 and bool(
-        (colours[..., 0] != colours[..., 1]).any() or (colours[..., 1] != colours[..., 2]).any()
+    colors = over_white(pixels) if clear else pixels[..., :3]
+    colored = colors.shape[2] == 3 and bool(
+        (colors[..., 0] != colors[..., 1]).any() or (colors[..., 1] != colors[..., 2]).any()
     )
-    edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])[None]
-    brightness = (grey(edge) if edge.shape[2] == 3 else edge).ravel()
+    edge = np.concatenate([colors[0], colors[-1], colors[:, 0], colors[:, -1]])[None]
+    brightness = (gray(edge) if edge.shape[2] == 3 else edge).ravel()
     facts["height"], facts["width"] = pixels.shape[:2]
-    facts["coloured"], facts["clear"] = coloured, clear
+    facts["colored"], facts["clear"] = colored, clear
     facts["turned"] = any(note.startswith("rotated") for note in picture.notes)
     facts["border"] = np.sort(brightness)[(len(brightness) - 1) // 2]
-    facts["darkest"], facts["lightest"] = colours.min(), colours.max()
+    facts["darkest"], facts["lightest"] = colors.min(), colors.max()
     if frame is None:
         return facts, None
     arranged, _ = frame.arrange(picture)
@@ -113,8 +113,8 @@ def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) 
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise DataError(f"{path.stat().st_size / 1e9:.1f} GB, at most {LARGEST_FILE / 1e9:.1f} are read")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path.stat().st_size / 1e9:.1f} GB, at most {MAX_FILE_BYTES / 1e9:.1f} are read")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error

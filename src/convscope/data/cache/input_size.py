@@ -6,17 +6,17 @@ import numpy as np
 
 from convscope.data.cache.decode import Facts
 from convscope.data.dataset import LARGE
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.images.preprocessing import Preprocessing, polarity_of
 
 SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)
 USUAL = 80  # pixels: more gain nothing in minutes; docs/LOG.md says how this and the next are known
 SEEN = 0.8  # of the input's side is what training mostly sees of a picture (see the recipes' `growth`)
 PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
-GREY = 127
+GRAY = 127
 
 
-def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessing:
+def choose_preprocessing(sample: Facts, reading: LoadOptions, pictures: int) -> Preprocessing:
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
     Pictures that are all alike and small keep their shape, a quarter larger from LARGE pixels on. Else the input is a
@@ -24,9 +24,9 @@ def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessin
     pixels, and no more than there is time for.
     """
     height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
-    channels = reading.channels or (3 if sample["coloured"].any() else 1)
+    channels = reading.channels or (3 if sample["colored"].any() else 1)
     background = polarity_of(sample["border"])
-    level = GREY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
+    level = GRAY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
     return Preprocessing(
         height=height,
         width=width,
@@ -39,7 +39,7 @@ def choose_frame(sample: Facts, reading: Reading, pictures: int) -> Preprocessin
     )
 
 
-def _largest(reading: Reading, pictures: int) -> int:
+def _largest(reading: LoadOptions, pictures: int) -> int:
     """The largest side that there is time for."""
     if reading.core_seconds is None:
         return USUAL

@@ -27,11 +27,11 @@ from PIL import __version__ as decoder
 
 from convscope._files import write_atomically
 from convscope.data.cache.decode import Facts, decode
-from convscope.data.cache.input_size import choose_frame
+from convscope.data.cache.input_size import choose_preprocessing
 from convscope.data.dataset import Images
 from convscope.data.download import Progress
 from convscope.data.formats.listing import Listing
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 
@@ -58,7 +58,7 @@ class Store:
 
 
 def open_store(
-    listing: Listing, reading: Reading, cache: Path, progress: Progress, say: Callable[[str], None]
+    listing: Listing, reading: LoadOptions, cache: Path, progress: Progress, say: Callable[[str], None]
 ) -> Store:
     """The store of the listed files, from the cache or made now; `progress` counts files.
 
@@ -78,7 +78,7 @@ def open_store(
     return store
 
 
-def _build_temporarily(listing: Listing, reading: Reading, progress: Progress) -> Store:
+def _build_temporarily(listing: Listing, reading: LoadOptions, progress: Progress) -> Store:
     folder = Path(tempfile.mkdtemp(prefix="convscope-"))
     try:
         return _build(listing, reading, folder, progress)
@@ -91,7 +91,7 @@ def _build_temporarily(listing: Listing, reading: Reading, progress: Progress) -
         shutil.rmtree(folder, ignore_errors=True)  # on Linux and macOS the open map stays readable
 
 
-def _build(listing: Listing, reading: Reading, folder: Path, progress: Progress) -> Store:
+def _build(listing: Listing, reading: LoadOptions, folder: Path, progress: Progress) -> Store:
     paths = [listing.path(number) for number in range(len(listing))]
     frame = _frame(paths, reading)
     row = frame.height * frame.width * frame.channels
@@ -124,7 +124,7 @@ def _build(listing: Listing, reading: Reading, folder: Path, progress: Progress)
     return store
 
 
-def _frame(paths: list[Path], reading: Reading) -> Preprocessing:
+def _frame(paths: list[Path], reading: LoadOptions) -> Preprocessing:
     if reading.frame:
         return reading.frame
     some = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int))
@@ -133,7 +133,7 @@ def _frame(paths: list[Path], reading: Reading) -> Preprocessing:
     if not len(readable):  # the whole of it will tell what is wrong
         readable = facts[:1].copy()
         readable["height"] = readable["width"] = 8
-    return choose_frame(readable, reading, len(paths))
+    return choose_preprocessing(readable, reading, len(paths))
 
 
 def _check_some_are_read(facts: Facts, reasons: dict[int, str], listing: Listing) -> None:
@@ -192,7 +192,7 @@ def _reserve(file: int, size: int) -> None:
 class _Seen:
     """What the files of a listing were when their store was made."""
 
-    def __init__(self, listing: Listing, reading: Reading, folder: Path) -> None:
+    def __init__(self, listing: Listing, reading: LoadOptions, folder: Path) -> None:
         name = f"{listing.root.resolve()}\n{reading.model_dump_json(exclude={'group_by'})}"
         self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
         self.names = hashlib.sha256(os.fsencode("\n".join(listing.files))).hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from convscope.data.archives import find, naming, read_bytes
-from convscope.data.dataset import FIFTH, Dataset, Images, Split, fifth, numbered_classes
+from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Images, Split, default_test_split, numbered_classes
 from convscope.errors import DataError
 
 UNSIGNED_BYTE = 0x08
@@ -61,14 +61,14 @@ def read_idx(path: Path) -> Dataset:
 
     Images: 3 dimensions (n, height, width) or 4 (n, height, width, channels). The labels of `x-images-idx3-ubyte` are
     `x-labels-idx1-ubyte` beside it; either may end in .gz. In a folder with two pairs the name of one has `train` in
-    it, that of the other `t10k` or `test`. One pair alone is split, see `fifth`.
+    it, that of the other `t10k` or `test`. One pair alone is split, see `default_test_split`.
     """
     with naming(str(path)):
         files = _image_files(path) if path.is_dir() else [path]
     pairs = [_read_pair(file) for file in files]
     with naming(str(path)):
-        train, test = pairs if len(pairs) == 2 else fifth(pairs[0])
-        source = str(path) if len(pairs) == 2 else f"{path}; {FIFTH}"
+        train, test = pairs if len(pairs) == 2 else default_test_split(pairs[0])
+        source = str(path) if len(pairs) == 2 else f"{path}; {DEFAULT_TEST_SPLIT}"
         return Dataset(path.resolve().name, numbered_classes(train.labels), train, test, source)
 
 

@@ -10,21 +10,23 @@ import numpy as np
 
 from convscope.data.archives import naming
 from convscope.data.audit.analysis import Survey
-from convscope.data.audit.rules import findings
+from convscope.data.audit.rules import issues
 from convscope.data.cache.pixel_cache import open_store
-from convscope.data.dataset import FIFTH, Dataset, Labels, Split, fifth
+from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Labels, Split, default_test_split
 from convscope.data.download import Progress
 from convscope.data.formats.listing import list_files
-from convscope.data.options import Reading
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError
 
 LEAST = 5  # images of a class, to train, validate and test on
 
 
-def read_pictures(path: Path, reading: Reading, cache: Path, progress: Progress, say: Callable[[str], None]) -> Dataset:
+def read_pictures(
+    path: Path, reading: LoadOptions, cache: Path, progress: Progress, say: Callable[[str], None]
+) -> Dataset:
     """The data set of a folder with a sub-folder per class, or of a table of files and labels; see `list_files`.
 
-    What cannot be read, what lies under two classes and what is repeated is left out; `findings` tell all of it.
+    What cannot be read, what lies under two classes and what is repeated is left out; `issues` tell all of it.
     Without splits of its own, a fixed stratified fifth of it is the test set; what belongs together stays together.
 
     Raises DataError for what is no such set, or has fewer than 5 images in a class.
@@ -34,21 +36,21 @@ def read_pictures(path: Path, reading: Reading, cache: Path, progress: Progress,
         return dataset_of(path, survey, reading)
 
 
-def survey_of(path: Path, reading: Reading, cache: Path, progress: Progress, say: Callable[[str], None]) -> Survey:
+def survey_of(path: Path, reading: LoadOptions, cache: Path, progress: Progress, say: Callable[[str], None]) -> Survey:
     """What is known of the pictures, before anything is decided."""
     with naming(str(path)):
         listing = list_files(path)
         return Survey(listing, open_store(listing, reading, cache, progress, say), reading.group_by)
 
 
-def dataset_of(path: Path, survey: Survey, reading: Reading) -> Dataset:
+def dataset_of(path: Path, survey: Survey, reading: LoadOptions) -> Dataset:
     """Train and test, and validation where the set has its own."""
     listing = survey.listing
     _check_counts(survey)
     split = {part: _split(survey, part) for part in dict.fromkeys(listing.parts)}
     validation = None
     if not split:
-        train, test = fifth(_split(survey))
+        train, test = default_test_split(_split(survey))
     elif "test" in split:
         train, test, validation = split["train"], split["test"], split.get("validation")
     else:
@@ -61,7 +63,7 @@ def dataset_of(path: Path, survey: Survey, reading: Reading) -> Dataset:
         content.update(part.labels.astype("<i8").tobytes())
     return Dataset(
         path.resolve().stem, listing.classes, train, test, "; ".join(notes),
-        validation=validation, reading=reading, frame=store.frame, findings=findings(survey),
+        validation=validation, reading=reading, frame=store.frame, issues=issues(survey),
         files=listing.files, content=content.hexdigest(),
     )  # fmt: skip
 
@@ -83,7 +85,7 @@ def _notes(survey: Survey) -> list[str]:
     if left_out:
         notes.append(f"{left_out:,} of {len(survey.listing):,} files left out")
     if not survey.listing.parts:
-        notes.append(FIFTH)
+        notes.append(DEFAULT_TEST_SPLIT)
     elif "test" not in survey.listing.parts:
         notes.append("val is the test set")
     return notes

@@ -24,7 +24,7 @@ from convscope.errors import DataError
 
 DEBRIS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +149,10 @@ def _listing(root: Path, rows: Iterable[Row], strays: tuple[str, ...]) -> Listin
         raise DataError(
             f"only one class, {classes[0]}: expected a folder per class, two or more; is one of its folders meant?"
         )
-    if len(classes) > MOST_CLASSES:
+    if len(classes) > MAX_CLASSES:
         raise DataError(
             f"{len(classes):,} classes of {len(rows) / len(classes):.1f} files each: expected at most "
-            f"{MOST_CLASSES:,}; is there a folder per picture instead of one per class?"
+            f"{MAX_CLASSES:,}; is there a folder per picture instead of one per class?"
         )
     parts = tuple(row.part for row in rows)
     if any(parts):

@@ -14,7 +14,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from convscope.data.archives import naming
-from convscope.data.dataset import FIFTH, Dataset, Split, as_levels, fifth, numbered_classes
+from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Split, as_levels, default_test_split, numbered_classes
 from convscope.errors import DataError
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, Me
 
 
 def read_npz(path: Path) -> Dataset:
-    """The data set in an .npz that has the arrays of one row of PAIRS; one pair alone is split, see `fifth`.
+    """The data set in an .npz that has the arrays of one row of PAIRS; one pair alone gets the `default_test_split`.
 
     Images: uint8 (n, height, width) or (n, height, width, 1 | 3 | 4), or floats in 0..1, which become
     round(255 * value). Labels: integers (n,) or (n, 1), or one-hot (n, k). `classes`, where there is one, holds the
@@ -43,7 +43,7 @@ def read_npz(path: Path) -> Dataset:
             wanted = [*(key for pair in pairs for key in pair), CLASSES]
             arrays = {key: _array(archive, key) for key in wanted if key in archive.files}
         splits = [_split(arrays, *pair) for pair in pairs]
-        train, test = splits if len(splits) == 2 else fifth(splits[0])
+        train, test = splits if len(splits) == 2 else default_test_split(splits[0])
         classes = _class_names(arrays[CLASSES]) if CLASSES in arrays else numbered_classes(train.labels)
         return Dataset(path.stem, classes, train, test, _source(path, arrays, set(archive.files) - set(arrays)))
 
@@ -123,5 +123,5 @@ def _source(path: Path, arrays: dict[str, Array], left_out: Collection[str]) -> 
     if left_out:
         notes.append(f"left out: {', '.join(sorted(left_out))}")
     if len(arrays.keys() - {CLASSES}) == 2:
-        notes.append(FIFTH)
+        notes.append(DEFAULT_TEST_SPLIT)
     return "; ".join(notes)
