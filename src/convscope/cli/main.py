@@ -41,7 +41,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; as 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     # Threads that wait spin for some 20 microseconds and then sleep: spinning on makes a busy machine many times
-    # slower, sleeping at once halves the speed of a quiet one (docs/LOG.md). libgomp reads this when torch loads it.
+    # slower, sleeping at once halves the speed of a quiet one (dev/LOG.md). libgomp reads this when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         code = app(standalone_mode=False)

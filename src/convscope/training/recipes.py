@@ -157,7 +157,7 @@ RECIPES: dict[str, Recipe] = {
         validation_share=0,
         select="last",
     ),
-    # A good network in little time on any data; chosen on held-out training data, docs/LOG.md says how.
+    # A good network in little time on any data; chosen on held-out training data, dev/LOG.md says how.
     "default": Recipe(
         name="default",
         learning_rate=0.1,
@@ -173,7 +173,7 @@ RECIPES: dict[str, Recipe] = {
         balance=0.5,
     ),
     # A good network in the least time, and a better one. Both were chosen on held-out training images of MNIST and
-    # Fashion-MNIST, docs/LOG.md says how.
+    # Fashion-MNIST, dev/LOG.md says how.
     "fast": Recipe(
         name="fast",
         model="quick",
@@ -214,7 +214,7 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-# Of color images, chosen on held-out training images of CIFAR-10 after Jordan (2024), docs/LOG.md says how.
+# Of color images, chosen on held-out training images of CIFAR-10 after Jordan (2024), dev/LOG.md says how.
 _COLOR = Recipe(
     name="best for color",
     model="photos",
@@ -241,7 +241,7 @@ _COLOR = Recipe(
     validation_share=0.02,
     select="last",
 )
-# Of someone's own pictures in color, chosen on held-out flowers and traffic signs, docs/LOG.md says how.
+# Of someone's own pictures in color, chosen on held-out flowers and traffic signs, dev/LOG.md says how.
 _PICTURES = _variant(
     _COLOR,
     "default for pictures",
@@ -286,7 +286,7 @@ VARIANTS["small pictures"] = {
     for name, recipe in VARIANTS["pictures"].items()
 }
 
-# Seconds of a core for every number in the training images, from which on a recipe is worth it; docs/LOG.md says how
+# Seconds of a core for every number in the training images, from which on a recipe is worth it; dev/LOG.md says how
 # they are known.
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "gray": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),

@@ -10,7 +10,7 @@ from convscope.data.options import LoadOptions
 from convscope.images.preprocessing import Preprocessing, polarity_of
 
 SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)
-USUAL = 80  # pixels: more gain nothing in minutes; docs/LOG.md says how this and the next are known
+USUAL = 80  # pixels: more gain nothing in minutes; dev/LOG.md says how this and the next are known
 SEEN = 0.8  # of the input's side is what training mostly sees of a picture (see the recipes' `growth`)
 PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
 GRAY = 127

@@ -1,0 +1,19 @@
+"""Where messages and progress go."""
+
+from __future__ import annotations
+
+import warnings
+
+
+class Reporter:
+    """Receives messages for people and the progress of long work; this one warns and shows no progress.
+
+    The command line has one that writes to stderr. Override what you need.
+    """
+
+    def message(self, text: str) -> None:
+        """Called with one line that the user should read."""
+        warnings.warn(text, stacklevel=3)
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        """Called with `done` of `total` units of `task`, such as bytes of a file or decoded images."""
