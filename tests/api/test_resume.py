@@ -28,7 +28,7 @@ from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
-from convscope.runs.folder import Config
+from convscope.runs.config import RunConfig
 from convscope.training.budget import Budget
 from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
@@ -200,7 +200,7 @@ def test_what_changed_since_is_said_in_one_line(stopped: Path, monkeypatch: pyte
 
     monkeypatch.setattr(resume, "hardware_info", another)
     said: list[str] = []
-    then = Config.model_validate_json((stopped / "config.json").read_bytes()).machine
+    then = RunConfig.model_validate_json((stopped / "config.json").read_bytes()).machine
     resume_run(stopped, say=said.append)
     assert said == [
         f"equivalent, not identical: torch was {then.versions['torch']}, is 2.99, "
@@ -228,13 +228,13 @@ def test_what_can_change_the_bits(stopped: Path, changes: dict[str, Any], kernel
     machine = HardwareInfo(
         processor="EPYC", cores=4, threads=2, peak_gflops=100, system="Linux x86_64", python="3.11", versions=versions
     )
-    config = Config.model_validate_json((stopped / "config.json").read_bytes())
+    config = RunConfig.model_validate_json((stopped / "config.json").read_bytes())
     config = config.model_copy(update={"machine": machine, "kernels": "native avx2"})
     assert changed_since(config, machine.model_copy(update=changes), kernels) == expected
 
 
 def test_kernels_that_are_missing_for_another_reason_are_the_same(stopped: Path) -> None:
-    config = Config.model_validate_json((stopped / "config.json").read_bytes())
+    config = RunConfig.model_validate_json((stopped / "config.json").read_bytes())
     config = config.model_copy(update={"kernels": "torch, because CONVSCOPE_NATIVE=0"})
     assert changed_since(config, config.machine, "torch") == []
 

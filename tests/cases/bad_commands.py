@@ -23,7 +23,8 @@ from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build, weights_of
 from convscope.evaluation.metrics import evaluate
 from convscope.images.read import encode_png
-from convscope.runs.folder import METRICS, MODEL, WEIGHTS, RunWriter
+from convscope.runs.config import METRICS_FILE, MODEL_FILE, WEIGHTS
+from convscope.runs.folder import RunWriter
 
 Alter = Callable[[Path], object]
 
@@ -44,8 +45,8 @@ def world() -> dict[str, bytes]:
         config = plan("digits", "conv 2 3, relu, flatten").config
         writer, weights = RunWriter(Path(folder, "run"), config), weights_of(build(config.network))
         writer.write(WEIGHTS, save(weights))
-        writer.write(MODEL, to_onnx(config.network, weights, config.preprocessing, config.classes))
-        writer.write_rows(METRICS, [])
+        writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
+        writer.write_rows(METRICS_FILE, [])
         scores = np.zeros((1, len(config.classes)), np.float32)
         writer.write_json("evaluation.json", evaluate(scores, np.array([0]), config.classes).to_dict())
         run = writer.finish(signal=0, selected_epoch=0, train_seconds=0)
@@ -176,7 +177,7 @@ DATA = _rows(
     ("explain run eight.png", "^eight.png: no such file"),
 )
 
-MODEL_FILE = [
+UNREADABLE_RUNS = [
     *_rows(
         4,
         ("evaluate runs/none", f"^expected a run folder, but runs/none {NOT_THERE}"),
@@ -222,7 +223,7 @@ FAILED = _rows(
     (f"predict {LONG} seven.png", f"File name too long: '{LONG}'$"),
 )
 
-COMMAND_ROWS = [*USAGE, *DATA, *MODEL_FILE, *FAILED]
+COMMAND_ROWS = [*USAGE, *DATA, *UNREADABLE_RUNS, *FAILED]
 
 LINE_ROWS = _rows(
     2,

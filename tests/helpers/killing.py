@@ -30,7 +30,7 @@ from convscope import load_data
 from convscope.cli import main as cli
 from convscope.report import plots
 from convscope.runs.checkpoints import Checkpoint, Checkpoints
-from convscope.runs.folder import CHECKPOINTS, MANIFEST, WEIGHTS
+from convscope.runs.config import CHECKPOINT_FOLDER, MANIFEST_FILE, WEIGHTS
 from convscope.training.state import Course
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.2, flatten"
@@ -150,7 +150,7 @@ def steps(log: Path) -> list[tuple[int, float]]:
 
 def weights(run: Path) -> str:
     """SHA-256 of a finished run's weights; empty where it is not finished."""
-    return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest() if (run / MANIFEST).exists() else ""
+    return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest() if (run / MANIFEST_FILE).exists() else ""
 
 
 def damaged(path: Path) -> bool:
@@ -179,7 +179,7 @@ def gone_on(run: Path, interval: float) -> Kill:
     log, again = run.with_suffix(".log"), run.with_suffix(".again")
     before = steps(log)
     inside = [line for line in log.read_text().splitlines() if line.startswith("save")][-1:] == ["save"]
-    corrupt = sum(map(damaged, (run / CHECKPOINTS).glob("*.ckpt")))
+    corrupt = sum(map(damaged, (run / CHECKPOINT_FOLDER).glob("*.ckpt")))
     code = ended(begun(["train", "--resume", str(run), "--checkpoint-every", str(interval)], again))
     after = steps(again)
     last, moment = before[-1]

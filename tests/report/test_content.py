@@ -12,7 +12,7 @@ from convscope import Evaluation, Run
 from convscope._statistics import wilson
 from convscope.evaluation.metrics import Share
 from convscope.report.content import model_card, notes, report_of
-from convscope.runs.folder import Config
+from convscope.runs.config import RunConfig
 from convscope.training.loop import Fitted
 from convscope.training.recipes import RECIPES, VARIANTS
 from convscope.training.state import Epoch
@@ -21,13 +21,13 @@ FITTED = Fitted({}, 2, [Epoch(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (
 
 
 @pytest.fixture(scope="module")
-def config(digits_run: Run) -> Callable[..., Config]:
+def config(digits_run: Run) -> Callable[..., RunConfig]:
     """The run's config with another recipe."""
 
-    def changed(recipe: str = "default", **values: Any) -> Config:
+    def changed(recipe: str = "default", **values: Any) -> RunConfig:
         known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["color"].values()}}
         chosen = {**known[recipe].model_dump(), **values}
-        return Config.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
+        return RunConfig.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
 
     return changed
 
@@ -38,7 +38,9 @@ def evaluation(digits_run: Run) -> Evaluation:
     return digits_run.evaluation
 
 
-def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(config: Callable[..., Config]) -> None:
+def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(
+    config: Callable[..., RunConfig],
+) -> None:
     (note,) = notes(config("article"), 10)
     assert note == (
         "As in the article, the curves called validation are drawn on the test set; nothing was selected with them: "
@@ -49,7 +51,7 @@ def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(
 @pytest.mark.parametrize(
     ("select", "chosen"), [("best", "the one with the best validation accuracy"), ("last", "the one that came last")]
 )
-def test_else_the_test_set_was_used_once(config: Callable[..., Config], select: str, chosen: str) -> None:
+def test_else_the_test_set_was_used_once(config: Callable[..., RunConfig], select: str, chosen: str) -> None:
     (note,) = notes(config(select=select), 2)
     assert note == (
         f"The weights are those of epoch 2, {chosen}. The 145 validation images were held out of the training "
@@ -57,7 +59,7 @@ def test_else_the_test_set_was_used_once(config: Callable[..., Config], select: 
     )
 
 
-def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evaluation: Evaluation) -> None:
+def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
     report = report_of(plan, evaluation, FITTED, [])
     assert report.title == "small on digits"
@@ -152,17 +154,17 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., Config], evalua
     ],
 )
 def test_the_recipe_is_told_in_full(
-    config: Callable[..., Config], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
+    config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
 ) -> None:
     assert dict(report_of(config(**changes), evaluation, FITTED, []).recipe) == facts
 
 
-def test_time_that_was_given_is_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+def test_time_that_was_given_is_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     given = config().model_copy(update={"budget": 120.0})
     assert dict(report_of(given, evaluation, FITTED, []).recipe)["Time"] == "2 min from prompt to exit"
 
 
-def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], evaluation: Evaluation) -> None:
+def test_data_preprocessing_and_machine_are_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
     report = report_of(plan, evaluation, FITTED, [])
     assert dict(report.dataset) == {
@@ -186,7 +188,7 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., Config], 
 
 
 def test_the_model_card_has_the_number_its_trust_and_its_use(
-    config: Callable[..., Config], evaluation: Evaluation
+    config: Callable[..., RunConfig], evaluation: Evaluation
 ) -> None:
     for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["color"].values())):
         plan = config(recipe)
@@ -202,7 +204,7 @@ def test_the_model_card_has_the_number_its_trust_and_its_use(
 
 
 def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_its_place(
-    config: Callable[..., Config], evaluation: Evaluation
+    config: Callable[..., RunConfig], evaluation: Evaluation
 ) -> None:
     plan, told = config(), "98.33 % (96.40 to 99.23)"
     both = replace(evaluation, augmented=Share(353 / 359, wilson(353, 359)))

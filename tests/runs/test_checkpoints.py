@@ -20,18 +20,18 @@ import pytest
 import torch
 from safetensors.numpy import load as load_arrays
 
-from helpers.command import Command
-from convscope.network.build import parse
-from convscope.runs.checkpoints import Checkpoint, Checkpoints
-from convscope.training.state import Progress
+from convscope._hardware import has_bf16
+from convscope.backends.pytorch.models import build, weights_of
 from convscope.data.dataset import Dataset
 from convscope.data.load import load
 from convscope.errors import ModelFileError
-from convscope._hardware import has_bf16
-from convscope.backends.pytorch.models import build, weights_of
 from convscope.images.preprocessing import Preprocessing
-from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
+from convscope.network.build import parse
+from convscope.runs.checkpoints import Checkpoint, Checkpoints
 from convscope.training.loop import Fitted, State, Stop, fit
+from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
+from convscope.training.state import Progress
+from helpers.command import Command
 from helpers.killing import Kill
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.3, flatten"

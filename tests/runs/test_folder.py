@@ -18,9 +18,10 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from convscope import Predictor, Run, load_data, open_run
-from convscope.errors import ModelFileError, UsageError
 from convscope.backends.pytorch.models import build
-from convscope.runs.folder import Config, RunWriter, next_run_folder
+from convscope.errors import ModelFileError, UsageError
+from convscope.runs.config import RunConfig
+from convscope.runs.folder import RunWriter, next_run_folder
 from convscope.training.loop import logits_of
 
 PLOTS = (
@@ -84,7 +85,7 @@ def test_no_file_is_a_pickle_or_an_archive_that_may_hold_one(digits_run: Run, na
 
 def test_the_config_is_what_was_planned(digits_run: Run) -> None:
     text = (digits_run.path / "config.json").read_text()
-    assert Config.model_validate_json(text) == digits_run.config
+    assert RunConfig.model_validate_json(text) == digits_run.config
     values = json.loads(text)
     data = load_data("digits")
     assert values["dataset"] == {
@@ -226,7 +227,7 @@ def test_what_the_manifest_does_not_name_is_ignored(copy: Path) -> None:
 
 def test_weights_of_another_network_do_not_fit(digits_run: Run) -> None:
     for line in ("conv 16 3, relu, flatten", "conv 16 5 pad same, relu, maxpool 2, flatten"):
-        config = Config.model_validate({**digits_run.config.model_dump(), "architecture": line})
+        config = RunConfig.model_validate({**digits_run.config.model_dump(), "architecture": line})
         other = Run(digits_run.path, config, digits_run.manifest)
         with pytest.raises(ModelFileError, match=f"model.safetensors does not fit '{line}': train again$"):
             other.model()

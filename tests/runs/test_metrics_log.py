@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from convscope import Dataset
-from convscope.training.state import Epoch
 from convscope.api.train import plan
-from convscope.runs.metrics_log import LEAST_PAUSE, PAUSE, Metrics
 from convscope.runs.folder import RunWriter
+from convscope.runs.metrics_log import LEAST_PAUSE, PAUSE, Metrics
+from convscope.training.state import Epoch
 
 HISTORY = [Epoch(number, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for number in range(1, 5)]
 

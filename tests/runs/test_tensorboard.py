@@ -11,9 +11,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from convscope import Run
-from convscope.training.state import Epoch
+from convscope.runs.config import EVENTS_FILE
 from convscope.runs.tensorboard import event_file
-from convscope.runs.folder import EVENTS
+from convscope.training.state import Epoch
 
 TAGS = {
     "loss/train": "train_loss",
@@ -56,7 +56,7 @@ def test_the_crc_is_the_standards() -> None:
 
 
 def test_events_hold_what_metrics_hold(digits_run: Run) -> None:
-    first, *events = [Event.FromString(data) for data in records((digits_run.path / EVENTS).read_bytes())]
+    first, *events = [Event.FromString(data) for data in records((digits_run.path / EVENTS_FILE).read_bytes())]
     assert first.file_version == "brain.Event:2"
     found = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
     assert found == [

@@ -19,7 +19,8 @@ from convscope.data.download import quiet
 from convscope.data.load import load
 from convscope.errors import DataError, UsageError
 from convscope.runs.checkpoints import EVERY
-from convscope.runs.folder import BESIDE, START, WEIGHTS, Config, Run, now, open_run, unfinished
+from convscope.runs.config import BESIDE, START, WEIGHTS, RunConfig
+from convscope.runs.folder import Run, now, open_run, unfinished
 from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.loop import parts
 from convscope.training.recipes import changed
@@ -116,7 +117,7 @@ def planned_more(
 
 
 def _plan_of(
-    path: str | Path, config: Config, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
+    path: str | Path, config: RunConfig, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
 ) -> Plan:
     """Its data, as they were."""
     if data is None and not config.dataset.path:
@@ -136,7 +137,7 @@ def _trial(plan: Plan) -> TuningProbe:
     return TuningProbe(config.network, plan.training, config.preprocessing, config.recipe, config.seed)
 
 
-def changed_since(config: Config, machine: HardwareInfo, kernels: str) -> list[str]:
+def changed_since(config: RunConfig, machine: HardwareInfo, kernels: str) -> list[str]:
     """In words, what is not as it was and may change the bits of a training."""
 
     def facts(machine: HardwareInfo, kernels: str) -> dict[str, str]:

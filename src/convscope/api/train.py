@@ -39,22 +39,19 @@ from convscope.report.html import render
 from convscope.report.plots import learning_curves
 from convscope.report.render_pool import Draw, draw_here
 from convscope.runs.checkpoints import EVERY, Checkpoints
-from convscope.runs.folder import (
+from convscope.runs.config import (
     BESIDE,
-    CARD,
-    EVALUATION,
-    MODEL,
-    PLOTS,
-    REPORT,
+    CARD_FILE,
+    EVALUATION_FILE,
+    MODEL_FILE,
+    PLOT_FOLDER,
+    REPORT_FILE,
     START,
     WEIGHTS,
-    Config,
     DatasetInfo,
-    Run,
-    RunWriter,
-    next_run_folder,
-    now,
+    RunConfig,
 )
+from convscope.runs.folder import Run, RunWriter, next_run_folder, now
 from convscope.runs.metrics_log import Metrics
 from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.budget import Budget, share_of
@@ -84,7 +81,7 @@ class Plan:
     dataset: Dataset
     training: Split
     validation: Split
-    config: Config
+    config: RunConfig
     start: Weights | None = None
 
 
@@ -118,7 +115,7 @@ def plan(
     machine = hardware_info(settings.threads)
     counts = len(training), len(validation), len(dataset.test)
     share = share_of(budget, network, recipe, settings.precision, *counts) if budget else None
-    config = Config(
+    config = RunConfig(
         created=now(),
         dataset=_facts(dataset, origin, training, validation, recipe),
         classes=dataset.classes,
@@ -259,12 +256,12 @@ def evaluate_run(
     return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
 
 
-def _write_weights(writer: RunWriter, config: Config, fitted: Fitted) -> None:
+def _write_weights(writer: RunWriter, config: RunConfig, fitted: Fitted) -> None:
     """The weights, those beside them, and the model file."""
     writer.write(WEIGHTS, save(fitted.weights))
     if fitted.beside_epoch != fitted.epoch:
         writer.write(BESIDE[config.recipe.select], save(fitted.beside))
-    writer.write(MODEL, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
+    writer.write(MODEL_FILE, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
 
 
 def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
@@ -275,7 +272,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
         lambda some: logits_of(model, some, config.preprocessing),
         test.chunks(), test.labels, config.classes, config.recipe,
     )  # fmt: skip
-    writer.write_json(EVALUATION, evaluation.to_dict())
+    writer.write_json(EVALUATION_FILE, evaluation.to_dict())
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
     what = f"test image {chosen}, labeled {config.classes[test.labels[chosen]]}"
@@ -288,10 +285,10 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
     )
     pictures = []
     for name, picture in drawn(sketches, draw):
-        writer.write(f"{PLOTS}/{name}.png", picture.png)
+        writer.write(f"{PLOT_FOLDER}/{name}.png", picture.png)
         pictures.append(picture)
-    writer.write(REPORT, render(report_of(config, evaluation, fitted, pictures, plan.dataset.issues)))
-    writer.write(CARD, model_card(config, evaluation, fitted))
+    writer.write(REPORT_FILE, render(report_of(config, evaluation, fitted, pictures, plan.dataset.issues)))
+    writer.write(CARD_FILE, model_card(config, evaluation, fitted))
 
 
 def _mirrored(recipe: Recipe, origin: str, training: Split, classes: int, threads: int | None) -> tuple[Recipe, str]:

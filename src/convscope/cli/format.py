@@ -12,7 +12,8 @@ from convscope._text import duration, pluralize
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation, percent, share_percent
 from convscope.network.layers import Network, shape_text
-from convscope.runs.folder import REPORT, Config, Run
+from convscope.runs.config import REPORT_FILE, RunConfig
+from convscope.runs.folder import Run
 
 if TYPE_CHECKING:
     from convscope.api.benchmark import Bench
@@ -138,7 +139,7 @@ def facts(pairs: Mapping[str, str]) -> list[str]:
     return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
 
 
-def plan_lines(config: Config) -> list[str]:
+def plan_lines(config: RunConfig) -> list[str]:
     """What is about to be trained, before step 0."""
     network, recipe = config.network, config.recipe
     why = f": {config.precision_why}" if config.precision_why else ""
@@ -154,7 +155,7 @@ def plan_lines(config: Config) -> list[str]:
     ]
 
 
-def _epochs(config: Config) -> str:
+def _epochs(config: RunConfig) -> str:
     epochs = pluralize(config.epochs, "epoch")
     return f"about {epochs}, so that all is done in {duration(config.budget)}" if config.budget else epochs
 
@@ -178,7 +179,7 @@ def run_lines(run: Run) -> list[str]:
         "test loss": f"{evaluation.loss:.4f}",
         "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
         "run": str(run.path),
-        "report": str(run.path / REPORT),
+        "report": str(run.path / REPORT_FILE),
         "next": f"convscope predict {run.path} PICTURE",
     }
     return facts(said)

@@ -9,7 +9,7 @@ from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation, percent, share_percent
 from convscope.network.layers import shape_text
 from convscope.report.html import LayerRow, Picture, Report
-from convscope.runs.folder import Config
+from convscope.runs.config import RunConfig
 from convscope.training.loop import Fitted
 from convscope.training.recipes import Recipe
 
@@ -17,7 +17,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def report_of(
-    config: Config,
+    config: RunConfig,
     evaluation: Evaluation,
     fitted: Fitted,
     pictures: Iterable[Picture],
@@ -51,7 +51,7 @@ def report_of(
     )
 
 
-def notes(config: Config, selected_epoch: int) -> tuple[str, ...]:
+def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
     """What a reader must know to trust the number."""
     if config.recipe.validates_on_test:
         return (
@@ -66,7 +66,7 @@ def notes(config: Config, selected_epoch: int) -> tuple[str, ...]:
     )
 
 
-def model_card(config: Config, evaluation: Evaluation, fitted: Fitted) -> str:
+def model_card(config: RunConfig, evaluation: Evaluation, fitted: Fitted) -> str:
     """The run's README.md."""
     facts = (*_dataset(config), *_recipe(config), *_machine(config))
     listed = "\n".join(f"- {term}: {value}" for term, value in facts)
@@ -91,7 +91,7 @@ Meant for pictures like those it was trained on; on anything else its probabilit
 """
 
 
-def _dataset(config: Config) -> Facts:
+def _dataset(config: RunConfig) -> Facts:
     data = config.dataset
     return (
         ("Data set", data.name),
@@ -103,7 +103,7 @@ def _dataset(config: Config) -> Facts:
     )
 
 
-def _preprocessing(config: Config) -> Facts:
+def _preprocessing(config: RunConfig) -> Facts:
     record = config.preprocessing
     return (
         ("Size", f"{record.height}x{record.width}, {record.fit}"),
@@ -113,7 +113,7 @@ def _preprocessing(config: Config) -> Facts:
     )
 
 
-def _recipe(config: Config) -> Facts:
+def _recipe(config: RunConfig) -> Facts:
     recipe = config.recipe
     name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimizer]
     momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
@@ -151,7 +151,7 @@ def _augmentation(recipe: Recipe) -> Iterator[str]:
         yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the training"
 
 
-def _machine(config: Config) -> Facts:
+def _machine(config: RunConfig) -> Facts:
     machine = config.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (

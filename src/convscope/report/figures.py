@@ -20,7 +20,7 @@ from convscope.network.layers import Activation, Conv, Dropout, Flatten, shape_t
 from convscope.report import plots
 from convscope.report.html import Picture, Section
 from convscope.report.render_pool import Draw, Drawing, draw_here
-from convscope.runs.folder import Config
+from convscope.runs.config import RunConfig
 
 MISTAKES = 16  # that are shown
 FOUND = 16  # pictures of a issue
@@ -115,7 +115,7 @@ def result_figures(
 
 
 def layer_figures(
-    config: Config, model: nn.Sequential, pixels: NDArray[np.uint8], what: str, *, every_layer: bool
+    config: RunConfig, model: nn.Sequential, pixels: NDArray[np.uint8], what: str, *, every_layer: bool
 ) -> Iterator[Sketch]:
     """What the network's layers make of one image, uint8 (h, w, c), called `what` in the texts.
 
@@ -179,7 +179,12 @@ def _filters(step: Step) -> Sketch:
 
 
 def _attribution(
-    config: Config, model: nn.Sequential, image: NDArray[np.float32], pixels: NDArray[np.uint8], target: int, what: str
+    config: RunConfig,
+    model: nn.Sequential,
+    image: NDArray[np.float32],
+    pixels: NDArray[np.uint8],
+    target: int,
+    what: str,
 ) -> Sketch:
     return Sketch(
         "attribution",

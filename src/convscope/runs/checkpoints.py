@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from convscope.training.state import Epoch, Standing
-from convscope.errors import ModelFileError
 from convscope._files import remove, sha256, write_atomically
 from convscope.backends.pytorch.models import set_weights, weights_of
-from convscope.runs.folder import CHECKPOINTS, CONFIG
+from convscope.errors import ModelFileError
+from convscope.runs.config import CHECKPOINT_FOLDER, CONFIG_FILE
 from convscope.training.loop import State, Stop
+from convscope.training.state import Epoch, Standing
 
 EVERY = 60.0  # seconds of training between two checkpoints
 KEPT = 2
@@ -120,7 +120,7 @@ class Checkpoints:
     """
 
     def __init__(self, run: Path, every: float, stop: Stop, say: Callable[[str], None]) -> None:
-        self.folder, self.config = run / CHECKPOINTS, sha256(run / CONFIG)
+        self.folder, self.config = run / CHECKPOINT_FOLDER, sha256(run / CONFIG_FILE)
         self.every, self.stop, self.say = every, stop, say
         self.kept: list[Path] = []
         self.last = time.monotonic()

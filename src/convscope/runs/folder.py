@@ -10,112 +10,38 @@ from datetime import UTC, datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from convscope.network.build import parse
-from convscope.data.options import LoadOptions
-from convscope.errors import ModelFileError, UsageError
-from convscope._statistics import reaches
-from convscope.evaluation.metrics import Evaluation, percent
 from convscope._files import remove, remove_temporary, sha256, write_atomically
-from convscope.network.layers import Network
-from convscope._hardware import HardwareInfo
-from convscope.images.preprocessing import Preprocessing
-from convscope.training.recipes import Recipe
+from convscope._records import Record
+from convscope._statistics import reaches
 from convscope._text import pluralize
+from convscope.errors import ModelFileError, UsageError
+from convscope.evaluation.metrics import Evaluation, percent
+from convscope.network.layers import Network
+from convscope.runs.config import (
+    CARD_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    EVALUATION_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PLOT_FOLDER,
+    REPORT_FILE,
+    WEIGHTS,
+    FileInfo,
+    Manifest,
+    RunConfig,
+    Status,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT: Literal[1] = 1
-CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
-BESIDE = {"last": "best.safetensors", "best": "last.safetensors"}  # beside the selected weights
-START = "start.safetensors"  # what a training of more epochs began with
-METRICS, EVALUATION, MODEL = "metrics.jsonl", "evaluation.json", "model.onnx"
-CHECKPOINTS, PLOTS = "checkpoints", "plots"
-REPORT, CARD, EVENTS = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"
-Status = Literal["complete", "interrupted"]
-Record = TypeVar("Record", bound=BaseModel)
-
-
-class DatasetInfo(BaseModel):
-    """Which data a run was trained on.
-
-    `fingerprint` is the SHA-256 of its images, labels and class names; `reading`, of pictures, what was asked for.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    path: str
-    source: str
-    reading: LoadOptions | None = None
-    fingerprint: str
-    train_images: int
-    validation_images: int
-    test_images: int
-
-    @property
-    def counts(self) -> str:
-        """How many images serve what, in words."""
-        held_out = f"{self.validation_images:,} validation, " if self.validation_images else ""
-        return f"{self.train_images:,} training, {held_out}{self.test_images:,} test images"
-
-
-class Config(BaseModel):
-    """What was decided before step 0, as `config.json` holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = FORMAT
-    created: datetime
-    dataset: DatasetInfo
-    classes: tuple[str, ...]
-    model: str
-    architecture: str
-    input_shape: tuple[int, int, int]
-    preprocessing: Preprocessing
-    recipe: Recipe
-    symmetry: str = ""
-    balance: str = ""
-    epochs: int
-    before: int = 0
-    budget: float | None = None
-    training_seconds: float | None = None
-    seed: int
-    precision: Literal["float32", "bf16"]
-    precision_why: str
-    kernels: str
-    machine: HardwareInfo
-
-    @cached_property
-    def network(self) -> Network:
-        """The layer records of the architecture line."""
-        return parse(self.architecture, self.input_shape, len(self.classes))
-
-
-class File(BaseModel):
-    """One file's size in bytes and SHA-256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """Every file of a run with its checksum, and how it ended: `signal` is 0, or the number of the one that came."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = FORMAT
-    status: Status
-    signal: int
-    selected_epoch: int
-    train_seconds: float
-    files: dict[str, File]
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def check_free(path: Path) -> None:
@@ -127,19 +53,25 @@ def check_free(path: Path) -> None:
 class RunWriter:
     """A run folder in the making."""
 
-    def __init__(self, path: Path, config: Config, resumed: bool = False) -> None:
+    def __init__(self, path: Path, config: RunConfig, resumed: bool = False) -> None:
         """Make the folder and write `config.json`. Raises UsageError when there is something in it already.
 
         With `resumed` the folder is one of this config: it is no run any more until it is finished again.
         """
         self.path, self.config = path, config
         if resumed:
-            for old in (path / MANIFEST, path / EVALUATION, path / REPORT, path / CARD, *(path / PLOTS).glob("*.png")):
+            for old in (
+                path / MANIFEST_FILE,
+                path / EVALUATION_FILE,
+                path / REPORT_FILE,
+                path / CARD_FILE,
+                *(path / PLOT_FOLDER).glob("*.png"),
+            ):
                 remove(old)
             remove_temporary(path)
         else:
             check_free(path)
-            self.write(CONFIG, config.model_dump_json(indent=2) + "\n")
+            self.write(CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Write one file below the folder, whole or not at all."""
@@ -160,20 +92,20 @@ class RunWriter:
         files = {
             name: _file(self.path / name)
             for name in names
-            if name != MANIFEST and not name.startswith(f"{CHECKPOINTS}/")
+            if name != MANIFEST_FILE and not name.startswith(f"{CHECKPOINT_FOLDER}/")
         }
-        status: Status = "complete" if EVALUATION in files else "interrupted"
+        status: Status = "complete" if EVALUATION_FILE in files else "interrupted"
         manifest = Manifest(
             status=status, signal=signal, selected_epoch=selected_epoch, train_seconds=train_seconds, files=files
         )
-        self.write(MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        self.write(MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
         return Run(self.path, self.config, manifest)
 
 
 class Run:
     """An opened run folder; `open_run` makes it."""
 
-    def __init__(self, path: Path, config: Config, manifest: Manifest) -> None:
+    def __init__(self, path: Path, config: RunConfig, manifest: Manifest) -> None:
         self.path, self.config, self.manifest = path, config, manifest
 
     @property
@@ -206,17 +138,17 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The ONNX file that `Predictor` reads."""
-        return self.path / MODEL
+        return self.path / MODEL_FILE
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, as `metrics.jsonl` holds them."""
-        return [json.loads(line) for line in (self.path / METRICS).read_text().splitlines()]
+        return [json.loads(line) for line in (self.path / METRICS_FILE).read_text().splitlines()]
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """The evaluation on the test split at the end of training; None when training was interrupted."""
-        path = self.path / EVALUATION
+        path = self.path / EVALUATION_FILE
         return Evaluation.from_dict(json.loads(path.read_text())) if path.exists() else None
 
     def model(self) -> nn.Sequential:
@@ -269,7 +201,7 @@ def open_run(path: str | Path) -> Run:
     """
     folder = _folder(path)
     manifest = _read(
-        folder / MANIFEST, Manifest, "its training did not finish, or it is no run folder: "
+        folder / MANIFEST_FILE, Manifest, "its training did not finish, or it is no run folder: "
         f"go on with convscope train --resume {folder}, or train again"
     )  # fmt: skip
     for name, expected in manifest.files.items():
@@ -278,22 +210,22 @@ def open_run(path: str | Path) -> Run:
             raise ModelFileError(f"{file} is missing: put it back from a copy, or train again")
         if file.stat().st_size != expected.bytes or sha256(file) != expected.sha256:
             raise ModelFileError(f"{file} was altered since it was written: put it back from a copy, or train again")
-    config = _read(folder / CONFIG, Config, "put it back from a copy, or train again")
+    config = _read(folder / CONFIG_FILE, RunConfig, "put it back from a copy, or train again")
     return Run(folder, config, manifest)
 
 
-def unfinished(path: str | Path) -> Config:
+def unfinished(path: str | Path) -> RunConfig:
     """What was decided for a training that did not reach its end.
 
     Raises ModelFileError where there is no such training, or one that was stopped without a checkpoint, and UsageError
     where it is complete.
     """
     folder = _folder(path)
-    config = _read(folder / CONFIG, Config, "give the folder of a training that was stopped or killed")
-    if (folder / MANIFEST).exists():
-        if _read(folder / MANIFEST, Manifest, "").status == "complete":
+    config = _read(folder / CONFIG_FILE, RunConfig, "give the folder of a training that was stopped or killed")
+    if (folder / MANIFEST_FILE).exists():
+        if _read(folder / MANIFEST_FILE, Manifest, "").status == "complete":
             raise UsageError(f"{folder} is complete already: --more-epochs trains it further")
-        if not any((folder / CHECKPOINTS).glob("*")):
+        if not any((folder / CHECKPOINT_FOLDER).glob("*")):
             raise ModelFileError(f"{folder} has no checkpoint to go on from: use it as it is, or train again")
     return config
 
@@ -319,11 +251,11 @@ def _folder(path: str | Path) -> Path:
     return folder
 
 
-def _file(path: Path) -> File:
-    return File(bytes=path.stat().st_size, sha256=sha256(path))
+def _file(path: Path) -> FileInfo:
+    return FileInfo(bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def _read(path: Path, kind: type[Record], advice: str) -> Record:
+def _read(path: Path, kind: type[AnyRecord], advice: str) -> AnyRecord:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

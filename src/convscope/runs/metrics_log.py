@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from convscope.training.state import Epoch
+from convscope.runs.config import EVENTS_FILE, METRICS_FILE
+from convscope.runs.folder import RunWriter
 from convscope.runs.tensorboard import event_file
-from convscope.runs.folder import EVENTS, METRICS, RunWriter
 from convscope.training.loop import history_rows
+from convscope.training.state import Epoch
 
 LEAST_PAUSE, PAUSE = 1.0, 50  # seconds between two times, or as many times what writing took
 
@@ -25,7 +26,7 @@ class Metrics:
 
     def write(self, history: list[Epoch]) -> None:
         began = time.monotonic()
-        self.writer.write_rows(METRICS, history_rows(history))
-        self.writer.write(EVENTS, event_file(history, self.writer.config.created.timestamp()))
+        self.writer.write_rows(METRICS_FILE, history_rows(history))
+        self.writer.write(EVENTS_FILE, event_file(history, self.writer.config.created.timestamp()))
         ended = time.monotonic()
         self.due = ended + max(LEAST_PAUSE, PAUSE * (ended - began))

@@ -1,0 +1,98 @@
+"""The records of a run folder: `config.json` and `manifest.json`, and the names of its files.
+
+docs/run-folder.md specifies every field.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+from convscope._hardware import HardwareInfo
+from convscope._records import Record
+from convscope.data.options import LoadOptions
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.build import parse
+from convscope.network.layers import Network
+from convscope.training.recipes import Recipe
+
+FORMAT: Literal[1] = 1
+CONFIG_FILE, MANIFEST_FILE, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
+BESIDE = {"last": "best.safetensors", "best": "last.safetensors"}  # beside the selected weights
+START = "start.safetensors"  # what a training of more epochs began with
+METRICS_FILE, EVALUATION_FILE, MODEL_FILE = "metrics.jsonl", "evaluation.json", "model.onnx"
+CHECKPOINT_FOLDER, PLOT_FOLDER = "checkpoints", "plots"
+REPORT_FILE, CARD_FILE, EVENTS_FILE = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"
+Status = Literal["complete", "interrupted"]
+
+
+class DatasetInfo(Record):
+    """Which data a run was trained on.
+
+    `fingerprint` is the SHA-256 of its images, labels and class names; `reading`, of pictures, what was asked for.
+    """
+
+    name: str
+    path: str
+    source: str
+    reading: LoadOptions | None = None
+    fingerprint: str
+    train_images: int
+    validation_images: int
+    test_images: int
+
+    @property
+    def counts(self) -> str:
+        """How many images serve what, in words."""
+        held_out = f"{self.validation_images:,} validation, " if self.validation_images else ""
+        return f"{self.train_images:,} training, {held_out}{self.test_images:,} test images"
+
+
+class RunConfig(Record):
+    """What was decided before step 0, as `config.json` holds it."""
+
+    format: Literal[1] = FORMAT
+    task: Literal["single-label"] = "single-label"
+    created: datetime
+    dataset: DatasetInfo
+    classes: tuple[str, ...]
+    model: str
+    architecture: str
+    input_shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    recipe: Recipe
+    symmetry: str = ""
+    balance: str = ""
+    epochs: int
+    before: int = 0
+    budget: float | None = None
+    training_seconds: float | None = None
+    seed: int
+    precision: Literal["float32", "bf16"]
+    precision_why: str
+    kernels: str
+    machine: HardwareInfo
+
+    @cached_property
+    def network(self) -> Network:
+        """The layer records of the architecture line."""
+        return parse(self.architecture, self.input_shape, len(self.classes))
+
+
+class FileInfo(Record):
+    """One file's size in bytes and SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """Every file of a run with its checksum, and how it ended: `signal` is 0, or the number of the one that came."""
+
+    format: Literal[1] = FORMAT
+    status: Status
+    signal: int
+    selected_epoch: int
+    train_seconds: float
+    files: dict[str, FileInfo]
