@@ -22,12 +22,12 @@ from convscope.backends.native.roofline import (
     Kernel,
     Reached,
     Roofline,
-    chain,
-    cut_batch,
+    conv_act_pool,
     dense,
-    first_stage,
+    gather_batch,
+    norm_act_pool,
     roofline,
-    update,
+    sgd_step,
 )
 from peers import HERE
 from speed_process import QUIET, quiet
@@ -38,21 +38,21 @@ TARGET = 0.5  # of the float32 peak, for the first row on all cores
 
 def kernels() -> list[Kernel]:
     """The shapes of the article's network first, then those of other networks for MNIST's and CIFAR's images."""
-    halves = (False, True)
+    precisions = (False, True)
     return [
-        *first_stage(28, 1, 32, 3, pool=2),
-        *first_stage(28, 1, 32, 5, pool=2),
-        *first_stage(32, 3, 64, 3, pool=2),
-        *first_stage(32, 3, 64, 3, pool=1),
-        *(kernel for half in halves for kernel in dense(5408, 100, half)),
-        *(kernel for half in halves for kernel in chain(26, 32, pool=2, half=half)),
-        *(kernel for half in halves for kernel in chain(28, 16, pool=1, half=half)),
-        *(kernel for half in halves for kernel in chain(32, 64, pool=2, half=half)),
-        *(kernel for half in halves for kernel in chain(16, 128, pool=1, half=half)),
-        cut_batch((28, 28, 1)),
-        cut_batch((32, 32, 3)),
-        update(542_230),
-        update(5_000_000),
+        *conv_act_pool(28, 1, 32, 3, pool=2),
+        *conv_act_pool(28, 1, 32, 5, pool=2),
+        *conv_act_pool(32, 3, 64, 3, pool=2),
+        *conv_act_pool(32, 3, 64, 3, pool=1),
+        *(kernel for bf16 in precisions for kernel in dense(5408, 100, bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(26, 32, pool=2, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(28, 16, pool=1, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(32, 64, pool=2, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(16, 128, pool=1, bf16=bf16)),
+        gather_batch((28, 28, 1)),
+        gather_batch((32, 32, 3)),
+        sgd_step(542_230),
+        sgd_step(5_000_000),
     ]
 
 
@@ -79,7 +79,7 @@ def text(measured: list[Roofline], machine: HardwareInfo, busy: float) -> str:
     quietly = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > QUIET else "")
     return f"""## Speed: the kernels' roofline
 
-`bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {backend.name()},
+`bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {backend.variant()},
 convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn;
 median (min to max) over the rounds; {quietly}.
 
@@ -119,7 +119,7 @@ def main() -> int:
     machine = hardware_info(measured[-1].threads)
     said = text(measured, machine, busy)
     options.raw.mkdir(parents=True, exist_ok=True)
-    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.name()}
+    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.variant()}
     raw = facts | {"rooflines": [one.to_dict() for one in measured]}
     (options.raw / "roofline.json").write_text(json.dumps(raw, indent=1) + "\n")
     put(options.into, "roofline", said)

@@ -17,9 +17,7 @@ from convscope import _hardware as machine
 from convscope._hardware import busy_share, hardware_info, last_cache
 from convscope.api import benchmark as bench
 from convscope.api.benchmark import PEER, Bench, Training, in_turn, plain_network, training_rows
-from convscope.backends.native import backend, dense, roofline, step
-from convscope.backends.native import norm_act_pool as chain
-from convscope.backends.native import stem as first_stage
+from convscope.backends.native import backend, dense, norm_act_pool, roofline, stem, step
 from convscope.backends.native.roofline import Kernel, Reached, Roofline, Spread
 from convscope.backends.pytorch.models import build
 from convscope.cli import format as display
@@ -49,23 +47,23 @@ def threads_as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("make", "flops", "moved"),
     [
-        # 26 x 26 cells of 9 multiply-adds for 32 filters; backward one winner in four. 28 x 28 pixels in, 13 x 13 out
-        # with a winner's byte each, 32 x 9 weights.
-        (lambda: roofline.first_stage(28, 1, 32, 3, pool=2, n=10),
+        # 26 x 26 cells of 9 multiply-adds for 32 filters; backward one argmax in four. 28 x 28 pixels in, 13 x 13 out
+        # with a argmax's byte each, 32 x 9 weights.
+        (lambda: roofline.conv_act_pool(28, 1, 32, 3, pool=2, n=10),
          [10 * 26 * 26 * 32 * 18, 10 * 13 * 13 * 32 * 18],
          2 * [10 * (28 * 28 * 4 + 13 * 13 * 32 * 5) + 32 * 9 * 4]),
-        (lambda: roofline.first_stage(6, 3, 4, 5, pool=1, n=2),  # 2 x 2 cells of 75, none of them lost
+        (lambda: roofline.conv_act_pool(6, 3, 4, 5, pool=1, n=2),  # 2 x 2 cells of 75, none of them lost
          [2 * 4 * 4 * 150] * 2, 2 * [2 * (36 * 3 + 4 * 4) * 4 + 4 * 75 * 4]),
-        (lambda: roofline.first_stage(8, 1, 2, 3, pool=4, n=1),  # 6 x 6 cells, of which one window of 4 x 4 is full
+        (lambda: roofline.conv_act_pool(8, 1, 2, 3, pool=4, n=1),  # 6 x 6 cells, of which one window of 4 x 4 is full
          [16 * 2 * 18, 2 * 18], 2 * [64 * 4 + 2 * 5 + 2 * 9 * 4]),
         (lambda: roofline.dense(5408, 100, n=128),
          [138_444_800, 276_889_600], [(128 * 5408 + 540_800 + 12_800) * 4, (128 * 5408 + 540_800 + 12_800) * 8]),
-        (lambda: roofline.dense(6, 5, half=True, n=2), [120, 240], [24 + 120 + 40, 2 * 184]),
-        # a map in, a quarter of it out with the winners; backward the map and its gradient, a quarter and the winners
-        (lambda: roofline.chain(4, 3, pool=2, n=2), [0, 0], [96 * 4 + 24 * 5, 2 * 96 * 4 + 24 * 5]),
-        (lambda: roofline.chain(4, 3, pool=1, half=True, n=2), [0, 0], [96 * 2 * 2, 96 * 2 * 3]),
-        (lambda: [roofline.cut_batch((28, 28, 1), n=128, images=200)], [0], [128 * 784 * 5]),
-        (lambda: [roofline.update(542_230)], [0], [10_844_600]),
+        (lambda: roofline.dense(6, 5, bf16=True, n=2), [120, 240], [24 + 120 + 40, 2 * 184]),
+        # a map in, a quarter of it out with the argmaxes; backward the map and its gradient, a quarter and the argmaxes
+        (lambda: roofline.norm_act_pool(4, 3, pool=2, n=2), [0, 0], [96 * 4 + 24 * 5, 2 * 96 * 4 + 24 * 5]),
+        (lambda: roofline.norm_act_pool(4, 3, pool=1, bf16=True, n=2), [0, 0], [96 * 2 * 2, 96 * 2 * 3]),
+        (lambda: [roofline.gather_batch((28, 28, 1), n=128, images=200)], [0], [128 * 784 * 5]),
+        (lambda: [roofline.sgd_step(542_230)], [0], [10_844_600]),
     ],
 )  # fmt: skip
 def test_the_work_is_what_one_counts_by_hand(
@@ -100,43 +98,43 @@ def noted(argument: Any) -> Any:
     return "address" if isinstance(argument, int) and argument > 1 << 20 else argument
 
 
-def trained_stage() -> None:
+def train_conv_act_pool() -> None:
     weight, bias = torch.ones(8, 3, 3, 3, requires_grad=True), torch.zeros(8, requires_grad=True)
     weight = weight.to(memory_format=torch.channels_last)
     images = torch.ones(4, 3, 10, 10).contiguous(memory_format=torch.channels_last)
-    first_stage.first_stage(images, weight, bias, pool=("max", 2)).sum().backward()  # type: ignore[no-untyped-call]
+    stem.conv_act_pool(images, weight, bias, pool=("max", 2)).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def trained_dense(half: bool) -> None:
-    x = torch.ones(4, 20, dtype=torch.bfloat16 if half else torch.float32, requires_grad=True)
+def train_dense(bf16: bool) -> None:
+    x = torch.ones(4, 20, dtype=torch.bfloat16 if bf16 else torch.float32, requires_grad=True)
     weight, bias = torch.ones(6, 20, requires_grad=True), torch.zeros(6, requires_grad=True)
-    dense.dense(x, weight, bias, relu=True, half=half).sum().backward()  # type: ignore[no-untyped-call]
+    dense.dense(x, weight, bias, relu=True, bf16=bf16).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def trained_chain(half: bool, pool: tuple[str, int] | None) -> None:
-    x = torch.rand(4, 5, 8, 8).to(torch.bfloat16 if half else torch.float32).requires_grad_()
-    chain.chain(x, torch.nn.BatchNorm2d(5), "relu", pool).sum().backward()  # type: ignore[no-untyped-call]
+def train_norm_act_pool(bf16: bool, pool: tuple[str, int] | None) -> None:
+    x = torch.rand(4, 5, 8, 8).to(torch.bfloat16 if bf16 else torch.float32).requires_grad_()
+    norm_act_pool.norm_act_pool(x, torch.nn.BatchNorm2d(5), "relu", pool).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def updated() -> None:
-    step.descend(torch.ones(30), torch.ones(30), torch.ones(30), 1e-3, 0.9, 0.0, False)
+def run_sgd_step() -> None:
+    step.sgd_step(torch.ones(30), torch.ones(30), torch.ones(30), 1e-3, 0.9, 0.0, False)
 
 
-def cut() -> None:
-    step.cut_batch(np.zeros((50, 8, 8, 3), np.uint8), np.arange(4), np.zeros((256, 3), np.float32))
+def run_gather_batch() -> None:
+    step.gather_batch(np.zeros((50, 8, 8, 3), np.uint8), np.arange(4), np.zeros((256, 3), np.float32))
 
 
 @native
 @pytest.mark.parametrize(
     ("measured", "trained"),
     [
-        (lambda: roofline.first_stage(10, 3, 8, 3, pool=2, n=4), trained_stage),
-        (lambda: roofline.dense(20, 6, n=4), lambda: trained_dense(half=False)),
-        (lambda: roofline.dense(20, 6, half=True, n=4), lambda: trained_dense(half=True)),
-        (lambda: roofline.chain(8, 5, pool=2, n=4), lambda: trained_chain(False, ("max", 2))),
-        (lambda: roofline.chain(8, 5, pool=1, half=True, n=4), lambda: trained_chain(True, None)),
-        (lambda: [roofline.cut_batch((8, 8, 3), n=4, images=50)], cut),
-        (lambda: [roofline.update(30)], updated),
+        (lambda: roofline.conv_act_pool(10, 3, 8, 3, pool=2, n=4), train_conv_act_pool),
+        (lambda: roofline.dense(20, 6, n=4), lambda: train_dense(bf16=False)),
+        (lambda: roofline.dense(20, 6, bf16=True, n=4), lambda: train_dense(bf16=True)),
+        (lambda: roofline.norm_act_pool(8, 5, pool=2, n=4), lambda: train_norm_act_pool(False, ("max", 2))),
+        (lambda: roofline.norm_act_pool(8, 5, pool=1, bf16=True, n=4), lambda: train_norm_act_pool(True, None)),
+        (lambda: [roofline.gather_batch((8, 8, 3), n=4, images=50)], run_gather_batch),
+        (lambda: [roofline.sgd_step(30)], run_sgd_step),
     ],
 )
 def test_what_is_measured_is_what_training_calls(
@@ -155,8 +153,8 @@ def test_what_is_measured_is_what_training_calls(
 @native
 def test_the_article_has_each_of_them() -> None:
     names = [kernel.name for kernel in roofline.article_kernels() if kernel.precision == "float32"]
-    both = [f"{name} {way}" for name in ("first stage", "dense", "chain") for way in ("forward", "backward")]
-    assert names == [*both, "cut batch", "update"]
+    both = [f"{name} {way}" for name in ("conv_act_pool", "dense", "norm_act_pool") for way in ("fwd", "bwd")]
+    assert names == [*both, "gather_batch", "sgd_step"]
 
 
 # Times and limits
@@ -192,7 +190,7 @@ def test_a_kernel_is_held_against_the_best_limit_of_all_rounds(monkeypatch: pyte
 
 @native
 def test_measured_shares_fit_their_rates() -> None:
-    kernels = [*roofline.first_stage(10, 1, 8, 3, pool=2, n=4), roofline.update(1000)]
+    kernels = [*roofline.conv_act_pool(10, 1, 8, 3, pool=2, n=4), roofline.sgd_step(1000)]
     found = roofline.roofline(kernels, threads=2, rounds=2, seconds=0)
     assert backend.native is not None
     assert (backend.native.threads(), torch.get_num_threads()) == (2, 2)
@@ -264,7 +262,7 @@ def test_every_program_trains_and_times_the_steps_asked_for(monkeypatch: pytest.
 
 
 def some_kernels() -> list[Kernel]:
-    return [*roofline.dense(6, 5, n=2), roofline.update(100)]
+    return [*roofline.dense(6, 5, n=2), roofline.sgd_step(100)]
 
 
 SPREAD = {"least", "median", "most"}
@@ -285,7 +283,7 @@ def test_the_whole_as_json() -> None:
     values = json.loads(json.dumps(found.to_dict()))
     check_schema(values)
     assert (values["machine"]["threads"], values["images"], values["steps"], values["slices"]) == (1, 700, 5, 3)
-    assert (values["kernels"], values["reason"]) == (backend.name(), "")
+    assert (values["kernels"], values["reason"]) == (backend.variant(), "")
     assert set(values["roofline"]) == {"threads", "rounds", "peak_gflops", "last_cache_bytes", "kernels"}
     for row in values["roofline"]["kernels"]:
         assert set(row) == {"kernel", "shape", "precision", "milliseconds", "unit", "rate", "limit", "share",
@@ -307,9 +305,9 @@ def test_without_native_kernels_there_is_no_roofline_and_the_reason(monkeypatch:
 def a_bench(least: float = 1.0, load: float | None = 0.0) -> Bench:
     training = Training("ours", 50_000.0, Spread(least, 1.2, 1.3), 3.5), Training(PEER, 1.0, Spread(4, 4, 4), 1.0)
     rows = (
-        Reached("first stage forward", "28x28x1 -> 32 3x3 max 2", "float32", Spread(1, 2, 3), "GFLOP/s", 300, 600,
+        Reached("conv_act_pool fwd", "28x28x1 -> 32 3x3 max 2", "float32", Spread(1, 2, 3), "GFLOP/s", 300, 600,
                 0.5, True),
-        Reached("chain backward", "32x32x32 norm relu max 2", "bf16", Spread(1, 2, 3), "GB/s", 20, 40, 0.5, None),
+        Reached("norm_act_pool bwd", "32x32x32 relu max 2", "bf16", Spread(1, 2, 3), "GB/s", 20, 40, 0.5, None),
     )  # fmt: skip
     limits = Roofline(2, 5, 600.0, 1 << 25, rows)
     return Bench(hardware_info(2), load, 1 << 25, "native x", "", 60_000, 128, 300, 3, training, limits)
@@ -336,8 +334,8 @@ def test_people_read_it_in_eighty_columns(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out.splitlines()
     found = [" ".join(line.split()) for line in printed]
     assert "ours 50,000 1.14 1.20 1.30 3.5" in found
-    assert "first stage forward 28x28x1 -> 32 3x3 max 2 2.000 300 GFLOP/s 50 % peak" in found
-    assert "chain backward bf16 32x32x32 norm relu max 2 2.000 20 GB/s 50 % copy" in found
+    assert "conv_act_pool fwd 28x28x1 -> 32 3x3 max 2 2.000 300 GFLOP/s 50 % peak" in found
+    assert "norm_act_pool bwd bf16 32x32x32 relu max 2 2.000 20 GB/s 50 % copy" in found
     assert "peak: 600 GFLOP/s, float32 multiply-adds in registers (bf16's is not measured)" in printed
     assert max(len(line.rstrip()) for line in printed[1:]) <= 80  # the first has the processor's name
 

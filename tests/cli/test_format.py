@@ -203,7 +203,7 @@ def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "small: 7,722 parameters, 49.7 k multiply-adds per image",
         f"recipe default: 3 epochs, batch 128, seed 0, on 1 of {cores} cores",
-        f"in float32: for the test; kernels: {backend.described()}",
+        f"in float32: for the test; kernels: {backend.backend_name()}",
     ]
     accuracy, _, _, run, report, then = printed(display.run_lines(digits_run), capsys).splitlines()
     assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)

@@ -17,7 +17,7 @@ VARIANTS = backend.native.variants() if backend.native is not None else ["plain"
 
 
 @contextmanager
-def in_torch() -> Iterator[None]:
+def without_native() -> Iterator[None]:
     """Everything runs as its twin."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "native", None)
@@ -25,7 +25,7 @@ def in_torch() -> Iterator[None]:
 
 
 @contextmanager
-def as_variant(name: str) -> Iterator[None]:
+def use_variant(name: str) -> Iterator[None]:
     assert backend.native is not None, "CI runs with convscope-native"
     before = backend.native.variant()
     backend.native.use_variant(name)
@@ -36,7 +36,7 @@ def as_variant(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def on_threads(count: int) -> Iterator[None]:
+def use_native_threads(count: int) -> Iterator[None]:
     assert backend.native is not None, "CI runs with convscope-native"
     before = backend.native.threads()
     backend.native.set_threads(count)

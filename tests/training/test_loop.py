@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from convscope import reference
-from convscope.backends.native.step import cut_batch
+from convscope.backends.native.step import gather_batch
 from convscope.backends.pytorch.models import as_batch, build, weights_of
 from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.data.load import load
@@ -221,9 +221,9 @@ def test_batches_begin_anywhere_and_those_before_are_not_made(
 
     def cut(*arguments: Any) -> Any:
         made.append(len(arguments[1]))
-        return cut_batch(*arguments)
+        return gather_batch(*arguments)
 
-    monkeypatch.setattr("convscope.training.loader.cut_batch", cut)
+    monkeypatch.setattr("convscope.training.loader.gather_batch", cut)
     chosen = RECIPES["default"].model_copy(update={"flip": "always"})
     whole = list(pairs(digits.train, preprocessing, course(chosen, digits.train, 3), 0))
     made.clear()

@@ -12,7 +12,7 @@ from convscope.backends.pytorch.models import build
 from convscope.network.build import parse
 from convscope.training.optimizers import Optimizer, orthogonalized
 from convscope.training.recipes import Recipe
-from helpers.kernels import VARIANTS, as_variant, in_torch, needs_native
+from helpers.kernels import VARIANTS, needs_native, use_variant, without_native
 
 LINE = "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same), maxpool 2, flatten, dense 12, relu"
 
@@ -66,7 +66,7 @@ SGD = pytest.mark.parametrize(
 @SGD
 def test_forty_steps_are_torch_optims(changes: dict[str, Any]) -> None:
     chosen = recipe(**changes)
-    with in_torch():
+    with without_native():
         for ours, theirs in zip(by_ours(chosen), by_torch(chosen), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -76,7 +76,7 @@ def test_forty_steps_are_torch_optims(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_forty_steps_of_the_kernel_are_torch_optims(changes: dict[str, Any], variant: str) -> None:
     chosen = recipe(**changes)
-    with as_variant(variant):
+    with use_variant(variant):
         for ours, theirs in zip(by_ours(chosen), by_torch(chosen), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 

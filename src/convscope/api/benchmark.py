@@ -114,7 +114,7 @@ def measure(
         hardware_info(threads),
         load,
         last_cache(),
-        backend.name(),
+        backend.variant(),
         backend.reason,
         images,
         RECIPE.batch,

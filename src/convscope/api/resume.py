@@ -73,7 +73,7 @@ def planned_again(
     config = unfinished(path)
     plan = _plan_of(path, config, data, say, downloading)
     use_threads(config.machine.threads, _trial(plan).torch_works)
-    changes = changed_since(config, hardware_info(config.machine.threads), backend.name())
+    changes = changed_since(config, hardware_info(config.machine.threads), backend.variant())
     if config.budget:
         changes.append("its learning rate follows the clock")
     if changes:
@@ -108,7 +108,7 @@ def planned_more(
             "training_seconds": None,
             "precision": settings.precision,
             "precision_why": settings.why,
-            "kernels": backend.described(),
+            "kernels": backend.backend_name(),
             "machine": hardware_info(settings.threads),
         }
     )

@@ -132,7 +132,7 @@ def plan(
         seed=seed,
         precision=settings.precision,
         precision_why=settings.why,
-        kernels=backend.described(),
+        kernels=backend.backend_name(),
         machine=machine,
     )
     return Plan(dataset, training, validation, config)

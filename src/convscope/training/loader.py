@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from convscope.backends.native.step import cross_entropy, cut_batch
+from convscope.backends.native.step import cross_entropy, gather_batch
 from convscope.backends.pytorch.models import as_batch
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
@@ -70,7 +70,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
     parts = zip(np.split(order, starts), np.split(turns, starts), patches, strict=True)
     for index, turn, patch in list(parts)[course.batch :]:
         moved, flipped = None if moves is None else moves[turn], None if flips is None else flips[index]
-        pixels = as_batch(cut_batch(train.store, train.places(index), preprocessing.table, moved, flipped))
+        pixels = as_batch(gather_batch(train.store, train.places(index), preprocessing.table, moved, flipped))
         share = course.image_share()
         seen = scaled(pixels, share) if crops is None else cropped(pixels, crops[turn], share)
         seen = seen if colors is None else colored(seen, colors[turn])

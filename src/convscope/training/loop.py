@@ -18,7 +18,7 @@ from torch import nn
 from convscope._statistics import reaches
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
-from convscope.backends.native.step import cross_entropy, cut_batch
+from convscope.backends.native.step import cross_entropy, gather_batch
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
 from convscope.backends.pytorch.models import as_batch, set_weights, weights_of
 from convscope.backends.pytorch.modules import Whitening
@@ -166,7 +166,7 @@ def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing
         if isinstance(layer, Whitening):
             numbers = preprocessing.height * preprocessing.width * layer.weight[0].numel()
             some = train.spread(max(1, WHITENED_NUMBERS // numbers))
-            layer.learn(as_batch(cut_batch(some.store, some.places(np.arange(len(some))), preprocessing.table)))
+            layer.learn(as_batch(gather_batch(some.store, some.places(np.arange(len(some))), preprocessing.table)))
 
 
 def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -175,7 +175,7 @@ def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Prepro
     model.eval()
     with torch.inference_mode():
         parts = [
-            model(as_batch(cut_batch(images, np.arange(first, min(first + SCORING_BATCH, len(images))), table)))
+            model(as_batch(gather_batch(images, np.arange(first, min(first + SCORING_BATCH, len(images))), table)))
             .float()
             .numpy()
             for first in range(0, len(images), SCORING_BATCH)

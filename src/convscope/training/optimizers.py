@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from convscope.backends.native.dense import times, times_transposed
 from convscope.backends.native.norm_act_pool import NORMS
-from convscope.backends.native.step import descend
+from convscope.backends.native.step import sgd_step
 from convscope.training.recipes import Recipe
 
 REST_MOMENTUM = 0.9  # of what Muon leaves to stochastic gradient descent
@@ -59,7 +59,7 @@ class Optimizer:
         share = learning_rate / recipe.learning_rate
         for weight, velocity, rate, decay in self.others:
             if weight.grad is not None:
-                descend(weight.data, weight.grad, velocity, share * rate, momentum, decay, recipe.nesterov)
+                sgd_step(weight.data, weight.grad, velocity, share * rate, momentum, decay, recipe.nesterov)
                 weight.grad = None
 
 

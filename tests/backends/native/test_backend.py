@@ -12,9 +12,9 @@ import pytest
 
 from convscope.backends.native import backend
 from helpers.command import Command
-from helpers.kernels import in_torch, needs_native
+from helpers.kernels import needs_native, without_native
 
-SHOWN = "from convscope.backends.native import backend; print(backend.native is None, backend.described(), sep='|')"
+SHOWN = "from convscope.backends.native import backend; print(backend.native is None, backend.backend_name(), sep='|')"
 
 
 def answer(code: str, **environment: str) -> str:
@@ -33,7 +33,7 @@ def test_else_they_are_used() -> None:
     none, which = answer(SHOWN, CONVSCOPE_NATIVE="1").split("|")
     assert none == "False"
     assert which.startswith("native ")
-    assert which == backend.described() == backend.name()
+    assert which == backend.backend_name() == backend.variant()
 
 
 def test_what_is_missing_is_said() -> None:
@@ -52,7 +52,7 @@ def test_what_is_broken_is_said(tmp_path: Path) -> None:
 
 def test_training_says_it_before_it_begins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "reason", "convscope-native is not installed")
-    with in_torch():
+    with without_native():
         said = command(*["train", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1", "--run", "run"])
     assert said.code == 0
     assert said.err.count("kernels: torch, because convscope-native is not installed") == 1

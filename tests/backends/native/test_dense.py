@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from convscope.backends.native import backend
-from convscope.backends.native.dense import dense, dense_twin
+from convscope.backends.native.dense import dense, dense_ref
 
 needs_native = pytest.mark.skipif(
     backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
@@ -53,16 +53,16 @@ def results(function: Any, tensors: list[Tensor], **options: bool) -> list[Tenso
     return [y.detach(), *torch.autograd.grad(y, (x, weight, bias), tensors[3])]
 
 
-def oracle(tensors: list[Tensor], relu: bool, half: bool) -> list[Tensor]:
-    """The twin's results in float64; with `half` it takes operands rounded to bfloat16, as the kernel does."""
+def oracle(tensors: list[Tensor], relu: bool, bf16: bool) -> list[Tensor]:
+    """The twin's results in float64; with `bf16` it takes operands rounded to bfloat16, as the kernel does."""
     x, weight, bias, gradient = tensors
     kept = torch.ones_like(gradient)
     if relu:  # where y is 0 up to rounding, the kernel's own side counts
-        kept = (dense(x, weight, bias, relu=True, half=half) > 0).to(torch.float32)
+        kept = (dense(x, weight, bias, relu=True, bf16=bf16) > 0).to(torch.float32)
     masked = gradient * kept
-    rounded = [t.bfloat16().double() if half else t.double() for t in (x, weight, masked)]
+    rounded = [t.bfloat16().double() if bf16 else t.double() for t in (x, weight, masked)]
     x_, weight_, masked_ = rounded
-    y = dense_twin(x_, weight_, bias.double(), relu=relu)
+    y = dense_ref(x_, weight_, bias.double(), relu=relu)
     return [y, masked_ @ weight_, masked_.T @ x_, masked.double().sum(0)]
 
 
@@ -88,27 +88,27 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_float32_agrees_with_the_twin_in_float64(shape: tuple[int, int, int], variant: str) -> None:  # noqa: ARG001
     tensors = numbers(*shape)
     for relu in (False, True):
-        assert_close(results(dense, tensors, relu=relu), oracle(tensors, relu, half=False), 5e-6)
+        assert_close(results(dense, tensors, relu=relu), oracle(tensors, relu, bf16=False), 5e-6)
 
 
 @needs_native
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_half_rounds_operands_and_nothing_else(shape: tuple[int, int, int], variant: str) -> None:  # noqa: ARG001
     tensors = numbers(*shape)
-    assert_close(results(dense, tensors, relu=True, half=True), oracle(tensors, relu=True, half=True), 1e-5)
+    assert_close(results(dense, tensors, relu=True, bf16=True), oracle(tensors, relu=True, bf16=True), 1e-5)
 
 
 @needs_native
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 33, 5), (128, 100, 10), (100, 777, 130)], ids=str)
 def test_bfloat16_input_gets_a_bfloat16_gradient(
     shape: tuple[int, int, int],
-    half: bool,
+    bf16: bool,
     variant: str,  # noqa: ARG001
 ) -> None:
     tensors = numbers(*shape)
     tensors[0] = tensors[0].bfloat16()
-    got, expected = results(dense, tensors, relu=True, half=half), oracle(tensors, relu=True, half=half)
+    got, expected = results(dense, tensors, relu=True, bf16=bf16), oracle(tensors, relu=True, bf16=bf16)
     assert [tensor.dtype for tensor in got] == [torch.float32, torch.bfloat16, torch.float32, torch.float32]
     assert_close([got[1]] * 4, [expected[1]] * 4, 2**-8)  # one rounding of the result
     got[1] = expected[1]
@@ -116,11 +116,11 @@ def test_bfloat16_input_gets_a_bfloat16_gradient(
 
 
 @needs_native
-@pytest.mark.parametrize("half", [False, True])
-def test_two_by_two_by_hand(half: bool, variant: str) -> None:  # noqa: ARG001
+@pytest.mark.parametrize("bf16", [False, True])
+def test_two_by_two_by_hand(bf16: bool, variant: str) -> None:  # noqa: ARG001
     x, weight = torch.tensor([[1.0, 2.0], [3.0, -4.0]]), torch.tensor([[1.0, -1.0], [0.5, 2.0]])
     bias, gradient = torch.tensor([0.5, -1.0]), torch.tensor([[10.0, 1.0], [2.0, 30.0]])
-    y, dx, dweight, dbias = results(dense, [x, weight, bias, gradient], relu=True, half=half)
+    y, dx, dweight, dbias = results(dense, [x, weight, bias, gradient], relu=True, bf16=bf16)
     assert y.tolist() == [[0.0, 3.5], [7.5, 0.0]]
     assert dx.tolist() == [[0.5, 2.0], [2.0, -2.0]]
     assert dweight.tolist() == [[6.0, -8.0], [1.0, 2.0]]
@@ -132,14 +132,14 @@ def test_random_shapes() -> None:
     draw = np.random.default_rng(0)
     for _ in range(60):
         n, inputs, units = (int(draw.integers(1, most)) for most in (200, 400, 80))
-        half = bool(draw.integers(2))
+        bf16 = bool(draw.integers(2))
         tensors = numbers(n, inputs, units)
-        assert_close(results(dense, tensors, relu=True, half=half), oracle(tensors, True, half), 1e-5)
+        assert_close(results(dense, tensors, relu=True, bf16=bf16), oracle(tensors, True, bf16), 1e-5)
 
 
 @needs_native
-@pytest.mark.parametrize("half", [False, True])
-def test_any_number_of_threads_gives_the_same_bits(half: bool) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_any_number_of_threads_gives_the_same_bits(bf16: bool) -> None:
     assert backend.native is not None
     before = backend.native.threads()
     try:
@@ -148,7 +148,7 @@ def test_any_number_of_threads_gives_the_same_bits(half: bool) -> None:
             runs = []
             for threads in (1, 2, 3, 4):
                 backend.native.set_threads(threads)
-                runs.append(results(dense, tensors, relu=True, half=half))
+                runs.append(results(dense, tensors, relu=True, bf16=bf16))
             for run in runs[1:]:
                 assert all(torch.equal(one, other) for one, other in zip(run, runs[0], strict=True))
     finally:
@@ -156,13 +156,13 @@ def test_any_number_of_threads_gives_the_same_bits(half: bool) -> None:
 
 
 @needs_native
-@pytest.mark.parametrize("half", [False, True])
-def test_nan_spreads_as_in_the_twin(half: bool, variant: str) -> None:  # noqa: ARG001
+@pytest.mark.parametrize("bf16", [False, True])
+def test_nan_spreads_as_in_the_twin(bf16: bool, variant: str) -> None:  # noqa: ARG001
     tensors = numbers(20, 40, 30)
     tensors[0][3, 5] = torch.nan
     tensors[1][7, 2] = torch.nan
     tensors[3][4, 1] = torch.inf
-    got, expected = (results(function, tensors, relu=True, half=half) for function in (dense, dense_twin))
+    got, expected = (results(function, tensors, relu=True, bf16=bf16) for function in (dense, dense_ref))
     assert torch.isnan(got[0][3]).all()
     assert torch.isnan(got[0][:, 7]).all()
     for one, other in zip(got, expected, strict=True):
@@ -196,7 +196,7 @@ def test_float32_comes_out_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(dense(x, weight, bias), dense(x, weight, bias))
         assert dense(x, weight, bias).dtype is torch.float32
-        assert dense_twin(x, weight, bias, half=True).dtype is torch.float32
+        assert dense_ref(x, weight, bias, bf16=True).dtype is torch.float32
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2)], ids=str)
@@ -212,11 +212,11 @@ def test_wrong_shapes_get_torchs_error() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("half", [False, True])
-def test_without_native_the_twin_runs(monkeypatch: pytest.MonkeyPatch, half: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_without_native_the_twin_runs(monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype) -> None:
     tensors = [tensor.to(dtype) for tensor in numbers(20, 40, 30)]
-    expected = oracle(tensors, relu=True, half=half)
+    expected = oracle(tensors, relu=True, bf16=bf16)
     monkeypatch.setattr(backend, "native", None)
-    got = results(dense, tensors, relu=True, half=half)
-    assert got[0].dtype is (torch.float32 if half and dtype is torch.float32 else dtype)
-    assert_close(got, expected, 1e-2 if half else 1e-5)
+    got = results(dense, tensors, relu=True, bf16=bf16)
+    assert got[0].dtype is (torch.float32 if bf16 and dtype is torch.float32 else dtype)
+    assert_close(got, expected, 1e-2 if bf16 else 1e-5)

@@ -1,4 +1,4 @@
-"""The fused chain against its twin in float64: values, every gradient, the running statistics."""
+"""The fused norm_act_pool against its twin in float64: values, every gradient, the running statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.backends.native import backend
-from convscope.backends.native.norm_act_pool import Pooling, chain, chain_twin
+from convscope.backends.native.norm_act_pool import Pooling, norm_act_pool, norm_act_pool_ref
 
 native = pytest.mark.skipif(
     backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
@@ -75,8 +75,8 @@ def assert_close(ours: dict[str, Tensor], truth: dict[str, Tensor], tolerance: f
 
 def compare(x: Tensor, norm: nn.BatchNorm2d | None, activation: str, pool: Pooling | None, first: bool) -> None:
     exact = copy.deepcopy(norm).double() if norm is not None else None
-    ours = outcome(chain, x, norm, activation, pool, first)
-    truth = outcome(chain_twin, x.detach().double().requires_grad_(), exact, activation, pool, first)
+    ours = outcome(norm_act_pool, x, norm, activation, pool, first)
+    truth = outcome(norm_act_pool_ref, x.detach().double().requires_grad_(), exact, activation, pool, first)
     assert ours["y"].dtype == x.dtype
     assert_close(ours, truth, TOLERANCE[x.dtype])
 
@@ -109,10 +109,10 @@ def test_bfloat16(activation: str, pool: Pooling | None, first: bool, mode: str)
 def test_bfloat16_rounds_an_average_that_comes_first_once() -> None:
     x = a_map((8, 24, 7, 9), torch.bfloat16)
     pooled = nn.functional.avg_pool2d(x.detach(), 2)
-    y = chain(x, a_norm(24, "train"), "gelu", ("average", 2), True)
-    again = chain(pooled, a_norm(24, "train"), "none")
+    y = norm_act_pool(x, a_norm(24, "train"), "gelu", ("average", 2), True)
+    again = norm_act_pool(pooled, a_norm(24, "train"), "none")
     assert y.shape == again.shape
-    torch.testing.assert_close(chain(x, None, "none", ("average", 2), True), pooled, rtol=0, atol=0)
+    torch.testing.assert_close(norm_act_pool(x, None, "none", ("average", 2), True), pooled, rtol=0, atol=0)
 
 
 @native
@@ -123,7 +123,7 @@ def test_statistics_do_not_cancel(pool: Pooling | None, first: bool) -> None:
     torch.manual_seed(0)
     x = (torch.randn(40, 20, 30, 30) + 3000).contiguous(memory_format=torch.channels_last)
     norm = nn.BatchNorm2d(20, momentum=1.0)
-    chain(x, norm, "relu", pool, first)
+    norm_act_pool(x, norm, "relu", pool, first)
     seen = nn.functional.max_pool2d(x, 2) if pool and first else x
     assert norm.running_mean is not None and norm.running_var is not None
     torch.testing.assert_close(norm.running_mean.double(), seen.double().mean((0, 2, 3)), rtol=2e-7, atol=0)
@@ -141,7 +141,7 @@ def test_any_number_of_threads_gives_the_same_bits(pool: Pooling | None, first: 
     results = []
     for count in (1, 2, 3, 4):
         backend.native.set_threads(count)
-        results.append(outcome(chain, x, copy.deepcopy(norm), "gelu", pool, first))
+        results.append(outcome(norm_act_pool, x, copy.deepcopy(norm), "gelu", pool, first))
     backend.native.set_threads(before)
     for other in results[1:]:
         assert all(torch.equal(value, other[name]) for name, value in results[0].items())
@@ -162,7 +162,7 @@ def test_nan_ties_and_infinity(activation: str, kind: str, mode: str) -> None:
     x = cells.contiguous(memory_format=torch.channels_last).requires_grad_()
     norm, pool = nn.BatchNorm2d(20).eval() if mode else None, (kind, 2)
     for first in (False, True):
-        ours, twin = (outcome(each, x, norm, activation, pool, first) for each in (chain, chain_twin))
+        ours, twin = (outcome(each, x, norm, activation, pool, first) for each in (norm_act_pool, norm_act_pool_ref))
         assert_close(ours, twin, 2e-5)
 
 
@@ -171,8 +171,8 @@ def test_nan_ties_and_infinity(activation: str, kind: str, mode: str) -> None:
 def test_gelu_and_tanh_everywhere() -> None:
     x = torch.cat([torch.linspace(-12, 12, 20001), torch.tensor([1e30, -1e4, 0.0, 1e-30])])[None, None, None]
     for activation, tolerance in (("gelu", 8e-6), ("tanh", 3e-6)):
-        ours = outcome(chain, x.requires_grad_(), None, activation, None, False)
-        twin = outcome(chain_twin, x.detach().double().requires_grad_(), None, activation, None, False)
+        ours = outcome(norm_act_pool, x.requires_grad_(), None, activation, None, False)
+        twin = outcome(norm_act_pool_ref, x.detach().double().requires_grad_(), None, activation, None, False)
         for name, value in ours.items():
             torch.testing.assert_close(value.double(), twin[name], rtol=1e-6, atol=tolerance, msg=name)
 
@@ -187,8 +187,10 @@ def test_gradients_that_nobody_wants_are_skipped(frozen: tuple[str, ...]) -> Non
         for name in frozen:
             (x if name == "x" else norm.get_parameter(name)).requires_grad_(False)
         exact = copy.deepcopy(norm).double()
-        ours = outcome(chain, x, norm, "relu", pool, first)
-        truth = outcome(chain_twin, x.detach().double().requires_grad_(x.requires_grad), exact, "relu", pool, first)
+        ours = outcome(norm_act_pool, x, norm, "relu", pool, first)
+        truth = outcome(
+            norm_act_pool_ref, x.detach().double().requires_grad_(x.requires_grad), exact, "relu", pool, first
+        )
         assert_close(ours, truth, 2e-5)
 
 
@@ -210,18 +212,20 @@ def test_without_gradients_and_in_any_layout() -> None:
                 norm = a_norm(layout.shape[1], "eval")
                 assert norm is not None
                 norm = norm.to(layout.dtype)
-                y = chain(layout, norm, "tanh", ("max", 2), first)
-                torch.testing.assert_close(y, chain_twin(layout, norm, "tanh", ("max", 2), first))
+                y = norm_act_pool(layout, norm, "tanh", ("max", 2), first)
+                torch.testing.assert_close(y, norm_act_pool_ref(layout, norm, "tanh", ("max", 2), first))
 
 
 def test_without_native_the_twin_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "native", None)
     x, norm = a_map((3, 20, 8, 10)), a_norm(20, "eval")
-    assert torch.equal(chain(x, norm, "gelu", ("min", 2)), chain_twin(x, norm, "gelu", ("min", 2), False))
+    assert torch.equal(
+        norm_act_pool(x, norm, "gelu", ("min", 2)), norm_act_pool_ref(x, norm, "gelu", ("min", 2), False)
+    )
 
 
 def test_what_torch_refuses_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-        chain(torch.randn(1, 4, 1, 1), nn.BatchNorm2d(4))
+        norm_act_pool(torch.randn(1, 4, 1, 1), nn.BatchNorm2d(4))
     with pytest.raises(RuntimeError, match=r"[Oo]utput size is too small"):
-        chain(torch.randn(1, 4, 1, 1), None, "relu", ("max", 2))
+        norm_act_pool(torch.randn(1, 4, 1, 1), None, "relu", ("max", 2))

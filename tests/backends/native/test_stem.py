@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope import reference
 from convscope.backends.native import backend
-from convscope.backends.native.stem import Function, Padding, Pooling, first_stage, twin
+from convscope.backends.native.stem import Function, Padding, Pooling, conv_act_pool, conv_act_pool_ref
 
 native = backend.native
 needs_native = pytest.mark.skipif(
@@ -102,16 +102,16 @@ def test_value_and_gradients(case: Case, variant: str, monkeypatch: pytest.Monke
     calls = used_native(monkeypatch)
     plan = case[3:]
     x, weight, bias = operands(case)
-    wanted = run(twin, x.double(), weight.double(), bias.double(), *plan)
-    got = run(first_stage, x, weight, bias, *plan)
+    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *plan)
+    got = run(conv_act_pool, x, weight, bias, *plan)
     assert calls == ["first_stage_forward", "first_stage_backward"], variant
     assert got[0].is_contiguous(memory_format=torch.channels_last)
     for mine, theirs in zip(got, wanted, strict=True):
         close(mine, theirs)
     with torch.no_grad():
-        assert torch.equal(first_stage(x, weight, bias, *plan), got[0])
-    without = run(first_stage, x, weight, None, *plan)
-    for mine, theirs in zip(without, run(twin, x.double(), weight.double(), None, *plan), strict=True):
+        assert torch.equal(conv_act_pool(x, weight, bias, *plan), got[0])
+    without = run(conv_act_pool, x, weight, None, *plan)
+    for mine, theirs in zip(without, run(conv_act_pool_ref, x.double(), weight.double(), None, *plan), strict=True):
         close(mine, theirs)
 
 
@@ -121,9 +121,9 @@ def test_bfloat16(case: Case, variant: str) -> None:
     """Products are float32: only y is rounded, by 2^-8 at most; tanh's slope comes from the rounded y."""
     plan = case[3:]
     x, weight, bias = operands(case)
-    wanted = run(twin, x.double(), weight.double(), bias.double(), *plan)
+    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *plan)
     with torch.autocast("cpu", torch.bfloat16):
-        got = run(first_stage, x, weight, bias, *plan)
+        got = run(conv_act_pool, x, weight, bias, *plan)
     assert got[0].dtype == torch.bfloat16, variant
     assert got[1].dtype == torch.float32
     close(got[0], wanted[0], 2**-8 * 1.01)
@@ -139,9 +139,9 @@ def test_threads_do_not_change_a_bit(case: Case, threads: int) -> None:
     inputs, before = operands(case), native.threads()
     try:
         native.set_threads(1)
-        alone = run(first_stage, *inputs, *case[3:])
+        alone = run(conv_act_pool, *inputs, *case[3:])
         native.set_threads(threads)
-        together = run(first_stage, *inputs, *case[3:])
+        together = run(conv_act_pool, *inputs, *case[3:])
     finally:
         native.set_threads(before)
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
@@ -160,7 +160,7 @@ def test_the_textbook_agrees(kind: Any, variant: str) -> None:
     grad = numbers(*wanted.transpose(0, 3, 1, 2).shape, seed=3).bfloat16().permute(0, 2, 3, 1).double().numpy()
     dsums = reference.relu_backward(reference.pool_backward(grad, hidden, 2, kind=kind), sums)
     _, dkernel, dbias = reference.convolve_backward(dsums, images, kernel, pad="same")
-    y, dweight, dbias_got = run(first_stage, x, weight, bias, (0, 1, 0, 1), "relu", (kind, 2))
+    y, dweight, dbias_got = run(conv_act_pool, x, weight, bias, (0, 1, 0, 1), "relu", (kind, 2))
     np.testing.assert_allclose(y.permute(0, 2, 3, 1).numpy(), wanted, rtol=1e-5, atol=1e-5, err_msg=variant)
     np.testing.assert_allclose(dweight.permute(2, 3, 1, 0).numpy(), dkernel, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(dbias_got.numpy(), dbias, rtol=1e-4, atol=1e-4)
@@ -172,7 +172,7 @@ def test_the_textbook_agrees(kind: Any, variant: str) -> None:
 def test_nan_comes_out_where_the_twin_has_it(activation: Function, pool: Pooling | None, variant: str) -> None:
     x, weight, bias = numbers(2, 1, 11, 12), numbers(18, 1, 3, 3), numbers(18)
     x[0, 0, 4, 5] = x[1, 0, 0, 0] = torch.nan
-    got, wanted = (f(x, weight, bias, (0, 0, 0, 0), activation, pool) for f in (first_stage, twin))
+    got, wanted = (f(x, weight, bias, (0, 0, 0, 0), activation, pool) for f in (conv_act_pool, conv_act_pool_ref))
     assert torch.equal(got.isnan(), wanted.isnan()), variant
     assert wanted.isnan().any()
     close(got.nan_to_num(), wanted.nan_to_num())
@@ -187,9 +187,9 @@ def test_the_first_of_equal_cells_wins(kind: Any, size: int, variant: str) -> No
     x[1, 0, :, 6:] = -1
     for activation in ("none", "relu"):
         plan = ((1, 1, 1, 1), activation, (kind, size))
-        weight = weight.round()  # whole numbers: sums are exact, so ties are the twin's ties
-        for mine, theirs in zip(run(first_stage, x, weight, bias.round(), *plan),
-                                run(twin, x, weight, bias.round(), *plan), strict=True):  # fmt: skip
+        weight = weight.round()  # whole numbers: sums are exact, so ties are the conv_act_pool_ref's ties
+        for mine, theirs in zip(run(conv_act_pool, x, weight, bias.round(), *plan),
+                                run(conv_act_pool_ref, x, weight, bias.round(), *plan), strict=True):  # fmt: skip
             close(mine, theirs)
     assert variant
 
@@ -198,21 +198,21 @@ def test_the_first_of_equal_cells_wins(kind: Any, size: int, variant: str) -> No
 def test_other_layouts_give_the_same() -> None:
     x, weight, bias = operands(CASES[3])
     plan = CASES[3][3:]
-    wanted = run(first_stage, x, weight, bias, *plan)
+    wanted = run(conv_act_pool, x, weight, bias, *plan)
     wide = torch.zeros(4, *x.shape[1:])
     wide[::2] = x
     for images in (x.contiguous(), wide[::2], x.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)):
-        got = run(first_stage, images, weight.to(memory_format=torch.channels_last), bias, *plan)
+        got = run(conv_act_pool, images, weight.to(memory_format=torch.channels_last), bias, *plan)
         assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
-    assert torch.equal(first_stage(x, weight.transpose(2, 3), bias, *plan),
-                       first_stage(x, weight.transpose(2, 3).contiguous(), bias, *plan))  # fmt: skip
+    assert torch.equal(conv_act_pool(x, weight.transpose(2, 3), bias, *plan),
+                       conv_act_pool(x, weight.transpose(2, 3).contiguous(), bias, *plan))  # fmt: skip
 
 
 @needs_native
 def test_a_gradient_that_is_one_repeated_number() -> None:
     x, weight, bias = operands(CASES[0])
     grads = []
-    for function in (first_stage, twin):
+    for function in (conv_act_pool, conv_act_pool_ref):
         free = weight.clone().requires_grad_()
         y: Tensor = function(x, free, bias, *CASES[0][3:])
         torch.autograd.backward(y.sum())
@@ -225,7 +225,7 @@ def test_a_gradient_that_is_one_repeated_number() -> None:
 def test_only_the_bias_learns() -> None:
     x, weight, bias = operands(CASES[0])
     bias.requires_grad_()
-    torch.autograd.backward(first_stage(x, weight, bias, *CASES[0][3:]).sum())
+    torch.autograd.backward(conv_act_pool(x, weight, bias, *CASES[0][3:]).sum())
     assert bias.grad is not None
     assert weight.grad is None
 
@@ -234,11 +234,11 @@ def test_what_the_kernel_cannot_do_goes_to_the_twin(monkeypatch: pytest.MonkeyPa
     calls = used_native(monkeypatch)
     x, weight, bias = operands(CASES[0])
     five, wide = numbers(2, 5, 9, 9), numbers(3, 5, 3, 3)
-    assert torch.equal(first_stage(five, wide), twin(five, wide, None, (0, 0, 0, 0), "relu", None))
-    assert first_stage(x.double(), weight.double(), bias.double()).dtype == torch.float64
-    assert first_stage(x, weight, bias, pool=("max", 5)).shape == (5, 32, 5, 5)
+    assert torch.equal(conv_act_pool(five, wide), conv_act_pool_ref(five, wide, None, (0, 0, 0, 0), "relu", None))
+    assert conv_act_pool(x.double(), weight.double(), bias.double()).dtype == torch.float64
+    assert conv_act_pool(x, weight, bias, pool=("max", 5)).shape == (5, 32, 5, 5)
     x.requires_grad_()
-    torch.autograd.backward(first_stage(x, weight, bias).sum())
+    torch.autograd.backward(conv_act_pool(x, weight, bias).sum())
     assert x.grad is not None
     assert calls == []
 
@@ -246,16 +246,16 @@ def test_what_the_kernel_cannot_do_goes_to_the_twin(monkeypatch: pytest.MonkeyPa
 def test_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "native", None)
     x, weight, bias = operands(CASES[3])
-    got = run(first_stage, x, weight, bias, *CASES[3][3:])
-    wanted = run(twin, x.double(), weight.double(), bias.double(), *CASES[3][3:])
+    got = run(conv_act_pool, x, weight, bias, *CASES[3][3:])
+    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *CASES[3][3:])
     for mine, theirs in zip(got, wanted, strict=True):
         close(mine, theirs)
     assert got[0].is_contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        assert first_stage(x, weight, bias, *CASES[3][3:]).dtype == torch.bfloat16
+        assert conv_act_pool(x, weight, bias, *CASES[3][3:]).dtype == torch.bfloat16
 
 
-# The kernel trusts addresses: what may lie behind them is for first_stage to see to.
+# The kernel trusts addresses: what may lie behind them is for conv_act_pool to see to.
 
 
 @needs_native
@@ -268,17 +268,17 @@ def test_maps_and_weights_of_any_layout_reach_the_kernel(monkeypatch: pytest.Mon
     weights = [weight.to(memory_format=torch.channels_last), weight.transpose(2, 3), holes[..., ::2]]
     for images in (x, x.contiguous(), x.flip(3).transpose(2, 3)):
         for kernels in (*weights, one.expand(64, 3, 3, 3)):
-            for half in (False, True):
+            for bf16 in (False, True):
                 leaf, dense = kernels.detach().requires_grad_(), kernels.detach().double().requires_grad_()
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    y = first_stage(images, leaf, bias, *plan)
-                wanted = twin(images.double(), dense, bias.double(), *plan)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    y = conv_act_pool(images, leaf, bias, *plan)
+                wanted = conv_act_pool_ref(images.double(), dense, bias.double(), *plan)
                 dy = numbers(*y.shape, seed=3).bfloat16()
                 torch.autograd.backward(y, dy.to(y.dtype))
                 torch.autograd.backward(wanted, dy.double())
                 assert leaf.grad is not None and dense.grad is not None
-                assert y.dtype == (torch.bfloat16 if half else torch.float32)
-                close(y.detach(), wanted.detach(), 2**-8 * 1.01 if half else 1e-5)
+                assert y.dtype == (torch.bfloat16 if bf16 else torch.float32)
+                close(y.detach(), wanted.detach(), 2**-8 * 1.01 if bf16 else 1e-5)
                 close(leaf.grad, dense.grad)
     assert calls == ["first_stage_forward", "first_stage_backward"] * 24, variant
 
@@ -287,9 +287,9 @@ def test_maps_and_weights_of_any_layout_reach_the_kernel(monkeypatch: pytest.Mon
 def test_results_lie_where_the_images_do(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = used_native(monkeypatch)
     x, weight, bias = operands(CASES[0])
-    wanted = first_stage(x, weight, bias)
+    wanted = conv_act_pool(x, weight, bias)
     with torch.device("meta"):
-        assert torch.equal(first_stage(x, weight, bias), wanted)
+        assert torch.equal(conv_act_pool(x, weight, bias), wanted)
     assert calls == ["first_stage_forward"] * 2
 
 
@@ -323,15 +323,15 @@ def test_what_the_kernel_must_not_read_goes_to_the_twin(
     x: Tensor, weight: Tensor, bias: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "native", object())  # without a kernel: to call it fails
-    monkeypatch.setattr("convscope.backends.native.stem.twin", lambda *given: given)
-    given = first_stage(x, weight, bias)
+    monkeypatch.setattr("convscope.backends.native.stem.conv_act_pool_ref", lambda *given: given)
+    given = conv_act_pool(x, weight, bias)
     assert all(mine is theirs for mine, theirs in zip(given, (x, weight, bias), strict=False))
 
 
 def test_a_bias_with_gaps_learns() -> None:
     x, weight, _ = operands(CASES[0])
     grads = []
-    for function in (first_stage, twin):
+    for function in (conv_act_pool, conv_act_pool_ref):
         wide = numbers(64).requires_grad_()
         torch.autograd.backward(function(x, weight, wide[::2], *CASES[0][3:]).sum())
         assert wide.grad is not None
@@ -342,5 +342,5 @@ def test_a_bias_with_gaps_learns() -> None:
 def test_float16_goes_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = used_native(monkeypatch)
     with torch.autocast("cpu", torch.float16):
-        assert first_stage(IMAGES, FILTERS, BIAS).dtype == torch.float16
+        assert conv_act_pool(IMAGES, FILTERS, BIAS).dtype == torch.float16
     assert calls == []

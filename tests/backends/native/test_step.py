@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from convscope.backends.native import backend
-from convscope.backends.native.step import cross_entropy, cut_batch, descend
-from helpers.kernels import VARIANTS, as_variant, in_torch, needs_native, on_threads
+from convscope.backends.native.step import cross_entropy, gather_batch, sgd_step
+from helpers.kernels import VARIANTS, needs_native, use_native_threads, use_variant, without_native
 from helpers.lines import many
 
 Case = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], Any, Any]
@@ -62,15 +62,15 @@ def by_hand(case: Case) -> NDArray[np.float32]:
 @many
 @given(cases())
 def test_a_batch_is_cut_pixel_by_pixel(case: Case) -> None:
-    for found in [cut_batch(*case), by_the_twin(case)]:
+    for found in [gather_batch(*case), by_the_twin(case)]:
         assert found.dtype == np.float32
         assert found.flags.c_contiguous
         np.testing.assert_array_equal(found, by_hand(case))
 
 
 def by_the_twin(case: Case) -> NDArray[np.float32]:
-    with in_torch():
-        return cut_batch(*case)
+    with without_native():
+        return gather_batch(*case)
 
 
 def test_moves_and_flips_by_hand() -> None:
@@ -80,7 +80,7 @@ def test_moves_and_flips_by_hand() -> None:
     columns = np.array([0, 1, 2, -1, 1, 9])
     moves, flips = np.stack([columns * 0, columns], 1), np.array([0, 0, 0, 0, 1, 0], bool)
     expected = [[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [1, 2, 3, 2], [2, 3, 2, 1], [0, 0, 0, 0]]
-    assert cut_batch(image, index, table, moves, flips)[:, 0, :, 0].tolist() == expected
+    assert gather_batch(image, index, table, moves, flips)[:, 0, :, 0].tolist() == expected
     assert by_the_twin((image, index, table, moves, flips))[:, 0, :, 0].tolist() == expected
 
 
@@ -90,7 +90,7 @@ def test_images_that_lie_otherwise_in_memory_are_cut_by_the_twin() -> None:
     table = np.random.default_rng(1).random((256, 3), np.float32)
     assert not turned.flags.c_contiguous
     np.testing.assert_array_equal(
-        cut_batch(turned, np.array([3, 1]), table), cut_batch(turned.copy(), np.array([3, 1]), table)
+        gather_batch(turned, np.array([3, 1]), table), gather_batch(turned.copy(), np.array([3, 1]), table)
     )
 
 
@@ -102,10 +102,10 @@ def test_every_instruction_set_and_any_number_of_threads_cut_the_same(variant: s
     table, moves = random.random((256, 1), np.float32), random.integers(-2, 3, (129, 2))
     flips = random.random(129) < 0.5
     expected = by_the_twin((images, index, table, moves, flips))
-    with as_variant(variant):
+    with use_variant(variant):
         for threads in (1, 2, 3, 4):
-            with on_threads(threads):
-                np.testing.assert_array_equal(cut_batch(images, index, table, moves, flips), expected)
+            with use_native_threads(threads):
+                np.testing.assert_array_equal(gather_batch(images, index, table, moves, flips), expected)
 
 
 @needs_native
@@ -113,7 +113,7 @@ def test_an_image_that_is_not_there_is_refused() -> None:
     images, table = np.zeros((3, 2, 2, 1), np.uint8), np.zeros((256, 1), np.float32)
     for wrong in (3, -4):
         with pytest.raises((IndexError, ValueError)):
-            cut_batch(images, np.array([0, wrong]), table)
+            gather_batch(images, np.array([0, wrong]), table)
 
 
 # The loss
@@ -125,7 +125,7 @@ def both(logits: Tensor, labels: Tensor, smoothing: float) -> list[tuple[float, 
     for dtype, twin in ((torch.float32, False), (torch.float32, True), (torch.float64, True)):
         given = logits.detach().to(dtype).requires_grad_()
         if twin:
-            with in_torch():
+            with without_native():
                 loss, right = cross_entropy(given, labels, smoothing)
         else:
             loss, right = cross_entropy(given, labels, smoothing)
@@ -214,13 +214,13 @@ def test_descending_is_the_twins(shape: tuple[int, ...], nesterov: bool, variant
         layouts.append([layouts[2][0].clone(), first[1].clone(), layouts[2][2].clone()])
     for weight, gradient, velocity in layouts:
         expected, moved = weight.clone(), velocity.clone()
-        with in_torch():
-            descend(expected, gradient, moved, 0.1, 0.9, 0.01, nesterov)
+        with without_native():
+            sgd_step(expected, gradient, moved, 0.1, 0.9, 0.01, nesterov)
         kept = gradient.clone()
         for threads in (1, 3):
             one, other = weight.clone(), velocity.clone()
-            with as_variant(variant), on_threads(threads):
-                descend(one, gradient, other, 0.1, 0.9, 0.01, nesterov)
+            with use_variant(variant), use_native_threads(threads):
+                sgd_step(one, gradient, other, 0.1, 0.9, 0.01, nesterov)
             torch.testing.assert_close(one, expected, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(other, moved, rtol=1e-6, atol=1e-6)
             assert torch.equal(gradient, kept)
@@ -230,14 +230,14 @@ def test_one_step_by_hand() -> None:
     """g = 2 + 0.5 * 4 = 4; v = 0.5 * 6 + 4 = 7; w = 4 - 0.1 * 7, or with Nesterov 4 - 0.1 * (4 + 0.5 * 7)."""
     for nesterov, expected in ((False, 3.3), (True, 3.25)):
         weight, gradient, velocity = torch.tensor([4.0]), torch.tensor([2.0]), torch.tensor([6.0])
-        descend(weight, gradient, velocity, 0.1, 0.5, 0.5, nesterov)
+        sgd_step(weight, gradient, velocity, 0.1, 0.5, 0.5, nesterov)
         assert velocity.item() == 7.0
         assert weight.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_numbers_of_another_type_are_changed_too() -> None:
     weight, velocity = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    descend(weight, torch.ones(3, dtype=torch.float64), velocity, 0.5, 0.9, 0.0, False)
+    sgd_step(weight, torch.ones(3, dtype=torch.float64), velocity, 0.5, 0.9, 0.0, False)
     assert (weight.tolist(), velocity.tolist()) == ([-0.5] * 3, [1.0] * 3)
 
 
@@ -285,9 +285,9 @@ def test_labels_with_gaps_are_read_as_they_are() -> None:
     ],
     ids=["long gradient", "long velocity", "other gradient", "other velocity", "velocity with gaps", "elsewhere"],
 )
-def test_what_is_not_alike_is_torchs_to_descend(
+def test_what_is_not_alike_is_torchs_to_sgd_step(
     gradient: Tensor, velocity: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend.native, "descend", lambda *_: pytest.fail("the kernel was called"))
     with suppress(RuntimeError, NotImplementedError):
-        descend(torch.ones(4), gradient, velocity, 0.1, 0.9, 0.0, False)
+        sgd_step(torch.ones(4), gradient, velocity, 0.1, 0.9, 0.0, False)

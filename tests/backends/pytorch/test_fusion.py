@@ -19,7 +19,7 @@ from convscope.backends.pytorch.fusion import Fused, plan
 from convscope.backends.pytorch.models import as_batch, build
 from convscope.backends.pytorch.modules import MinPool2d
 from convscope.network.build import parse
-from helpers.kernels import in_torch, needs_native, on_threads
+from helpers.kernels import needs_native, use_native_threads, without_native
 from helpers.lines import ALL_PRESETS, ONE_BY_ONE, Line, lines, many, noise, trained
 
 Values = dict[str, Tensor]
@@ -46,7 +46,7 @@ def far(found: Values, truth: Values) -> dict[str, float]:
 def not_to_rounding(model: nn.Module, line: Line) -> list[str]:
     """Which values are not as near to float64's as torch's own, up to a factor of 10 and 1e-5 of each tensor."""
     fused = values(model, line)
-    with in_torch():
+    with without_native():
         plain, truth = values(model, line), values(model, line, torch.float64)
     assert fused.keys() == plain.keys() == truth.keys()
     allowed, found = far(plain, truth), far(fused, truth)
@@ -82,9 +82,9 @@ def test_in_bf16_it_is_as_near_to_the_truth_as_torch_is(name: str) -> None:
         model = trained(line, seed).train()
         with torch.autocast("cpu", torch.bfloat16):
             fused = values(model, line, images=40)
-            with in_torch():
+            with without_native():
                 plain = values(model, line, images=40)
-        with in_torch():
+        with without_native():
             truth = values(model, line, torch.float64, images=40)
         sizes = {name: float(tensor.norm()) + 1e-9 for name, tensor in truth.items()}
         found.update({name: min(1, distance / sizes[name]) / 4 for name, distance in far(fused, truth).items()})
@@ -129,7 +129,7 @@ def test_what_each_kernel_takes(line: str, lengths: list[int]) -> None:
 def test_without_native_it_is_a_sequence() -> None:
     line = ALL_PRESETS["small"]
     model, x = trained(line), torch.rand(2, 1, 28, 28)
-    with in_torch():
+    with without_native():
         y = model(x)
     for layer in model:
         x = layer(x)
@@ -142,7 +142,7 @@ def test_what_no_kernel_takes_runs_in_torch(name: str) -> None:
     line = ALL_PRESETS[name]
     model = trained(line)
     found = values(model, line, torch.float64)
-    with in_torch():
+    with without_native():
         expected = values(model, line, torch.float64)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-12)
@@ -204,7 +204,7 @@ def test_a_layer_that_is_replaced_counts_at_once() -> None:
     before = model(x)
     for place, layer in ((2, MinPool2d(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other
         model[place] = layer
-        with in_torch():
+        with without_native():
             expected = model(x)
         assert torch.allclose(model(x), expected, atol=1e-6)
         assert not torch.allclose(expected, before, atol=1e-3)
@@ -225,7 +225,7 @@ def test_any_number_of_threads_gives_the_same_bits(precision: str, shared: bool)
     model, results = trained(line).train(), []
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         for threads in (1, 2, 3, 4):
-            with on_threads(threads):
+            with use_native_threads(threads):
                 results.append({name: tensor.numpy().tobytes() for name, tensor in values(model, line).items()})
     assert results[0] == results[1] == results[2] == results[3]
 

@@ -33,14 +33,14 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def name() -> str:
+def variant() -> str:
     """Which kernels run: the instruction set of convscope-native's, or `torch` for the twins."""
     return f"native {native.variant()}" if native is not None else "torch"
 
 
-def described() -> str:
+def backend_name() -> str:
     """The same, and why they are torch's where they are: `torch, because convscope-native is not installed`."""
-    return f"{name()}, because {reason}" if reason else name()
+    return f"{variant()}, because {reason}" if reason else variant()
 
 
 def share_torch_threads(share: bool) -> None:

@@ -14,10 +14,10 @@ from convscope.backends.native import backend
 FLOATS = (torch.float32, torch.bfloat16)
 
 
-def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: bool = False) -> Tensor:
+def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, bf16: bool = False) -> Tensor:
     """`x weight^T + bias`, then ReLU if asked for: float32 (n, units), the same bits for any number of threads.
 
-    x is float32 or bfloat16 (n, inputs), weight float32 (units, inputs), bias float32 (units,). With `half` the
+    x is float32 or bfloat16 (n, inputs), weight float32 (units, inputs), bias float32 (units,). With `bf16` the
     operands of the three products (values, gradient of x, gradient of weight) are rounded to bfloat16; sums stay
     float32. Gradients come once: what is to be differentiated twice runs as the twin.
 
@@ -25,8 +25,8 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: boo
     tensor([[12.,  0.]])
     """
     if backend.native is None or not _suits(x, weight, bias):
-        return dense_twin(x, weight, bias, relu, half)
-    result: Tensor = _Dense.apply(x.contiguous(), weight, bias, relu, half)  # type: ignore[no-untyped-call]
+        return dense_ref(x, weight, bias, relu, bf16)
+    result: Tensor = _Dense.apply(x.contiguous(), weight, bias, relu, bf16)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -52,10 +52,10 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     return y
 
 
-def dense_twin(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, half: bool = False) -> Tensor:
+def dense_ref(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, bf16: bool = False) -> Tensor:
     """What `dense` computes, in torch's own operations."""
     with torch.autocast("cpu", enabled=False):
-        if half:
+        if bf16:
             x, weight = x.bfloat16(), weight.bfloat16()
         y = functional.linear(x.to(bias.dtype), weight.to(bias.dtype), bias)
         return functional.relu(y) if relu else y
@@ -88,16 +88,16 @@ def _floats(*shape: int) -> Tensor:
 
 class _Dense(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool, half: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool, bf16: bool) -> Tensor:
         assert backend.native is not None
         n, inputs = x.shape
         units = weight.shape[0]
         y = _floats(n, units)
         wide = x.dtype is torch.float32
         addresses = x.data_ptr(), not wide, weight.data_ptr(), bias.data_ptr(), y.data_ptr()
-        backend.native.dense_forward(*addresses, n, inputs, units, relu, half)
+        backend.native.dense_forward(*addresses, n, inputs, units, relu, bf16)
         ctx.save_for_backward(x, weight, y if relu else None)
-        ctx.half = half
+        ctx.bf16 = bf16
         return y
 
     @staticmethod
@@ -114,5 +114,5 @@ class _Dense(torch.autograd.Function):
         dbias = _floats(units) if for_bias else None
         sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), backend.address(y), gradient.data_ptr()
         results = backend.address(dx), backend.address(dweight), backend.address(dbias)
-        backend.native.dense_backward(*sources, *results, n, inputs, units, ctx.half)
+        backend.native.dense_backward(*sources, *results, n, inputs, units, ctx.bf16)
         return dx, dweight, dbias, None, None

@@ -19,10 +19,10 @@ Pooling = tuple[str, int]  # "max", "min" or "average", and the width of the win
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
 POOLS = {"max": 1, "min": 2, "average": 3}
-MAX_POOL_SIZE = 15  # 15 x 15 cells: the winner's number fits a byte
+MAX_POOL_SIZE = 15  # 15 x 15 cells: the argmax's number fits a byte
 
 
-def chain(
+def norm_act_pool(
     x: Tensor,
     norm: Norm | None = None,
     activation: str = "none",
@@ -37,7 +37,7 @@ def chain(
     """
     batch = norm is not None and (norm.training or norm.running_mean is None)
     if not _suits(x, norm, pool, pool_first, batch):
-        return chain_twin(x, norm, activation, pool, pool_first)
+        return norm_act_pool_ref(x, norm, activation, pool, pool_first)
     if norm is None and pool is None and activation == "none":
         return x
     if norm is None:
@@ -47,7 +47,7 @@ def chain(
     return _call(x, norm.weight, norm.bias, norm, batch, activation, pool, pool_first)
 
 
-def chain_twin(x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool) -> Tensor:
+def norm_act_pool_ref(x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool) -> Tensor:
     """The same, one operation of torch after the other."""
     if pool and pool_first:
         x = _pool(x, pool)
@@ -103,12 +103,12 @@ def _call(
              norm is not None, batch)  # fmt: skip
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
-    result: Tensor = _Chain.apply(x, weight, bias, norm, shape)  # type: ignore[no-untyped-call]
+    result: Tensor = _NormActPool.apply(x, weight, bias, norm, shape)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Chain(torch.autograd.Function):
-    """Saves the map that the norm (else the activation) saw and the winners, nothing that can be recomputed."""
+class _NormActPool(torch.autograd.Function):
+    """Saves the map that the norm (else the activation) saw and the argmaxes, nothing that can be recomputed."""
 
     @staticmethod
     def forward(
@@ -122,7 +122,7 @@ class _Chain(torch.autograd.Function):
         n, h, w, channels, _, activation, pool, size, pool_first, _, batch = shape
         out = (n, channels, h // size, w // size)
         y = _map_like(x, out)
-        winner = x.new_empty(out, dtype=torch.uint8) if pool in (1, 2) else None
+        argmax = x.new_empty(out, dtype=torch.uint8) if pool in (1, 2) else None
         statistics = running_mean = running_var = None
         momentum = eps = 0.0
         if norm is not None:
@@ -136,23 +136,23 @@ class _Chain(torch.autograd.Function):
             bare = norm is None and not activation
             z = y if bare else _map_like(x, out) if batch or any(ctx.needs_input_grad) else None
             seen = None if bare else z
-        elif norm is None and pool and activation < 2 and (winner is not None or not activation):
+        elif norm is None and pool and activation < 2 and (argmax is not None or not activation):
             seen = None
         elif norm is None and not pool and activation == 1:
             seen = y  # positive where x is; the next layer keeps it anyway
         assert backend.native is not None
         backend.native.chain_forward(
-            *shape, x.data_ptr(), address(z), y.data_ptr(), address(winner), address(weight), address(bias),
+            *shape, x.data_ptr(), address(z), y.data_ptr(), address(argmax), address(weight), address(bias),
             address(statistics), address(running_mean), address(running_var), momentum, eps
         )  # fmt: skip
         ctx.shape = shape
-        ctx.save_for_backward(seen, winner, weight, bias, statistics)
+        ctx.save_for_backward(seen, argmax, weight, bias, statistics)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        seen, winner, weight, bias, statistics = ctx.saved_tensors
+        seen, argmax, weight, bias, statistics = ctx.saved_tensors
         n, h, w, channels = ctx.shape[:4]
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -163,7 +163,7 @@ class _Chain(torch.autograd.Function):
         )
         assert backend.native is not None
         backend.native.chain_backward(
-            *ctx.shape, address(seen), gradient.data_ptr(), address(dx), address(winner), address(weight),
+            *ctx.shape, address(seen), gradient.data_ptr(), address(dx), address(argmax), address(weight),
             address(bias), address(statistics), address(dweight), address(dbias)
         )  # fmt: skip
         return dx, dweight, dbias, None, None

@@ -136,105 +136,105 @@ def roofline(kernels: Sequence[Kernel], threads: int, rounds: int = 5, seconds: 
 
 
 def article_kernels() -> list[Kernel]:
-    """What a training of the article's network calls, and the chain of a network with batch norm; batches of 128."""
-    halves = (False, True) if has_bf16() else (False,)
+    """The kernels that training the article's network calls, and batch norm; batches of 128 images."""
+    precisions = (False, True) if has_bf16() else (False,)
     return [
-        *first_stage(28, 1, 32, 3, pool=2),
-        *(kernel for half in halves for kernel in dense(5408, 100, half)),
-        *(kernel for half in halves for kernel in chain(32, 32, pool=2, half=half)),
-        cut_batch((28, 28, 1)),
-        update(542_230),
+        *conv_act_pool(28, 1, 32, 3, pool=2),
+        *(kernel for bf16 in precisions for kernel in dense(5408, 100, bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(32, 32, pool=2, bf16=bf16)),
+        gather_batch((28, 28, 1)),
+        sgd_step(542_230),
     ]
 
 
-def first_stage(side: int, channels: int, filters: int, window: int, pool: int, n: int = BATCH) -> list[Kernel]:
+def conv_act_pool(side: int, channels: int, filters: int, window: int, pool: int, n: int = BATCH) -> list[Kernel]:
     """Convolution, bias, ReLU and max pooling (1: none), forward and backward; images (side, side, channels).
 
-    Behind a max pool the gradient needs one multiply-add per winner, else one per cell of the convolution.
+    Behind a max pool the gradient needs one multiply-add per argmax, else one per cell of the convolution.
     """
     out = (side - window + 1) // pool
     images, maps = _map(n, channels, side), (n, filters, out)
     weight = torch.randn(filters, channels, window, window).contiguous(memory_format=torch.channels_last)
     bias, y, dy = torch.zeros(filters), _map(*maps), _map(*maps)
-    winner = _map(*maps, torch.uint8) if pool > 1 else None
+    argmax = _map(*maps, torch.uint8) if pool > 1 else None
     dweight, dbias = torch.empty_like(weight), torch.empty_like(bias)
     sizes = (n, side, side, channels, filters, window, 0, 0, 0, 0, RELU, MAX if pool > 1 else 0, pool, False)
     strides = weight.stride()
-    kernels, kept = _native(), None if winner is not None else y
-    moved = _bytes(images, y, winner, weight)
+    kernels, kept = _native(), None if argmax is not None else y
+    moved = _bytes(images, y, argmax, weight)
     flops = 2 * n * out**2 * filters * window**2 * channels
     shape = f"{side}x{side}x{channels} -> {filters} {window}x{window}" + (f" max {pool}" if pool > 1 else "")
 
     def forward() -> None:
-        kernels.first_stage_forward(*sizes, *_at(images, weight), *strides, *_at(bias, y, winner))
+        kernels.first_stage_forward(*sizes, *_at(images, weight), *strides, *_at(bias, y, argmax))
 
     def backward() -> None:
         kernels.first_stage_backward(
-            *sizes, *_at(images, weight), *strides, *_at(bias, kept, winner, dy, dweight), *strides, *_at(dbias)
+            *sizes, *_at(images, weight), *strides, *_at(bias, kept, argmax, dy, dweight), *strides, *_at(dbias)
         )
 
-    forward()  # so that the winners are some
+    forward()  # so that the argmaxes are some
     return [
-        Kernel("first stage forward", shape, "float32", flops * pool**2, moved, forward),
-        Kernel("first stage backward", shape, "float32", flops, moved, backward),
+        Kernel("conv_act_pool fwd", shape, "float32", flops * pool**2, moved, forward),
+        Kernel("conv_act_pool bwd", shape, "float32", flops, moved, backward),
     ]
 
 
-def dense(inputs: int, units: int, half: bool = False, n: int = BATCH) -> list[Kernel]:
+def dense(inputs: int, units: int, bf16: bool = False, n: int = BATCH) -> list[Kernel]:
     """A dense layer with ReLU, forward and backward (gradients of values, weights and biases)."""
-    dtype = torch.bfloat16 if half else torch.float32
+    dtype = torch.bfloat16 if bf16 else torch.float32
     x, weight, bias = torch.randn(n, inputs).to(dtype), torch.randn(units, inputs), torch.zeros(units)
     y, dy = torch.empty(n, units), torch.randn(n, units)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     sizes, kernels = (n, inputs, units), _native()
-    shape, precision = f"{inputs} -> {units} relu", _precision(half)
+    shape, precision = f"{inputs} -> {units} relu", _precision(bf16)
 
     def forward() -> None:
-        kernels.dense_forward(x.data_ptr(), half, *_at(weight, bias, y), *sizes, True, half)
+        kernels.dense_forward(x.data_ptr(), bf16, *_at(weight, bias, y), *sizes, True, bf16)
 
     def backward() -> None:
-        kernels.dense_backward(x.data_ptr(), half, *_at(weight, y, dy, dx, dweight, dbias), *sizes, half)
+        kernels.dense_backward(x.data_ptr(), bf16, *_at(weight, y, dy, dx, dweight, dbias), *sizes, bf16)
 
     forward()
     x_weight_y = _bytes(x, weight, y)
     return [
-        Kernel("dense forward", shape, precision, 2 * n * inputs * units, x_weight_y, forward),
-        Kernel("dense backward", shape, precision, 4 * n * inputs * units, 2 * x_weight_y, backward),
+        Kernel("dense fwd", shape, precision, 2 * n * inputs * units, x_weight_y, forward),
+        Kernel("dense bwd", shape, precision, 4 * n * inputs * units, 2 * x_weight_y, backward),
     ]
 
 
-def chain(side: int, channels: int, pool: int, half: bool = False, n: int = BATCH) -> list[Kernel]:
+def norm_act_pool(side: int, channels: int, pool: int, bf16: bool = False, n: int = BATCH) -> list[Kernel]:
     """What follows a convolution: batch norm, ReLU and max pooling (1: none), training; maps (side, side, channels).
 
-    Moved are the map, its result and the winners, and backward both gradients in place of the result; that batch norm
+    Moved are the map, its result and the argmaxes, and backward both gradients in place of the result; that batch norm
     has to look at the map twice is not counted.
     """
-    dtype = torch.bfloat16 if half else torch.float32
+    dtype = torch.bfloat16 if bf16 else torch.float32
     x, dx = _map(n, channels, side, dtype), _map(n, channels, side, dtype)
     y, dy = _map(n, channels, side // pool, dtype), _map(n, channels, side // pool, dtype)
-    winner = _map(n, channels, side // pool, torch.uint8) if pool > 1 else None
+    argmax = _map(n, channels, side // pool, torch.uint8) if pool > 1 else None
     weight, bias, moments = torch.ones(channels), torch.zeros(channels), torch.empty(2, channels)
     running_mean, running_var = torch.zeros(channels), torch.ones(channels)
     dweight, dbias = torch.empty(channels), torch.empty(channels)
-    job = n, side, side, channels, half, RELU, MAX if pool > 1 else 0, pool, False, True, True
+    job = n, side, side, channels, bf16, RELU, MAX if pool > 1 else 0, pool, False, True, True
     kernels = _native()
-    shape = f"{shape_text((side, side, channels))} norm relu" + (f" max {pool}" if pool > 1 else "")
+    shape = f"{shape_text((side, side, channels))} relu" + (f" max {pool}" if pool > 1 else "")
 
     def forward() -> None:
-        arrays = _at(x, None, y, winner, weight, bias, moments, running_mean, running_var)
+        arrays = _at(x, None, y, argmax, weight, bias, moments, running_mean, running_var)
         kernels.chain_forward(*job, *arrays, 0.1, 1e-5)
 
     def backward() -> None:
-        kernels.chain_backward(*job, *_at(x, dy, dx, winner, weight, bias, moments, dweight, dbias))
+        kernels.chain_backward(*job, *_at(x, dy, dx, argmax, weight, bias, moments, dweight, dbias))
 
     forward()
     return [
-        Kernel("chain forward", shape, _precision(half), 0, _bytes(x, y, winner), forward),
-        Kernel("chain backward", shape, _precision(half), 0, _bytes(x, dx, dy, winner), backward),
+        Kernel("norm_act_pool fwd", shape, _precision(bf16), 0, _bytes(x, y, argmax), forward),
+        Kernel("norm_act_pool bwd", shape, _precision(bf16), 0, _bytes(x, dx, dy, argmax), backward),
     ]
 
 
-def cut_batch(shape: Shape, n: int = BATCH, images: int = 10_000) -> Kernel:
+def gather_batch(shape: Shape, n: int = BATCH, images: int = 10_000) -> Kernel:
     """`n` of so many images as a network's input: each byte becomes a float32."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (images, *shape), np.uint8)
@@ -244,10 +244,10 @@ def cut_batch(shape: Shape, n: int = BATCH, images: int = 10_000) -> Kernel:
     def call() -> None:
         kernels.cut_batch(pixels, index, None, None, table, out)
 
-    return Kernel("cut batch", shape_text(shape), "float32", 0, n * math.prod(shape) + out.nbytes, call)
+    return Kernel("gather_batch", shape_text(shape), "float32", 0, n * math.prod(shape) + out.nbytes, call)
 
 
-def update(weights: int) -> Kernel:
+def sgd_step(weights: int) -> Kernel:
     """A step of gradient descent with momentum: three arrays of float32 are read, and two of them written."""
     weight, gradient, velocity = torch.zeros(weights), torch.ones(weights), torch.zeros(weights)
     kernels = _native()
@@ -255,7 +255,7 @@ def update(weights: int) -> Kernel:
     def call() -> None:
         kernels.descend(*_at(weight, gradient, velocity), weights, 1e-3, 0.9, 0.0, False)
 
-    return Kernel("update", f"{weights:,} weights", "float32", 0, 5 * _bytes(weight), call)
+    return Kernel("sgd_step", f"{weights:,} weights", "float32", 0, 5 * _bytes(weight), call)
 
 
 def _reached(kernel: Kernel, seconds: Spread, peak: float, copy_seconds: float, cache: int | None) -> Reached:
@@ -295,8 +295,8 @@ def _native() -> ModuleType:
     return backend.native
 
 
-def _precision(half: bool) -> Precision:
-    return "bf16" if half else "float32"
+def _precision(bf16: bool) -> Precision:
+    return "bf16" if bf16 else "float32"
 
 
 def _map(n: int, channels: int, side: int, dtype: torch.dtype = torch.float32) -> Tensor:

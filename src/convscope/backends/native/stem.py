@@ -34,7 +34,7 @@ _POOL: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 
-def first_stage(
+def conv_act_pool(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -47,23 +47,23 @@ def first_stage(
     x: (n, c, h, w). weight: (filters, c, k, k). bias: (filters,). Result: (n, filters, oh, ow), channels last in
     memory, of x's dtype, or bfloat16 under autocast; oh = (h + top + bottom - k + 1) // the pool's size, ow likewise.
     The native kernel takes float32 images of 1 to 4 channels that need no gradient and windows up to 4; it multiplies
-    in float32 under autocast too. All else goes to the twin.
+    in float32 under autocast too. All else goes to the reference.
     """
     shape = _shape(x, weight, bias, padding, activation, pool)
     if shape is None:
-        return twin(x, weight, bias, padding, activation, pool)
+        return conv_act_pool_ref(x, weight, bias, padding, activation, pool)
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
     if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
-        result: Tensor = _FirstStage.apply(x, weight, bias, shape)  # type: ignore[no-untyped-call]
+        result: Tensor = _ConvActPool.apply(x, weight, bias, shape)  # type: ignore[no-untyped-call]
         return result
     return _forward(x, weight, bias, shape, False)[0]
 
 
-def twin(
+def conv_act_pool_ref(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, activation: Function, pool: Pooling | None
 ) -> Tensor:
-    """What `first_stage` does, in plain torch operations."""
+    """What `conv_act_pool` does, in plain torch operations."""
     top, bottom, left, right = padding
     if any(padding):
         x = functional.pad(x, (left, right, top, bottom))
@@ -73,7 +73,7 @@ def twin(
     return y.contiguous(memory_format=torch.channels_last)
 
 
-# n, h, w, c, filters, k, the padding, function, kind, the pool's size, half: as the kernel takes them
+# n, h, w, c, filters, k, the padding, function, kind, the pool's size, bf16: as the kernel takes them
 _Shape = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, bool]
 
 
@@ -87,7 +87,7 @@ def _shape(
     filters, inputs, k, across = weight.shape
     kind, size = ("none", 1) if pool is None or pool[1] == 1 else pool
     top, bottom, left, right = padding
-    half = torch.is_autocast_enabled("cpu")
+    bf16 = torch.is_autocast_enabled("cpu")
     fits = (
         weight.dtype == torch.float32
         and weight.is_cpu
@@ -100,11 +100,11 @@ def _shape(
         and h + top + bottom - k + 1 >= size
         and w + left + right - k + 1 >= size
         and min(padding) >= 0
-        and not (half and torch.get_autocast_dtype("cpu") != torch.bfloat16)
+        and not (bf16 and torch.get_autocast_dtype("cpu") != torch.bfloat16)
     )
     if not fits:
         return None
-    return n, h, w, c, filters, k, *padding, _FUNCTIONS[activation], _KINDS[kind], size, half
+    return n, h, w, c, filters, k, *padding, _FUNCTIONS[activation], _KINDS[kind], size, bf16
 
 
 def _is_bias(bias: Tensor, filters: int) -> bool:
@@ -112,12 +112,12 @@ def _is_bias(bias: Tensor, filters: int) -> bool:
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, shape: _Shape, winners: bool
+    x: Tensor, weight: Tensor, bias: Tensor | None, shape: _Shape, argmaxes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    n, h, w, _, filters, k, top, bottom, left, right, _, kind, size, half = shape
+    n, h, w, _, filters, k, top, bottom, left, right, _, kind, size, bf16 = shape
     out = n, filters, (h + top + bottom - k + 1) // size, (w + left + right - k + 1) // size
-    y = _maps(out, torch.bfloat16 if half else torch.float32)
-    winner = _maps(out, torch.uint8) if winners and _KINDS["none"] < kind < _KINDS["average"] else None
+    y = _maps(out, torch.bfloat16 if bf16 else torch.float32)
+    argmax = _maps(out, torch.uint8) if argmaxes and _KINDS["none"] < kind < _KINDS["average"] else None
     assert backend.native is not None
     backend.native.first_stage_forward(
         *shape,
@@ -126,30 +126,30 @@ def _forward(
         *weight.stride(),
         address(bias),
         y.data_ptr(),
-        address(winner),
+        address(argmax),
     )
-    return y, winner
+    return y, argmax
 
 
-class _FirstStage(torch.autograd.Function):
+class _ConvActPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: _Shape) -> Tensor:
-        y, winner = _forward(x, weight, bias, shape, True)
+        y, argmax = _forward(x, weight, bias, shape, True)
         # y is the next layer's input and kept by it anyway; the kernel looks where the slope needs it (reads_output).
         function = shape[10]
-        ctx.save_for_backward(x, weight, bias, y if winner is None or function == _FUNCTIONS["tanh"] else None, winner)
+        ctx.save_for_backward(x, weight, bias, y if argmax is None or function == _FUNCTIONS["tanh"] else None, argmax)
         ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, y, winner = ctx.saved_tensors
+        x, weight, bias, y, argmax = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
         assert backend.native is not None
         backend.native.first_stage_backward(
-            *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), address(bias), address(y), address(winner),
+            *ctx.shape, x.data_ptr(), weight.data_ptr(), *weight.stride(), address(bias), address(y), address(argmax),
             dy.data_ptr(), dweight.data_ptr(), *dweight.stride(), address(dbias)
         )  # fmt: skip
         return None, dweight, dbias, None

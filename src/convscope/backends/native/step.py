@@ -17,7 +17,7 @@ Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def cut_batch(
+def gather_batch(
     images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None = None, flips: Mask | None = None
 ) -> NDArray[np.float32]:
     """The images at `index` as a network's input: float32 (n, h, w, c) = table[pixel, channel].
@@ -27,7 +27,7 @@ def cut_batch(
     flips: bool (n,), whether it is flipped left to right before that.
     """
     if backend.native is None or not images.flags.c_contiguous:
-        return _cut_batch_twin(images, index, table, moves, flips)
+        return _gather_batch_ref(images, index, table, moves, flips)
     out = np.empty((len(index), *images.shape[1:]), np.float32)
     backend.native.cut_batch(images, index, moves, None if flips is None else flips.view(np.uint8), table, out)
     return out
@@ -47,7 +47,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     return loss, right[0]
 
 
-def descend(
+def sgd_step(
     weight: Tensor, gradient: Tensor, velocity: Tensor, rate: float, momentum: float, decay: float, nesterov: bool
 ) -> None:
     """One step of stochastic gradient descent, in place, for float32 tensors laid out alike.
@@ -110,7 +110,7 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient * outer, None, None, None
 
 
-def _cut_batch_twin(
+def _gather_batch_ref(
     images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None, flips: Mask | None
 ) -> NDArray[np.float32]:
     pixels = images[index]

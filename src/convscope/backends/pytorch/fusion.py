@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from convscope.backends.native import backend
 from convscope.backends.native.dense import dense
-from convscope.backends.native.norm_act_pool import NORMS, chain
-from convscope.backends.native.stem import MAX_POOL_SIZE, Function, Pooling, first_stage
+from convscope.backends.native.norm_act_pool import NORMS, norm_act_pool
+from convscope.backends.native.stem import MAX_POOL_SIZE, Function, Pooling, conv_act_pool
 from convscope.backends.pytorch.modules import MinPool2d, PaddedConv, UnevenPad
 from convscope.network.layers import PoolKind
 
-FIRST_STAGE_CHANNELS = 4  # the most input channels for which torch's own convolution is the slower one
+STEM_MAX_CHANNELS = 4  # the most input channels for which torch's own convolution is the slower one
 
 Layers = list[nn.Module]
 Step = Callable[[Tensor, Layers], Tensor]
@@ -74,13 +74,13 @@ def _longest(layers: Layers) -> tuple[int, Step]:
     if _is_first_convolution(layers[0]):
         length = _matching(layers, (nn.Module,), ACTIVATIONS, POOLS)
         pool = _pool(layers[:length])
-        return length - (pool is not None and pool[1] > MAX_POOL_SIZE), _first_stage
+        return length - (pool is not None and pool[1] > MAX_POOL_SIZE), _conv_act_pool
     if isinstance(layers[0], nn.Linear):
         return _matching(layers, (nn.Linear,), (nn.ReLU,)), _dense
     pool_first = _matching(layers, POOLS, NORMS, ACTIVATIONS)
     pool_last = _matching(layers, NORMS, ACTIVATIONS, POOLS)
     length = max(pool_first, pool_last)
-    return (length, _chain) if length else (1, _alone)
+    return (length, _norm_act_pool) if length else (1, _alone)
 
 
 def _matching(layers: Layers, *kinds: tuple[type[nn.Module], ...]) -> int:
@@ -101,29 +101,29 @@ def _is_first_convolution(layer: nn.Module) -> bool:
     conv = layer.conv if isinstance(layer, PaddedConv) else layer
     if not isinstance(conv, nn.Conv2d):
         return False
-    return conv.in_channels <= FIRST_STAGE_CHANNELS and conv.groups == 1 and conv.stride == (1, 1)
+    return conv.in_channels <= STEM_MAX_CHANNELS and conv.groups == 1 and conv.stride == (1, 1)
 
 
-def _first_stage(x: Tensor, layers: Layers) -> Tensor:
+def _conv_act_pool(x: Tensor, layers: Layers) -> Tensor:
     conv, padding = layers[0], None
     if isinstance(conv, PaddedConv):
         conv, padding = conv.get_submodule("conv"), cast("UnevenPad", conv.get_submodule("pad")).padding
     assert isinstance(conv, nn.Conv2d)
     rows, columns = cast("tuple[int, int]", conv.padding)
     padding = padding or (rows, rows, columns, columns)
-    return first_stage(x, conv.weight, conv.bias, padding, _activation(layers), _pool(layers))
+    return conv_act_pool(x, conv.weight, conv.bias, padding, _activation(layers), _pool(layers))
 
 
 def _dense(x: Tensor, layers: Layers) -> Tensor:
     linear = cast("nn.Linear", layers[0])
-    return dense(x, linear.weight, linear.bias, relu=len(layers) == 2, half=torch.is_autocast_enabled("cpu"))
+    return dense(x, linear.weight, linear.bias, relu=len(layers) == 2, bf16=torch.is_autocast_enabled("cpu"))
 
 
-def _chain(x: Tensor, layers: Layers) -> Tensor:
+def _norm_act_pool(x: Tensor, layers: Layers) -> Tensor:
     if x.dim() == 2:  # a vector is a map of one cell
-        return _chain(x[:, :, None, None], layers).flatten(1)
+        return _norm_act_pool(x[:, :, None, None], layers).flatten(1)
     norm = next((layer for layer in layers if isinstance(layer, NORMS)), None)
-    return chain(x, norm, _activation(layers), _pool(layers), isinstance(layers[0], POOLS))
+    return norm_act_pool(x, norm, _activation(layers), _pool(layers), isinstance(layers[0], POOLS))
 
 
 def _alone(x: Tensor, layers: Layers) -> Tensor:
