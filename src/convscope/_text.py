@@ -1,10 +1,12 @@
-"""Small pieces of text that several modules say."""
+"""Formatting of numbers, durations and lists in messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun in the right form, by default with an s where there are more.
+    """A count with its noun in the right form; the default plural ends in s.
 
     >>> pluralize(1, "map"), pluralize(32, "map"), pluralize(2, "class", "classes")
     ('1 map', '32 maps', '2 classes')
@@ -12,8 +14,41 @@ def pluralize(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction, 0..1, as a percentage; rounding never turns it into 0 % or 100 %.
+
+    >>> percent(0.9864), percent(1.0), percent(0.99999)
+    ('98.64 %', '100.00 %', '>99.99 %')
+    >>> percent(0.994, 0), percent(0.0, 0), percent(0.004, 0)
+    ('99 %', '0 %', '<1 %')
+    """
+    value, step = 100 * fraction, 10.0**-digits
+    text = f"{value:.{digits}f}"
+    if float(text) == 0 < value:
+        return f"<{step:.{digits}f} %"
+    if float(text) == 100 > value:
+        return f">{100 - step:.{digits}f} %"
+    return f"{text} %"
+
+
+def list_some(values: Iterable[object], limit: int = 5, total: int | None = None) -> str:
+    """The first values, separated by commas, and how many more there are.
+
+    Args:
+        values: What to list.
+        limit: Number of values to write out.
+        total: Number of all values where `values` holds only the first of them.
+
+    >>> list_some(["cat", "dog"]), list_some(range(9)), list_some("abc", limit=2, total=1200)
+    ('cat, dog', '0, 1, 2, 3, 4 and 4 more', 'a, b and 1,198 more')
+    """
+    words = [str(value) for value in values]
+    rest = (total or len(words)) - limit
+    return ", ".join(words[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Seconds in the units that people use.
 
     >>> duration(0.4), duration(12.3), duration(95), duration(120), duration(4000)
     ('0.4 s', '12 s', '1 min 35 s', '2 min', '1 h 7 min')

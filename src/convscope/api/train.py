@@ -16,6 +16,7 @@ from torch import nn
 
 from convscope._files import alone
 from convscope._hardware import hardware_info, keep_memory, max_threads
+from convscope._text import list_some
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.backends.onnx.export import to_onnx
@@ -240,8 +241,8 @@ def evaluate_run(
     dataset = load(source, downloading, reading, say)
     if set(dataset.classes) != set(config.classes):
         raise DataError(
-            f"{dataset.name} has the classes {_listed(dataset.classes)}, but the network was trained on "
-            f"{_listed(config.classes)}: choose data with the same classes"
+            f"{dataset.name} has the classes {list_some(dataset.classes, 10)}, but the network was trained on "
+            f"{list_some(config.classes, 10)}: choose data with the same classes"
         )
     if data is None and dataset.fingerprint != config.dataset.fingerprint:
         say(f"{source} is no longer the data that {run.path} was trained on")
@@ -349,10 +350,6 @@ def _measured(
             augmented.append(tta_logits(scores, images, recipe.flip == "always"))
     logits = np.concatenate(plain)
     return evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None), logits
-
-
-def _listed(names: tuple[str, ...], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, recipe: Recipe) -> DatasetInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope._text import list_some
 from convscope.data.audit.issue import Issue
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError, UsageError
@@ -292,20 +293,20 @@ def _check_arrays(images: Images, labels: Labels, rows: Labels | None) -> None:
 
 def _check_classes(classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
-        raise DataError(f"only one class ({_some(classes)}): expected at least two to tell apart")
+        raise DataError(f"only one class ({list_some(classes)}): expected at least two to tell apart")
     odd = [name for name in classes if not name.isprintable()]
     if odd:
-        raise DataError(f"class names with control characters ({_some(map(repr, odd))}): expected printable text")
+        raise DataError(f"class names with control characters ({list_some(map(repr, odd))}): expected printable text")
     if len(set(classes)) < len(classes):
         twice = dict.fromkeys(name for name in classes if classes.count(name) > 1)
-        raise DataError(f"class names given more than once: {_some(twice)}")
+        raise DataError(f"class names given more than once: {list_some(twice)}")
 
 
 def _check_labels(split: str, labels: Labels, classes: int) -> None:
     wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
     if wrong.size:
         raise DataError(
-            f"labels out of range in the {split} split: found {_some(wrong)}, expected 0..{classes - 1} "
+            f"labels out of range in the {split} split: found {list_some(wrong)}, expected 0..{classes - 1} "
             f"for {classes} classes"
         )
 
@@ -313,20 +314,12 @@ def _check_labels(split: str, labels: Labels, classes: int) -> None:
 def _check_all_present(labels: Labels, classes: int) -> None:
     present = np.unique(labels)
     if len(present) < classes:
+        missing = classes - len(present)
         absent = np.setdiff1d(np.arange(min(classes, len(present) + 6)), present)  # a wild label costs no huge array
         raise DataError(
-            f"labels with a gap: no training image of class {_some(absent)}, expected every class 0..{classes - 1}"
+            f"labels with a gap: no training image of class {list_some(absent, total=missing)}, "
+            f"expected every class 0..{classes - 1}"
         )
-
-
-def _some(values: Iterable[object]) -> str:
-    """The first five values in words: a message stays one line.
-
-    >>> _some(range(9))
-    '0, 1, 2, 3, 4, ...'
-    """
-    words = [str(value) for value in values]
-    return ", ".join(words[:5] + ["..."] * (len(words) > 5))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope._text import pluralize
+from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Survey
 from convscope.data.audit.issue import Issue, Level
 
@@ -42,7 +42,7 @@ def _strays(survey: Survey) -> Iterator[Issue]:
 def _two_classes(survey: Survey) -> Iterator[Issue]:
     if survey.conflicts:
         pairs = {" and ".join(dict.fromkeys(map(survey.listing.class_of, some))) for some in survey.conflicts}
-        text = f"{pluralize(len(survey.conflicts), 'picture')} filed under two classes: {_some(sorted(pairs))}"
+        text = f"{pluralize(len(survey.conflicts), 'picture')} filed under two classes: {list_some(sorted(pairs))}"
         advice = "delete the wrong ones to have the right ones used"
         yield _found(survey, "two-classes", "warning", text, "left out under both", advice, survey.conflicts)
 
@@ -90,7 +90,7 @@ def _classes(survey: Survey) -> Iterator[Issue]:
     counts = np.bincount(survey.listing.labels[survey.used], minlength=len(names))
     few = [i for i in range(len(names)) if counts[i] < MIN_IMAGES_PER_CLASS]
     if few:
-        named = _some([f"{names[i]} {counts[i]}" for i in few])
+        named = list_some([f"{names[i]} {counts[i]}" for i in few])
         text = f"{pluralize(len(few), 'class', 'classes')} with fewer than {MIN_IMAGES_PER_CLASS} images: {named}"
         yield Issue("few", "warning", text, "used", "their accuracy will be uncertain: add images")
     low, high = int(counts.argmin()), int(counts.argmax())
@@ -172,7 +172,3 @@ def _found(
 
 def _on_one_side(survey: Survey) -> str:
     return "used" if survey.listing.parts else "kept on one side of every split"
-
-
-def _some(words: Sequence[str], most: int = 5) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convscope._text import list_some
 from convscope.data.archives import naming
 from convscope.data.audit.analysis import Survey
 from convscope.data.audit.rules import issues
@@ -96,6 +97,6 @@ def _check_counts(survey: Survey) -> None:
     counts = np.bincount(listing.labels[survey.used], minlength=len(listing.classes))
     if few := [f"{listing.classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < LEAST)]:
         raise DataError(
-            f"too few images in {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}: expected {LEAST} or more per "
+            f"too few images in {list_some(few)}: expected {LEAST} or more per "
             "class that can be used, to train, validate and test on; add images or take the class away"
         )
