@@ -20,7 +20,7 @@ from convscope._hardware import HardwareInfo, hardware_info, keep_memory, usable
 from convscope.backends.native import backend
 from convscope.backends.native.roofline import (
     Kernel,
-    Reached,
+    KernelTiming,
     Roofline,
     conv_act_pool,
     dense,
@@ -56,13 +56,13 @@ def kernels() -> list[Kernel]:
     ]
 
 
-def row(reached: list[Reached]) -> list[str]:
+def row(timings: list[KernelTiming]) -> list[str]:
     """One kernel on each number of threads."""
-    cells = [reached[0].name, reached[0].shape]
-    for one in reached:
+    cells = [timings[0].name, timings[0].shape]
+    for one in timings:
         ms = one.milliseconds
-        cells.append(f"{ms.median:.3f} ({ms.least:.3f} to {ms.most:.3f})")
-        cells.append(f"{one.rate:.0f} {one.unit}, {one.of_limit}")
+        cells.append(f"{ms.median:.3f} ({ms.min:.3f} to {ms.max:.3f})")
+        cells.append(f"{one.rate:.0f} {one.unit}, {one.fraction_text}")
     return cells
 
 
@@ -73,7 +73,7 @@ def text(measured: list[Roofline], machine: HardwareInfo, busy: float) -> str:
     for one in measured:
         threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
         heads += [f"{threads}, ms", f"of its limit (peak: {one.peak_gflops:.0f} GFLOP/s)"]
-    body = [row(list(reached)) for reached in zip(*(one.kernels for one in measured), strict=True)]
+    body = [row(list(timings)) for timings in zip(*(one.kernels for one in measured), strict=True)]
     cache = "unknown" if last.last_cache_bytes is None else f"{last.last_cache_bytes / 2**20:.0f} MiB"
     target = last.kernels[0]
     quietly = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > QUIET else "")
@@ -90,7 +90,7 @@ cache. Arrays are made beforehand and used again, so those that fit lie in a cac
 {table(heads, body)}
 
 Target: the first row on all cores at {100 * TARGET:.0f} % of the peak or more. Reached on {last.threads} of \
-{machine.cores} cores: {100 * target.share:.0f} %."""
+{machine.cores} cores: {100 * target.fraction:.0f} %."""
 
 
 def arguments() -> argparse.Namespace:
@@ -120,11 +120,11 @@ def main() -> int:
     said = text(measured, machine, busy)
     options.raw.mkdir(parents=True, exist_ok=True)
     facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.variant()}
-    raw = facts | {"rooflines": [one.to_dict() for one in measured]}
+    raw = facts | {"rooflines": [one.model_dump(mode="json") for one in measured]}
     (options.raw / "roofline.json").write_text(json.dumps(raw, indent=1) + "\n")
     put(options.into, "roofline", said)
     print(said)
-    return 0 if measured[-1].kernels[0].share >= TARGET else 5
+    return 0 if measured[-1].kernels[0].fraction >= TARGET else 5
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from convscope._hardware import busy_share, hardware_info, last_cache
 from convscope.api import benchmark as bench
 from convscope.api.benchmark import PEER, Bench, Training, in_turn, plain_network, training_rows
 from convscope.backends.native import backend, dense, norm_act_pool, roofline, stem, step
-from convscope.backends.native.roofline import Kernel, Reached, Roofline, Spread
+from convscope.backends.native.backend import Precision
+from convscope.backends.native.roofline import Kernel, KernelTiming, Roofline, Summary
 from convscope.backends.pytorch.models import build
 from convscope.cli import format as display
 from convscope.data.dataset import Split
@@ -71,7 +72,7 @@ def test_the_work_is_what_one_counts_by_hand(
 ) -> None:
     made = make()
     assert [kernel.flops for kernel in made] == flops
-    assert [kernel.moved for kernel in made] == moved
+    assert [kernel.bytes_moved for kernel in made] == moved
     for kernel in made:
         kernel.call()
 
@@ -177,15 +178,15 @@ def test_a_kernel_is_held_against_the_best_limit_of_all_rounds(monkeypatch: pyte
     assert (found.threads, found.rounds, found.peak_gflops) == (1, 3, 100.0)
     sums, moves = found.kernels
     # 1e10 operations in 0.2 s, the median of the rounds' medians
-    assert sums.milliseconds == Spread(100.0, 200.0, 400.0)
+    assert sums.milliseconds == Summary(min=100.0, median=200.0, max=400.0)
     assert (sums.unit, sums.limit) == ("GFLOP/s", 100.0)
-    assert [sums.rate, sums.share] == pytest.approx([50, 0.5])
+    assert [sums.rate, sums.fraction] == pytest.approx([50, 0.5])
     # 4e9 bytes in 2 s, a copy at best in half a second
     assert moves.unit == "GB/s"
-    assert [moves.rate, moves.limit, moves.share] == pytest.approx([2, 8, 0.25])
+    assert [moves.rate, moves.limit, moves.fraction] == pytest.approx([2, 8, 0.25])
     assert (sums.in_cache, moves.in_cache) == (True, False)
-    assert (sums.name, sums.of_limit) == ("sum bf16", "50 % peak")
-    assert (moves.name, moves.of_limit) == ("move", "25 % copy*")
+    assert (sums.name, sums.fraction_text) == ("sum bf16", "50 % peak")
+    assert (moves.name, moves.fraction_text) == ("move", "25 % copy*")
 
 
 @native
@@ -194,12 +195,12 @@ def test_measured_shares_fit_their_rates() -> None:
     found = roofline.roofline(kernels, threads=2, rounds=2, seconds=0)
     assert backend.native is not None
     assert (backend.native.threads(), torch.get_num_threads()) == (2, 2)
-    for kernel, reached in zip(kernels, found.kernels, strict=True):
-        work = kernel.flops or kernel.moved
-        assert reached.rate == pytest.approx(work / reached.milliseconds.median / 1e6)
-        assert reached.share == pytest.approx(reached.rate / reached.limit)
-        assert math.isfinite(reached.share) and reached.share > 0
-        assert reached.limit == found.peak_gflops or not kernel.flops
+    for kernel, timing in zip(kernels, found.kernels, strict=True):
+        work = kernel.flops or kernel.bytes_moved
+        assert timing.rate == pytest.approx(work / timing.milliseconds.median / 1e6)
+        assert timing.fraction == pytest.approx(timing.rate / timing.limit)
+        assert math.isfinite(timing.fraction) and timing.fraction > 0
+        assert timing.limit == found.peak_gflops or not kernel.flops
 
 
 def test_programs_take_turns_and_fill_the_time() -> None:
@@ -224,8 +225,8 @@ def test_programs_take_turns_and_fill_the_time() -> None:
 def test_slices_are_scaled_to_an_epoch_and_compared_one_by_one() -> None:
     rows = training_rows({"ours": [1.0, 2.0, 1.5], PEER: [3.0, 3.0, 3.0]}, steps=10, images=2560)
     assert rows == [  # 1,280 images in a slice
-        Training("ours", 2560 / 3, Spread(2.0, 3.0, 4.0), 2.0),
-        Training(PEER, 2560 / 6, Spread(6.0, 6.0, 6.0), 1.0),
+        Training("ours", 2560 / 3, Summary(min=2.0, median=3.0, max=4.0), 2.0),
+        Training(PEER, 2560 / 6, Summary(min=6.0, median=6.0, max=6.0), 1.0),
     ]
 
 
@@ -265,7 +266,7 @@ def some_kernels() -> list[Kernel]:
     return [*roofline.dense(6, 5, n=2), roofline.sgd_step(100)]
 
 
-SPREAD = {"least", "median", "most"}
+SUMMARY = {"min", "median", "max"}
 
 
 def check_schema(values: dict[str, Any]) -> None:
@@ -274,7 +275,7 @@ def check_schema(values: dict[str, Any]) -> None:
                             "slices", "unsteady", "busy", "training", "roofline"]  # fmt: skip
     for row in values["training"]:
         assert set(row) == {"program", "images_per_second", "epoch_seconds", "speed"}
-        assert set(row["epoch_seconds"]) == SPREAD
+        assert set(row["epoch_seconds"]) == SUMMARY
 
 
 @native
@@ -286,9 +287,9 @@ def test_the_whole_as_json() -> None:
     assert (values["kernels"], values["reason"]) == (backend.variant(), "")
     assert set(values["roofline"]) == {"threads", "rounds", "peak_gflops", "last_cache_bytes", "kernels"}
     for row in values["roofline"]["kernels"]:
-        assert set(row) == {"kernel", "shape", "precision", "milliseconds", "unit", "rate", "limit", "share",
+        assert set(row) == {"kernel", "shape", "precision", "milliseconds", "unit", "rate", "limit", "fraction",
                             "in_cache"}  # fmt: skip
-        assert set(row["milliseconds"]) == SPREAD
+        assert set(row["milliseconds"]) == SUMMARY
 
 
 def test_without_native_kernels_there_is_no_roofline_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,28 +303,37 @@ def test_without_native_kernels_there_is_no_roofline_and_the_reason(monkeypatch:
     assert not any("peak" in line for line in lines)
 
 
-def a_bench(least: float = 1.0, load: float | None = 0.0) -> Bench:
-    training = Training("ours", 50_000.0, Spread(least, 1.2, 1.3), 3.5), Training(PEER, 1.0, Spread(4, 4, 4), 1.0)
+def timing(kernel: str, shape: str, precision: Precision, **values: Any) -> KernelTiming:
+    """Half of a limit, in 2 ms."""
+    milliseconds, limit = Summary(min=1, median=2, max=3), 2 * values["rate"]
+    return KernelTiming(kernel=kernel, shape=shape, precision=precision, milliseconds=milliseconds, limit=limit,
+                        fraction=0.5, **values)  # fmt: skip
+
+
+def a_bench(fastest: float = 1.0, load: float | None = 0.0) -> Bench:
+    training = (
+        Training("ours", 50_000.0, Summary(min=fastest, median=1.2, max=1.3), 3.5),
+        Training(PEER, 1.0, Summary(min=4, median=4, max=4), 1.0),
+    )
     rows = (
-        Reached("conv_act_pool fwd", "28x28x1 -> 32 3x3 max 2", "float32", Spread(1, 2, 3), "GFLOP/s", 300, 600,
-                0.5, True),
-        Reached("norm_act_pool bwd", "32x32x32 relu max 2", "bf16", Spread(1, 2, 3), "GB/s", 20, 40, 0.5, None),
-    )  # fmt: skip
-    limits = Roofline(2, 5, 600.0, 1 << 25, rows)
+        timing("conv_act_pool fwd", "28x28x1 -> 32 3x3 max 2", "float32", unit="GFLOP/s", rate=300, in_cache=True),
+        timing("norm_act_pool bwd", "32x32x32 relu max 2", "bf16", unit="GB/s", rate=20, in_cache=None),
+    )
+    limits = Roofline(threads=2, rounds=5, peak_gflops=600.0, last_cache_bytes=1 << 25, kernels=rows)
     return Bench(hardware_info(2), load, 1 << 25, "native x", "", 60_000, 128, 300, 3, training, limits)
 
 
 @pytest.mark.parametrize(
-    ("least", "load", "busy"),
+    ("fastest", "load", "busy"),
     [(1.14, 0.0, False), (1.14, None, False), (1.0, None, True), (1.14, 0.11, True), (1.0, 0.5, True)],
 )
-def test_a_busy_machine_is_called_one(least: float, load: float | None, busy: bool) -> None:
+def test_a_busy_machine_is_called_one(fastest: float, load: float | None, busy: bool) -> None:
     """1.3 s at most: 14 % more than 1.14 s, 30 % more than 1 s."""
-    found = a_bench(least, load)
+    found = a_bench(fastest, load)
     said = [line for line in display.bench_lines(found) if isinstance(line, str) and line.startswith("BUSY")]
     assert found.busy == found.to_dict()["busy"] == busy == bool(said)
     if busy:
-        assert f"a slice took up to {1.3 / least:.1f} times its fastest" in said[0]
+        assert f"a slice took up to {1.3 / fastest:.1f} times its fastest" in said[0]
         assert ("cores were busy before" in said[0]) == (load is not None)
 
 

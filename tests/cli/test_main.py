@@ -201,8 +201,8 @@ RECIPE = (
 LIMITS = " ".join(
     (
         under("roofline", "threads rounds peak_gflops last_cache_bytes"),
-        under("roofline.kernels[]", "kernel shape precision unit rate limit share in_cache"),
-        under("roofline.kernels[].milliseconds", "least median most"),
+        under("roofline.kernels[]", "kernel shape precision unit rate limit fraction in_cache"),
+        under("roofline.kernels[].milliseconds", "min median max"),
     )
 )
 STATISTICS = "n min mean std max"
@@ -240,7 +240,7 @@ SCHEMAS = {
             "load last_cache_bytes kernels reason images batch steps slices unsteady busy",
             under("machine", MACHINE),
             under("training[]", "program images_per_second speed"),
-            under("training[].epoch_seconds", "least median most"),
+            under("training[].epoch_seconds", "min median max"),
             LIMITS if backend.native is not None else "roofline",
         )
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from convscope._hardware import HardwareInfo, busy_share, hardware_info, has_bf16, keep_memory, last_cache, max_threads
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
-from convscope.backends.native.roofline import Kernel, Roofline, Spread, article_kernels, roofline
+from convscope.backends.native.roofline import Kernel, Roofline, Summary, article_kernels, roofline
 from convscope.backends.pytorch.models import as_batch, build
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
@@ -42,7 +42,7 @@ class Training:
 
     program: str
     images_per_second: float
-    epoch_seconds: Spread
+    epoch_seconds: Summary
     speed: float
 
 
@@ -69,7 +69,7 @@ class Bench:
     @property
     def unsteady(self) -> float:
         """How many times as long as its fastest slice a program's slowest took, at most: 1 on a quiet machine."""
-        return max(row.epoch_seconds.most / row.epoch_seconds.least for row in self.training)
+        return max(row.epoch_seconds.max / row.epoch_seconds.min for row in self.training)
 
     @property
     def busy(self) -> bool:
@@ -90,8 +90,10 @@ class Bench:
             "slices": self.slices,
             "unsteady": self.unsteady,
             "busy": self.busy,
-            "training": [asdict(row) for row in self.training],
-            "roofline": None if self.roofline is None else self.roofline.to_dict(),
+            "training": [
+                {**vars(row), "epoch_seconds": row.epoch_seconds.model_dump(mode="json")} for row in self.training
+            ],
+            "roofline": None if self.roofline is None else self.roofline.model_dump(mode="json"),
         }
 
 
@@ -215,7 +217,7 @@ def training_rows(times: Mapping[str, list[float]], steps: int, images: int) -> 
     epochs = steps * RECIPE.batch / images  # in a slice
     rows = []
     for name, slices in times.items():
-        spread = Spread.of(slices).times(1 / epochs)
+        seconds = Summary.of(slices).scaled(1 / epochs)
         speed = median(theirs / mine for theirs, mine in zip(times[PEER], slices, strict=True))
-        rows.append(Training(name, images / spread.median, spread, speed))
+        rows.append(Training(name, images / seconds.median, seconds, speed))
     return rows

@@ -243,7 +243,7 @@ def bench_lines(bench: Bench) -> list[Any]:
         pairs["BUSY"] = f"{said}{load}: measure again when it is quiet"
     body = [
         (row.program, f"{row.images_per_second:,.0f}",
-         *(f"{value:.2f}" for value in (row.epoch_seconds.least, row.epoch_seconds.median, row.epoch_seconds.most)),
+         *(f"{value:.2f}" for value in (row.epoch_seconds.min, row.epoch_seconds.median, row.epoch_seconds.max)),
          f"{row.speed:.1f}")
         for row in bench.training
     ]  # fmt: skip
@@ -259,7 +259,13 @@ def bench_lines(bench: Bench) -> list[Any]:
 
 def _roofline_lines(roofline: Roofline) -> list[Any]:
     body = [
-        (row.name, row.shape, f"{row.milliseconds.median:.3f}", f"{row.rate:.0f} {row.unit}", f"{row.of_limit:<11}")
+        (
+            row.name,
+            row.shape,
+            f"{row.milliseconds.median:.3f}",
+            f"{row.rate:.0f} {row.unit}",
+            f"{row.fraction_text:<11}",
+        )
         for row in roofline.kernels
     ]
     return [

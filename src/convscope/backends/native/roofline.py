@@ -11,15 +11,16 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from convscope._hardware import has_bf16, last_cache
+from convscope._records import Record
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.native.norm_act_pool import ACTIVATIONS, POOLS
@@ -30,86 +31,86 @@ MIN_CALLS, WARM_UP_CALLS = 3, 3
 RELU, MAX = ACTIVATIONS["relu"], POOLS["max"]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The least, the median and the most of some measurements."""
+class Summary(Record):
+    """Minimum, median and maximum of repeated measurements."""
 
-    least: float
+    min: float
     median: float
-    most: float
+    max: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """
-        >>> Spread.of([3.0, 1.0, 2.5])
-        Spread(least=1.0, median=2.5, most=3.0)
+    def of(cls, values: Iterable[float]) -> Summary:
+        """Summarize the values.
+
+        >>> Summary.of([3.0, 1.0, 2.5])
+        Summary(min=1.0, median=2.5, max=3.0)
         """
         ordered = sorted(values)
-        return cls(ordered[0], statistics.median(ordered), ordered[-1])
+        return cls(min=ordered[0], median=statistics.median(ordered), max=ordered[-1])
 
-    def times(self, factor: float) -> Spread:
-        """The same in another unit."""
-        return Spread(factor * self.least, factor * self.median, factor * self.most)
+    def scaled(self, factor: float) -> Summary:
+        """The same measurements in another unit."""
+        return Summary(min=factor * self.min, median=factor * self.median, max=factor * self.max)
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One call of a kernel, and the least work that it stands for.
+    """One call of a kernel and the minimum work that it stands for.
 
-    `flops`: floating-point operations, two for each multiply-add that the result needs; 0 for a kernel that only moves
-    numbers. `moved`: bytes of the arrays that it has to read or write, each counted once.
+    Attributes:
+        flops: Floating-point operations, two for each multiply-add that the result needs; 0 for a kernel that only
+            moves data.
+        bytes_moved: Bytes of the arrays that the kernel has to read or write, each counted once.
     """
 
     name: str
     shape: str
     precision: Precision
     flops: int
-    moved: int
+    bytes_moved: int
     call: Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Reached:
-    """How fast a kernel was: `rate` and `limit` in `unit`, GFLOP/s or GB/s; `share` is the one in the other.
+class KernelTiming(Record):
+    """The speed of one kernel.
 
-    `in_cache`: whether its arrays fit the processor's last cache; None where that is not known.
+    Attributes:
+        rate: In `unit`, GFLOP/s or GB/s.
+        limit: The machine's limit in the same unit.
+        fraction: `rate / limit`.
+        in_cache: Whether the arrays fit the processor's last-level cache; None if its size is unknown.
     """
 
     kernel: str
     shape: str
     precision: Precision
-    milliseconds: Spread
-    unit: str
+    milliseconds: Summary
+    unit: Literal["GFLOP/s", "GB/s"]
     rate: float
     limit: float
-    share: float
+    fraction: float
     in_cache: bool | None
 
     @property
     def name(self) -> str:
-        """The kernel, with its precision where that is not float32."""
+        """The kernel, followed by its precision if that is not float32."""
         return f"{self.kernel} bf16" if self.precision == "bf16" else self.kernel
 
     @property
-    def of_limit(self) -> str:
-        """The share in words: of the peak, or of a copy, with a star where that is known to be one in memory."""
+    def fraction_text(self) -> str:
+        """The fraction as a percentage of the peak or of a copy; a star marks a copy that does not fit the cache."""
         limit = "peak" if self.unit == "GFLOP/s" else "copy*" if self.in_cache is False else "copy"
-        return f"{100 * self.share:.0f} % {limit}"
+        return f"{100 * self.fraction:.0f} % {limit}"
 
 
-@dataclass(frozen=True)
-class Roofline:
-    """The kernels on so many threads; `peak_gflops` is the most multiply-adds in float32, 1e9 flop/s."""
+class Roofline(Record):
+    """The speed of the kernels on `threads` threads; `peak_gflops` is the peak of float32 multiply-adds, 1e9 flop/s."""
 
     threads: int
     rounds: int
     peak_gflops: float
     last_cache_bytes: int | None
-    kernels: tuple[Reached, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return {**asdict(self), "kernels": [asdict(reached) for reached in self.kernels]}
+    kernels: tuple[KernelTiming, ...]
 
 
 def roofline(kernels: Sequence[Kernel], threads: int, rounds: int = 5, seconds: float = 0.02) -> Roofline:
@@ -119,7 +120,7 @@ def roofline(kernels: Sequence[Kernel], threads: int, rounds: int = 5, seconds: 
     was measured at a busy moment. bf16 arithmetic too is held against the float32 peak.
     """
     peak, times = 0.0, [list[float]() for _ in kernels]
-    copies = {kernel.moved: math.inf for kernel in kernels if not kernel.flops}
+    copies = {kernel.bytes_moved: math.inf for kernel in kernels if not kernel.flops}
     for _ in range(rounds):
         for moved in copies:
             copies[moved] = min(copies[moved], _copy_seconds(moved, threads, seconds / 2))
@@ -128,11 +129,11 @@ def roofline(kernels: Sequence[Kernel], threads: int, rounds: int = 5, seconds: 
         for kernel, measured in zip(kernels, times, strict=True):
             measured.append(statistics.median(_timed(kernel.call, seconds)))
     cache = last_cache()
-    rows = (
-        _reached(kernel, Spread.of(measured), peak, copies.get(kernel.moved, math.inf), cache)
+    rows = tuple(
+        _timing(kernel, Summary.of(measured), peak, copies.get(kernel.bytes_moved, math.inf), cache)
         for kernel, measured in zip(kernels, times, strict=True)
     )
-    return Roofline(threads, rounds, peak, cache, tuple(rows))
+    return Roofline(threads=threads, rounds=rounds, peak_gflops=peak, last_cache_bytes=cache, kernels=rows)
 
 
 def article_kernels() -> list[Kernel]:
@@ -258,13 +259,21 @@ def sgd_step(weights: int) -> Kernel:
     return Kernel("sgd_step", f"{weights:,} weights", "float32", 0, 5 * _bytes(weight), call)
 
 
-def _reached(kernel: Kernel, seconds: Spread, peak: float, copy_seconds: float, cache: int | None) -> Reached:
-    work, unit = (kernel.flops, "GFLOP/s") if kernel.flops else (kernel.moved, "GB/s")
-    limit = peak if kernel.flops else kernel.moved / copy_seconds / 1e9
+def _timing(kernel: Kernel, seconds: Summary, peak: float, copy_seconds: float, cache: int | None) -> KernelTiming:
+    work = kernel.flops or kernel.bytes_moved
+    limit = peak if kernel.flops else work / copy_seconds / 1e9
     rate = work / seconds.median / 1e9
-    in_cache = None if cache is None else kernel.moved <= cache
-    milliseconds = seconds.times(1e3)
-    return Reached(kernel.name, kernel.shape, kernel.precision, milliseconds, unit, rate, limit, rate / limit, in_cache)
+    return KernelTiming(
+        kernel=kernel.name,
+        shape=kernel.shape,
+        precision=kernel.precision,
+        milliseconds=seconds.scaled(1e3),
+        unit="GFLOP/s" if kernel.flops else "GB/s",
+        rate=rate,
+        limit=limit,
+        fraction=rate / limit,
+        in_cache=None if cache is None else kernel.bytes_moved <= cache,
+    )
 
 
 def _copy_seconds(moved: int, threads: int, seconds: float) -> float:
