@@ -66,7 +66,7 @@ def convscope(given: Arrays) -> Arrays:
     """The same from what `convscope train mnist --model article --recipe article` settles, and its training loop."""
     settled = plan("mnist", "article", "article")
     config = settled.config
-    model = models.build(config.network)
+    model = models.build_model(config.network)
     models.set_weights(model, to_torch(given))
     wanted = given["batches"].ravel()
     chosen = wanted[np.argsort(epoch_order(config.seed, 1, len(wanted)))]  # shuffled by the loop, these are the batches
@@ -81,7 +81,7 @@ def convscope(given: Arrays) -> Arrays:
         after_batch=lambda progress: means.append(progress.loss),
     )
     sums = np.array(means) * np.arange(1, len(means) + 1)  # the loop tells the mean since the epoch began
-    return {"losses": np.diff(sums, prepend=0)} | from_torch(models.weights_of(model))
+    return {"losses": np.diff(sums, prepend=0)} | from_torch(models.get_weights(model))
 
 
 def to_torch(given: Arrays) -> Arrays:

@@ -78,7 +78,7 @@ def report(file: Path, everything: list[Trained]) -> None:
         f"saw the training pictures.\n\n{table(heads, rows)}\n\n{tuning(everything)}{by_hand(everything)}"
         f"{sizes(file, everything)}The machine: {machine(len(os.sched_getaffinity(0)))}."
     )
-    put(file, "photos", text)
+    put(file, "airbench", text)
     print(text)
 
 

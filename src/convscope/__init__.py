@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from convscope.api.inspect import explain_picture
     from convscope.api.resume import resume_run, train_more
     from convscope.api.train import evaluate_run, train_model
-    from convscope.backends.pytorch.models import build as build_model
+    from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
     from convscope.data.load import load as load_data
     from convscope.deploy.predictor import Prediction, Predictor
     from convscope.errors import ConvscopeError
     from convscope.evaluation.metrics import Evaluation
     from convscope.integrations.sklearn import ConvClassifier
-    from convscope.network.build import parse as parse_network
+    from convscope.network.build import parse_network
     from convscope.network.layers import Network
     from convscope.runs.folder import Run, open_run
     from convscope.training.recipes import Recipe
@@ -55,12 +55,12 @@ _HOMES = {
     "Predictor": "deploy.predictor",
     "Recipe": "training.recipes",
     "Run": "runs.folder",
-    "build_model": "backends.pytorch.models:build",
+    "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.train",
     "explain_picture": "api.inspect",
     "load_data": "data.load:load",
     "open_run": "runs.folder",
-    "parse_network": "network.build:parse",
+    "parse_network": "network.build:parse_network",
     "resume_run": "api.resume",
     "train_model": "api.train",
     "train_more": "api.resume",

@@ -20,10 +20,10 @@ from convscope.api.benchmark import PEER, Bench, Training, in_turn, plain_networ
 from convscope.backends.native import backend, dense, norm_act_pool, roofline, stem, step
 from convscope.backends.native.backend import Precision
 from convscope.backends.native.roofline import Kernel, KernelTiming, Roofline, Summary
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.cli import format as display
 from convscope.data.dataset import Split
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
 from helpers.command import Command
 
@@ -234,7 +234,7 @@ def test_slices_are_scaled_to_an_epoch_and_compared_one_by_one() -> None:
 
 
 def test_plain_pytorch_computes_the_same_network() -> None:
-    model, plain = build(parse(PRESETS["article"])), plain_network()
+    model, plain = build_model(parse_network(PRESETS["article"])), plain_network()
     weights = model.state_dict()
     rows_first = weights["dense1.weight"].view(100, 13, 13, 32)  # torch's own flatten starts with the channel
     weights["dense1.weight"] = rows_first.permute(0, 3, 1, 2).flatten(1)

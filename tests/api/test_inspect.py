@@ -43,7 +43,7 @@ def test_a_picture_is_followed_through_every_layer(run: Run, picture: Path) -> N
     assert list(found.probabilities) == list(answer.probabilities)
     assert found.probabilities == pytest.approx(answer.probabilities, abs=1e-5)
     assert (found.picture, found.notes) == (str(picture), answer.notes)
-    assert [(layer["name"], layer["words"], layer["output"]) for layer in found.layers] == [
+    assert [(layer["name"], layer["source"], layer["output"]) for layer in found.layers] == [
         ("conv1", "conv 2 3", [6, 6, 2]),
         ("relu1", "relu", [6, 6, 2]),
         ("flatten1", "flatten", [72]),

@@ -20,7 +20,7 @@ from convscope.api import train as experiment
 from convscope.api.train import Plan, plan, run_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import tta_logits
@@ -56,7 +56,7 @@ SHORT = changed(RECIPES["default"], epochs=2, batch=8)
 def weights(planned: Plan) -> bytes:
     """What `model.safetensors` would hold."""
     config = planned.config
-    model = build(config.network, config.seed)
+    model = build_model(config.network, config.seed)
     fitted = fit(model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed)
     return save(fitted.weights)
 
@@ -255,7 +255,7 @@ def test_an_interrupted_training_saves_what_was_learned(stripes: Dataset, tmp_pa
     assert "interrupted" in repr(opened)
     assert "not measured: training was interrupted" in opened._repr_html_()
     array = next(iter(load_file(run.path / "model.safetensors").values()))
-    assert not np.array_equal(array, build(run.network).state_dict()["classifier.weight"].numpy())
+    assert not np.array_equal(array, build_model(run.network).state_dict()["classifier.weight"].numpy())
     assert sum(Predictor(run.path).predict(stripes.test.images[0])[0].probabilities.values()) == pytest.approx(1)
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from cases.bad_inputs import KERAS, BadInput, npz
 from convscope.api.train import plan
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.pytorch.models import build, weights_of
+from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.evaluation.metrics import evaluate
 from convscope.images.read import encode_png
 from convscope.runs.config import METRICS_FILE, MODEL_FILE, WEIGHTS
@@ -43,7 +43,7 @@ def world() -> dict[str, bytes]:
     """What lies in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and learned nothing."""
     with TemporaryDirectory() as folder:
         config = plan("digits", "conv 2 3, relu, flatten").config
-        writer, weights = RunWriter(Path(folder, "run"), config), weights_of(build(config.network))
+        writer, weights = RunWriter(Path(folder, "run"), config), get_weights(build_model(config.network))
         writer.write(WEIGHTS, save(weights))
         writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
         writer.write_rows(METRICS_FILE, [])

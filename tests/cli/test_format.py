@@ -20,7 +20,7 @@ from convscope.backends.native import backend
 from convscope.cli import format as display
 from convscope.evaluation.explain import Cell, Term
 from convscope.evaluation.metrics import Share, evaluate
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS, preset_table
 from convscope.training.estimate import Cost, TimeEstimate, at_4k
 from convscope.training.recipes import RECIPES
@@ -155,17 +155,22 @@ def test_of_a_window_every_value_is_shown() -> None:
 
 
 def cost(line: str) -> Cost:
-    network = parse(PRESETS.get(line, line))
+    network = parse_network(PRESETS.get(line, line))
     machine = hardware_info(1).model_copy(update={"processor": "Abacus", "cores": 4, "peak_gflops": 100.0})
     return Cost(
-        network, 54_000, RECIPES["default"], machine, TimeEstimate(2, 95.0, 190.0, 4.2), at_4k(network.line, 1, 10)
+        network,
+        54_000,
+        RECIPES["default"],
+        machine,
+        TimeEstimate(2, 95.0, 190.0, 4.2),
+        at_4k(network.architecture, 1, 10),
     )
 
 
 def test_a6_a16_costs_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(display.cost_lines(cost("article")), capsys)
     assert words(text)[:10] == words(
-        """layer words output parameters multiply-adds activation bytes
+        """layer source output parameters multiply-adds activation bytes
         conv1 conv 32 3 26x26x32 320 194,688 86,528
         relu1 relu 26x26x32 0 0 86,528
         maxpool1 maxpool 2 13x13x32 0 0 21,632

@@ -20,7 +20,7 @@ from PIL import Image
 
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import Metadata
-from convscope.backends.pytorch.models import as_batch, weights_of
+from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.predictor import Prediction, Predictor
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png
@@ -31,7 +31,7 @@ NAMES = ["ape", "bee", "cat", "dog", "eel"]
 
 
 def write_model(path: Path, line: Line = LINE, classes: list[str] = NAMES, seed: int = 0) -> Path:
-    path.write_bytes(to_onnx(line.network, weights_of(trained(line, seed)), record(line, seed), classes))
+    path.write_bytes(to_onnx(line.network, get_weights(trained(line, seed)), record(line, seed), classes))
     return path
 
 
@@ -149,7 +149,7 @@ def renamed(content: bytes, text: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
-GOOD = to_onnx(LINE.network, weights_of(trained(LINE)), record(LINE), NAMES)
+GOOD = to_onnx(LINE.network, get_weights(trained(LINE)), record(LINE), NAMES)
 NOT_ONNX = "is not a readable ONNX file: put it back from a copy, or train again"
 OTHER_VERSION = "carries metadata that this version cannot read: train again, or update"
 

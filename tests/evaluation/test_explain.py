@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convscope import reference
-from convscope.backends.pytorch.models import as_batch, build, set_weights, weights_of
+from convscope.backends.pytorch.models import as_batch, build_model, get_weights, set_weights
 from convscope.errors import UsageError
 from convscope.evaluation.explain import Cell, Step, attribution, cell, trace
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from helpers.lines import ALL_PRESETS, Line, lines, many, noise, record, trained
 
 Floats = NDArray[np.float32]
@@ -45,8 +45,8 @@ def assert_cells_agree(line: Line, seed: int, cells: int) -> None:
     steps, rng = steps_of(line, seed), np.random.default_rng(seed)
     assert steps.keys() == {layer.name for layer in line.network.walk()}
     for name, step in steps.items():
-        assert step.output.shape == step.layer.output
-        assert step.input.shape == step.layer.input
+        assert step.output.shape == step.layer.output_shape
+        assert step.input.shape == step.layer.input_shape
         for place in rng.integers(0, step.output.shape, (cells, step.output.ndim)).tolist():
             found = cell(steps, name, tuple(place))
             assert found.agrees, found
@@ -98,9 +98,9 @@ def test_a_cell_does_not_agree_when_the_network_computes_something_else() -> Non
 
 def test_a3_the_article_s_cell_term_by_term_in_a_torch_network() -> None:
     line = Line("conv 1 3, flatten", (5, 5, 1), 2)
-    model = build(line.network).eval()
+    model = build_model(line.network).eval()
     kernel = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]], np.float32)
-    set_weights(model, weights_of(model) | {"conv1.weight": kernel[None, None]})
+    set_weights(model, get_weights(model) | {"conv1.weight": kernel[None, None]})
     image = np.array([list(row) for row in ("11011", "10101", "11110", "00110", "11000")], np.float32)
     steps = trace(model, line.network, image[:, :, None])
     assert steps["conv1"].output[:, :, 0].tolist() == [[3, 5, 3], [3, 2, 5], [4, 4, 2]]
@@ -156,7 +156,7 @@ def test_rules_worked_out_by_hand(layer: str, rule: str, expected: float) -> Non
 
 def test_a8_and_a9_a_dense_unit_and_its_share_worked_out_by_hand() -> None:
     line = Line("flatten", (1, 2, 1), 2)
-    model = build(line.network).eval()
+    model = build_model(line.network).eval()
     weights = {"classifier.weight": np.array([[1, 2], [3, -1]]), "classifier.bias": np.array([0.5, 1])}
     set_weights(model, {name: values.astype(np.float32) for name, values in weights.items()})
     steps = trace(model, line.network, np.array([[[2], [4]]], np.float32))
@@ -175,10 +175,10 @@ def test_a8_and_a9_a_dense_unit_and_its_share_worked_out_by_hand() -> None:
 
 def test_a_batch_norm_worked_out_by_hand() -> None:
     line = Line("batchnorm, flatten", (1, 1, 2), 2)
-    model = build(line.network).eval()
+    model = build_model(line.network).eval()
     changed = {"weight": [1, 3], "bias": [0, 5], "running_mean": [0, 7], "running_var": [1, 4 - 1e-5]}
     made = {f"batchnorm1.{name}": np.array(values, np.float32) for name, values in changed.items()}
-    set_weights(model, weights_of(model) | made)
+    set_weights(model, get_weights(model) | made)
     found = cell(trace(model, line.network, np.array([[[1, 11]]], np.float32)), "batchnorm1", (0, 0, 1))
     assert found.rule.startswith("(input - mean 7) / sqrt(variance 3.99999 + 1e-05) x weight 3 + bias 5")
     (term,) = found.terms
@@ -231,7 +231,7 @@ def test_attribution_adds_up_to_the_difference_of_the_logits(name: str) -> None:
 def test_attribution_of_a_linear_network_is_weight_times_input() -> None:
     line = Line("flatten", (4, 5, 3), 6)
     model, image = trained(line), picture(line)
-    weights = weights_of(model)["classifier.weight"].reshape(6, 4, 5, 3)
+    weights = get_weights(model)["classifier.weight"].reshape(6, 4, 5, 3)
     np.testing.assert_allclose(attribution(model, image, 2), (weights[2] * image).sum(2), rtol=1e-4, atol=1e-5)
 
 
@@ -241,7 +241,7 @@ def state(model: nn.Module) -> dict[str, Any]:
     return {
         "training": [module.training for module in model.modules()],
         "hooks": [len(getattr(module, name)) for module in model.modules() for name in hooks],
-        "weights": {name: values.tobytes() for name, values in weights_of(model).items()},
+        "weights": {name: values.tobytes() for name, values in get_weights(model).items()},
         "gradients": [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()],
     }
 
@@ -290,6 +290,6 @@ def test_a_cell_is_a_plain_record() -> None:
 
 
 def test_a_cell_inside_a_block_may_be_called_as_in_the_weights_file() -> None:
-    network = parse("residual(conv 2 3 pad same), flatten", (4, 4, 1), 2)
-    steps = trace(build(network).eval(), network, np.ones((4, 4, 1), np.float32))
+    network = parse_network("residual(conv 2 3 pad same), flatten", (4, 4, 1), 2)
+    steps = trace(build_model(network).eval(), network, np.ones((4, 4, 1), np.float32))
     assert cell(steps, "residual1.body.conv1", (1, 1, 0)) == cell(steps, "conv1", (1, 1, 0))

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import Layer, Network, Residual, Shape
 from convscope.network.presets import MNIST_SHAPE, PRESETS
 
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
     @property
     def network(self) -> Network:
-        return parse(self.text, self.input, self.classes)
+        return parse_network(self.text, self.input, self.classes)
 
 
 ALL_PRESETS = {name: Line(text, MNIST_SHAPE, 10) for name, text in PRESETS.items()}
@@ -46,7 +46,7 @@ Piece = tuple[str, list[Step]]  # what is written, and the shapes of the layers 
 ONE_BY_ONE = ("relu", "gelu", "tanh", "batchnorm", "dropout 0.5")  # cell by cell: the shape stays
 POOLS = ("maxpool", "minpool", "avgpool")
 ENDS = ("flatten", "globalavg", "globalmax")
-MIN_IMAGES_PER_CLASS = st.integers(1, 3)
+SMALL_COUNTS = st.integers(1, 3)
 
 
 def alike(text: str) -> Piece:
@@ -60,8 +60,8 @@ def convolutions(draw: st.DrawFn, maps: Shape | None = None) -> Piece:
     pad = draw(st.sampled_from(["same"] if maps is None else ["", "valid", "same", "0", "1", "2"]))
     margin = 2 * int(pad) if pad.isdecimal() else 0
     kernel = draw(st.integers(1, 5 if pad == "same" else min(5, side + margin)))
-    stride, groups = draw(MIN_IMAGES_PER_CLASS), draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
-    filters = groups * draw(MIN_IMAGES_PER_CLASS)
+    stride, groups = draw(SMALL_COUNTS), draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
+    filters = groups * draw(SMALL_COUNTS)
     options = [f"stride {stride}"] * (stride > 1) + [f"pad {pad}"] * bool(pad) + [f"groups {groups}"] * (groups > 1)
     options += draw(st.sampled_from([[], [], ["init he"], ["init glorot"]]))
 
@@ -91,7 +91,7 @@ def blocks(draw: st.DrawFn, words: Sequence[str], depth: int = 0) -> Piece:
     pieces = draw(st.lists(inner, min_size=1, max_size=2))
     text, steps = ", ".join(text for text, _ in pieces), [step for _, steps in pieces for step in steps]
     if draw(st.booleans()):
-        times = draw(MIN_IMAGES_PER_CLASS)
+        times = draw(SMALL_COUNTS)
         return f"{times} * ({text})", times * steps
     return f"residual({text})", [lambda shape: list(outputs(steps, shape))[-1]]
 
@@ -149,7 +149,7 @@ def modules_of(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str,
 
 def trained(line: Line, seed: int = 0) -> nn.Sequential:
     """The line's model in evaluation mode; biases and batch norms too have numbers that training could have left."""
-    model = build(line.network, seed)
+    model = build_model(line.network, seed)
     generator = torch.Generator().manual_seed(seed)
     for name, values in model.state_dict().items():
         if name.endswith("running_var"):

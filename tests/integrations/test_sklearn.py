@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from convscope import ConvClassifier, ConvscopeError, Predictor, load_data, train_model
 from convscope.backends.native import backend
-from convscope.backends.pytorch.models import weights_of
+from convscope.backends.pytorch.models import get_weights
 from convscope.training import autotune as autotune
 from convscope.training.recipes import RECIPES, changed
 
@@ -102,7 +102,7 @@ def test_it_learns_what_train_model_learns(tmp_path: Path) -> None:
     run = train_model(digits, "small", recipe, seed=3, threads=1, run=tmp_path / "run")
     classifier = ConvClassifier("small", epochs=2, random_state=3, threads=1)
     classifier.fit(digits.train.images, digits.train.labels)
-    assert save(weights_of(classifier.model_)) == (run.path / "model.safetensors").read_bytes()
+    assert save(get_weights(classifier.model_)) == (run.path / "model.safetensors").read_bytes()
     losses, expected = ([row["validation_loss"] for row in rows] for rows in (classifier.history_, run.history))
     assert losses == expected
     assert run.evaluation is not None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from convscope.errors import ArchitectureError
-from convscope.network.build import at_size, parse, scaled_side
+from convscope.network.build import parse_network, resize_network, scaled_side
 from convscope.network.layers import Conv, Dense, Layer, Network, Shape
 from helpers.lines import Line, lines, many
 
@@ -21,8 +21,8 @@ def by_name(network: Network) -> dict[str, Layer]:
 
 
 def test_a12_the_article_s_network_has_542230_parameters() -> None:
-    network = parse(ARTICLE, (28, 28, 1), 10)
-    assert [(layer.name, layer.words, layer.output, layer.parameters) for layer in network.layers] == [
+    network = parse_network(ARTICLE, (28, 28, 1), 10)
+    assert [(layer.name, layer.source, layer.output_shape, layer.parameters) for layer in network.layers] == [
         ("conv1", "conv 32 3", (26, 26, 32), 3 * 3 * 32 + 32),
         ("relu1", "relu", (26, 26, 32), 0),
         ("maxpool1", "maxpool 2", (13, 13, 32), 0),
@@ -37,12 +37,12 @@ def test_a12_the_article_s_network_has_542230_parameters() -> None:
 
 
 def test_a12_the_article_s_hidden_layers_are_he_and_its_classifier_is_glorot() -> None:
-    layers = [layer for layer in parse(ARTICLE).layers if isinstance(layer, Conv | Dense)]
+    layers = [layer for layer in parse_network(ARTICLE).layers if isinstance(layer, Conv | Dense)]
     assert [layer.initialization for layer in layers] == ["he", "he", "glorot"]
 
 
 def test_a6_more_layers_cost_more() -> None:
-    deep = [parse(f"{depth} * (conv 4 3 pad same, relu), flatten") for depth in (1, 2, 10, 50)]
+    deep = [parse_network(f"{depth} * (conv 4 3 pad same, relu), flatten") for depth in (1, 2, 10, 50)]
     assert [network.multiply_adds for network in deep] == [
         784 * 9 * 4 + (depth - 1) * 784 * 9 * 4 * 4 + 784 * 4 * 10 for depth in (1, 2, 10, 50)
     ]
@@ -83,8 +83,8 @@ def test_a6_more_layers_cost_more() -> None:
 )
 def test_output_shapes_worked_out_by_hand(line: str, image: Shape, outputs: list[Shape]) -> None:
     ending = "" if len(outputs[-1]) == 1 else ", flatten"
-    network = parse(line + ending, image, 10)
-    assert [layer.output for layer in network.layers[: len(outputs)]] == outputs
+    network = parse_network(line + ending, image, 10)
+    assert [layer.output_shape for layer in network.layers[: len(outputs)]] == outputs
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_output_shapes_worked_out_by_hand(line: str, image: Shape, outputs: list
 def test_same_puts_the_odd_cell_at_the_bottom_and_right(
     line: str, image: Shape, padding: tuple[int, int, int, int]
 ) -> None:
-    conv = parse(f"{line}, flatten", image).layers[0]
+    conv = parse_network(f"{line}, flatten", image).layers[0]
     assert isinstance(conv, Conv)
     assert conv.padding == padding
 
@@ -111,36 +111,40 @@ def test_same_puts_the_odd_cell_at_the_bottom_and_right(
 @given(lines())
 def test_any_right_line_is_accepted_with_the_shapes_of_the_rules(line: Line) -> None:
     network = line.network
-    assert tuple(layer.output for layer in network.layers[:-2]) == line.outputs
+    assert tuple(layer.output_shape for layer in network.layers[:-2]) == line.outputs
     assert [layer.name for layer in network.layers[-2:]] == ["classifier", "softmax"]
-    assert network.layers[-1].output == (line.classes,)
+    assert network.layers[-1].output_shape == (line.classes,)
     names = [layer.name for layer in network.walk()]
     assert len(set(names)) == len(names)
     for before, after in pairwise(network.layers):
-        assert after.input == before.output
+        assert after.input_shape == before.output_shape
 
 
 def test_options_may_come_in_any_order() -> None:
     options = ["stride 2", "pad same", "groups 2", "init he"]
     one, other = (
-        parse(f"conv 4 3 {' '.join(order)}, flatten", (8, 8, 2)).layers[0] for order in (options, options[::-1])
+        parse_network(f"conv 4 3 {' '.join(order)}, flatten", (8, 8, 2)).layers[0] for order in (options, options[::-1])
     )
-    assert vars(one) | {"words": ""} == vars(other) | {"words": ""}
+    assert vars(one) | {"source": ""} == vars(other) | {"source": ""}
 
 
 def test_a_block_that_changes_the_shape_has_a_projection() -> None:
     block = "residual(conv 8 3 stride 2 pad same, relu, conv 8 3 pad same)"
-    projection = by_name(parse(f"{block}, flatten", (6, 7, 3)))["residual1.projection"]
+    projection = by_name(parse_network(f"{block}, flatten", (6, 7, 3)))["residual1.projection"]
     assert isinstance(projection, Conv)
-    assert (projection.words, projection.input, projection.output) == ("conv 8 1 stride 2", (6, 7, 3), (3, 4, 8))
+    assert (projection.source, projection.input_shape, projection.output_shape) == (
+        "conv 8 1 stride 2",
+        (6, 7, 3),
+        (3, 4, 8),
+    )
     assert (projection.bias, projection.parameters) == (False, 3 * 8)
-    assert "residual1.projection" not in by_name(parse("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
+    assert "residual1.projection" not in by_name(parse_network("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
 
 
 def test_a_whitening_is_a_convolution_with_both_signs_of_a_kernel_for_each_number_of_a_patch() -> None:
-    whiten, _, conv, *_ = parse("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
+    whiten, _, conv, *_ = parse_network("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
     assert isinstance(whiten, Conv)
-    assert (whiten.name, whiten.words, whiten.output) == ("whiten1", "whiten 2", (5, 6, 24))
+    assert (whiten.name, whiten.source, whiten.output_shape) == ("whiten1", "whiten 2", (5, 6, 24))
     assert (whiten.filters, whiten.kernel, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
     assert (whiten.groups, whiten.bias, whiten.initialization) == (1, False, "whiten")
     assert (whiten.parameters, whiten.multiply_adds) == (24 * 12, 5 * 6 * 24 * 12)
@@ -170,16 +174,16 @@ def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: fl
     ],
 )
 def test_the_same_weights_on_smaller_images_where_they_fit(line: str, share: float, image: Shape | None) -> None:
-    network = parse(line, (16, 24, 3), 5)
-    small = at_size(network, share)
-    assert (small and small.input) == image
+    network = parse_network(line, (16, 24, 3), 5)
+    small = resize_network(network, share)
+    assert (small and small.input_shape) == image
     if small:
-        assert (small.line, small.classes, small.parameters) == (line, 5, network.parameters)
+        assert (small.architecture, small.classes, small.parameters) == (line, 5, network.parameters)
 
 
 def test_names_count_each_word_through_repeats_and_blocks() -> None:
     line = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
-    assert list(by_name(parse(line))) == [
+    assert list(by_name(parse_network(line))) == [
         "conv1", "relu1", "conv2", "relu2", "residual1", "conv3", "residual2", "relu3", "residual1.projection",
         "conv4", "flatten1", "classifier", "softmax",
     ]  # fmt: skip
@@ -226,7 +230,7 @@ INITIALISATIONS = [
 def test_initialization_is_he_before_relu_and_gelu_unless_the_line_says_otherwise(
     line: str, name: str, expected: str
 ) -> None:
-    layer = by_name(parse(line))[name]
+    layer = by_name(parse_network(line))[name]
     assert isinstance(layer, Conv | Dense)
     assert layer.initialization == expected
 
@@ -248,7 +252,7 @@ def test_initialization_is_he_before_relu_and_gelu_unless_the_line_says_otherwis
     ],
 )  # fmt: skip
 def test_a_convolution_before_batchnorm_and_perhaps_pools_has_no_bias(line: str, biases: dict[str, bool]) -> None:
-    layers = by_name(parse(line)).values()
+    layers = by_name(parse_network(line)).values()
     assert {layer.name: layer.bias for layer in layers if isinstance(layer, Conv)} == biases
 
 
@@ -313,12 +317,12 @@ WRONG_LINES = [
 @pytest.mark.parametrize(("line", "message", "words"), WRONG_LINES, ids=[line for line, *_ in WRONG_LINES])
 def test_lines_that_do_not_fit_the_image_point_at_the_layer(line: str, message: str, words: str) -> None:
     with pytest.raises(ArchitectureError, match=f"^{re.escape(message)}$") as caught:
-        parse(line, (8, 10, 3), 5)
+        parse_network(line, (8, 10, 3), 5)
     assert line[caught.value.start : caught.value.end] == words
 
 
 def test_the_second_of_two_equal_layers_is_pointed_at() -> None:
     line = "maxpool 3, maxpool 3, flatten"
     with pytest.raises(ArchitectureError, match="'maxpool 3' needs at least 3x3 cells, but 2x3 arrive") as caught:
-        parse(line, (8, 10, 3), 5)
+        parse_network(line, (8, 10, 3), 5)
     assert caught.value.start == line.rindex("maxpool")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convscope.errors import ArchitectureError, UsageError
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.grammar import KEYWORDS, Node, Parser
 from helpers.lines import many
 
@@ -157,7 +157,7 @@ WRONG_LINES = [
 @pytest.mark.parametrize(("line", "message", "words"), WRONG_LINES, ids=[line[:40] for line, *_ in WRONG_LINES])
 def test_wrong_lines_point_at_the_word(line: str, message: str, words: str) -> None:
     with pytest.raises(ArchitectureError, match=f"^{re.escape(message)}$") as caught:
-        parse(line)
+        parse_network(line)
     error = caught.value
     assert line[error.start : error.end] == words
     assert error.line == line
@@ -178,7 +178,7 @@ def test_wrong_lines_point_at_the_word(line: str, message: str, words: str) -> N
 )
 def test_the_pointer_stands_under_the_right_one_of_equal_words(line: str, caret: str) -> None:
     with pytest.raises(ArchitectureError) as caught:
-        parse(line)
+        parse_network(line)
     assert caught.value.pointer == f"{line}\n{caret}"
 
 
@@ -207,10 +207,10 @@ DIGITS = st.text("0123456789.-", max_size=20).map(lambda digits: f"conv {digits}
 @given(st.text(max_size=40) | WORD_SOUP | DIGITS)
 def test_any_text_is_a_network_or_an_error_within_the_line(line: str) -> None:
     try:
-        network = parse(line, (9, 7, 3), 4)
+        network = parse_network(line, (9, 7, 3), 4)
     except ArchitectureError as error:
         assert 0 <= error.start <= error.end <= len(line)
         assert str(error)
         assert len(str(error).splitlines()) == 1
     else:
-        assert network.layers[-1].output == (4,)
+        assert network.layers[-1].output_shape == (4,)

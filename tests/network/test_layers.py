@@ -13,7 +13,7 @@ from hypothesis import given
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.backends.pytorch.models import as_batch
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import BatchNorm, shape_text
 from helpers.lines import ALL_PRESETS, Line, lines, many, modules_of, trained
 
@@ -43,7 +43,7 @@ def assert_records_are_torch_s(line: Line) -> None:
         return int(sum(flops.get(name, {}).values())) // 2 + sum(inside)
 
     for name, record in records.items():
-        assert seen[name] == (1, *record.output[-1:], *record.output[:-1])
+        assert seen[name] == (1, *record.output_shape[-1:], *record.output_shape[:-1])
         assert sum(p.numel() for p in model.get_submodule(name).parameters()) == record.parameters
         assert multiply_adds(f"{root}.{name}") == record.multiply_adds
     assert logits.shape == (1, line.classes)
@@ -64,12 +64,12 @@ def test_a6_records_of_every_preset_say_what_torch_does(name: str) -> None:
 
 
 def test_tables_list_the_layers_and_add_up_to_the_totals() -> None:
-    network = parse(LINE, (6, 6, 1), 3)
+    network = parse_network(LINE, (6, 6, 1), 3)
     rows: list[dict[str, Any]] = network.table()
     assert [row["name"] for row in rows] == ["conv1", "residual1", "flatten1", "classifier", "softmax"]
     assert rows[0] == {
         "name": "conv1",
-        "words": "conv 4 3 pad same",
+        "source": "conv 4 3 pad same",
         "output": [6, 6, 4],
         "parameters": 4 * 9 + 4,
         "multiply_adds": 36 * 4 * 9,
@@ -84,9 +84,9 @@ def test_tables_list_the_layers_and_add_up_to_the_totals() -> None:
 
 
 def test_a_notebook_shows_the_same_table() -> None:
-    assert parse("globalavg", (40, 40, 1), 3)._repr_html_() == (
+    assert parse_network("globalavg", (40, 40, 1), 3)._repr_html_() == (
         "<p>6 parameters, 3 multiply-adds per image</p><table>"
-        "<tr><th>layer</th><th>words</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
+        "<tr><th>layer</th><th>source</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
         "<tr><td>globalavg1</td><td>globalavg</td><td>1</td><td>0</td><td>0</td></tr>"
         "<tr><td>classifier</td><td>dense 3</td><td>3</td><td>6</td><td>3</td></tr>"
         "<tr><td>softmax</td><td>softmax</td><td>3</td><td>0</td><td>0</td></tr></table>"
@@ -94,17 +94,17 @@ def test_a_notebook_shows_the_same_table() -> None:
 
 
 def test_walk_goes_into_blocks() -> None:
-    network = parse("residual(relu, residual(conv 2 1)), flatten", (2, 2, 1), 2)
+    network = parse_network("residual(relu, residual(conv 2 1)), flatten", (2, 2, 1), 2)
     names = ["residual1", "relu1", "residual2", "conv1", "residual2.projection", "residual1.projection",
              "flatten1", "classifier", "softmax"]  # fmt: skip
     assert [layer.name for layer in network.walk()] == names
 
 
 def test_records_cannot_be_changed() -> None:
-    network = parse(LINE)
+    network = parse_network(LINE)
     for layer in network.walk():
         with pytest.raises(FrozenInstanceError):
-            layer.output = (1,)  # type: ignore[misc]
+            layer.output_shape = (1,)  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
         network.classes = 3  # type: ignore[misc]
 

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from convscope.errors import UsageError
-from convscope.network.build import parse
-from convscope.network.presets import MNIST_SHAPE, PRESETS, preset_or_line, preset_table
+from convscope.network.build import parse_network
+from convscope.network.presets import MNIST_SHAPE, PRESETS, preset_table, resolve_architecture
 from helpers.lines import ALL_PRESETS
 
-KNOWN = "presets are article, lenet5, quick, tiny, small, large, photos, pictures, residual, or write a line of layers"
+KNOWN = f"presets are {', '.join(PRESETS)}, or write a line of layers"
 
 
 def test_a12_the_preset_article_is_the_article_s_line() -> None:
@@ -29,24 +29,24 @@ def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
         ("tiny", 7_394),
         ("small", 79_402),
         ("large", 298_570),
-        ("photos", 1_963_306),
-        ("pictures", 1_979_498),
+        ("airbench", 1_963_306),
+        ("airbench-deep", 1_979_498),
         ("residual", 72_890),
     ]
     for row in rows:
-        network = parse(row["line"], MNIST_SHAPE, 10)
-        assert row == {"name": row["name"], "line": PRESETS[row["name"]], **network.totals}
+        network = parse_network(row["architecture"], MNIST_SHAPE, 10)
+        assert row == {"name": row["name"], "architecture": PRESETS[row["name"]], **network.totals}
 
 
 @pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_fit_the_known_image_sizes(name: str, image: tuple[int, int, int]) -> None:
-    assert parse(PRESETS[name], image, 43).layers[-1].output == (43,)
+    assert parse_network(PRESETS[name], image, 43).layers[-1].output_shape == (43,)
 
 
 @pytest.mark.parametrize("name", ["article", "small", "residual"])
 def test_presets_fit_the_built_in_digits(name: str) -> None:
-    assert parse(PRESETS[name], (8, 8, 1), 10).layers[-1].output == (10,)
+    assert parse_network(PRESETS[name], (8, 8, 1), 10).layers[-1].output_shape == (10,)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_presets_fit_the_built_in_digits(name: str) -> None:
     ],
 )
 def test_a_name_or_a_line(text: str, line: str) -> None:
-    assert preset_or_line(text) == line
-    assert all(preset_or_line(preset.text) == preset.text for preset in ALL_PRESETS.values())
+    assert resolve_architecture(text) == line
+    assert all(resolve_architecture(preset.text) == preset.text for preset in ALL_PRESETS.values())
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_name_or_a_line(text: str, line: str) -> None:
 )
 def test_unknown_presets(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
-        preset_or_line(text)
+        resolve_architecture(text)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convscope.api.train import plan
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load
 from convscope.evaluation.metrics import evaluate
@@ -47,7 +47,7 @@ def test_a10_the_first_nine_training_images_are_drawn() -> None:
 def inside(line: str, *, every_layer: bool) -> dict[str, str]:
     """Names and headings of the pictures of one image in an untrained network."""
     config = plan(digits(), line).config
-    model = build(config.network).eval()
+    model = build_model(config.network).eval()
     sketches = layer_figures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
     pictures = dict(drawn(sketches, name_only))
     assert {picture.section for picture in pictures.values()} == {Section.WHAT_IT_SEES}
@@ -86,7 +86,7 @@ def test_headings_say_which_layer_it_is() -> None:
 
 def test_the_attribution_is_for_the_answer() -> None:
     config = plan(digits(), "flatten").config
-    model = build(config.network).eval()
+    model = build_model(config.network).eval()
     images = digits().test.images[:6]
     answers = logits_of(model, images, config.preprocessing).argmax(1).tolist()
     assert len(set(answers)) > 1

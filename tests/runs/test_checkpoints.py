@@ -21,12 +21,12 @@ import torch
 from safetensors.numpy import load as load_arrays
 
 from convscope._hardware import has_bf16
-from convscope.backends.pytorch.models import build, weights_of
+from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset
 from convscope.data.load import load
 from convscope.errors import ModelFileError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.runs.checkpoints import Checkpoint, Checkpoints
 from convscope.training.loop import Fitted, State, Stop, fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
@@ -77,7 +77,7 @@ class Training:
             stop.number = now.step == last
 
         return fit(
-            build(parse(self.line, self.train.shape, 10)), self.train, self.validation,
+            build_model(parse_network(self.line, self.train.shape, 10)), self.train, self.validation,
             Preprocessing.standardized(self.train.images), self.recipe, 0,
             precision=self.precision, after_batch=watch, start=start, save=checkpoints.save, stop=stop, **options,
         )  # fmt: skip
@@ -98,7 +98,7 @@ def everything(fitted: Fitted, state: State) -> dict[str, Any]:
         "selected": {key: array.tobytes() for key, array in fitted.weights.items()},
         "epoch": fitted.epoch,
         "history": rows,
-        "model": {key: array.tobytes() for key, array in weights_of(state.model).items()},
+        "model": {key: array.tobytes() for key, array in get_weights(state.model).items()},
         "velocities": {key: tensor.numpy().tobytes() for key, tensor in state.optimizer.velocities.items()},
         "random": torch.get_rng_state().numpy().tobytes(),
         "step": state.course.step,
@@ -157,7 +157,7 @@ def test_a_signal_while_the_last_epoch_is_measured_leaves_a_finished_training(di
         stop.number = 15 * (len(history) == 3)
 
     states: list[State] = []
-    model = build(parse(LINE, training.train.shape, 10))
+    model = build_model(parse_network(LINE, training.train.shape, 10))
     options = training.train, training.validation, Preprocessing.standardized(training.train.images), SGD, 0
     first = fit(model, *options, after_epoch=signal, start=states.append, save=checkpoints.save, stop=stop)
     assert (first.signal, training.files) == (15, [name(12)])

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from convscope import Predictor, Run, load_data, open_run
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.errors import ModelFileError, UsageError
 from convscope.runs.config import RunConfig
 from convscope.runs.folder import RunWriter, next_run_folder
@@ -102,7 +102,7 @@ def test_the_config_is_what_was_planned(digits_run: Run) -> None:
     assert values["recipe"]["name"] == "default"
     assert (values["epochs"], values["seed"], values["input_shape"]) == (3, 0, [8, 8, 1])
     assert values["machine"]["threads"] == 1
-    assert digits_run.network.line == values["architecture"]
+    assert digits_run.network.architecture == values["architecture"]
 
 
 def test_metrics_have_one_object_per_epoch(digits_run: Run) -> None:
@@ -249,7 +249,7 @@ def test_an_opened_run_is_the_one_that_was_written(digits_run: Run) -> None:
     assert opened.evaluation.n == 359
     assert opened.to_dict() == digits_run.to_dict()
     assert json.loads(json.dumps(opened.to_dict(), allow_nan=False)) == opened.to_dict()
-    model, original = opened.model().state_dict(), build(opened.network, seed=1).state_dict()
+    model, original = opened.model().state_dict(), build_model(opened.network, seed=1).state_dict()
     assert model.keys() == original.keys()
 
 

@@ -15,11 +15,11 @@ from convscope import load_data, open_run, train_model
 from convscope.api.train import plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.training import autotune as autotune
 from convscope.training.autotune import Settings, TuningProbe
 from convscope.training.recipes import RECIPES, Recipe, changed
@@ -43,7 +43,7 @@ class MadeUp(TuningProbe):
     ) -> None:
         split = Split(np.zeros((2, 2, 2, 1), np.uint8), np.arange(2))
         chosen = RECIPES["default"].model_copy(update={"precision": precision})
-        super().__init__(parse("flatten", (2, 2, 1), 2), split, Preprocessing.plain(split.images), chosen, 0)
+        super().__init__(parse_network("flatten", (2, 2, 1), 2), split, Preprocessing.plain(split.images), chosen, 0)
         self.__dict__.update(seconds=seconds, losses=losses or {}, asked=[])
 
     @property
@@ -114,7 +114,9 @@ def test_what_kernels_alone_do_takes_every_thread_unmeasured(
 
     monkeypatch.setattr(TuningProbe, "seconds_per_step", one_second)
     split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2))
-    trial = TuningProbe(parse(line, (8, 8, 1), 2), split, Preprocessing.plain(split.images), RECIPES["article"], 0)
+    trial = TuningProbe(
+        parse_network(line, (8, 8, 1), 2), split, Preprocessing.plain(split.images), RECIPES["article"], 0
+    )
     measured = works or backend.native is None
     assert trial.torch_works is measured
     assert autotune.autotune(trial).threads == (1 if measured else 3)
@@ -172,7 +174,7 @@ def test_a_precision_that_is_asked_for_is_taken_untried(precision: Precision) ->
 
 def digits(images: int, recipe: Recipe, line: str = "conv 4 3, relu, flatten") -> TuningProbe:
     split = load_data("digits").train.take(np.arange(images))
-    return TuningProbe(parse(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
+    return TuningProbe(parse_network(line, (8, 8, 1), 10), split, Preprocessing.plain(split.images), recipe, 0)
 
 
 @pytest.mark.parametrize(("bias", "batch", "tried"), [(None, 10, 10), (50.0, 10, 10), (None, 50, 20)])
@@ -198,11 +200,11 @@ def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone_in_b
 def test_the_trials_loss_is_the_trainings(images: int) -> None:
     """20 batches of 10, or as many as there are."""
     trial = digits(images, RECIPES["article"].model_copy(update={"batch": 10}))
-    before = build(trial.network, 0).state_dict()["conv1.weight"]
+    before = build_model(trial.network, 0).state_dict()["conv1.weight"]
     first = trial.loss("float32")
     assert first == trial.loss("float32")  # nothing is kept
     assert 2.0 < first < 2.6  # near log 10
-    assert torch.equal(build(trial.network, 0).state_dict()["conv1.weight"], before)
+    assert torch.equal(build_model(trial.network, 0).state_dict()["conv1.weight"], before)
     assert trial.seconds_per_step(1) > 0
 
 

@@ -16,7 +16,7 @@ from convscope._hardware import process_start
 from convscope.api import train as experiment
 from convscope.cli.train_options import seconds_of
 from convscope.errors import UsageError
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.training import budget
 from convscope.training.budget import LEAST, RESULTS, Budget, Share, share_of
 from convscope.training.estimate import Pace
@@ -24,7 +24,7 @@ from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
 from helpers.command import Command
 
-NETWORK = parse("conv 4 3, globalavg", (16, 16, 3), 5)
+NETWORK = parse_network("conv 4 3, globalavg", (16, 16, 3), 5)
 RECIPE = changed(RECIPES["default"], epochs=1)
 
 

@@ -14,7 +14,7 @@ import torch
 from convscope.api.train import plan
 from convscope.backends.native.backend import Precision
 from convscope.errors import DataError, UsageError
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import Network
 from convscope.network.presets import PRESETS
 from convscope.training import estimate as cost
@@ -105,15 +105,15 @@ def test_a6_a16_the_articles_network_by_hand() -> None:
 def test_a16_every_preset_has_a_cost_at_4k(name: str) -> None:
     photo = at_4k(PRESETS[name], 3, 5)
     assert photo is not None
-    assert (photo.input, photo.classes) == ((2160, 3840, 3), 5)
-    assert photo.multiply_adds > 3840 * 2160 / 784 * parse(PRESETS[name], (28, 28, 3), 5).multiply_adds / 2
+    assert (photo.input_shape, photo.classes) == ((2160, 3840, 3), 5)
+    assert photo.multiply_adds > 3840 * 2160 / 784 * parse_network(PRESETS[name], (28, 28, 3), 5).multiply_adds / 2
 
 
 @pytest.mark.usefixtures("asked")
 def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
     """7 does not divide 2160: the block's result has a size that no projection gives."""
     line = "residual(maxpool 7), flatten"
-    assert parse(line).parameters == 1 + 4 * 4 * 10 + 10  # the projection has one weight
+    assert parse_network(line).parameters == 1 + 4 * 4 * 10 + 10  # the projection has one weight
     assert at_4k(line, 1, 10) is None
     assert cost_of(line).to_dict()["photo_4k"] is None
 
@@ -121,7 +121,7 @@ def test_a_line_that_does_not_fit_4k_has_no_cost_there() -> None:
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
 def test_the_estimate_is_of_real_training(recipe: Recipe) -> None:
     """Fields that follow from each other; no claim about this machine's speed."""
-    network = parse("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
+    network = parse_network("flatten, dense 5", (8, 8, 1), 10)  # muon moves the first of the two layers
     found = training_time(network, recipe, "float32", 5_000, 500, probe_seconds=0.01)
     assert found.epochs == recipe.planned_epochs(5_000)
     assert 0 < found.epoch_seconds < 60
@@ -137,7 +137,7 @@ def test_the_probe_is_as_long_as_it_is_asked_to_be_and_no_longer_than_the_data(m
         return cost.Pace(1000.0, 5000.0)
 
     monkeypatch.setattr(cost, "_pace", pace)
-    network, recipe = parse("flatten"), RECIPES["article"]
+    network, recipe = parse_network("flatten"), RECIPES["article"]
     found = training_time(network, recipe, "float32", 60_000, 10_000, probe_seconds=4.0)
     assert seen == [(8 * 128, 128), (4_000, 1_000)]
     assert found == TimeEstimate(10, 62.0, 620.0, 4.2)
@@ -162,7 +162,7 @@ def test_small_images_take_the_time_of_their_multiply_adds(
 ) -> None:
     monkeypatch.setattr(cost, "_pace", lambda *_: cost.Pace(1000.0, 5000.0))
     recipe = RECIPES["article"].model_copy(update={"growth": growth})
-    found = training_time(parse(line, (16, 16, 3), 10), recipe, "float32", 60_000, 10_000)
+    found = training_time(parse_network(line, (16, 16, 3), 10), recipe, "float32", 60_000, 10_000)
     assert found.epoch_seconds == pytest.approx(60 * share + 2, rel=1e-12)
     assert found.training_seconds == 10 * found.epoch_seconds
 
@@ -176,7 +176,9 @@ def test_the_clock_runs_on_whole_images_at_rates_that_change_nothing(monkeypatch
 
     monkeypatch.setattr(cost, "fit", noted)
     recipe = VARIANTS["color"]["best"].model_copy(update={"batch": 50, "growth": ((0.9, 0.5),)})
-    training_time(parse("whiten 2, relu, globalmax", (8, 8, 3), 2), recipe, "float32", 500, 100, probe_seconds=0.01)
+    training_time(
+        parse_network("whiten 2, relu, globalmax", (8, 8, 3), 2), recipe, "float32", 500, 100, probe_seconds=0.01
+    )
     for chosen in given:
         assert (chosen.growth, chosen.planned_epochs(500)) == ((), 1)
         rates = chosen.learning_rate, chosen.rest_learning_rate, chosen.bias_learning_rate or 0
@@ -190,7 +192,7 @@ def test_a_real_cost_of_a_real_data_set_says_which_machine_it_is_for() -> None:
         found = cost_of("small", "digits", threads=1)
     finally:
         torch.set_num_threads(before)
-    assert found.network.input == (8, 8, 1)
+    assert found.network.input_shape == (8, 8, 1)
     assert found.machine.threads == 1
     assert found.time.epochs == RECIPES["default"].planned_epochs(1293)
 

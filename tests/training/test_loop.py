@@ -18,12 +18,12 @@ from torch import Tensor
 
 from convscope import reference
 from convscope.backends.native.step import gather_batch
-from convscope.backends.pytorch.models import as_batch, build, weights_of
+from convscope.backends.pytorch.models import as_batch, build_model, get_weights
 from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.data.load import load
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.training import loop as train
 from convscope.training.augmentation import epoch_crops, epoch_flips, epoch_moves, epoch_order
 from convscope.training.loader import batches, cropped, scaled
@@ -59,7 +59,7 @@ def bits(weights: Weights) -> bytes:
     return b"".join(array.tobytes() for array in weights.values())
 
 
-NETWORK = parse("conv 4 3, relu, maxpool 2, flatten, dense 12, relu", (8, 8, 1), 10)
+NETWORK = parse_network("conv 4 3, relu, maxpool 2, flatten, dense 12, relu", (8, 8, 1), 10)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def trained(split: Split, chosen: Recipe, **options: Any) -> tuple[Fitted, list[
     """`NETWORK` trained and validated on `split`."""
     seen: list[Progress] = []
     preprocessing = Preprocessing.plain(split.images)
-    return fit(build(NETWORK), split, split, preprocessing, chosen, 0, after_batch=seen.append, **options), seen
+    return fit(build_model(NETWORK), split, split, preprocessing, chosen, 0, after_batch=seen.append, **options), seen
 
 
 # Against the textbook (A8, A13)
@@ -132,7 +132,7 @@ def moved(images: NDArray[np.uint8], moves: NDArray[np.int64], most: int) -> NDA
 
 def textbook(split: Split, chosen: Recipe, step: Callable[..., tuple[Any, Any]]) -> tuple[list[float], Weights]:
     """The losses before each of 20 steps, and the weights after them, in float64."""
-    start = weights_of(build(NETWORK))
+    start = get_weights(build_model(NETWORK))
     weights = {name.replace("1.", "."): array.astype(np.float64).T for name, array in start.items()}
     weights["conv.weight"] = start["conv1.weight"].astype(np.float64).transpose(2, 3, 1, 0)
     weights["classifier.weight"] *= chosen.classifier_share
@@ -277,7 +277,9 @@ def test_images_grow_from_epoch_to_epoch(digits: Dataset) -> None:
 
 def test_a_network_trains_on_images_that_grow_and_is_measured_on_whole_ones(digits: Dataset) -> None:
     sizes: list[tuple[bool, int]] = []
-    model = build(parse("conv 16 3 pad same, batchnorm, relu, conv 16 3, batchnorm, relu, globalmax", (8, 8, 1), 10))
+    model = build_model(
+        parse_network("conv 16 3 pad same, batchnorm, relu, conv 16 3, batchnorm, relu, globalmax", (8, 8, 1), 10)
+    )
     model.register_forward_pre_hook(lambda module, inputs: sizes.append((module.training, inputs[0].shape[-1])))
     chosen = recipe(batch=100, epochs=4, learning_rate=0.1, growth=((0.5, 0.625),))
     fitted = fit(model, digits.train, digits.test, Preprocessing.plain(digits.train.images), chosen, 0)
@@ -288,21 +290,21 @@ def test_a_network_trains_on_images_that_grow_and_is_measured_on_whole_ones(digi
 
 # Whitening
 
-WHITE = parse("whiten 2, gelu, conv 6 3, batchnorm, relu, globalmax", (8, 8, 1), 10)
+WHITE = parse_network("whiten 2, gelu, conv 6 3, batchnorm, relu, globalmax", (8, 8, 1), 10)
 
 
 def test_whitening_learns_the_patches_of_the_images_as_the_network_sees_them(digits: Dataset) -> None:
     """W' W is the inverse of the patches' second moments, and the little that keeps noise away."""
-    preprocessing, model = Preprocessing.standardized(digits.train.images), build(WHITE)
-    before = weights_of(model)
+    preprocessing, model = Preprocessing.standardized(digits.train.images), build_model(WHITE)
+    before = get_weights(model)
     learn_whitening(model, digits.train, preprocessing)
     seen = preprocessing.normalize(digits.train.images).astype(np.float64)[..., 0]
     patches = np.stack([seen[:, :-1, :-1], seen[:, :-1, 1:], seen[:, 1:, :-1], seen[:, 1:, 1:]], -1).reshape(-1, 4)
-    kernels = weights_of(model)["whiten1.weight"].astype(np.float64).reshape(8, 4)
+    kernels = get_weights(model)["whiten1.weight"].astype(np.float64).reshape(8, 4)
     assert np.array_equal(kernels[4:], -kernels[:4])
     expected = np.linalg.inv(patches.T @ patches / len(patches) + 5e-4 * np.eye(4))
     np.testing.assert_allclose(kernels[:4].T @ kernels[:4], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
-    assert {name for name, values in weights_of(model).items() if (values != before[name]).any()} == {"whiten1.weight"}
+    assert {name for name, values in get_weights(model).items() if (values != before[name]).any()} == {"whiten1.weight"}
 
 
 def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
@@ -313,9 +315,9 @@ def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
     some = few.take(np.array([0, (len(few) - 1) // 2, len(few) - 1]))
     found = []
     for split in (few, some, few.take(np.arange(3)), few.take(np.arange(2))):
-        model = build(WHITE)
+        model = build_model(WHITE)
         learn_whitening(model, split, Preprocessing.plain(few.images))
-        found.append(weights_of(model)["whiten1.weight"].tobytes())
+        found.append(get_weights(model)["whiten1.weight"].tobytes())
     assert found[0] == found[1]
     assert len(set(found)) == 3
 
@@ -330,13 +332,13 @@ def test_whitening_looks_at_images_from_first_to_last_and_at_no_more_than_fit(
     ids=["sgd", "muon", "muon with fixed norms"],
 )
 def test_training_leaves_whitening_as_it_learned_and_moves_the_rest(few: Split, changes: dict[str, Any]) -> None:
-    preprocessing, model, learned = Preprocessing.standardized(few.images), build(WHITE), build(WHITE)
+    preprocessing, model, learned = Preprocessing.standardized(few.images), build_model(WHITE), build_model(WHITE)
     learn_whitening(learned, few, preprocessing)
-    expected = weights_of(learned)
+    expected = get_weights(learned)
     seen: list[bytes] = []
     fitted = fit(
         model, few, few, preprocessing, recipe(**changes), 0,
-        after_batch=lambda _: seen.append(weights_of(model)["whiten1.weight"].tobytes()),
+        after_batch=lambda _: seen.append(get_weights(model)["whiten1.weight"].tobytes()),
     )  # fmt: skip
     assert set(seen) == {expected["whiten1.weight"].tobytes()}
     assert fitted.weights["whiten1.weight"].tobytes() == expected["whiten1.weight"].tobytes()
@@ -352,16 +354,16 @@ def test_training_leaves_whitening_as_it_learned_and_moves_the_rest(few: Split, 
 def test_the_last_or_the_best_epochs_weights_are_kept_and_the_others_beside_them(
     few: Split, monkeypatch: pytest.MonkeyPatch, select: str, kept: int, beside: int
 ) -> None:
-    accuracies, model = iter([0.5, 0.9, 0.9, 0.2]), build(NETWORK)
+    accuracies, model = iter([0.5, 0.9, 0.9, 0.2]), build_model(NETWORK)
     monkeypatch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
     after: list[bytes] = []
     fitted = fit(
         model, few, few, Preprocessing.plain(few.images), recipe(epochs=4, validation_share=0.1, select=select), 0,
-        after_epoch=lambda _: after.append(bits(weights_of(model))),
+        after_epoch=lambda _: after.append(bits(get_weights(model))),
     )  # fmt: skip
     assert fitted.epoch == kept
     assert [epoch.validation_accuracy for epoch in fitted.history] == [0.5, 0.9, 0.9, 0.2]
-    assert bits(fitted.weights) == bits(weights_of(model)) == after[kept - 1]
+    assert bits(fitted.weights) == bits(get_weights(model)) == after[kept - 1]
     assert fitted.beside_epoch == beside
     assert bits(fitted.beside) == after[beside - 1]
     assert len(set(after)) == 4
@@ -370,7 +372,8 @@ def test_the_last_or_the_best_epochs_weights_are_kept_and_the_others_beside_them
 def test_the_clock_ends_it_after_the_batch_at_hand(few: Split) -> None:
     steps: list[int] = []
     fitted = fit(
-        build(NETWORK), few, few, Preprocessing.plain(few.images), recipe(epochs=4, batch=2, validation_share=0.1), 0,
+        build_model(NETWORK), few, few, Preprocessing.plain(few.images),
+        recipe(epochs=4, batch=2, validation_share=0.1), 0,
         limit=1e-9, after_batch=lambda now: steps.append(now.step),
     )  # fmt: skip
     assert steps == [1]
@@ -388,7 +391,7 @@ def test_where_the_last_epoch_is_the_best_nothing_else_is_beside_it(few: Split, 
 )  # the best so far are epochs 1, 2, 4 (as good as 2) and 8
 def test_training_ends_when_patience_is_lost(few: Split, patience: int | None, epochs: int) -> None:
     shares = iter([0.5, 0.9, 0.8, 0.9, 0.7, 0.8, 0.85, 0.95])
-    model = build(parse("flatten", few.shape, 10))
+    model = build_model(parse_network("flatten", few.shape, 10))
     chosen = recipe(batch=50, epochs=8, learning_rate=0.1, patience=patience)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(shares)))
@@ -417,7 +420,7 @@ def test_every_epoch_has_a_row(few: Split) -> None:
 def test_a8_the_loss_falls_from_epoch_to_epoch(digits: Dataset) -> None:
     training, held_out = stratified_group_split(digits.train, 0.1, 0)
     fitted = fit(
-        build(NETWORK), training, held_out, Preprocessing.plain(training.images), recipe(batch=32, epochs=10), 0
+        build_model(NETWORK), training, held_out, Preprocessing.plain(training.images), recipe(batch=32, epochs=10), 0
     )
     losses = [epoch.train_loss for epoch in fitted.history]
     assert losses == sorted(losses, reverse=True)
@@ -428,8 +431,8 @@ def test_a8_the_loss_falls_from_epoch_to_epoch(digits: Dataset) -> None:
 def test_measuring_is_by_hand_and_leaves_the_models_mode(digits: Dataset) -> None:
     """More images than are scored at a time; dropout must not act."""
     split, preprocessing = digits.train, Preprocessing.standardized(digits.train.images)
-    model = build(parse("flatten, dropout 0.5", (8, 8, 1), 10))
-    start = weights_of(model)
+    model = build_model(parse_network("flatten, dropout 0.5", (8, 8, 1), 10))
+    start = get_weights(model)
     logits = preprocessing.normalize(split.images).reshape(1438, 64) @ start["classifier.weight"].T
     for mode in (True, False):
         model.train(mode)
@@ -441,11 +444,11 @@ def test_measuring_is_by_hand_and_leaves_the_models_mode(digits: Dataset) -> Non
 
 
 def test_dropout_acts_in_every_epoch_and_comes_from_the_seed(few: Split) -> None:
-    network = parse("flatten, dropout 0.5", (8, 8, 1), 10)
+    network = parse_network("flatten, dropout 0.5", (8, 8, 1), 10)
     modes: list[bool] = []
 
     def losses(seed: int) -> list[float]:
-        model = build(network).eval()  # fit sets the mode itself
+        model = build_model(network).eval()  # fit sets the mode itself
         model.get_submodule("dropout1").register_forward_hook(lambda module, *_: modes.append(module.training))
         fitted = fit(model, few, few, Preprocessing.plain(few.images), recipe(batch=100), seed)
         return [epoch.train_loss for epoch in fitted.history]
@@ -474,17 +477,17 @@ def test_a_loss_that_is_no_number_ends_the_training(few: Split, batch: int, mess
 
 @pytest.mark.parametrize(("after", "epochs", "chosen"), [(1, 0, 0), (10, 0, 0), (11, 1, 1), (25, 2, 2)])
 def test_a_stop_ends_training_after_the_batch_at_hand(few: Split, after: int, epochs: int, chosen: int) -> None:
-    stop, model = Stop(), build(NETWORK)
+    stop, model = Stop(), build_model(NETWORK)
     steps: list[bytes] = []
     after_epochs: list[bytes] = []
 
     def watch(now: Progress) -> None:
-        steps.append(bits(weights_of(model)))
+        steps.append(bits(get_weights(model)))
         stop.number = signal.SIGTERM * (now.step == after)
 
     fitted = fit(
         model, few, few, Preprocessing.plain(few.images), recipe(epochs=5), 0,
-        after_batch=watch, after_epoch=lambda _: after_epochs.append(bits(weights_of(model))), stop=stop,
+        after_batch=watch, after_epoch=lambda _: after_epochs.append(bits(get_weights(model))), stop=stop,
     )  # fmt: skip
     assert (len(steps), len(fitted.history), fitted.epoch) == (after, epochs, chosen)
     assert fitted.signal == signal.SIGTERM
@@ -529,9 +532,9 @@ def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
 
 def test_training_is_the_same_to_the_bit_whoever_watches(few: Split) -> None:
     def run(seed: int, **options: Any) -> bytes:
-        model = build(parse("conv 4 3, batchnorm, relu, flatten, dropout 0.3", (8, 8, 1), 10), seed)
+        model = build_model(parse_network("conv 4 3, batchnorm, relu, flatten, dropout 0.3", (8, 8, 1), 10), seed)
         fit(model, few, few, Preprocessing.plain(few.images), recipe(shift_pixels=1), seed, **options)
-        return bits(weights_of(model))
+        return bits(get_weights(model))
 
     def disturb(*_: object) -> None:
         np.random.default_rng().random()
@@ -547,10 +550,10 @@ def test_a_lone_last_image_joins_the_batch_before_it() -> None:
     """Batch norm on a vector cannot work on one image: 17 images in batches of 8 are 8 and 9."""
     recipe = RECIPES["article"].model_copy(update={"batch": 8, "epochs": 1})
     split = Split(np.arange(17 * 4, dtype=np.uint8).reshape(17, 2, 2, 1), np.arange(17) % 2)
-    network = parse("flatten, dense 3, batchnorm, relu", (2, 2, 1), 2)
+    network = parse_network("flatten, dense 3, batchnorm, relu", (2, 2, 1), 2)
     sizes: list[int] = []
     fit(
-        build(network), split, split, Preprocessing.plain(split.images), recipe, 0,
+        build_model(network), split, split, Preprocessing.plain(split.images), recipe, 0,
         after_batch=lambda now: sizes.append(now.step),
     )  # fmt: skip
     assert sizes == [1, 2]
@@ -591,7 +594,7 @@ def test_crops_change_what_is_seen_and_nothing_else(few: Split) -> None:
 @pytest.mark.parametrize(("target", "epochs"), [(0.5, 1), (0.9, 3), (0.999, 6), (None, 6)])
 def test_training_ends_where_its_target_is_surely_reached(few: Split, target: float | None, epochs: int) -> None:
     shares = iter([0.6, 0.93, 0.96, 0.5, 0.99, 0.99])
-    model = build(parse("flatten", few.shape, 10))
+    model = build_model(parse_network("flatten", few.shape, 10))
     chosen = recipe(batch=50, epochs=6, learning_rate=0.1, target=target)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "loss_and_accuracy", lambda *_: (1.0, next(shares)))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope.backends.pytorch.models import build
-from convscope.network.build import parse
+from convscope.backends.pytorch.models import build_model
+from convscope.network.build import parse_network
 from convscope.training.optimizers import Optimizer, orthogonalized
 from convscope.training.recipes import Recipe
 from helpers.kernels import VARIANTS, needs_native, use_variant, without_native
@@ -24,7 +24,7 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def a_model() -> nn.Sequential:
-    return build(parse(LINE, (8, 8, 1), 3))
+    return build_model(parse_network(LINE, (8, 8, 1), 3))
 
 
 def set_gradients(model: nn.Module, step: int) -> None:
@@ -143,7 +143,7 @@ def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
 
 
 def test_a_network_of_one_layer_has_no_matrix_to_move() -> None:
-    model = build(parse("flatten", (2, 2, 1), 3))
+    model = build_model(parse_network("flatten", (2, 2, 1), 3))
     optimizer = Optimizer(model, recipe(optimizer="muon"))
     assert (len(optimizer.matrices), len(optimizer.others)) == (0, 2)
 

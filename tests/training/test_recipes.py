@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from convscope.data.cache.input_size import SEEN
 from convscope.errors import UsageError
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
 from convscope.training.recipes import (
     RECIPES,
@@ -134,8 +134,8 @@ def test_color_and_pictures_have_recipes_of_their_own() -> None:
             assert recipe_named("article", kind) is RECIPES["article"]
             assert variants.keys() < RECIPES.keys()
     assert recipe_named("best", "color") is not RECIPES["best"]
-    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["pictures", "pictures", "pictures"]
-    assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"photos"}
+    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["airbench-deep"] * 3
+    assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"airbench"}
 
 
 def test_training_sees_pictures_as_large_as_the_input_was_chosen_for() -> None:
@@ -158,7 +158,7 @@ def test_a_recipe_for_color_is_sound_and_tells_itself_from_the_other_of_its_name
     assert chosen.name == f"{name} for color"
     assert not chosen.validates_on_test
     assert Recipe.model_validate(chosen.model_dump()) == chosen  # model_copy checks nothing
-    assert parse(PRESETS[chosen.model], (32, 32, 3), 10)
+    assert parse_network(PRESETS[chosen.model], (32, 32, 3), 10)
     assert all(0 < size < 1 for _, size in chosen.growth)
     assert sorted(chosen.growth) == list(chosen.growth)
 

@@ -17,10 +17,10 @@ from convscope._hardware import HardwareInfo, busy_share, hardware_info, has_bf1
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.native.roofline import Kernel, Roofline, Summary, article_kernels, roofline
-from convscope.backends.pytorch.models import as_batch, build
+from convscope.backends.pytorch.models import as_batch, build_model
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.presets import MNIST_SHAPE, PRESETS
 from convscope.training.loop import Stop, fit
 from convscope.training.recipes import RECIPES
@@ -137,7 +137,7 @@ def programs(data: Split) -> dict[str, Program]:
 
 def ours(data: Split, precision: Precision) -> Program:
     """convscope's own loop on the article's network and recipe; the first step of a slice is not timed."""
-    model, one = build(parse(PRESETS["article"], MNIST_SHAPE, CLASSES)), data.take(np.arange(1))
+    model, one = build_model(parse_network(PRESETS["article"], MNIST_SHAPE, CLASSES)), data.take(np.arange(1))
     preprocessing = Preprocessing.plain(one.images)
 
     def run(steps: int) -> float:

@@ -79,7 +79,7 @@ def explain_picture(
         layers=tuple(
             {
                 "name": name,
-                "words": step.layer.words,
+                "source": step.layer.source,
                 "output": list(step.output.shape),
                 "least": float(step.output.min()),
                 "mean": float(step.output.mean()),

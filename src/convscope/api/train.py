@@ -20,7 +20,7 @@ from convscope._text import list_some
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.pytorch.models import build, set_weights
+from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.audit.rules import IMBALANCE_RATIO
 from convscope.data.dataset import Dataset, Split
 from convscope.data.download import Progress as Downloading
@@ -32,8 +32,8 @@ from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluation.metrics import Evaluation, evaluate, tta_logits
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import Picture
-from convscope.network.build import parse
-from convscope.network.presets import preset_or_line
+from convscope.network.build import parse_network
+from convscope.network.presets import resolve_architecture
 from convscope.report.content import model_card, report_of
 from convscope.report.figures import dataset_figure, drawn, issue_figures, layer_figures, result_figures
 from convscope.report.html import render
@@ -100,13 +100,13 @@ def plan(
 
     `model` is a preset or an architecture line, by default the recipe's preset (see `Recipe`); `origin` is the name or
     path that a Dataset was loaded from, so that the run can find it again. With a `budget`, training ends with it
-    instead of the recipe's epochs. Raises the errors of `load`, `parse`, `recipe_named` and `share_of`.
+    instead of the recipe's epochs. Raises the errors of `load`, `parse_network`, `recipe_named` and `share_of`.
     """
     dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.kind)
     model = model or _preset_that_fits(recipe.model, dataset)
-    line = preset_or_line(model)
-    network = parse(line, dataset.shape, len(dataset.classes))
+    line = resolve_architecture(model)
+    network = parse_network(line, dataset.shape, len(dataset.classes))
     training, validation = parts(dataset, recipe, seed)
     recipe, symmetry = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
     recipe, balance = _balanced(recipe, training)
@@ -185,7 +185,7 @@ def run_plan(
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
     with stop_signals() as stop, alone(folder):
-        model = build(config.network, config.seed)
+        model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resumed)
         if plan.start is not None:
             writer.write(START, save(plan.start))
@@ -329,7 +329,7 @@ def _preprocessing(dataset: Dataset, training: Split, recipe: Recipe) -> Preproc
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:
     """The preset, or `small` where the images are too small for it."""
     try:
-        parse(preset_or_line(preset), dataset.shape, len(dataset.classes))
+        parse_network(resolve_architecture(preset), dataset.shape, len(dataset.classes))
     except ArchitectureError:
         return "small"
     return preset

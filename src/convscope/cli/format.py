@@ -62,12 +62,12 @@ def short(number: float) -> str:
 def layer_table(network: Network) -> Table:
     """One row per layer with what it costs for one image."""
     body = [
-        (layer.name, layer.words, shape_text(layer.output), f"{layer.parameters:,}", f"{layer.multiply_adds:,}",
+        (layer.name, layer.source, shape_text(layer.output_shape), f"{layer.parameters:,}", f"{layer.multiply_adds:,}",
          f"{layer.activation_bytes:,}")
         for layer in network.layers
     ]  # fmt: skip
     total = ("total", "", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", f"{network.activation_bytes:,}")
-    table = rows(("layer", "words", "output", "parameters", "multiply-adds", "activation bytes"), [*body, total], 2)
+    table = rows(("layer", "source", "output", "parameters", "multiply-adds", "activation bytes"), [*body, total], 2)
     table.rows[-2].end_section = True
     return table
 
@@ -213,7 +213,7 @@ def cost_lines(cost: Cost) -> list[Any]:
     }
     photo = cost.photo
     if photo is not None:
-        size = shape_text(network.input[:2][::-1])
+        size = shape_text(network.input_shape[:2][::-1])
         pairs["a 4K picture"] = (
             f"3840x2160 as it is: {_work(photo)}; reduced to {size}: {_work(network)} "
             f"({photo.multiply_adds / network.multiply_adds:,.0f} times less work)"
@@ -282,7 +282,7 @@ def explanation_lines(explained: Explanation) -> list[Any]:
     body = [
         (
             layer["name"],
-            layer["words"],
+            layer["source"],
             shape_text(layer["output"]),
             *(f"{layer[key]:.3f}" for key in ("least", "mean", "most")),
         )
@@ -292,7 +292,7 @@ def explanation_lines(explained: Explanation) -> list[Any]:
     lines: list[Any] = [
         *prediction_lines(answer, 3),
         "",
-        rows(("layer", "words", "output", "least", "mean", "most"), body, 2),
+        rows(("layer", "source", "output", "least", "mean", "most"), body, 2),
     ]
     for cell in explained.cells:
         lines += ["", *cell_lines(cell)]

@@ -17,7 +17,7 @@ from convscope._files import write_atomically
 from convscope._hardware import max_threads
 from convscope.api.train import Plan, plan
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.pytorch.models import build, weights_of
+from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split, as_levels
 from convscope.errors import ConvscopeError
 from convscope.training import loop as train
@@ -91,7 +91,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         except ConvscopeError as error:
             raise ValueError(str(error)) from error
         config = planned.config
-        model = build(config.network, config.seed)
+        model = build_model(config.network, config.seed)
         fitted = train.fit(
             model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed,
             precision=config.precision,
@@ -127,7 +127,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         check_is_fitted(self)
         config, path = self.config_, Path(path)
-        write_atomically(path, to_onnx(config.network, weights_of(self.model_), config.preprocessing, config.classes))
+        write_atomically(path, to_onnx(config.network, get_weights(self.model_), config.preprocessing, config.classes))
         return path
 
     def __sklearn_tags__(self) -> Tags:

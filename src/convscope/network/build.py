@@ -24,8 +24,8 @@ from convscope.network.layers import (
     Dropout,
     Flatten,
     Function,
-    GlobalAverage,
-    GlobalMax,
+    GlobalAvgPool,
+    GlobalMaxPool,
     Initialization,
     Layer,
     Network,
@@ -40,24 +40,24 @@ from convscope.network.layers import (
 POOL_KINDS: dict[str, PoolKind] = {"maxpool": "max", "minpool": "min", "avgpool": "average"}
 
 
-def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Network:
+def parse_network(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Network:
     """Read one architecture line and place it on images of `input_shape` (height, width, channels).
 
     Raises ArchitectureError, pointing at the word, for anything that is not a network of this input.
 
-    >>> network = parse("conv 32 3, relu, maxpool 2, flatten, dense 100, relu")
+    >>> network = parse_network("conv 32 3, relu, maxpool 2, flatten, dense 100, relu")
     >>> network.parameters
     542230
-    >>> [layer.output for layer in network.layers][:4]
+    >>> [layer.output_shape for layer in network.layers][:4]
     [(26, 26, 32), (26, 26, 32), (13, 13, 32), (5408,)]
-    >>> parse("conv 32")
+    >>> parse_network("conv 32")
     Traceback (most recent call last):
     convscope.errors.ArchitectureError: 'conv 32': kernel size missing, as in 'conv 32 3'
     """
     nodes = Parser(line).line()
-    placed = ShapeInference(line)
-    layers = placed.sequence(nodes, input_shape, ())
-    shape = layers[-1].output
+    inference = ShapeInference(line)
+    layers = inference.sequence(nodes, input_shape, ())
+    shape = layers[-1].output_shape
     if len(shape) == 3:
         fail_at(
             line,
@@ -68,21 +68,23 @@ def parse(line: str, input_shape: Shape = (28, 28, 1), classes: int = 10) -> Net
         )
     scores = Dense(
         name="classifier",
-        words=f"dense {classes}",
-        input=shape,
-        output=(classes,),
+        source=f"dense {classes}",
+        input_shape=shape,
+        output_shape=(classes,),
         units=classes,
         initialization="glorot",
     )
-    softmax = Softmax(name="softmax", words="softmax", input=(classes,), output=(classes,))
+    softmax = Softmax(name="softmax", source="softmax", input_shape=(classes,), output_shape=(classes,))
     return Network(line, input_shape, classes, (*layers, scores, softmax))
 
 
-def at_size(network: Network, share: float) -> Network | None:
+def resize_network(network: Network, scale: float) -> Network | None:
     """The same network on images of that share of the height and width; None where the weights would not fit it."""
-    height, width, channels = network.input
+    height, width, channels = network.input_shape
     try:
-        small = parse(network.line, (scaled_side(height, share), scaled_side(width, share), channels), network.classes)
+        small = parse_network(
+            network.architecture, (scaled_side(height, scale), scaled_side(width, scale), channels), network.classes
+        )
     except ArchitectureError:
         return None
     return small if _kept(small) == _kept(network) else None
@@ -109,16 +111,18 @@ class ShapeInference:
         layers: list[Layer] = []
         for i, node in enumerate(nodes):
             following = (*nodes[i + 1 :], *after)
-            layers.append(self.place(node, shape, following))
-            shape = layers[-1].output
+            layers.append(self.build_layer(node, shape, following))
+            shape = layers[-1].output_shape
         return tuple(layers)
 
-    def place(self, node: Node, shape: Shape, after: tuple[Node, ...]) -> Layer:
+    def build_layer(self, node: Node, shape: Shape, after: tuple[Node, ...]) -> Layer:
         word = node.word.text
         if word in MAPS_ONLY and len(shape) != 3:
             self.fail(node, f"{word!r} needs feature maps, but a vector of {shape[0]} arrives: put it before flatten")
         self.counts[word] = self.counts.get(word, 0) + 1
-        base = Layer(name=f"{word}{self.counts[word]}", words=written(self.line, node), input=shape, output=shape)
+        base = Layer(
+            name=f"{word}{self.counts[word]}", source=written(self.line, node), input_shape=shape, output_shape=shape
+        )
         return BUILDERS[word](self, node, base, after)
 
     def number(self, token: Token | None, low: int = 1, *, default: int = 1) -> int:
@@ -142,7 +146,7 @@ class ShapeInference:
     def conv(self, node: Node, base: Layer, after: tuple[Node, ...]) -> Layer:
         filters, kernel = (self.number(token) for token in node.values)
         stride, groups = self.number(node.option("stride")), self.number(node.option("groups"))
-        height, width, channels = base.input
+        height, width, channels = base.input_shape
         if channels % groups or filters % groups:
             self.fail(
                 node, f"groups {groups} must divide both the {channels} incoming channels and the {filters} filters"
@@ -153,7 +157,7 @@ class ShapeInference:
         (top, bottom), (left, right) = (self.padding(pad, size, kernel, stride) for size in (height, width))
         rows, columns = height + top + bottom - kernel, width + left + right - kernel
         if min(rows, columns) < 0:
-            self.too_small(node, base.input, kernel - top - bottom)
+            self.too_small(node, base.input_shape, kernel - top - bottom)
         following = next((later.word.text for later in after if later.word.text not in POOL_KINDS), "")
         bias = following != "batchnorm"  # which would subtract it again
         return Conv(
@@ -171,9 +175,9 @@ class ShapeInference:
         if self.counts != {"whiten": 1}:
             self.fail(node, "'whiten' must come first: its kernels are made for the patches of the images")
         kernel = self.number(node.values[0])
-        height, width, channels = base.input
+        height, width, channels = base.input_shape
         if min(height, width) < kernel:
-            self.too_small(node, base.input, kernel)
+            self.too_small(node, base.input_shape, kernel)
         filters = 2 * kernel * kernel * channels
         return Conv(
             **_common(base, (height - kernel + 1, width - kernel + 1, filters)),
@@ -205,18 +209,18 @@ class ShapeInference:
     def pool(self, node: Node, base: Layer, _: tuple[Node, ...]) -> Layer:
         size = self.number(node.values[0])
         stride = self.number(node.option("stride"), default=size)
-        height, width, channels = base.input
+        height, width, channels = base.input_shape
         if min(height, width) < size:
-            self.too_small(node, base.input, size)
+            self.too_small(node, base.input_shape, size)
         output = ((height - size) // stride + 1, (width - size) // stride + 1, channels)
         kind = POOL_KINDS[node.word.text]
         return Pool(**_common(base, output), kind=kind, size=size, stride=stride)
 
     def dense(self, node: Node, base: Layer, after: tuple[Node, ...]) -> Layer:
-        if len(base.input) == 3:
+        if len(base.input_shape) == 3:
             self.fail(
                 node,
-                f"'dense' needs a vector, but {shape_text(base.input)} feature maps arrive: "
+                f"'dense' needs a vector, but {shape_text(base.input_shape)} feature maps arrive: "
                 "write flatten, globalavg or globalmax before it",
             )
         units = self.number(node.values[0])
@@ -227,29 +231,29 @@ class ShapeInference:
         rate = float(value.text)
         if not 0 <= rate < 1:
             fail_at(self.line, value, value, f"dropout rate must be at least 0 and below 1, not {value.text}")
-        return Dropout(**_common(base, base.input), rate=rate)
+        return Dropout(**_common(base, base.input_shape), rate=rate)
 
     def residual(self, node: Node, base: Layer, after: tuple[Node, ...]) -> Layer:
-        body = self.sequence(node.body, base.input, after)
-        output = body[-1].output
-        projection = None if output == base.input else self.projection(node, base, output)
+        body = self.sequence(node.body, base.input_shape, after)
+        output = body[-1].output_shape
+        projection = None if output == base.input_shape else self.projection(node, base, output)
         return Residual(**_common(base, output), body=body, projection=projection)
 
     def projection(self, node: Node, base: Layer, output: Shape) -> Conv:
-        height, width, _ = base.input
+        height, width, _ = base.input_shape
         strides = range(1, max(height, width) + 1)
         stride = next((s for s in strides if (-(-height // s), -(-width // s)) == output[:-1]), None)
         if stride is None:
             self.fail(
                 node,
-                f"the block turns {shape_text(base.input)} into {shape_text(output)}, which no 1x1 projection can "
-                "follow: use pad same inside residual(...)",
+                f"the block turns {shape_text(base.input_shape)} into {shape_text(output)}, which no 1x1 projection "
+                "can follow: use pad same inside residual(...)",
             )
         return Conv(
             name=f"{base.name}.projection",
-            words=f"conv {output[2]} 1 stride {stride}",
-            input=base.input,
-            output=output,
+            source=f"conv {output[2]} 1 stride {stride}",
+            input_shape=base.input_shape,
+            output_shape=output,
             filters=output[2],
             kernel=1,
             stride=stride,
@@ -261,18 +265,18 @@ class ShapeInference:
 
 
 def _common(base: Layer, output: Shape) -> dict[str, Any]:
-    return vars(replace(base, output=output))
+    return vars(replace(base, output_shape=output))
 
 
 def _activation(_: ShapeInference, node: Node, base: Layer, __: tuple[Node, ...]) -> Layer:
-    return Activation(**_common(base, base.input), function=ACTIVATIONS[node.word.text])
+    return Activation(**_common(base, base.input_shape), function=ACTIVATIONS[node.word.text])
 
 
 LayerBuilder = Callable[[ShapeInference, Node, Layer, tuple[Node, ...]], Layer]
 BUILDERS: dict[str, LayerBuilder] = {
     "conv": ShapeInference.conv,
     "whiten": ShapeInference.whiten,
-    "batchnorm": lambda _, __, base, ___: BatchNorm(**_common(base, base.input)),
+    "batchnorm": lambda _, __, base, ___: BatchNorm(**_common(base, base.input_shape)),
     "relu": _activation,
     "gelu": _activation,
     "tanh": _activation,
@@ -280,9 +284,9 @@ BUILDERS: dict[str, LayerBuilder] = {
     "maxpool": ShapeInference.pool,
     "minpool": ShapeInference.pool,
     "avgpool": ShapeInference.pool,
-    "globalavg": lambda _, __, base, ___: GlobalAverage(**_common(base, base.input[-1:])),
-    "globalmax": lambda _, __, base, ___: GlobalMax(**_common(base, base.input[-1:])),
-    "flatten": lambda _, __, base, ___: Flatten(**_common(base, (prod(base.input),))),
+    "globalavg": lambda _, __, base, ___: GlobalAvgPool(**_common(base, base.input_shape[-1:])),
+    "globalmax": lambda _, __, base, ___: GlobalMaxPool(**_common(base, base.input_shape[-1:])),
+    "flatten": lambda _, __, base, ___: Flatten(**_common(base, (prod(base.input_shape),))),
     "dense": ShapeInference.dense,
     "residual": ShapeInference.residual,
 }

@@ -48,7 +48,7 @@ OPTION_KEYWORDS: dict[str, tuple[str, ...]] = {
 }
 MAX_DEPTH = 10
 MAX_LAYERS = 1_000
-LARGEST = 1_000_000  # of any number in a line: beyond it is a typing slip, not a layer
+MAX_NUMBER = 1_000_000  # any number in a line: beyond it is a typing slip, not a layer
 NUMBER = r"-?\d*\.?\d+"
 
 
@@ -89,7 +89,7 @@ def written(line: str, node: Node) -> str:
     return line[node.word.start : node.last.end]
 
 
-def whole_number(line: str, token: Token, low: int, high: int = LARGEST) -> int:
+def whole_number(line: str, token: Token, low: int, high: int = MAX_NUMBER) -> int:
     digits = token.text.isdecimal() and len(token.text) <= 9  # int() refuses thousands of digits
     if not digits or not low <= int(token.text) <= high:
         fail_at(line, token, token, f"{token.text!r} must be a whole number from {low} to {high:,}")

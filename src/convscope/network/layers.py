@@ -21,12 +21,12 @@ Function = Literal["relu", "gelu", "tanh"]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What every record knows: a unique name, its words in the architecture line, and its shapes."""
+    """What every record knows: a unique name, its source text in the architecture line, and its shapes."""
 
     name: str
-    words: str
-    input: Shape
-    output: Shape
+    source: str
+    input_shape: Shape
+    output_shape: Shape
 
     @property
     def parameters(self) -> int:
@@ -41,7 +41,7 @@ class Layer:
     @property
     def activation_bytes(self) -> int:
         """Bytes of this layer's float32 output for one image."""
-        return 4 * prod(self.output)
+        return 4 * prod(self.output_shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +66,11 @@ class Conv(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        return self._weights_per_filter * prod(self.output)
+        return self._weights_per_filter * prod(self.output_shape)
 
     @property
     def _weights_per_filter(self) -> int:
-        return self.kernel**2 * self.input[-1] // self.groups
+        return self.kernel**2 * self.input_shape[-1] // self.groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,11 @@ class Dense(Layer):
 
     @property
     def parameters(self) -> int:
-        return (self.input[0] + 1) * self.units
+        return (self.input_shape[0] + 1) * self.units
 
     @property
     def multiply_adds(self) -> int:
-        return self.input[0] * self.units
+        return self.input_shape[0] * self.units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,11 @@ class BatchNorm(Layer):
 
     @property
     def parameters(self) -> int:
-        return 2 * self.input[-1]
+        return 2 * self.input_shape[-1]
 
     @property
     def multiply_adds(self) -> int:
-        return prod(self.input)
+        return prod(self.input_shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +126,12 @@ class Pool(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalAverage(Layer):
+class GlobalAvgPool(Layer):
     """The mean of every feature map: one number per channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalMax(Layer):
+class GlobalMaxPool(Layer):
     """The largest value of every feature map: one number per channel."""
 
 
@@ -173,8 +173,8 @@ class Residual(Layer):
 class Network:
     """An architecture line placed on an input: the records in order, classifier included."""
 
-    line: str
-    input: Shape
+    architecture: str
+    input_shape: Shape
     classes: int
     layers: tuple[Layer, ...]
 
@@ -207,12 +207,12 @@ class Network:
         yield from _walk(self.layers)
 
     def table(self) -> list[dict[str, object]]:
-        """One row per record: name, words, output shape, parameters, multiply-adds, activation bytes."""
+        """One row per record: name, source, output shape, parameters, multiply-adds, activation bytes."""
         return [
             {
                 "name": layer.name,
-                "words": layer.words,
-                "output": list(layer.output),
+                "source": layer.source,
+                "output": list(layer.output_shape),
                 "parameters": layer.parameters,
                 "multiply_adds": layer.multiply_adds,
                 "activation_bytes": layer.activation_bytes,
@@ -222,13 +222,13 @@ class Network:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{layer.name}</td><td>{escape(layer.words)}</td><td>{shape_text(layer.output)}</td>"
+            f"<tr><td>{layer.name}</td><td>{escape(layer.source)}</td><td>{shape_text(layer.output_shape)}</td>"
             f"<td>{layer.parameters:,}</td><td>{layer.multiply_adds:,}</td></tr>"
             for layer in self.layers
         )
         return (
             f"<p>{self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds per image</p><table><tr>"
-            "<th>layer</th><th>words</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
+            "<th>layer</th><th>source</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
             f"{rows}</table>"
         )
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from convscope.errors import UsageError
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.grammar import KEYWORDS
 from convscope.network.layers import Shape
 
@@ -22,14 +22,14 @@ PRESETS: dict[str, str] = {
     "flatten, dense 64, batchnorm, relu",
     "large": "conv 32 5, relu, maxpool 2, 2 * (conv 64 3 pad same, batchnorm, relu), maxpool 2, "
     "conv 128 3 pad same, batchnorm, relu, conv 128 3, batchnorm, relu, flatten",
-    "photos": "whiten 2, gelu, "
+    "airbench": "whiten 2, gelu, "
     "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 64 3 pad same init identity, batchnorm, gelu, "
     "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 256 3 pad same init identity, batchnorm, gelu, "
     "conv 256 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 256 3 pad same init identity, batchnorm, gelu, globalmax",
-    "pictures": "whiten 2, gelu, "
+    "airbench-deep": "whiten 2, gelu, "
     "conv 32 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 64 3 pad same init identity, maxpool 2, batchnorm, gelu, "
     "conv 64 3 pad same init identity, batchnorm, gelu, "
@@ -44,7 +44,7 @@ PRESETS: dict[str, str] = {
 MNIST_SHAPE: Shape = (28, 28, 1)
 
 
-def preset_or_line(text: str) -> str:
+def resolve_architecture(text: str) -> str:
     """The line of a preset, or `text` itself when it is a line.
 
     Raises UsageError for a single word that is neither a preset nor a layer.
@@ -60,5 +60,7 @@ def preset_or_line(text: str) -> str:
 
 def preset_table() -> list[dict[str, Any]]:
     """Every preset with its line and its cost on MNIST's images, for ten classes."""
-    networks = {name: parse(line, MNIST_SHAPE) for name, line in PRESETS.items()}
-    return [{"name": name, "line": network.line, **network.totals} for name, network in networks.items()]
+    networks = {name: parse_network(line, MNIST_SHAPE) for name, line in PRESETS.items()}
+    return [
+        {"name": name, "architecture": network.architecture, **network.totals} for name, network in networks.items()
+    ]

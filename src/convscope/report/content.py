@@ -39,7 +39,7 @@ def report_of(
         notes=notes(config, fitted.epoch),
         per_class=evaluation.per_class,
         layers=tuple(
-            LayerRow(layer.words, layer.output, layer.parameters, layer.multiply_adds, layer.activation_bytes)
+            LayerRow(layer.source, layer.output_shape, layer.parameters, layer.multiply_adds, layer.activation_bytes)
             for layer in config.network.layers
         ),
         dataset=_dataset(config),

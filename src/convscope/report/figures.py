@@ -212,7 +212,7 @@ def _relu(step: Step) -> Sketch:
 
 def _maps(number: int, name: str, step: Step, what: str) -> Sketch:
     shape = shape_text(step.output.shape)
-    heading = f"{name}: {step.layer.words}"
+    heading = f"{name}: {step.layer.source}"
     return Sketch(
         f"layer-{number:02d}-{name.replace('.', '-')}",
         Section.WHAT_IT_SEES,

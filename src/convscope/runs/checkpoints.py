@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from convscope._files import remove, sha256, write_atomically
-from convscope.backends.pytorch.models import set_weights, weights_of
+from convscope.backends.pytorch.models import get_weights, set_weights
 from convscope.errors import ModelFileError
 from convscope.runs.config import CHECKPOINT_FOLDER, CONFIG_FILE
 from convscope.training.loop import State, Stop
@@ -48,7 +48,7 @@ class Facts(BaseModel):
 class Checkpoint:
     """Where a training stands.
 
-    arrays: float32 and int64 `weights/NAME` and `selected/NAME` as `weights_of` gives them, the latter of the epoch
+    arrays: float32 and int64 `weights/NAME` and `selected/NAME` as `get_weights` gives them, the latter of the epoch
     selected so far and missing before the first one ends, `beside/NAME` where those beside it are of another; float32
     `velocities/NAME` of each weight that is trained; `random`, the uint8 state of torch's generator.
     """
@@ -60,7 +60,7 @@ class Checkpoint:
     def of(cls, state: State, config: str) -> Checkpoint:
         """Where the training stands now."""
         velocities = {name: tensor.numpy().copy(order="C") for name, tensor in state.optimizer.velocities.items()}
-        groups = {WEIGHTS: weights_of(state.model), VELOCITIES: velocities, SELECTED: state.fitted.weights}
+        groups = {WEIGHTS: get_weights(state.model), VELOCITIES: velocities, SELECTED: state.fitted.weights}
         if state.fitted.beside_epoch != state.fitted.epoch:
             groups[BESIDE] = state.fitted.beside
         arrays = {f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()}

@@ -13,7 +13,7 @@ from convscope._hardware import HardwareInfo
 from convscope._records import Record
 from convscope.data.options import LoadOptions
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import Network
 from convscope.training.recipes import Recipe
 
@@ -77,7 +77,7 @@ class RunConfig(Record):
     @cached_property
     def network(self) -> Network:
         """The layer records of the architecture line."""
-        return parse(self.architecture, self.input_shape, len(self.classes))
+        return parse_network(self.architecture, self.input_shape, len(self.classes))
 
 
 class FileInfo(Record):

@@ -155,9 +155,9 @@ class Run:
         """The trained torch model, in evaluation mode. Raises ModelFileError when its weights do not fit."""
         from safetensors.numpy import load_file
 
-        from convscope.backends.pytorch.models import build, set_weights
+        from convscope.backends.pytorch.models import build_model, set_weights
 
-        model = build(self.network)
+        model = build_model(self.network)
         try:
             set_weights(model, load_file(self.path / WEIGHTS))
         except (KeyError, RuntimeError) as error:

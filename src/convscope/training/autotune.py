@@ -15,7 +15,7 @@ from convscope._hardware import has_bf16, max_threads
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
@@ -57,7 +57,7 @@ class TuningProbe:
     @cached_property
     def torch_works(self) -> bool:
         """Whether torch's threads have a part in it: they wait for each other, where the kernels' give way."""
-        return backend.native is None or leaves_work_to_torch(build(self.network, self.seed))
+        return backend.native is None or leaves_work_to_torch(build_model(self.network, self.seed))
 
     def seconds_per_step(self, threads: int) -> float:
         """Median of some float32 steps; the first, which makes everything ready, is left out."""
@@ -78,7 +78,7 @@ class TuningProbe:
         batch = min(self.recipe.batch, max(2, pixels // (height * width)))
         images = self.train.take(np.arange(min(len(self.train), steps * batch)))
         recipe = self.recipe.slower(10).model_copy(update={"batch": batch, "epochs": 1, "least_steps": 0})
-        model, one = build(self.network, self.seed), images.take(np.arange(1))
+        model, one = build_model(self.network, self.seed), images.take(np.arange(1))
         try:
             fit(model, images, one, self.preprocessing, recipe, self.seed, precision=precision, after_batch=after_batch)
         except ConvscopeError:

@@ -9,14 +9,14 @@ import numpy as np
 
 from convscope._hardware import HardwareInfo, hardware_info
 from convscope.backends.native.backend import Precision
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split
 from convscope.data.load import load
 from convscope.errors import ArchitectureError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import at_size, parse
+from convscope.network.build import parse_network, resize_network
 from convscope.network.layers import Network, Shape
-from convscope.network.presets import MNIST_SHAPE, preset_or_line
+from convscope.network.presets import MNIST_SHAPE, resolve_architecture
 from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.loop import fit, fitting, parts
 from convscope.training.recipes import Recipe, recipe_named
@@ -58,8 +58,8 @@ class Cost:
         """The cost as JSON-able values."""
         photo = self.photo
         return {
-            "architecture": self.network.line,
-            "input": list(self.network.input),
+            "architecture": self.network.architecture,
+            "input": list(self.network.input_shape),
             "classes": self.network.classes,
             "layers": self.network.table(),
             "image": self.network.totals,
@@ -67,16 +67,16 @@ class Cost:
             "time": asdict(self.time),
             "recipe": self.recipe.name,
             "machine": self.machine.model_dump(),
-            "photo_4k": None if photo is None else {"input": list(photo.input), **photo.totals},
+            "photo_4k": None if photo is None else {"input": list(photo.input_shape), **photo.totals},
         }
 
 
 def cost_of(model: str, data: str | None = None, recipe: str = "default", threads: int | None = None) -> Cost:
     """Place a preset or a line on a data set (or on MNIST's shape and size) and measure how long it would train.
 
-    Raises the errors of `load`, `parse` and `recipe_named`.
+    Raises the errors of `load`, `parse_network` and `recipe_named`.
     """
-    line, chosen = preset_or_line(model), recipe_named(recipe)
+    line, chosen = resolve_architecture(model), recipe_named(recipe)
     if data is None:
         shape, classes, held_out = MNIST_SHAPE, 10, round(MNIST_IMAGES * chosen.validation_share)
         training, validation = MNIST_IMAGES - held_out, held_out or MNIST_TEST_IMAGES
@@ -85,7 +85,7 @@ def cost_of(model: str, data: str | None = None, recipe: str = "default", thread
         chosen = recipe_named(recipe, dataset.kind)
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))
-    network = parse(line, shape, classes)
+    network = parse_network(line, shape, classes)
     chosen = fitting(chosen, network)
     noise = _noise(shape, classes, min(training, 20 * chosen.batch))
     settings = autotune(TuningProbe(network, noise, Preprocessing.plain(noise.images), chosen, 0), threads)
@@ -132,23 +132,26 @@ def quick_pace(network: Network, recipe: Recipe, precision: Precision, images: i
 def at_4k(line: str, channels: int, classes: int) -> Network | None:
     """The same line placed on a 3840x2160 picture; None where it does not fit."""
     try:
-        return parse(line, (HEIGHT_4K, WIDTH_4K, channels), classes)
+        return parse_network(line, (HEIGHT_4K, WIDTH_4K, channels), classes)
     except ArchitectureError:
         return None
 
 
 def _mean_size(network: Network, recipe: Recipe, epochs: int) -> float:
     """The share of its multiply-adds that the network does in an epoch, on average, while images grow."""
-    sizes = (at_size(network, recipe.size_share(epoch, epochs)) for epoch in range(1, epochs + 1))
+    sizes = (resize_network(network, recipe.size_share(epoch, epochs)) for epoch in range(1, epochs + 1))
     return sum((small or network).multiply_adds for small in sizes) / (epochs * network.multiply_adds)
 
 
 def _pace(network: Network, recipe: Recipe, precision: Precision, images: int, scored: int) -> Pace:
     """Of the real loop on so many random images."""
     one_epoch = recipe.slower(1e6).model_copy(update={"epochs": 1, "least_steps": 0, "growth": ()})
-    training, scoring = _noise(network.input, network.classes, images), _noise(network.input, network.classes, scored)
+    training, scoring = (
+        _noise(network.input_shape, network.classes, images),
+        _noise(network.input_shape, network.classes, scored),
+    )
     fitted = fit(
-        build(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision
+        build_model(network), training, scoring, Preprocessing.plain(scoring.images), one_epoch, 0, precision=precision
     )
     epoch = fitted.history[0]
     return Pace(epoch.images_per_second, scored / max(1e-9, fitted.seconds - epoch.seconds))

@@ -13,11 +13,11 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split, stratified_group_split
 from convscope.errors import ArchitectureError, ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import Network
 from convscope.network.presets import PRESETS
 from convscope.training.loop import fit, logits_of
@@ -73,7 +73,7 @@ def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
         return FlipProbe(0, why=f"only {len(held)} pictures could be held out, {MIN_HELD_OUT} are needed")
     preprocessing = Preprocessing.standardized(learned.images)
     recipe = RECIPES["fast"].model_copy(update={"least_steps": STEPS})
-    model = build(network, seed)
+    model = build_model(network, seed)
     try:
         fit(model, learned, held.take(np.arange(1)), preprocessing, recipe, seed)
     except ConvscopeError:
@@ -117,9 +117,9 @@ def _small(split: Split) -> Split:
 
 def _small_network(train: Split, classes: int) -> Network:
     try:
-        return parse(PRESETS["quick"], train.shape, classes)
+        return parse_network(PRESETS["quick"], train.shape, classes)
     except ArchitectureError:
-        return parse(PRESETS["small"], train.shape, classes)
+        return parse_network(PRESETS["small"], train.shape, classes)
 
 
 def _kept(upright: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:

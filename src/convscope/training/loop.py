@@ -20,11 +20,11 @@ from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
 from convscope.backends.native.step import cross_entropy, gather_batch
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
-from convscope.backends.pytorch.models import as_batch, set_weights, weights_of
+from convscope.backends.pytorch.models import as_batch, get_weights, set_weights
 from convscope.backends.pytorch.modules import Whitening
 from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import at_size
+from convscope.network.build import resize_network
 from convscope.network.layers import Network
 from convscope.training.loader import batches
 from convscope.training.optimizers import Optimizer
@@ -121,7 +121,7 @@ def fit(
         with precise(precision):
             measured = loss_and_accuracy(model, validation, preprocessing)
         fitted.history.append(course.epoch_done(measured, seconds))
-        kept, better = (weights_of(model), course.epoch), _since_best(fitted.history) == 0
+        kept, better = (get_weights(model), course.epoch), _since_best(fitted.history) == 0
         if recipe.select == "last" or better:
             fitted.weights, fitted.epoch = kept
         if recipe.select == "best" or better:
@@ -129,7 +129,7 @@ def fit(
         after_epoch(fitted.history)
         course.new_epoch(course.epoch + 1)
         save(state)
-    fitted.weights = fitted.weights or weights_of(model)
+    fitted.weights = fitted.weights or get_weights(model)
     set_weights(model, fitted.weights)
     fitted.seconds, fitted.signal = course.seconds, stop.number
     return fitted
@@ -156,7 +156,7 @@ def parts(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split, Split]:
 
 def fitting(recipe: Recipe, network: Network) -> Recipe:
     """The recipe, its images growing only where the network takes any size, as one with `flatten` does not."""
-    grows = all(at_size(network, size) for _, size in recipe.growth)
+    grows = all(resize_network(network, size) for _, size in recipe.growth)
     return recipe if grows else recipe.model_copy(update={"growth": ()})
 
 

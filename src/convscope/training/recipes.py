@@ -217,7 +217,7 @@ RECIPES: dict[str, Recipe] = {
 # Of color images, chosen on held-out training images of CIFAR-10 after Jordan (2024), dev/LOG.md says how.
 _COLOR = Recipe(
     name="best for color",
-    model="photos",
+    model="airbench",
     optimizer="muon",
     learning_rate=0.17,
     rest_learning_rate=0.01,
@@ -245,7 +245,7 @@ _COLOR = Recipe(
 _PICTURES = _variant(
     _COLOR,
     "default for pictures",
-    model="pictures",
+    model="airbench-deep",
     learning_rate=0.08,
     warmup_share=0.1,
     batch=128,
@@ -282,7 +282,7 @@ VARIANTS["sized pictures"] = {
     for name, recipe in VARIANTS["pictures"].items()
 }
 VARIANTS["small pictures"] = {
-    name: _variant(recipe, recipe.name, model="photos", growth=_COLOR.growth, epochs=min(recipe.epochs, 30))
+    name: _variant(recipe, recipe.name, model="airbench", growth=_COLOR.growth, epochs=min(recipe.epochs, 30))
     for name, recipe in VARIANTS["pictures"].items()
 }
 

@@ -66,7 +66,7 @@ import convscope.cli.main
 from pathlib import Path
 from convscope.api.train import plan
 from convscope.backends.native import backend
-from convscope.backends.pytorch.models import build
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.training.recipes import changed, recipe_named
 from convscope.training.loop import fit
@@ -75,7 +75,8 @@ split = Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2)
 data, recipe = Dataset("d", ("a", "b"), split, split, ""), changed(recipe_named("default"), epochs=1)
 planned = plan(data, "small", recipe, threads=2)
 c = planned.config
-fit(build(c.network, 0), planned.training, planned.validation, c.preprocessing, c.recipe, 0, precision=c.precision)
+model = build_model(c.network, 0)
+fit(model, planned.training, planned.validation, c.preprocessing, c.recipe, 0, precision=c.precision)
 maps = Path("/proc/self/maps").read_text().split()
 print(*sorted({Path(word).name for word in maps if any(lib in word for lib in ("libgomp", "libomp", "libiomp"))}))
 print(*{Path(word).name.split(".")[0] for word in maps if "convscope_native" in word})

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from convscope import reference
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import Metadata
-from convscope.backends.pytorch.models import as_batch, weights_of
+from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from convscope.network.layers import Dropout
 from helpers.lines import ALL_PRESETS, Line, lines, many, modules_of, noise, record, trained
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 def model_file(line: Line, seed: int = 0) -> bytes:
     names = [f"class {i}" for i in range(line.classes)]
-    return to_onnx(line.network, weights_of(trained(line, seed)), record(line, seed), names)
+    return to_onnx(line.network, get_weights(trained(line, seed)), record(line, seed), names)
 
 
 def answers(content: bytes, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -85,7 +85,7 @@ def test_constants_are_the_weights_under_their_layers_names(line: Line) -> None:
     found = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
     assert found.pop("preprocess.scale") == pytest.approx(record(line).scale)
     assert found.pop("preprocess.mean") == pytest.approx(record(line).mean)
-    weights = {name.replace(".conv.", "."): values for name, values in weights_of(trained(line)).items()}
+    weights = {name.replace(".conv.", "."): values for name, values in get_weights(trained(line)).items()}
     assert found.keys() == {name for name in weights if not name.endswith("num_batches_tracked")}
     for name, values in found.items():
         np.testing.assert_array_equal(values, weights[name])
@@ -127,8 +127,8 @@ def test_the_same_network_gives_the_same_bytes(name: str) -> None:
 def as_it_is(line: str, pixels: NDArray[np.uint8]) -> Floats:
     """What an exported network without preprocessing makes of `pixels` before its classifier, as vectors (n, units)."""
     _, height, width, channels = pixels.shape
-    units = parse(line, pixels.shape[1:], 2).layers[-3].output[0]
-    network = parse(line, pixels.shape[1:], units)
+    units = parse_network(line, pixels.shape[1:], 2).layers[-3].output_shape[0]
+    network = parse_network(line, pixels.shape[1:], units)
     plain = Preprocessing.model_validate(
         {"height": height, "width": width, "channels": channels, "fill": [0] * channels, "polarity": "mixed",
          "scale": [1.0] * channels, "mean": [0.0] * channels}

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from convscope.backends.native import backend
 from convscope.backends.native.step import cross_entropy
 from convscope.backends.pytorch.fusion import Fused, plan
-from convscope.backends.pytorch.models import as_batch, build
+from convscope.backends.pytorch.models import as_batch, build_model
 from convscope.backends.pytorch.modules import MinPool2d
-from convscope.network.build import parse
+from convscope.network.build import parse_network
 from helpers.kernels import needs_native, use_native_threads, without_native
 from helpers.lines import ALL_PRESETS, ONE_BY_ONE, Line, lines, many, noise, trained
 
@@ -100,7 +100,9 @@ def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object) -> Tensor:
         pytest.fail("a layer was called by itself")
 
-    model = build(parse("conv 4 3 pad same, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 5, relu"))
+    model = build_model(
+        parse_network("conv 4 3 pad same, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 5, relu")
+    )
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.GELU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear):
         monkeypatch.setattr(kind, "forward", forbidden)
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
@@ -121,7 +123,7 @@ def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_each_kernel_takes(line: str, lengths: list[int]) -> None:
-    steps = plan(list(build(parse(line))))
+    steps = plan(list(build_model(parse_network(line))))
     assert [last - first for first, last, _ in steps] == lengths
     assert [first for first, *_ in steps] == [sum(lengths[:i]) for i in range(len(lengths))]
 
@@ -164,7 +166,7 @@ HOOKS: dict[str, Callable[[nn.Module, list[nn.Module]], torch.utils.hooks.Remova
 def test_hooks_are_called_on_every_layer(kind: str) -> None:
     """Also inside blocks, and on the convolution behind an uneven pad."""
     text = "conv 4 2 pad same, relu, residual(conv 4 3 pad same, batchnorm, relu), maxpool 2, flatten, dense 3, relu"
-    model = build(parse(text, (6, 6, 1), 2))
+    model = build_model(parse_network(text, (6, 6, 1), 2))
     names = [name for name, module in model.named_modules() if not list(module.children()) and "pad" not in name]
     for name in [name for name in names if "projection" not in name]:
         module, seen = model.get_submodule(name), list[nn.Module]()
@@ -199,7 +201,7 @@ def test_state_is_named_as_in_a_sequence() -> None:
 
 
 def test_a_layer_that_is_replaced_counts_at_once() -> None:
-    model = build(parse("conv 4 3, relu, maxpool 2, flatten", (6, 6, 1), 2))
+    model = build_model(parse_network("conv 4 3, relu, maxpool 2, flatten", (6, 6, 1), 2))
     x = torch.rand(2, 1, 6, 6)
     before = model(x)
     for place, layer in ((2, MinPool2d(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other

@@ -18,11 +18,11 @@ from torch import nn
 from torch.nn import functional
 
 from convscope import reference
-from convscope.backends.pytorch.models import as_batch, build, set_weights, weights_of
+from convscope.backends.pytorch.models import as_batch, build_model, get_weights, set_weights
 from convscope.backends.pytorch.modules import Whitening
 from convscope.errors import UsageError
-from convscope.network.build import at_size, parse
-from convscope.network.layers import Activation, Conv, Dense, Flatten, GlobalMax, Layer, Pool, Residual, Shape
+from convscope.network.build import parse_network, resize_network
+from convscope.network.layers import Activation, Conv, Dense, Flatten, GlobalMaxPool, Layer, Pool, Residual, Shape
 from convscope.reference import Floats
 from helpers.lines import ALL_PRESETS, Line, lines, many, modules_of, noise, trained
 
@@ -61,7 +61,7 @@ class Textbook:
                 return reference.pool(x, *window), lambda grad: reference.pool_backward(grad, x, *window)
             case Activation():
                 return reference.relu(x), lambda grad: reference.relu_backward(grad, x)
-            case GlobalMax():
+            case GlobalMaxPool():
                 return self.global_max(x)
             case Flatten():
                 return reference.flatten(x), lambda grad: reference.flatten_backward(grad, x.shape)
@@ -111,7 +111,7 @@ def assert_textbook(line: Line, seed: int) -> None:
     """Logits, loss, and the gradients of the input and of every weight, in float64 to 1e-9."""
     model, rng = trained(line, seed).double(), np.random.default_rng(seed)
     images, labels = rng.normal(size=(3, *line.input)), rng.integers(0, line.classes, 3)
-    book = Textbook({name: values.copy() for name, values in weights_of(model).items()}, {})
+    book = Textbook({name: values.copy() for name, values in get_weights(model).items()}, {})
     logits, backward = book.sequence(line.network.layers, images)
     targets = reference.one_hot(labels, line.classes).astype(np.float64)
     dx = backward(reference.cross_entropy_backward(logits, targets))
@@ -142,7 +142,7 @@ def test_a8_forward_and_backward_of_any_line_equal_the_textbook(line: Line, seed
 def test_a5_all_three_kinds_of_pooling_train(pool: str) -> None:
     line = Line(f"conv 4 3, relu, {pool}, flatten", (8, 9, 2), 3)
     assert_textbook(line, seed=1)
-    model = build(line.network)
+    model = build_model(line.network)
     optimizer = torch.optim.SGD(model.parameters(), 0.3)
     images, labels = as_batch((noise(line, 12) / 255).astype(np.float32)), torch.arange(12) % 3
     losses = []
@@ -206,15 +206,15 @@ def test_whitening_makes_no_noise_of_directions_without_variance() -> None:
 
 
 def test_of_all_layers_whitening_alone_is_frozen() -> None:
-    model = build(parse("whiten 2, batchnorm, relu, conv 4 3, globalmax, dense 5, relu", (6, 6, 3), 2))
+    model = build_model(parse_network("whiten 2, batchnorm, relu, conv 4 3, globalmax, dense 5, relu", (6, 6, 3), 2))
     assert isinstance(model.get_submodule("whiten1"), Whitening)
     assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == ["whiten1.weight"]
-    assert weights_of(model)["whiten1.weight"].shape == (24, 3, 2, 2)
+    assert get_weights(model)["whiten1.weight"].shape == (24, 3, 2, 2)
 
 
 def test_the_largest_value_of_each_map_through_torch() -> None:
     maps = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32) - 5
-    model = build(parse("globalmax", (4, 5, 6), 2))
+    model = build_model(parse_network("globalmax", (4, 5, 6), 2))
     np.testing.assert_array_equal(model[0](as_batch(maps)).numpy(), maps.max((1, 2)))
 
 
@@ -225,9 +225,9 @@ def matrix(text: str) -> Floats:
 def through_first_layer(line: str, image: str, kernel: str | None = None) -> str:
     """A matrix of digits through the first torch layer of a network made from a line."""
     pixels = matrix(image)
-    model = build(parse(f"{line}, flatten", (*pixels.shape, 1), 2))
+    model = build_model(parse_network(f"{line}, flatten", (*pixels.shape, 1), 2))
     if kernel is not None:
-        weights = weights_of(model)
+        weights = get_weights(model)
         set_weights(model, weights | {"conv1.weight": matrix(kernel)[None, None]})
     with torch.inference_mode():
         made = model[0](as_batch(pixels[None, :, :, None]))[0, 0]
@@ -246,21 +246,21 @@ def test_a5_the_article_s_matrix_through_torch_pooling(line: str, expected: str)
 
 def test_a4_relu_through_torch() -> None:
     pixels = np.array([[-2.0, 0.0, 3.0]], np.float32)
-    model = build(parse("relu, flatten", (1, 3, 1), 2))
+    model = build_model(parse_network("relu, flatten", (1, 3, 1), 2))
     assert model[0](as_batch(pixels[None, :, :, None])).flatten().tolist() == [0, 0, 3]
 
 
 def test_a7_torch_flattens_row_by_row_column_by_column_channel_by_channel() -> None:
     maps = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    model = build(parse("flatten", (3, 4, 5), 2))
+    model = build_model(parse_network("flatten", (3, 4, 5), 2))
     np.testing.assert_array_equal(model[0](as_batch(maps)).numpy(), reference.flatten(maps))
 
 
 def limits(record: Conv | Dense) -> tuple[float, float, float]:
     """He's and Glorot's bounds for the record, and the record's own by the article's A12."""
     per_cell = record.kernel**2 if isinstance(record, Conv) else 1
-    incoming = record.input[-1] // (record.groups if isinstance(record, Conv) else 1)
-    he, glorot = sqrt(6 / (per_cell * incoming)), sqrt(6 / (per_cell * (incoming + record.output[-1])))
+    incoming = record.input_shape[-1] // (record.groups if isinstance(record, Conv) else 1)
+    he, glorot = sqrt(6 / (per_cell * incoming)), sqrt(6 / (per_cell * (incoming + record.output_shape[-1])))
     return he, glorot, he if record.initialization == "he" else glorot
 
 
@@ -274,7 +274,7 @@ def limits(record: Conv | Dense) -> tuple[float, float, float]:
     ids=[*ALL_PRESETS, "groups", "blocks in blocks"],
 )
 def test_a12_first_weights_fill_their_bounds_evenly_and_biases_are_zero(line: Line) -> None:
-    model = build(line.network, seed=3)
+    model = build_model(line.network, seed=3)
     checked = 0
     for name, record in modules_of(line.network.layers):
         if not isinstance(record, Conv | Dense):
@@ -303,17 +303,20 @@ def test_an_identity_hands_on_as_many_channels_as_it_can(kernel: int, channels: 
     """And the filters that are left are as any others, so that no two are alike."""
     line = f"conv {filters} {kernel} pad same init identity"
     images = np.random.default_rng(0).normal(size=(2, 6, 7, channels)).astype(np.float32)
-    model = build(parse(f"{line}, flatten", (6, 7, channels), 2))
+    model = build_model(parse_network(f"{line}, flatten", (6, 7, channels), 2))
     copied = min(channels, filters)
     with torch.inference_mode():
         made = model[0](as_batch(images)).permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(made[..., :copied], images[..., :copied])
-    others = next(values for name, values in weights_of(model).items() if name.startswith("conv1"))[copied:]
+    others = next(values for name, values in get_weights(model).items() if name.startswith("conv1"))[copied:]
     assert (others != 0).all()
 
 
 def test_a12_bounds_are_those_of_the_textbook() -> None:
-    (conv, _, _, _, dense, *_), rng = parse("conv 32 3, relu, maxpool 2, flatten, dense 100, relu").layers, Biggest()
+    (conv, _, _, _, dense, *_), rng = (
+        parse_network("conv 32 3, relu, maxpool 2, flatten, dense 100, relu").layers,
+        Biggest(),
+    )
     assert isinstance(conv, Conv)
     assert isinstance(dense, Dense)
     assert limits(conv)[:2] == pytest.approx(
@@ -337,7 +340,7 @@ class Biggest(np.random.Generator):
 
 
 def test_convolutions_lie_channels_last_in_memory() -> None:
-    kernel = build(parse("conv 4 3, flatten", (5, 5, 2), 2)).get_submodule("conv1").weight
+    kernel = build_model(parse_network("conv 4 3, flatten", (5, 5, 2), 2)).get_submodule("conv1").weight
     assert isinstance(kernel, torch.Tensor)
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     assert not kernel.is_contiguous()
@@ -347,16 +350,18 @@ def test_convolutions_lie_channels_last_in_memory() -> None:
 def test_the_seed_alone_decides_the_weights(name: str) -> None:
     network = ALL_PRESETS[name].network
     torch.manual_seed(1)
-    one = weights_of(build(network, seed=5))
+    one = get_weights(build_model(network, seed=5))
     torch.manual_seed(2)
-    again, other = weights_of(build(network, seed=5)), weights_of(build(network, seed=6))
+    again, other = get_weights(build_model(network, seed=5)), get_weights(build_model(network, seed=6))
     for key, values in one.items():
         assert values.tobytes() == again[key].tobytes()
     assert any((values != other[key]).any() for key, values in one.items())
 
 
 def test_no_two_layers_start_alike() -> None:
-    weights = weights_of(build(parse("3 * (conv 2 3 pad same, relu), residual(conv 2 3 pad same), flatten", (6, 6, 2))))
+    weights = get_weights(
+        build_model(parse_network("3 * (conv 2 3 pad same, relu), residual(conv 2 3 pad same), flatten", (6, 6, 2)))
+    )
     kernels = [values for name, values in weights.items() if values.shape == (2, 2, 3, 3)]
     assert len(kernels) == 4
     for one, other in pairwise(kernels):
@@ -374,7 +379,7 @@ def test_no_two_layers_start_alike() -> None:
     ],
 )
 def test_a_convolution_before_batchnorm_has_no_bias(line: str, without: list[str]) -> None:
-    modules = dict(build(parse(line)).named_modules())
+    modules = dict(build_model(parse_network(line)).named_modules())
     convolutions = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d)}
     assert [name for name, module in convolutions.items() if module.bias is None] == without
 
@@ -382,11 +387,11 @@ def test_a_convolution_before_batchnorm_has_no_bias(line: str, without: list[str
 def test_a_network_that_no_memory_holds_is_refused() -> None:
     message = "'flatten, dense 40000, dense 40000' has 1,600,520,010 parameters, and 1,000,000,000 are the most: pool"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
-        build(parse("flatten, dense 40000, dense 40000", (1, 1, 1), 10))
+        build_model(parse_network("flatten, dense 40000, dense 40000", (1, 1, 1), 10))
 
 
 def test_dropout_acts_only_while_training() -> None:
-    model = build(parse("flatten, dropout 0.5", (4, 4, 1), 2))
+    model = build_model(parse_network("flatten, dropout 0.5", (4, 4, 1), 2))
     x = torch.ones(200, 1, 4, 4)
     torch.manual_seed(0)
     dropped = (model[1](model[0](x)) == 0).float().mean().item()
@@ -397,8 +402,8 @@ def test_dropout_acts_only_while_training() -> None:
 @pytest.mark.parametrize("name", ALL_PRESETS)
 def test_weights_of_are_copies_that_set_weights_puts_back(name: str) -> None:
     line = ALL_PRESETS[name]
-    source, target = trained(line, seed=1), build(line.network, seed=2).eval()
-    weights = weights_of(source)
+    source, target = trained(line, seed=1), build_model(line.network, seed=2).eval()
+    weights = get_weights(source)
     set_weights(target, weights)
     images = as_batch((noise(line, 2) / 255).astype(np.float32))
     expected = source(images)
@@ -412,8 +417,8 @@ def test_weights_of_are_copies_that_set_weights_puts_back(name: str) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "shape"])
 def test_weights_of_another_network_are_refused(change: str) -> None:
-    model = build(parse("conv 2 3, flatten", (5, 5, 1), 2))
-    weights = weights_of(model)
+    model = build_model(parse_network("conv 2 3, flatten", (5, 5, 1), 2))
+    weights = get_weights(model)
     if change == "missing":
         del weights["conv1.bias"]
     else:
@@ -434,7 +439,7 @@ def test_batches_are_views_in_torch_s_order() -> None:
 @many
 @given(lines(ends=("globalavg", "globalmax")), st.floats(0.3, 1))
 def test_a_network_that_fits_smaller_images_takes_them(line: Line, share: float) -> None:
-    if small := at_size(line.network, share):
-        height, width, channels = small.input
-        scores = build(line.network).eval()(torch.zeros(2, channels, height, width))
+    if small := resize_network(line.network, share):
+        height, width, channels = small.input_shape
+        scores = build_model(line.network).eval()(torch.zeros(2, channels, height, width))
         assert scores.shape == (2, line.classes)

@@ -25,8 +25,8 @@ from convscope.network.layers import (
     Dense,
     Dropout,
     Flatten,
-    GlobalAverage,
-    GlobalMax,
+    GlobalAvgPool,
+    GlobalMaxPool,
     Layer,
     Network,
     Pool,
@@ -42,7 +42,7 @@ Weights = Mapping[str, NDArray[Any]]
 
 
 def to_onnx(network: Network, weights: Weights, preprocessing: Preprocessing, classes: Sequence[str]) -> bytes:
-    """The model file, as bytes, of weights named as `models.weights_of` names them."""
+    """The model file, as bytes, of weights named as `models.get_weights` names them."""
     graph = Graph(weights)
     images = graph.preprocess(preprocessing)
     logits = graph.sequence(network.layers, images, "")
@@ -51,7 +51,7 @@ def to_onnx(network: Network, weights: Weights, preprocessing: Preprocessing, cl
     proto = helper.make_graph(
         graph.nodes,
         "convscope",
-        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", *network.input])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", *network.input_shape])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", network.classes])
             for name in (LOGITS, PROBABILITIES)
@@ -61,7 +61,7 @@ def to_onnx(network: Network, weights: Weights, preprocessing: Preprocessing, cl
     model = helper.make_model(
         proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="convscope"
     )
-    metadata = Metadata(classes=tuple(classes), preprocessing=preprocessing, architecture=network.line)
+    metadata = Metadata(classes=tuple(classes), preprocessing=preprocessing, architecture=network.architecture)
     helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata.model_dump(mode="json"))})
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
@@ -131,11 +131,11 @@ class Graph:
         value = self.node("MaxPool", f"{name}.pool", [value], **window)
         return self.node("Neg", name, [value])
 
-    def global_average(self, layer: GlobalAverage, value: str, prefix: str) -> str:
+    def global_average(self, layer: GlobalAvgPool, value: str, prefix: str) -> str:
         value = self.node("GlobalAveragePool", f"{prefix}{layer.name}.mean", [value])
         return self.node("Flatten", prefix + layer.name, [value])
 
-    def global_max(self, layer: GlobalMax, value: str, prefix: str) -> str:
+    def global_max(self, layer: GlobalMaxPool, value: str, prefix: str) -> str:
         value = self.node("GlobalMaxPool", f"{prefix}{layer.name}.max", [value])
         return self.node("Flatten", prefix + layer.name, [value])
 
@@ -156,8 +156,8 @@ WRITERS: dict[type[Layer], Callable[[Graph, Any, str, str], str]] = {
     BatchNorm: Graph.batch_norm,
     Activation: Graph.activation,
     Pool: Graph.pool,
-    GlobalAverage: Graph.global_average,
-    GlobalMax: Graph.global_max,
+    GlobalAvgPool: Graph.global_average,
+    GlobalMaxPool: Graph.global_max,
     Flatten: Graph.flatten,
     Residual: Graph.residual,
     Dropout: lambda _, __, value, ___: value,

@@ -35,8 +35,8 @@ from convscope.network.layers import (
     Dense,
     Dropout,
     Flatten,
-    GlobalAverage,
-    GlobalMax,
+    GlobalAvgPool,
+    GlobalMaxPool,
     Layer,
     Network,
     Pool,
@@ -47,19 +47,19 @@ from convscope.network.layers import (
 MAX_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and a copy of the best: 16 GB
 
 
-def build(network: Network, seed: int = 0) -> nn.Sequential:
+def build_model(network: Network, seed: int = 0) -> nn.Sequential:
     """The torch model of `network`, its weights drawn from `seed` alone; biases are zero.
 
     Raises UsageError for more than `MAX_PARAMETERS`.
 
-    >>> from convscope.network.build import parse
-    >>> model = build(parse("conv 32 3, relu, maxpool 2, flatten, dense 100, relu"))
+    >>> from convscope.network.build import parse_network
+    >>> model = build_model(parse_network("conv 32 3, relu, maxpool 2, flatten, dense 100, relu"))
     >>> sum(weight.numel() for weight in model.parameters())
     542230
     """
     if network.parameters > MAX_PARAMETERS:
         raise UsageError(
-            f"{network.line!r} has {network.parameters:,} parameters, and {MAX_PARAMETERS:,} are the most: "
+            f"{network.architecture!r} has {network.parameters:,} parameters, and {MAX_PARAMETERS:,} are the most: "
             "pool more, or give layers fewer units or filters"
         )
     model = _sequence(network.layers)
@@ -78,7 +78,7 @@ def as_batch(images: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
+def get_weights(model: nn.Module) -> dict[str, NDArray[Any]]:
     """A copy of every tensor of the model by name.
 
     `conv1.weight` is float32 (filters, channels, kernel, kernel), `dense1.weight` (units, inputs), biases (filters,)
@@ -88,7 +88,7 @@ def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def set_weights(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Load what `weights_of` gave. Raises KeyError or RuntimeError when names or shapes differ."""
+    """Load what `get_weights` gave. Raises KeyError or RuntimeError when names or shapes differ."""
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
 
 
@@ -99,10 +99,10 @@ def _sequence(layers: tuple[Layer, ...]) -> Fused:
 
 def _conv(layer: Conv) -> nn.Module:
     if layer.initialization == "whiten":
-        return Whitening(layer.input[-1], layer.kernel)
+        return Whitening(layer.input_shape[-1], layer.kernel)
     top, bottom, left, right = layer.padding
     even = top == bottom and left == right
-    conv = nn.Conv2d(layer.input[-1], layer.filters, layer.kernel, layer.stride, (top, left) if even else 0,
+    conv = nn.Conv2d(layer.input_shape[-1], layer.filters, layer.kernel, layer.stride, (top, left) if even else 0,
                      groups=layer.groups, bias=layer.bias)  # fmt: skip
     return conv if even else PaddedConv(OrderedDict(pad=UnevenPad(layer.padding), conv=conv))
 
@@ -122,7 +122,7 @@ def _pool(layer: Pool) -> nn.Module:
 
 
 def _batch_norm(layer: BatchNorm) -> nn.Module:
-    return (nn.BatchNorm2d if len(layer.input) == 3 else nn.BatchNorm1d)(layer.input[-1])
+    return (nn.BatchNorm2d if len(layer.input_shape) == 3 else nn.BatchNorm1d)(layer.input_shape[-1])
 
 
 def _residual(layer: Residual) -> nn.Module:
@@ -131,13 +131,13 @@ def _residual(layer: Residual) -> nn.Module:
 
 MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
     Conv: _conv,
-    Dense: lambda layer: nn.Linear(layer.input[0], layer.units),
+    Dense: lambda layer: nn.Linear(layer.input_shape[0], layer.units),
     BatchNorm: _batch_norm,
     Activation: _activation,
     Dropout: lambda layer: nn.Dropout(layer.rate),
     Pool: _pool,
-    GlobalAverage: lambda _: GlobalAvgPool2d(),
-    GlobalMax: lambda _: GlobalMaxPool2d(),
+    GlobalAvgPool: lambda _: GlobalAvgPool2d(),
+    GlobalMaxPool: lambda _: GlobalMaxPool2d(),
     Flatten: lambda _: FlattenHWC(),
     Residual: _residual,
 }
