@@ -230,7 +230,7 @@ SCHEMAS = {
     "explain run big.png --cell conv1,0,0,0": " ".join(
         (
             "image notes[] probabilities folder written[]",
-            under("layers[]", "name words output[] least mean most"),
+            under("layers[]", "name source output[] least mean most"),
             under("cells[]", "layer place[] rule bias value network agrees"),
             under("cells[].terms[]", "source value weight product"),
         )
@@ -244,11 +244,11 @@ SCHEMAS = {
             LIMITS if backend.native is not None else "roofline",
         )
     ),
-    "models": under("presets[]", f"name line {WORK}"),
+    "models": under("presets[]", f"name architecture {WORK}"),
     "models flatten --data digits": " ".join(
         (
             "architecture input[] classes recipe epoch.images epoch.multiply_adds",
-            under("layers[]", f"name words output[] {WORK}"),
+            under("layers[]", f"name source output[] {WORK}"),
             under("image", WORK),
             under("time", "epochs epoch_seconds training_seconds probe_seconds"),
             under("machine", MACHINE),

@@ -193,10 +193,10 @@ def _best_epoch(run: Run) -> int:
 
 def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:
     """The presets with their costs and their lines."""
-    lines = []
+    lines, width = [], 2 + max(len(preset["name"]) for preset in presets)
     for preset in presets:
         work = f"{preset['parameters']:,} parameters, {short(preset['multiply_adds'])} multiply-adds"
-        lines += [f"{preset['name']:<10}{work}", f"          {preset['line']}"]
+        lines += [f"{preset['name']:<{width}}{work}", f"{'':<{width}}{preset['architecture']}"]
     return [*lines, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
 
 
