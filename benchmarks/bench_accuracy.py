@@ -40,7 +40,7 @@ ROWS = {
     "mnist-tiny": Row("mnist --recipe fast --model tiny --epochs 16", 0.994),
     "fashion-best": Row("fashion-mnist --recipe best", 0.94, 900),
     "cifar10-fast": Row("cifar10 --recipe fast", 0.0),
-    "cifar10-best": Row("cifar10 --recipe best", 0.94, 360, augmented=True),
+    "cifar10-best": Row("cifar10 --recipe best", 0.94, 360, tta=True),
 }
 
 
@@ -68,25 +68,25 @@ def trained(name: str, folder: Path, seeds: int) -> list[Run]:
                 [CONVSCOPE, "train", *ROWS[name].words.split(), "--seed", str(seed), "--run", path], check=True
             )
         runs.append(open_run(path))
-        print(f"{path.name}: {pluralize(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
+        print(f"{path.name}: {accuracy_of(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
     return runs
 
 
-def pluralize(run: Run) -> float:
+def accuracy_of(run: Run) -> float:
     """The accuracy of one forward pass per image."""
     assert run.evaluation is not None
     return run.evaluation.accuracy
 
 
-def augmented(run: Run) -> float | None:
+def tta_accuracy(run: Run) -> float | None:
     """The accuracy with test-time augmentation, where it was measured."""
     assert run.evaluation is not None
-    return run.evaluation.augmented and run.evaluation.augmented.accuracy
+    return run.evaluation.tta and run.evaluation.tta.accuracy
 
 
 def reached(row: Row, runs: list[Run]) -> bool:
     """Whether the mean is at its target, and every training in time."""
-    shares = [augmented(run) if row.augmented else pluralize(run) for run in runs]
+    shares = [tta_accuracy(run) if row.tta else accuracy_of(run) for run in runs]
     in_time = not row.seconds or all(run.manifest.train_seconds <= row.seconds for run in runs)
     return in_time and mean(share or 0.0 for share in shares) >= row.accuracy
 
@@ -106,9 +106,9 @@ def report(file: Path, runs: dict[str, list[Run]]) -> None:
         (
             f"`{ROWS[name].words}`",
             target(ROWS[name]),
-            mean_text([pluralize(run) for run in many]),
-            " ".join(f"{100 * pluralize(run):.2f}" for run in many),
-            mean_text([share for run in many if (share := augmented(run)) is not None]),
+            mean_text([accuracy_of(run) for run in many]),
+            " ".join(f"{100 * accuracy_of(run):.2f}" for run in many),
+            mean_text([share for run in many if (share := tta_accuracy(run)) is not None]),
             spread((run.manifest.train_seconds for run in many), 1),
             "-" if not ROWS[name].accuracy else "yes" if reached(ROWS[name], many) else "NO",
         )
@@ -131,7 +131,7 @@ def target(row: Row) -> str:
     """What the row is to reach, in words."""
     if not row.accuracy:
         return "-"
-    how = " with augmentation" if row.augmented else ""
+    how = " with augmentation" if row.tta else ""
     return f"{100 * row.accuracy:.1f} %{how}" + (f" in {row.seconds:.0f} s" if row.seconds else "")
 
 

@@ -324,27 +324,27 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
     first = run.evaluation
     assert first is not None
-    assert first.augmented is not None
-    assert open_run(run.path).evaluation.to_dict() == first.to_dict()  # type: ignore[union-attr]
+    assert first.tta is not None
+    assert open_run(run.path).evaluation == first
 
     def scores(images: Any) -> Any:
         return Predictor(run.path).scores(images)[0]
 
     right = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
-    assert (first.augmented.accuracy, first.augmented.interval) == (right / 20, wilson(right, 20))
+    assert (first.tta.accuracy, first.tta.interval) == (right / 20, wilson(right, 20))
     assert first.accuracy == (scores(stripes.test.images).argmax(1) == stripes.test.labels).mean()
-    assert evaluate_run(run, say=silence).augmented == first.augmented
-    assert evaluate_run(run, say=silence, augmented=True).augmented == first.augmented
-    without = evaluate_run(run, say=silence, augmented=False)
-    assert without.augmented is None
+    assert evaluate_run(run, say=silence).tta == first.tta
+    assert evaluate_run(run, say=silence, tta=True).tta == first.tta
+    without = evaluate_run(run, say=silence, tta=False)
+    assert without.tta is None
     assert without.accuracy == first.accuracy
 
 
 def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Dataset) -> None:
     assert digits_run.evaluation is not None
-    assert digits_run.evaluation.augmented is None
-    assert evaluate_run(digits_run, say=silence).augmented is None
-    found = evaluate_run(digits_run, say=silence, augmented=True).augmented
+    assert digits_run.evaluation.tta is None
+    assert evaluate_run(digits_run, say=silence).tta is None
+    found = evaluate_run(digits_run, say=silence, tta=True).tta
     predictor = Predictor(digits_run.path)
     scores = tta_logits(lambda images: predictor.scores(images)[0], digits.test.images, False)
     assert found is not None
@@ -376,7 +376,7 @@ def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Datase
     assert run.config.recipe.growth == recipe.growth != ()
     evaluation = run.evaluation
     assert evaluation is not None
-    assert (evaluation.augmented is not None) is recipe.tta
+    assert (evaluation.tta is not None) is recipe.tta
     scores = Predictor(run.path).scores(colors.test.images)[0]
     assert evaluation.accuracy == (scores.argmax(1) == colors.test.labels).mean()
     opened = open_run(run.path)

@@ -48,7 +48,7 @@ def world() -> dict[str, bytes]:
         writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
         writer.write_rows(METRICS_FILE, [])
         scores = np.zeros((1, len(config.classes)), np.float32)
-        writer.write_json("evaluation.json", evaluate(scores, np.array([0]), config.classes).to_dict())
+        writer.write_record("evaluation.json", evaluate(scores, np.array([0]), config.classes))
         run = writer.finish(signal=0, selected_epoch=0, train_seconds=0)
         files = {f"run/{path.name}": path.read_bytes() for path in run.path.iterdir()}
     return {

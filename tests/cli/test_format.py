@@ -6,7 +6,6 @@ import io
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from convscope._text import duration
 from convscope.backends.native import backend
 from convscope.cli import format as display
 from convscope.evaluation.explain import Cell, Term
-from convscope.evaluation.metrics import Share, evaluate
+from convscope.evaluation.metrics import Proportion, evaluate
 from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS, preset_table
 from convscope.training.estimate import Cost, TimeEstimate, at_4k
@@ -92,7 +91,7 @@ def test_test_time_augmentation_is_told_below_the_accuracy(
     evaluation: Evaluation, digits_run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = "62.50 % (30.57 to 86.32) with test-time augmentation"
-    both = replace(evaluation, augmented=Share(0.625, wilson(5, 8)))
+    both = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
     plain, lines = (printed(display.evaluation_lines(one), capsys).splitlines() for one in (evaluation, both))
     assert [line for line in lines if line not in plain] == [f"         {told}"]
     assert [line for line in lines if line in plain] == plain

@@ -110,7 +110,7 @@ def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, f
     assert (recipe.name, recipe.momentum) == (expected.name, expected.momentum)
     assert (recipe.epochs, recipe.batch, recipe.least_steps) == (1, 7, 0)
     assert evaluation is not None
-    assert (evaluation.augmented is not None) is expected.tta
+    assert (evaluation.tta is not None) is expected.tta
     assert answer.out.count("with test-time augmentation") == expected.tta
 
 
@@ -187,7 +187,7 @@ def under(prefix: str, keys: str) -> str:
 
 
 EVALUATION = (
-    f"n loss accuracy interval[] top_k classes[] confusion[][] augmented "
+    f"n loss accuracy interval[] top_k classes[] confusion[][] tta "
     f"{under('per_class[]', 'name precision recall f1 support')}"
 )
 MACHINE = "processor cores threads peak_gflops system python versions"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from convscope import Evaluation, Run
 from convscope._statistics import wilson
-from convscope.evaluation.metrics import Share
+from convscope.evaluation.metrics import Proportion
 from convscope.report.content import model_card, notes, report_of
 from convscope.runs.config import RunConfig
 from convscope.training.loop import Fitted
@@ -207,7 +206,7 @@ def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_it
     config: Callable[..., RunConfig], evaluation: Evaluation
 ) -> None:
     plan, told = config(), "98.33 % (96.40 to 99.23)"
-    both = replace(evaluation, augmented=Share(353 / 359, wilson(353, 359)))
+    both = evaluation.model_copy(update={"tta": Proportion(accuracy=353 / 359, interval=wilson(353, 359))})
     report, plain = (report_of(plan, one, FITTED, []) for one in (both, evaluation))
     assert report.accuracy == plain.accuracy == evaluation.accuracy
     assert report.summary == (plain.summary[0], ("With test-time augmentation", told), *plain.summary[1:])

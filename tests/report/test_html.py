@@ -38,6 +38,10 @@ def gray_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def class_score(name: str, precision: float, recall: float, f1: float, support: int) -> ClassScore:
+    return ClassScore(name=name, precision=precision, recall=recall, f1=f1, support=support)
+
+
 REPORT = Report(
     title="article on mnist",
     accuracy=0.98765,
@@ -46,7 +50,7 @@ REPORT = Report(
     top_k={1: 0.98765, 5: 0.9999, 3: 0.9987},
     summary=(("parameters", "542,230"), ("test loss", "0.0401")),
     notes=("The epoch was selected on a held-out tenth of the training set.",),
-    per_class=(ClassScore("zero", 0.99, 0.98, 0.985, 980), ClassScore("one", 0.91, 0.9, 0.905, 1135)),
+    per_class=(class_score("zero", 0.99, 0.98, 0.985, 980), class_score("one", 0.91, 0.9, 0.905, 1135)),
     layers=(
         LayerRow("conv1", (26, 26, 32), 320, 194_688, 86_528),
         LayerRow("dense1", (100,), 540_900, 540_800, 400),
@@ -71,7 +75,7 @@ HOSTILE_REPORT = replace(
     title=f"{HOSTILE} & \"{LONG}\" 'x'",
     summary=((HOSTILE, LONG),),
     notes=(HOSTILE, LONG),
-    per_class=tuple(ClassScore(name, 0.9, 0.8, 0.85, 11) for name in NAMES),
+    per_class=tuple(class_score(name, 0.9, 0.8, 0.85, 11) for name in NAMES),
     layers=tuple(LayerRow(f"{HOSTILE}{i}", (224, 224, 1024), 10**10, 10**12, 10**11) for i in range(60)),
     dataset=((LONG, HOSTILE), ("folder", "/" + "deep/" * 60)),
     pictures=tuple(replace(p, heading=LONG, explanation=HOSTILE, alt=f'" onerror="{HOSTILE}') for p in REPORT.pictures),
@@ -211,7 +215,7 @@ def test_hostile_text_is_text() -> None:
 
 
 def test_a_name_that_is_not_unicode_can_be_written() -> None:
-    row = ClassScore("caf\udce9", 1.0, 1.0, 1.0, 3)  # how Python reads the Latin-1 file name "café"
+    row = class_score("caf\udce9", 1.0, 1.0, 1.0, 3)  # how Python reads the Latin-1 file name "café"
     assert b'<th scope="row">caf?</th>' in render(replace(REPORT, per_class=(row,))).encode("utf-8")
 
 

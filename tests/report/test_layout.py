@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from convscope.report import plots
-from convscope.report.layout import BAR, DPI, RULE, Page, Scale, color_map, percent, tile_grid
+from convscope.report.layout import BAR, DPI, RULE, Page, Scale, color_map, tile_grid
 
 DIGITS = [str(digit) for digit in range(10)]
 SIGNS = [f"speed limit {10 * i} for heavy lorries" for i in range(43)]
@@ -153,13 +153,6 @@ def test_class_names_are_text_and_never_mathematics() -> None:
     labels = [label.get_text() for label in page.figure.axes[0].get_yticklabels()]
     assert labels[:3] == ["$x^2$", r"$\notacommand$", "a b"]
     assert labels[3].endswith("□")
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "0 %"), (0.004, "<1 %"), (0.5, "50 %"), (0.994, "99 %"), (0.996, ">99 %"), (1.0, "100 %")]
-)
-def test_percent_never_claims_certainty(share: float, text: str) -> None:
-    assert percent(share) == text
 
 
 # Pasted pixels

@@ -224,11 +224,11 @@ def evaluate_run(
     data: str | None = None,
     say: Callable[[str], None] = warnings.warn,
     downloading: Downloading = quiet,
-    augmented: bool | None = None,
+    tta: bool | None = None,
 ) -> Evaluation:
     """Measure a run's model file on the test split of its own data set, or of another with the same classes.
 
-    `augmented`: also with test-time augmentation; by default where the recipe does. Images of another size are brought
+    `tta`: also with test-time augmentation; by default where the recipe does. Images of another size are brought
     to the network's as `predict` would. Raises DataError when the classes differ.
     """
     from convscope.deploy.predictor import Predictor  # here, for training does without ONNX Runtime
@@ -253,7 +253,7 @@ def evaluate_run(
         chunks = (np.stack([record.arrange(Picture(image))[0] for image in images]) for images in chunks)
     order = [config.classes.index(name) for name in dataset.classes]
     labels = np.array(order)[dataset.test.labels]
-    recipe = config.recipe if augmented is None else config.recipe.model_copy(update={"tta": augmented})
+    recipe = config.recipe if tta is None else config.recipe.model_copy(update={"tta": tta})
     return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
 
 
@@ -273,7 +273,7 @@ def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: 
         lambda some: logits_of(model, some, config.preprocessing),
         test.chunks(), test.labels, config.classes, config.recipe,
     )  # fmt: skip
-    writer.write_json(EVALUATION_FILE, evaluation.to_dict())
+    writer.write_record(EVALUATION_FILE, evaluation)
     right = np.flatnonzero(logits.argmax(1) == test.labels)
     chosen = int(right[0]) if len(right) else 0
     what = f"test image {chosen}, labeled {config.classes[test.labels[chosen]]}"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from convscope._text import duration, pluralize
+from convscope._text import duration, percent, pluralize
 from convscope.deploy.predictor import Prediction
-from convscope.evaluation.metrics import Evaluation, percent, share_percent
+from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers import Network, shape_text
 from convscope.runs.config import REPORT_FILE, RunConfig
 from convscope.runs.folder import Run
@@ -74,18 +74,18 @@ def layer_table(network: Network) -> Table:
 
 def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     """Accuracy, loss, top-k, then a table of classes."""
-    top = ", ".join(f"top-{k} {100 * share:.2f} %" for k, share in evaluation.top_k.items() if k > 1)
-    head = [f"accuracy {percent(evaluation)}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
+    top = ", ".join(f"top-{k} {percent(share)}" for k, share in evaluation.top_k.items() if k > 1)
+    head = [f"accuracy {evaluation.accuracy_text}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
     scores = [
         (
             score.name,
-            *(f"{100 * share:.1f} %" for share in (score.precision, score.recall, score.f1)),
+            *(percent(share, 1) for share in (score.precision, score.recall, score.f1)),
             f"{score.support:,}",
         )
         for score in evaluation.per_class[:CLASS_ROWS]
     ]
-    if evaluation.augmented:
-        head.insert(1, f"         {share_percent(evaluation.augmented)} with test-time augmentation")
+    if evaluation.tta:
+        head.insert(1, f"         {evaluation.tta.text} with test-time augmentation")
     return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
 
 
@@ -110,7 +110,7 @@ def prediction_lines(prediction: Prediction, top: int) -> list[str]:
     return [
         f"{prediction.name}: {prediction.label}",
         f"  {', '.join(prediction.notes) or 'fits the network as it is'}",
-        "  " + ", ".join(f"{name} {100 * share:.2f} %" for name, share in ranked),
+        "  " + ", ".join(f"{name} {percent(share)}" for name, share in ranked),
     ]
 
 
@@ -164,9 +164,9 @@ def run_lines(run: Run) -> list[str]:
     """What a finished training has to say."""
     evaluation = run.evaluation
     assert evaluation is not None
-    said = {"test accuracy": percent(evaluation)}
-    if evaluation.augmented:
-        said[""] = f"{share_percent(evaluation.augmented)} with test-time augmentation"
+    said = {"test accuracy": evaluation.accuracy_text}
+    if evaluation.tta:
+        said[""] = f"{evaluation.tta.text} with test-time augmentation"
     if run.config.recipe.target is not None:
         said["target"] = f"{100 * run.config.recipe.target:g} % " + (
             f"not surely reached in {pluralize(len(run.history), 'epoch')}"
@@ -239,7 +239,7 @@ def bench_lines(bench: Bench) -> list[Any]:
     }
     if bench.busy:
         said = f"a slice took up to {bench.unsteady:.1f} times its fastest"
-        load = "" if bench.load is None else f", {100 * bench.load:.0f} % of all cores were busy before"
+        load = "" if bench.load is None else f", {percent(bench.load, 0)} of all cores were busy before"
         pairs["BUSY"] = f"{said}{load}: measure again when it is quiet"
     body = [
         (row.program, f"{row.images_per_second:,.0f}",

@@ -208,7 +208,7 @@ def evaluate(
 
     with progress.loading() as downloading:
         evaluation = experiment.evaluate_run(opened(run), data, say, downloading)
-    show(as_json, evaluation.to_dict(), evaluation_lines(evaluation))
+    show(as_json, evaluation.model_dump(mode="json"), evaluation_lines(evaluation))
 
 
 @app.command(epilog="Example: convscope predict runs/mnist-small-1 seven.png photo.jpg")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from convscope._text import duration, pluralize
+from convscope._text import duration, percent, pluralize
 from convscope.data.cache.pixel_cache import DECODING
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Watch:
 
     def epoch(self, done: Epoch) -> None:
         """Note what the epoch reached."""
-        self.validation = f"  {self.measured_on} {100 * done.validation_accuracy:.2f} %"
+        self.validation = f"  {self.measured_on} {percent(done.validation_accuracy)}"
 
 
 class _Lines(Watch):
@@ -147,7 +147,7 @@ class _Bar(Watch):
 
 
 def _figures(now: Progress) -> str:
-    return f"loss {now.loss:.4f}  accuracy {100 * now.accuracy:.2f} %"
+    return f"loss {now.loss:.4f}  accuracy {percent(now.accuracy)}"
 
 
 def _left(now: Progress) -> str:

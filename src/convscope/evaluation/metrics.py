@@ -1,21 +1,35 @@
-"""How good a classifier is, with its uncertainty."""
+"""Accuracy, loss and per-class scores of a classifier, with confidence intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
+from convscope._records import Record
 from convscope._statistics import wilson
-from convscope.errors import DataError
+from convscope._text import percent
+from convscope.errors import ConvscopeError, DataError
+
+TOP_K = (1, 2, 3, 5)
+
+_COUNT_MATRIX_SCHEMA = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0}}}
+CountMatrix = Annotated[
+    NDArray[np.int64],
+    BeforeValidator(lambda rows: np.asarray(rows, np.int64)),
+    PlainSerializer(lambda matrix: matrix.tolist(), return_type=list[list[int]]),
+    WithJsonSchema(_COUNT_MATRIX_SCHEMA),
+]
 
 
-@dataclass(frozen=True)
-class ClassScore:
-    """One class: shares of 1; `precision` is 0 where the class was never predicted, `recall` where it never occurs."""
+class ClassScore(Record):
+    """Precision, recall and F1 of one class, 0..1, and its number of images (`support`).
+
+    `precision` is 0 if the class was never predicted, `recall` if it has no images.
+    """
 
     name: str
     precision: float
@@ -24,22 +38,27 @@ class ClassScore:
     support: int
 
 
-@dataclass(frozen=True)
-class Share:
-    """A share of right answers, 0 to 1, and its 95 % Wilson interval."""
+class Proportion(Record):
+    """An accuracy, 0..1, with its 95 % Wilson interval."""
 
     accuracy: float
     interval: tuple[float, float]
 
+    @property
+    def text(self) -> str:
+        """For example `94.02 % (93.54 to 94.47)`."""
+        return f"{percent(self.accuracy)} ({_interval_text(self.interval)})"
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Loss and accuracy of one model on `n` images.
 
-    One forward pass per image, but for `augmented`: what test-time augmentation makes of it, where that was measured.
-    `loss` is the mean cross-entropy in nats; `accuracy` and `top_k` are shares of 1; `interval` is the 95 % Wilson
-    interval of the accuracy; `confusion` is int64 (classes, classes), rows are true classes, columns predicted ones.
+class Evaluation(Record):
+    """Loss and accuracy of a model on `n` images, from one forward pass per image.
+
+    `loss` is the mean cross-entropy in nats. `accuracy` and `top_k` are fractions, 0..1; `interval` is the 95 % Wilson
+    interval of the accuracy. `confusion` is int64 (classes, classes): rows are true classes, columns predicted ones.
+    `tta` is the accuracy with test-time augmentation, None if it was not measured.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     n: int
     loss: float
@@ -48,52 +67,42 @@ class Evaluation:
     top_k: dict[int, float]
     classes: tuple[str, ...]
     per_class: tuple[ClassScore, ...]
-    confusion: NDArray[np.int64]
-    augmented: Share | None = None
+    confusion: CountMatrix
+    tta: Proportion | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The evaluation as JSON-able values, as `evaluation.json` holds it."""
-        return {
-            "n": self.n,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "interval": list(self.interval),
-            "top_k": {str(k): share for k, share in self.top_k.items()},
-            "classes": list(self.classes),
-            "per_class": [vars(score) for score in self.per_class],
-            "confusion": self.confusion.tolist(),
-            "augmented": self.augmented
-            and {"accuracy": self.augmented.accuracy, "interval": list(self.augmented.interval)},
-        }
+    @property
+    def accuracy_text(self) -> str:
+        """For example `98.64 % (95 % interval 98.39 to 98.85, n = 10,000)`."""
+        return f"{percent(self.accuracy)} (95 % interval {_interval_text(self.interval)}, n = {self.n:,})"
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Evaluation:
-        """The inverse of `to_dict`."""
-        return cls(
-            n=values["n"],
-            loss=values["loss"],
-            accuracy=values["accuracy"],
-            interval=(values["interval"][0], values["interval"][1]),
-            top_k={int(k): share for k, share in values["top_k"].items()},
-            classes=tuple(values["classes"]),
-            per_class=tuple(ClassScore(**score) for score in values["per_class"]),
-            confusion=np.array(values["confusion"], np.int64),
-            augmented=_share(values.get("augmented")),
-        )
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Evaluation) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]  # it holds an array
 
 
 def evaluate(
     logits: NDArray[np.float32],
     labels: NDArray[np.int64],
     classes: Sequence[str],
-    augmented: NDArray[np.float32] | None = None,
+    tta: NDArray[np.float32] | None = None,
 ) -> Evaluation:
-    """Compare scores (n, classes) with true labels (n,); `augmented` are those of test-time augmentation.
+    """Compare a network's outputs with the true labels.
 
-    Raises DataError when there is nothing to compare.
+    Args:
+        logits: float32 (n, classes), one forward pass per image.
+        labels: (n,), indices of `classes`.
+        classes: Class names in output order.
+        tta: float32 (n, classes), as `tta_logits` returns them.
+
+    Raises:
+        DataError: There are no images.
+        ConvscopeError: An output is NaN or infinite.
     """
     if len(labels) == 0:
         raise DataError("expected at least one image to evaluate on, got none: choose a split that has images")
+    if not np.isfinite(logits).all():
+        raise ConvscopeError("the network's outputs are not all finite: train again with a lower --learning-rate")
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (labels, logits.argmax(1)), 1)
     correct = int(confusion.trace())
@@ -102,62 +111,55 @@ def evaluate(
         loss=float(losses(logits, labels).mean()),
         accuracy=correct / len(labels),
         interval=wilson(correct, len(labels)),
-        top_k={k: _top_k(logits, labels, k) for k in (1, 2, 3, 5) if k < len(classes)},
+        top_k={k: _top_k(logits, labels, k) for k in TOP_K if k < len(classes)},
         classes=tuple(classes),
         per_class=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=confusion,
-        augmented=None if augmented is None else _right_share(augmented, labels),
+        tta=None if tta is None else _proportion(tta, labels),
     )
 
 
 def tta_logits(
-    scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: NDArray[np.uint8], mirror: bool
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: NDArray[np.uint8], flip: bool
 ) -> NDArray[np.float32]:
-    """Scores by test-time augmentation (as Jordan, 2024, counts it): a weighted mean over copies of each image.
+    """Logits with test-time augmentation (Jordan, 2024): a weighted mean over copies of each image.
 
-    Half is the image as it is, a quarter each the image moved by one pixel to the upper left and to the lower right,
-    reflected at the edges; where `mirror`, each of the three is the mean of itself and its mirror image. scores: what a
-    network makes of uint8 images (n, h, w, c), float32 (n, classes).
+    The image itself has the weight 1/2. Two copies, shifted by one pixel to the upper left and to the lower right and
+    reflected at the edges, have the weight 1/4 each.
+
+    Args:
+        predict: The network: uint8 (n, h, w, c) to float32 (n, classes).
+        images: uint8 (n, h, w, c).
+        flip: Average each of the three with its mirror image.
+
+    Returns:
+        float32 (n, classes).
     """
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-    moved = (padded[:, place : place + height, place : place + width] for place in (1, 0, 2))
+    shifted = (padded[:, offset : offset + height, offset : offset + width] for offset in (1, 0, 2))
     parts = []
-    for share, copies in zip((0.5, 0.25, 0.25), moved, strict=True):
-        both = [copies, copies[:, :, ::-1]] if mirror else [copies]
-        parts += [np.float32(share / len(both)) * scores(np.ascontiguousarray(copy)) for copy in both]
+    for weight, copies in zip((0.5, 0.25, 0.25), shifted, strict=True):
+        both = [copies, copies[:, :, ::-1]] if flip else [copies]
+        parts += [np.float32(weight / len(both)) * predict(np.ascontiguousarray(copy)) for copy in both]
     total: NDArray[np.float32] = np.sum(parts, axis=0)
     return total
 
 
 def losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cross-entropy in nats of each image: float64 (n,)."""
+    """Cross-entropy of each image in nats, float64 (n,); logits: (n, classes), labels: (n,)."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     result: NDArray[np.float64] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
     return result
 
 
-def percent(evaluation: Evaluation) -> str:
-    """Accuracy as people read it: `98.64 % (95 % interval 98.39 to 98.85, n = 10,000)`."""
-    low, high = evaluation.interval
-    return (
-        f"{100 * evaluation.accuracy:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}, n = {evaluation.n:,})"
-    )
+def _interval_text(interval: tuple[float, float]) -> str:
+    return " to ".join(percent(bound).removesuffix(" %") for bound in interval)
 
 
-def share_percent(share: Share) -> str:
-    """The same of a share alone: `94.02 % (93.54 to 94.47)`."""
-    low, high = share.interval
-    return f"{100 * share.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
-
-
-def _right_share(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Share:
+def _proportion(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Proportion:
     correct = int((logits.argmax(1) == labels).sum())
-    return Share(correct / len(labels), wilson(correct, len(labels)))
-
-
-def _share(values: dict[str, Any] | None) -> Share | None:
-    return Share(values["accuracy"], (values["interval"][0], values["interval"][1])) if values else None
+    return Proportion(accuracy=correct / len(labels), interval=wilson(correct, len(labels)))
 
 
 def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
@@ -166,8 +168,11 @@ def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> fl
 
 
 def _class_score(confusion: NDArray[np.int64], i: int, name: str) -> ClassScore:
-    right, true, predicted = (int(x) for x in (confusion[i, i], confusion[i].sum(), confusion[:, i].sum()))
-    precision = right / predicted if predicted else 0.0
-    recall = right / true if true else 0.0
-    f1 = 2 * right / (true + predicted) if true + predicted else 0.0
-    return ClassScore(name, precision, recall, f1, true)
+    correct, true, predicted = (int(x) for x in (confusion[i, i], confusion[i].sum(), confusion[:, i].sum()))
+    return ClassScore(
+        name=name,
+        precision=correct / predicted if predicted else 0.0,
+        recall=correct / true if true else 0.0,
+        f1=2 * correct / (true + predicted) if true + predicted else 0.0,
+        support=true,
+    )

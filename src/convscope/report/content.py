@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from convscope._text import duration, pluralize
 from convscope.data.audit.issue import Issue
-from convscope.evaluation.metrics import Evaluation, percent, share_percent
+from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers import shape_text
 from convscope.report.html import LayerRow, Picture, Report
 from convscope.runs.config import RunConfig
@@ -32,7 +32,7 @@ def report_of(
         top_k=evaluation.top_k,
         summary=(
             ("Test loss", f"{evaluation.loss:.4f}"),
-            *((("With test-time augmentation", share_percent(evaluation.augmented)),) if evaluation.augmented else ()),
+            *((("With test-time augmentation", evaluation.tta.text),) if evaluation.tta else ()),
             ("Parameters", f"{config.network.parameters:,}"),
             ("Training time", f"{fitted.seconds:.1f} s for {pluralize(len(fitted.history), 'epoch')}"),
         ),
@@ -70,15 +70,11 @@ def model_card(config: RunConfig, evaluation: Evaluation, fitted: Fitted) -> str
     """The run's README.md."""
     facts = (*_dataset(config), *_recipe(config), *_machine(config))
     listed = "\n".join(f"- {term}: {value}" for term, value in facts)
-    augmented = (
-        f"\nBeside it: {share_percent(evaluation.augmented)} with test-time augmentation."
-        if evaluation.augmented
-        else ""
-    )
+    augmented = f"\nBeside it: {evaluation.tta.text} with test-time augmentation." if evaluation.tta else ""
     remarks = "\n".join(notes(config, fitted.epoch))
     return f"""# {config.model} on {config.dataset.name}
 
-Test accuracy {percent(evaluation)}, test loss {evaluation.loss:.4f}.{augmented}
+Test accuracy {evaluation.accuracy_text}, test loss {evaluation.loss:.4f}.{augmented}
 
 {remarks}
 

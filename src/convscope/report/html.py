@@ -15,6 +15,7 @@ from enum import Enum
 from html import escape
 from importlib.resources import files
 
+from convscope._text import percent
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import ClassScore
 
@@ -138,9 +139,9 @@ PAGE = """<!DOCTYPE html>
 
 
 def _result(report: Report) -> str:
-    low, high = (_percent(bound) for bound in report.interval)
+    low, high = (percent(bound) for bound in report.interval)
     return (
-        f'<p class="result"><strong>{_percent(report.accuracy)}</strong> of the test images are classified correctly'
+        f'<p class="result"><strong>{percent(report.accuracy)}</strong> of the test images are classified correctly'
         f'<span class="interval">95 % interval {low} to {high}, <span>n = {report.n:,}</span> images</span></p>\n'
         + _definitions(report.summary)
     )
@@ -186,7 +187,7 @@ def _facts(heading: str, facts: Facts) -> str:
 
 
 def _top_k(top_k: Mapping[int, float]) -> Facts:
-    return tuple((f"right class among the first {k}", _percent(top_k[k])) for k in sorted(top_k) if k > 1)
+    return tuple((f"right class among the first {k}", percent(top_k[k])) for k in sorted(top_k) if k > 1)
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -206,7 +207,7 @@ def _issues(issues: Sequence[Issue]) -> str:
 def _class_table(rows: Sequence[ClassScore]) -> str:
     body = "".join(
         f'<tr><th scope="row">{_text(row.name)}</th><td class="share">{_meter(row.recall)}</td>'
-        f"<td>{_percent(row.precision)}</td><td>{_percent(row.f1)}</td><td>{row.support:,}</td></tr>\n"
+        f"<td>{percent(row.precision)}</td><td>{percent(row.f1)}</td><td>{row.support:,}</td></tr>\n"
         for row in sorted(rows, key=lambda row: (row.f1, row.recall))
     )
     heads = ("class", "found (recall)", "right when said (precision)", "F1", "test images")
@@ -237,11 +238,7 @@ def _table(caption: str, heads: Sequence[str], body: str, foot: str = "") -> str
 
 
 def _meter(share: float) -> str:
-    return f'<span style="--share:{share:.4f}">{_percent(share)}</span>'
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    return f'<span style="--share:{share:.4f}">{percent(share)}</span>'
 
 
 def _text(text: str) -> str:

@@ -149,17 +149,6 @@ def short_label(text: str, limit: int) -> str:
     return drawn if len(drawn) <= limit else drawn[: limit - 1].rstrip() + "…"
 
 
-def percent(share: float) -> str:
-    """A probability in whole percent that says 0 % and 100 % only when it is so.
-
-    >>> percent(0.994), percent(0.999), percent(1.0)
-    ('99 %', '>99 %', '100 %')
-    """
-    if 0 < share < 0.005:
-        return "<1 %"
-    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
-
-
 def sentence_page(title: str, sentence: str) -> Page:
     page = Page.new(title, WIDTH, 0.85)
     page.write(PAD, 0.6, sentence, 11)

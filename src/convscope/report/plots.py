@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope._text import pluralize
+from convscope._text import percent, pluralize
 from convscope.report.layout import (
     BAR,
     BLUE,
@@ -37,7 +37,6 @@ from convscope.report.layout import (
     lettering,
     number,
     overlaid,
-    percent,
     picture_grid,
     plain_axes,
     sentence_page,
@@ -104,7 +103,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int, measured_
     loss.tick_params(labelbottom=False)
     loss.set_title("Loss (lower is better)", loc="left", fontsize=10, color=INK)
     loss.legend(fontsize=9, frameon=False, labelcolor=INK)
-    title = f"Accuracy in %: epoch {kept} was kept, {100 * validation[at]:.2f} % on {measured_on}"
+    title = f"Accuracy in %: epoch {kept} was kept, {percent(validation[at])} on {measured_on}"
     accuracy.set_title(title, loc="left", fontsize=10, color=INK)
     accuracy.set_xlabel("epoch", fontsize=10, color=INK)
     accuracy.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
@@ -159,7 +158,7 @@ def worst_mistakes(
     if not wrong:
         return sentence_page("Worst mistakes", f"No mistakes: all {among:,} images were classified correctly.")
     answers = probabilities.argmax(axis=1)
-    shares = [percent(float(share)) for share in probabilities.max(axis=1)]
+    shares = [percent(float(share), 0) for share in probabilities.max(axis=1)]
     said = [(classes[label], classes[answer], s) for label, answer, s in zip(labels, answers, shares, strict=True)]
     title = f"Worst mistakes: {len(images)} of {wrong:,} wrong among {pluralize(among, 'image')}"
     titles = _mistakes(said)
@@ -235,7 +234,7 @@ def class_probabilities(probabilities: Array, classes: Sequence[str]) -> Page:
     plain_axes(axes)
     colors = [BLUE, *["#8fb8d0"] * (len(order) - 1)]
     bars = axes.barh(range(len(order)), 100 * probabilities[order], color=colors, height=0.7)
-    axes.bar_label(bars, [percent(float(probabilities[i])) for i in order], padding=4, fontsize=10, color=INK)
+    axes.bar_label(bars, [percent(float(probabilities[i]), 0) for i in order], padding=4, fontsize=10, color=INK)
     axes.set_yticks(range(len(order)), names, fontsize=10, **lettering())
     axes.set_xlim(0, 114)  # room for the label of a full bar
     axes.set_xticks([])

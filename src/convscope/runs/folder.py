@@ -19,7 +19,7 @@ from convscope._records import Record
 from convscope._statistics import reaches
 from convscope._text import pluralize
 from convscope.errors import ModelFileError, UsageError
-from convscope.evaluation.metrics import Evaluation, percent
+from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers import Network
 from convscope.runs.config import (
     CARD_FILE,
@@ -71,16 +71,16 @@ class RunWriter:
             remove_temporary(path)
         else:
             check_free(path)
-            self.write(CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+            self.write_record(CONFIG_FILE, config)
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Write one file below the folder, whole or not at all."""
         write_atomically(self.path / name, data)
         return self.path / name
 
-    def write_json(self, name: str, values: dict[str, Any]) -> None:
-        """Write one JSON object."""
-        self.write(name, json.dumps(values, indent=2) + "\n")
+    def write_record(self, name: str, record: Record) -> None:
+        """Write a record as one JSON object."""
+        self.write(name, record.model_dump_json(indent=2) + "\n")
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write JSON Lines."""
@@ -98,7 +98,7 @@ class RunWriter:
         manifest = Manifest(
             status=status, signal=signal, selected_epoch=selected_epoch, train_seconds=train_seconds, files=files
         )
-        self.write(MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+        self.write_record(MANIFEST_FILE, manifest)
         return Run(self.path, self.config, manifest)
 
 
@@ -149,7 +149,7 @@ class Run:
     def evaluation(self) -> Evaluation | None:
         """The evaluation on the test split at the end of training; None when training was interrupted."""
         path = self.path / EVALUATION_FILE
-        return Evaluation.from_dict(json.loads(path.read_text())) if path.exists() else None
+        return Evaluation.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def model(self) -> nn.Sequential:
         """The trained torch model, in evaluation mode. Raises ModelFileError when its weights do not fit."""
@@ -175,19 +175,20 @@ class Run:
             "selected_epoch": self.manifest.selected_epoch,
             "config": self.config.model_dump(mode="json"),
             "history": self.history,
-            "test": self.evaluation.to_dict() if self.evaluation else None,
+            "test": self.evaluation.model_dump(mode="json") if self.evaluation else None,
         }
 
     def __repr__(self) -> str:
-        result = percent(self.evaluation) if self.evaluation else self.manifest.status
+        result = self.evaluation.accuracy_text if self.evaluation else self.manifest.status
         return f"Run({str(self.path)!r}: {self.config.model} on {self.config.dataset.name}, test accuracy {result})"
 
     def _repr_html_(self) -> str:
+        accuracy = self.evaluation.accuracy_text if self.evaluation else "not measured: training was interrupted"
         facts = {
             "data": self.config.dataset.name,
             "architecture": self.config.architecture,
             "recipe": f"{self.config.recipe.name}, {pluralize(len(self.history), 'epoch')}, seed {self.config.seed}",
-            "test accuracy": percent(self.evaluation) if self.evaluation else "not measured: training was interrupted",
+            "test accuracy": accuracy,
             "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
         }
         rows = "".join(f"<tr><th>{escape(term)}</th><td>{escape(value)}</td></tr>" for term, value in facts.items())

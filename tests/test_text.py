@@ -1,0 +1,26 @@
+"""Percentages and shortened lists in messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from convscope._text import list_some, percent
+
+
+@pytest.mark.parametrize(
+    ("fraction", "digits", "text"),
+    [
+        (0.0, 0, "0 %"), (0.004, 0, "<1 %"), (0.5, 0, "50 %"), (0.994, 0, "99 %"), (0.996, 0, ">99 %"),
+        (1.0, 0, "100 %"), (0.0, 2, "0.00 %"), (0.00004, 2, "<0.01 %"), (0.00006, 2, "0.01 %"),
+        (0.99994, 2, "99.99 %"), (0.99996, 2, ">99.99 %"), (1.0, 2, "100.00 %"), (0.9996, 1, ">99.9 %"),
+    ],
+)  # fmt: skip
+def test_percent_any_fraction_claims_0_and_100_only_when_exact(fraction: float, digits: int, text: str) -> None:
+    assert percent(fraction, digits) == text
+
+
+def test_list_some_counts_the_rest_of_all_values() -> None:
+    assert list_some([]) == ""
+    assert list_some(range(5)) == "0, 1, 2, 3, 4"
+    assert list_some(range(2000)) == "0, 1, 2, 3, 4 and 1,995 more"
+    assert list_some(range(7), 5, total=10**12) == "0, 1, 2, 3, 4 and 999,999,999,995 more"
