@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -176,9 +178,23 @@ def test_type_checkers_see_the_same_names() -> None:
     assert names == set(PUBLIC)
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_public_name_misspelled_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'convscope' has no attribute 'train_modle'"):
-        _ = convscope.train_modle
+        getattr(convscope, "train_modle")  # noqa: B009
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    assert convscope.__version__ == metadata.version("convscope")
+
+
+def test_public_name_misspelled_is_reported_by_mypy(tmp_path: Path) -> None:
+    (tmp_path / "snippet.py").write_text("import convscope\nconvscope.train_model\nconvscope.train_modle\n")
+    command = [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "snippet.py"]
+    environment = {**os.environ, "MYPYPATH": str(ROOT.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if "snippet.py" in line)
+    assert 'snippet.py:3: error: Module has no attribute "train_modle"' in line
 
 
 PICKLING_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from convscope.runs.folder import Run, open_run
     from convscope.training.recipes import Recipe
 
+    __version__: str
+
 __all__ = [
     "ConvClassifier",
     "ConvscopeError",
@@ -67,11 +69,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'convscope' has no attribute {name!r}")
-    module, _, inner = _HOMES[name].partition(":")
-    return getattr(import_module(f"convscope.{module}"), inner or name)
+if not TYPE_CHECKING:  # a type checker reports misspelled names only if it does not see this
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("convscope")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'convscope' has no attribute {name!r}")
+        module, _, inner = _HOMES[name].partition(":")
+        return getattr(import_module(f"convscope.{module}"), inner or name)
 
 
 def __dir__() -> list[str]:

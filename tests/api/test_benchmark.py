@@ -22,6 +22,7 @@ from convscope.backends.native.backend import Precision
 from convscope.backends.native.roofline import Kernel, KernelTiming, Roofline, Summary
 from convscope.backends.pytorch.models import build_model
 from convscope.cli import format as display
+from convscope.cli.console import stdout_console
 from convscope.data.dataset import Split
 from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
@@ -338,7 +339,7 @@ def test_a_busy_machine_is_called_one(fastest: float, load: float | None, busy: 
 
 
 def test_people_read_it_in_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    console = display.out()
+    console = stdout_console()
     for line in display.bench_lines(a_bench(1.14)):
         console.print(line, markup=False, soft_wrap=isinstance(line, str))
     printed = capsys.readouterr().out.splitlines()

@@ -71,7 +71,7 @@ def test_the_check_is_one_page(command: Command, folder: Path) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_the_check_is_json_with_every_file(command: Command) -> None:
-    answer = command("data", "check", "pets", "--json", "--size", "16", "--crop", "--channels", "1")
+    answer = command("data", "check", "pets", "--json", "--image-size", "16", "--crop", "--channels", "1")
     told = json.loads(answer.out)
     assert told["classes"] == [{"name": "cat", "files": 26, "used": 24}, {"name": "dog", "files": 27, "used": 25}]
     assert told["seen"] == "16x16 gray, crop, mixed background"
@@ -101,7 +101,7 @@ def test_a_long_list_is_cut_and_says_where_the_rest_is(command: Command, folder:
 
 
 def test_a_folder_is_trained_on_and_reported(command: Command, folder: Path) -> None:
-    answer = command("train", "pets", *QUICK, "--run", "run", "--size", "16", "--crop")
+    answer = command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
     assert answer.code == 0
     lines = answer.err.splitlines()
     assert lines[0] == "warning: 1 picture filed under two classes: cat and dog; left out under both"
@@ -123,7 +123,7 @@ def test_a_folder_is_trained_on_and_reported(command: Command, folder: Path) -> 
 
 
 def test_the_model_sees_a_file_as_the_training_did(command: Command, folder: Path) -> None:
-    command("train", "pets", *QUICK, "--run", "run", "--size", "16")
+    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16")
     run, predictor = open_run("run"), Predictor("run")
     answer = json.loads(command("evaluate", "run", "--json").out)
     written = json.loads((folder / "run" / "evaluation.json").read_text())
@@ -135,7 +135,7 @@ def test_the_model_sees_a_file_as_the_training_did(command: Command, folder: Pat
 
 
 def test_a_run_is_evaluated_on_another_folder_as_its_network_sees_it(command: Command, folder: Path) -> None:
-    command("train", "pets", *QUICK, "--run", "run", "--size", "16", "--crop")
+    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
     write(
         folder / "others",
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
@@ -149,7 +149,18 @@ def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(
 ) -> None:
     """The same decoded pictures serve with it and without."""
     monkeypatch.setattr("convscope.cli.train_options.process_start", time.monotonic)
-    words = ("train", "pets", "--size", "8", "--budget", "30s", "--target", "0.01", *QUICK[:2], *QUICK[4:])
+    words = (
+        "train",
+        "pets",
+        "--image-size",
+        "8",
+        "--budget",
+        "30s",
+        "--target-accuracy",
+        "0.01",
+        *QUICK[:2],
+        *QUICK[4:],
+    )
     assert command(*words, "--run", "run").code == 0
     config = open_run(folder / "run").config
     assert config.budget == 30
@@ -175,7 +186,7 @@ def test_the_training_data_are_checked_again_when_the_folder_changed(command: Co
 
 @pytest.mark.usefixtures("interruptible")
 def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Path) -> None:
-    words = ("--size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch", "8")
+    words = ("--image-size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch-size", "8")
     command("train", "pets", "--model", "flatten", *words, "--run", "whole")
     watched = []
 

@@ -303,8 +303,8 @@ def test_the_command_goes_on_and_ends_with_the_same_weights(command: Command, wh
         (["digits"], "DATA"),
         (["--seed", "0"], "--seed"),
         (["--model", "small", "--epochs", "3", "--json"], "--model, --epochs"),
-        (["--recipe", "default", "--run", "b", "--batch", "1", "--learning-rate", "1", "--precision", "auto",
-          "--threads", "1"], "--recipe, --run, --batch, --learning-rate, --precision, --threads"),
+        (["--recipe", "default", "--run", "b", "--batch-size", "1", "--learning-rate", "1", "--precision", "auto",
+          "--threads", "1"], "--recipe, --run, --batch-size, --learning-rate, --precision, --threads"),
     ],
 )  # fmt: skip
 def test_what_decides_a_training_cannot_be_given_again(

@@ -107,7 +107,7 @@ def _later_format(run: Path) -> None:
 
 
 LONG = 300 * "a"
-HINT = "; --help says what there is$"
+HINT = "; see --help$"
 NOT_THERE = "is not there: give the folder that 'convscope train' printed$"
 
 USAGE = _rows(
@@ -119,11 +119,11 @@ USAGE = _rows(
     ("evaluate run digits mnist", f"^Got unexpected extra argument.*mnist.*{HINT}"),
     ("train digits --epochs few", f"^Invalid value for '--epochs': .*{HINT}"),
     ("train digits --epochs 0", "^Invalid value for '--epochs': .*1"),
-    ("train digits --batch 0", "^Invalid value for '--batch': .*1"),
+    ("train digits --batch-size 0", "^Invalid value for '--batch-size': .*1"),
     ("train digits --checkpoint-every -1", "^Invalid value for '--checkpoint-every': .*0"),
     ("train --resume run", "^run is complete already: --more-epochs trains it further$"),
     ("train digits --more-epochs 2", "^--more-epochs needs the finished training that it goes on from: --resume RUN$"),
-    ("train --resume run --more-epochs 2 --batch 3", "^--resume goes on as .*: leave out --batch$"),
+    ("train --resume run --more-epochs 2 --batch-size 3", "^--resume goes on as .*: leave out --batch-size$"),
     ("train digits --budget soon", "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
     ("train digits --budget 60s --epochs 3", "^--budget and --epochs: give one of them, for each says .*ends$"),
     ("train digits --patience 0", "^Invalid value for '--patience': .*1"),

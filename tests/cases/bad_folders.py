@@ -62,6 +62,6 @@ FOLDER_ROWS = [
         ("pattern", animals(), "train set --group-by (", r"^--group-by '\(' is no regular expression: missing"),
         ("no match", animals(), "data check set --group-by owl", "^--group-by 'owl' matches no file name: try it on"),
         ("channels", animals(), "train set --channels 2", "^--channels 2: expected 1, 3 or 4$"),
-        ("size", animals(), "train set --size 1", "^Invalid value for '--size': "),
+        ("size", animals(), "train set --image-size 1", "^Invalid value for '--image-size': "),
     ),
 ]  # fmt: skip

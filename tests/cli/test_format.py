@@ -16,6 +16,7 @@ from convscope._hardware import hardware_info
 from convscope._statistics import wilson
 from convscope._text import duration
 from convscope.backends.native import backend
+from convscope.cli import console
 from convscope.cli import format as display
 from convscope.evaluation.explain import Cell, Term
 from convscope.evaluation.metrics import Proportion, evaluate
@@ -29,9 +30,9 @@ ODD = ("[red]", ":cat:", "[/b]", "Ankle boot")  # names that rich would take for
 
 def printed(lines: Iterable[Any], capsys: pytest.CaptureFixture[str]) -> str:
     """As `cli.show` prints them."""
-    console = display.out()
+    stdout = console.stdout_console()
     for line in lines:
-        console.print(line, markup=False, soft_wrap=isinstance(line, str))
+        stdout.print(line, markup=False, soft_wrap=isinstance(line, str))
     return capsys.readouterr().out
 
 
@@ -221,7 +222,7 @@ def test_without_a_terminal_nothing_is_cut_and_nothing_is_styled(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     assert "\x1b" not in printed([*display.evaluation_lines(evaluation), "x" * 500], capsys)
-    table = display.rows(("a", "b"), [("x" * 90, "y" * 90)])
+    table = console.plain_table(("a", "b"), [("x" * 90, "y" * 90)])
     assert printed([table, "z" * 500], capsys).splitlines()[1:] == [f"{'x' * 90}  {'y' * 90}", "z" * 500]
 
 
@@ -237,9 +238,9 @@ def test_on_a_terminal_there_is_style_but_never_color(
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    console = display.out()
+    stdout = console.stdout_console()
     for line in display.evaluation_lines(evaluation):
-        console.print(line, markup=False)
+        stdout.print(line, markup=False)
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", terminal.getvalue()))
     assert codes == {"1", "0"}
     assert all(name in terminal.getvalue() for name in ODD)

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer.main
 
 from cases.bad_commands import write_world
 from convscope import Predictor, Run, load_data, open_run
 from convscope._hardware import usable_cores
 from convscope.backends.native import backend
-from convscope.cli.main import app
+from convscope.cli.main import COMMANDS, load_command
 from convscope.data import load as loading
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png
@@ -71,7 +70,7 @@ def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> None:
 
 
 def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(command: Command, folder: Path) -> None:
-    answer = command("train", "digits", *QUICK, "--batch", "100", "--learning-rate", "0.05", "--seed", "7")
+    answer = command("train", "digits", *QUICK, "--batch-size", "100", "--learning-rate", "0.05", "--seed", "7")
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert re.fullmatch(r"test accuracy  [\d.]+ % \(95 % interval [\d.]+ to [\d.]+, n = 359\)", lines[0])
@@ -103,7 +102,7 @@ def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, f
     """And tells of test-time augmentation where that recipe measures with it."""
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, channels), np.uint8)
     np.savez(folder / "set.npz", x_train=images, y_train=np.arange(60) % 2, x_test=images, y_test=np.arange(60) % 2)
-    answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch", "7", "--run", "colored")
+    answer = command("train", "set.npz", *QUICK, "--recipe", "best", "--batch-size", "7", "--run", "colored")
     assert answer.code == 0
     recipe, evaluation = open_run(folder / "colored").config.recipe, open_run(folder / "colored").evaluation
     expected = VARIANTS["color"]["best"] if channels == 3 else RECIPES["best"]
@@ -438,7 +437,7 @@ def test_a_killed_training_leaves_no_run(command: Command, tmp_path: Path) -> No
 def test_elsewhere_an_interruption_ends_the_command_in_silence(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("convscope.api.filter.detect", interrupted)
@@ -472,11 +471,10 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
 def commands() -> list[tuple[str, Any]]:
     """Every command with the words that call it."""
     found: list[tuple[str, Any]] = []
-    groups: list[tuple[str, Any]] = [("", typer.main.get_command(app))]
-    while groups:
-        path, group = groups.pop()
-        for name, inner in group.commands.items():
-            (groups if hasattr(inner, "commands") else found).append((f"{path} {name}".strip(), inner))
+    for name in COMMANDS:
+        command = load_command(name)
+        inner = getattr(command, "commands", None)
+        found += [(name, command)] if inner is None else [(f"{name} {sub}", inner[sub]) for sub in inner]
     return found
 
 
@@ -533,7 +531,9 @@ def test_a_command_loads_no_more_than_it_needs(folder: Path, words: str, unwante
 def test_a_target_ends_the_training_or_the_command_with_5(
     command: Command, folder: Path, target: str, code: int, said: str
 ) -> None:
-    answer = command("train", "digits", "--model", "flatten", "--epochs", "3", "--threads", "1", "--target", target)
+    answer = command(
+        "train", "digits", "--model", "flatten", "--epochs", "3", "--threads", "1", "--target-accuracy", target
+    )
     assert answer.code == code
     assert said in answer.out.splitlines()
     run = open_run(folder / "runs" / "digits-custom-1")

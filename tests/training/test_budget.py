@@ -140,7 +140,7 @@ def test_a_recipe_that_was_asked_for_is_stretched(
     recipe: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("convscope.cli.train_options.process_start", time.monotonic)
-    words = "train", "digits", "--budget", "600s", "--recipe", recipe, "--target", "0.5", "--threads", "1"
+    words = "train", "digits", "--budget", "600s", "--recipe", recipe, "--target-accuracy", "0.5", "--threads", "1"
     assert command(*words, "--run", f"{tmp_path}/run").code == 0
     config = open_run(tmp_path / "run").config
     assert config.recipe.name == recipe

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from convscope._text import duration, percent, pluralize
+from convscope.cli.console import aligned, plain_table
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers import Network, shape_text
@@ -31,22 +31,6 @@ CHECK_ROWS = 20
 SHOWN_FILES = 5
 
 
-def out() -> Console:
-    """The console on stdout; without a terminal it is wide, so that nothing is cut."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
-
-
-def rows(columns: Sequence[str], values: Iterable[Sequence[str]], numbers_from: int = 1) -> Table:
-    """A plain table, its columns from `numbers_from` on set to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
-    for row in values:
-        table.add_row(*row)
-    return table
-
-
 def short(number: float) -> str:
     """A number to three digits with a unit prefix.
 
@@ -67,7 +51,8 @@ def layer_table(network: Network) -> Table:
         for layer in network.layers
     ]  # fmt: skip
     total = ("total", "", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", f"{network.activation_bytes:,}")
-    table = rows(("layer", "source", "output", "parameters", "multiply-adds", "activation bytes"), [*body, total], 2)
+    columns = ("layer", "source", "output", "parameters", "multiply-adds", "activation bytes")
+    table = plain_table(columns, [*body, total], numbers_from=2)
     table.rows[-2].end_section = True
     return table
 
@@ -86,7 +71,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     ]
     if evaluation.tta:
         head.insert(1, f"         {evaluation.tta.text} with test-time augmentation")
-    return [*head, rows(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
+    return [*head, plain_table(("class", "precision", "recall", "F1", "images"), scores), *_confusions(evaluation)]
 
 
 def _confusions(evaluation: Evaluation, most: int = 5) -> list[str]:
@@ -133,12 +118,6 @@ def cell_lines(cell: Cell) -> list[str]:
     return lines
 
 
-def facts(pairs: Mapping[str, str]) -> list[str]:
-    """Terms and values, the values under each other."""
-    width = max(map(len, pairs))
-    return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
-
-
 def plan_lines(config: RunConfig) -> list[str]:
     """What is about to be trained, before step 0."""
     network, recipe = config.network, config.recipe
@@ -182,7 +161,7 @@ def run_lines(run: Run) -> list[str]:
         "report": str(run.path / REPORT_FILE),
         "next": f"convscope predict {run.path} PICTURE",
     }
-    return facts(said)
+    return aligned(said)
 
 
 def _best_epoch(run: Run) -> int:
@@ -218,7 +197,7 @@ def cost_lines(cost: Cost) -> list[Any]:
             f"3840x2160 as it is: {_work(photo)}; reduced to {size}: {_work(network)} "
             f"({photo.multiply_adds / network.multiply_adds:,.0f} times less work)"
         )
-    return [layer_table(network), "", *facts(pairs)]
+    return [layer_table(network), "", *aligned(pairs)]
 
 
 def _work(network: Network) -> str:
@@ -248,11 +227,11 @@ def bench_lines(bench: Bench) -> list[Any]:
         for row in bench.training
     ]  # fmt: skip
     lines: list[Any] = [
-        *facts(pairs),
+        *aligned(pairs),
         "",
         f"The article's network on {bench.images:,} random images, from {bench.slices} slices of "
         f"{pluralize(bench.steps, 'step')}",
-        rows(("", "images/s", "s/epoch: min", "median", "max", "x PyTorch"), body),
+        plain_table(("", "images/s", "s/epoch: min", "median", "max", "x PyTorch"), body),
     ]
     return lines if bench.roofline is None else [*lines, "", *_roofline_lines(bench.roofline)]
 
@@ -270,7 +249,7 @@ def _roofline_lines(roofline: Roofline) -> list[Any]:
     ]
     return [
         f"The kernels on batches of 128, median of {roofline.rounds} rounds",
-        rows(("", "", "ms", "reached", "of limit"), body, 2),
+        plain_table(("", "", "ms", "reached", "of limit"), body, 2),
         "",
         f"peak: {roofline.peak_gflops:.0f} GFLOP/s, float32 multiply-adds in registers (bf16's is not measured)",
         "copy: a plain copy of as many bytes, in the last cache; * in memory",
@@ -292,7 +271,7 @@ def explanation_lines(explained: Explanation) -> list[Any]:
     lines: list[Any] = [
         *prediction_lines(answer, 3),
         "",
-        rows(("layer", "source", "output", "least", "mean", "most"), body, 2),
+        plain_table(("layer", "source", "output", "least", "mean", "most"), body, 2),
     ]
     for cell in explained.cells:
         lines += ["", *cell_lines(cell)]
@@ -319,7 +298,7 @@ def check_lines(checked: AuditReport) -> list[Any]:
         some = [*some[: CHECK_ROWS // 2], *some[-CHECK_ROWS // 2 :]]
     body = [(name, f"{files:,}", f"{good:,}") for name, (files, good) in some]
     heading = f"{checked.path}: {total:,} files in {len(checked.counts):,} classes, {used:,} used"
-    lines = [heading, "", rows(("class", "files", "used"), body)]
+    lines = [heading, "", plain_table(("class", "files", "used"), body)]
     if len(some) < len(checked.counts):
         lines.append(f"(the {CHECK_ROWS // 2} smallest and the {CHECK_ROWS // 2} largest classes)")
     lines += ["", *(issue_lines(checked.issues) or ["nothing found that would spoil a training"])]
@@ -349,7 +328,7 @@ def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
     ]
     for name, split in shown["splits"].items():
         body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
-        lines += ["", rows((name, "images", "least", "mean", "deviation", "most"), body)]
+        lines += ["", plain_table((name, "images", "least", "mean", "deviation", "most"), body)]
     image = shown["image"]
     lines += [
         "",

@@ -52,13 +52,6 @@ def importing(module: str) -> Iterator[None]:
         thread.join()
 
 
-def reading_of(size: int | None, channels: Any, crop: bool, group_by: str | None) -> LoadOptions:
-    """What was asked for of pictures."""
-    if channels not in (None, 1, 3, 4):
-        raise UsageError(f"--channels {channels}: expected 1, 3 or 4")
-    return LoadOptions(size=size, channels=channels, fit="crop" if crop else "letterbox", group_by=group_by)
-
-
 def seconds_of(text: str | None) -> float | None:
     """The seconds that a text such as 90, 60s, 2min or 1.5h names. Raises UsageError for another.
 

@@ -1,0 +1,83 @@
+"""`convscope data check` and `data show`: a data set before training on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import Field
+
+from convscope._records import Record
+from convscope.cli.console import AsJson, print_message, print_result
+from convscope.cli.options import expand_records
+from convscope.errors import DataError
+
+if TYPE_CHECKING:
+    from convscope.data.options import LoadOptions
+
+app = typer.Typer(help="Inspect a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class ImageOptions(Record):
+    """How image files become the network's input."""
+
+    image_size: int | None = Field(default=None, ge=8, le=512, description="Side of the network's input, in pixels.")
+    channels: Literal[1, 3, 4] | None = Field(default=None, description="1 for gray, 3 for color, 4 with transparency.")
+    crop: bool = Field(
+        default=False, description="Crop to a square instead of padding."
+    )
+    group_by: str | None = Field(
+        default=None,
+        description="Keep files with the same match in one split; see the README.",
+        json_schema_extra={"metavar": "REGEX"},
+    )
+
+    def load_options(self) -> LoadOptions:
+        """The same for `load`."""
+        from convscope.data.options import LoadOptions
+
+        return LoadOptions(
+            size=self.image_size,
+            channels=self.channels,
+            fit="crop" if self.crop else "letterbox",
+            group_by=self.group_by,
+        )
+
+
+@app.command("check", epilog="Example: convscope data check photos/")
+@expand_records
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A folder with one folder of images per class, or a .csv or .jsonl table.")
+    ],
+    options: ImageOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Find what would spoil training: unreadable, duplicate, mislabeled and odd images. Changes nothing."""
+    from convscope.cli import progress
+    from convscope.cli.format import check_lines
+    from convscope.data.audit.report import check_pictures
+
+    with progress.loading() as loading:
+        report = check_pictures(path, options.load_options(), loading, print_message)
+    print_result(as_json, report.to_dict(), check_lines(report))
+    if report.problem:
+        raise DataError(report.problem)
+
+
+@app.command("show", epilog="Example: convscope data show digits --image 3")
+def show(
+    name: Annotated[str, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")],
+    image: Annotated[int, typer.Option(min=0, help="Index of the training image whose pixels are printed.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder for NAME-first-nine.png and NAME-image-N.png.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Print counts, shapes, pixel statistics and the pixels of one image, and draw the first nine images."""
+    from convscope.api.inspect import show_dataset
+    from convscope.cli import progress
+    from convscope.cli.format import dataset_lines
+
+    with progress.loading() as downloading:
+        shown = show_dataset(name, image, out, downloading)
+    print_result(as_json, shown, dataset_lines(shown))

@@ -1,0 +1,90 @@
+"""`convscope evaluate`, `predict` and `explain`: what a trained model does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli.console import AsJson, print_message, print_result
+from convscope.errors import ConvscopeError
+
+if TYPE_CHECKING:
+    from convscope.runs.folder import Run
+
+app = typer.Typer(rich_markup_mode=None)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder written by 'convscope train'.")]
+MaxMegapixels = Annotated[float, typer.Option(min=0.001, help="Reject larger images, in millions of pixels.")]
+
+
+@app.command(epilog="Example: convscope evaluate runs/mnist-small-1")
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Argument(help="A data set; by default the one the run was trained on.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a trained model on the test split of a data set: accuracy with its 95 % interval, loss, per class."""
+    from convscope.api.train import evaluate_run
+    from convscope.cli import progress
+    from convscope.cli.format import evaluation_lines
+
+    with progress.loading() as downloading:
+        evaluation = evaluate_run(_opened(run), data, print_message, downloading)
+    print_result(as_json, evaluation, evaluation_lines(evaluation))
+
+
+@app.command(epilog="Example: convscope predict runs/mnist-small-1 seven.png photo.jpg")
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a model.onnx.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PGM.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
+    max_megapixels: MaxMegapixels = 25.0,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images of any size, and report how each was preprocessed."""
+    from convscope.cli.format import prediction_lines
+    from convscope.deploy.predictor import Predictor
+
+    predictor, found, failed = Predictor(_opened(run).model_file if run.is_dir() else run), [], 0
+    for image in images:
+        try:
+            found += predictor.predict(image, max_megapixels=max_megapixels)
+        except ConvscopeError as error:
+            print_message(f"convscope: {error}")
+            failed = error.exit_code
+    values = [{"image": p.name, "label": p.label, "notes": p.notes, "probabilities": p.probabilities} for p in found]
+    if found:
+        print_result(as_json, {"predictions": values}, [line for p in found for line in prediction_lines(p, top)])
+    raise typer.Exit(failed)
+
+
+@app.command(epilog="Example: convscope explain runs/mnist-small-1 seven.png --cell conv1,3,4,0 --cell classifier,7")
+def explain(
+    run: RunFolder,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to follow through the network.")],
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER,ROW,COLUMN,CHANNEL", help="Print the arithmetic of this cell; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the figures; by default RUN/explain/IMAGE.")] = None,
+    max_megapixels: MaxMegapixels = 25.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every layer computes for an image, and the arithmetic of any one cell."""
+    from convscope.api.inspect import explain_picture
+    from convscope.cli.format import explanation_lines
+
+    explained = explain_picture(_opened(run), image, cell or (), out, max_megapixels=max_megapixels)
+    print_result(as_json, explained.to_dict(), explanation_lines(explained))
+
+
+def _opened(path: Path) -> Run:
+    """The run in a folder; a message says if its training was interrupted."""
+    from convscope.runs.folder import open_run
+
+    run = open_run(path)
+    if run.warning:
+        print_message(run.warning)
+    return run

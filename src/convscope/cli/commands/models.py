@@ -1,0 +1,52 @@
+"""`convscope models` and `bench`: what networks cost, and how fast this machine is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from convscope.cli.console import AsJson, print_message, print_result
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(epilog='Example: convscope models "conv 16 3, relu, maxpool 2, flatten" --data mnist')
+def models(
+    architecture: Annotated[str | None, typer.Argument(help="A preset or an architecture line.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data set that sets image size, classes and number of images.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="The recipe that sets epochs and batch size.")] = "default",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; by default chosen by size.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the presets, or show what a network costs per layer, image and epoch, and in time on this machine."""
+    from convscope.cli.format import cost_lines, preset_lines
+    from convscope.network.presets import preset_table
+
+    if architecture is None:
+        presets = preset_table()
+        print_result(as_json, {"presets": presets}, preset_lines(presets))
+        return
+    from convscope.training.estimate import cost_of
+
+    cost = cost_of(architecture, data, recipe, threads)
+    print_result(as_json, cost.to_dict(), cost_lines(cost))
+
+
+@app.command(epilog="Example: convscope bench --threads 2")
+def bench(
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; by default one per core.")] = None,
+    seconds: Annotated[int, typer.Option(min=1, max=3600, help="Approximate duration; longer is more precise.")] = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine trains, compared with plain PyTorch and with the limits of its processor."""
+    from convscope.api.benchmark import measure
+    from convscope.cli.format import bench_lines
+
+    if sys.stderr.isatty():
+        print_message(f"measuring for about {seconds + 5} seconds")
+    measured = measure(threads, seconds)
+    print_result(as_json, measured.to_dict(), bench_lines(measured))

@@ -1,0 +1,76 @@
+"""Writing to the terminal: results on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+    from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def print_message(text: str) -> None:
+    """Write a line for people to stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def print_result(as_json: bool, result: BaseModel | Mapping[str, Any], lines: Iterable[Any]) -> None:
+    """Write the result to stdout: one JSON object, or lines and tables.
+
+    Args:
+        as_json: Write `result`; otherwise `lines`.
+        result: A record, or a mapping that `json` can write.
+        lines: Strings and rich tables.
+    """
+    if as_json:
+        import json
+
+        values = result if isinstance(result, Mapping) else result.model_dump(mode="json")
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        return
+    stdout = stdout_console()
+    for line in lines:
+        stdout.print(line, markup=False, soft_wrap=isinstance(line, str))
+
+
+def stdout_console() -> Console:
+    """The console on stdout; 200 columns wide if stdout is not a terminal, so that tables are not truncated."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> Table:
+    """A table without borders.
+
+    Args:
+        columns: The headings.
+        rows: One text per column.
+        numbers_from: The first of the right-aligned columns.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def aligned(pairs: Mapping[str, str]) -> list[str]:
+    """One line per pair, the values aligned in a column.
+
+    >>> aligned({"a": "1", "long": "2"})
+    ['a     1', 'long  2']
+    """
+    width = max(map(len, pairs))
+    return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
