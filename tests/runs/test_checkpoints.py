@@ -364,7 +364,18 @@ def test_all_go_at_the_end_but_nothing_else(stopped: Training) -> None:
 
 # Failing disks
 
-QUICK = ("--model", LINE, "--epochs", 2, "--batch-size", 500, "--threads", 1, "--precision", "float32")  # 3 batches an epoch
+QUICK = (
+    "--model",
+    LINE,
+    "--epochs",
+    2,
+    "--batch-size",
+    500,
+    "--threads",
+    1,
+    "--precision",
+    "float32",
+)  # 3 batches an epoch
 
 
 class FullFile(io.BytesIO):

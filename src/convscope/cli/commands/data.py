@@ -24,9 +24,7 @@ class ImageOptions(Record):
 
     image_size: int | None = Field(default=None, ge=8, le=512, description="Side of the network's input, in pixels.")
     channels: Literal[1, 3, 4] | None = Field(default=None, description="1 for gray, 3 for color, 4 with transparency.")
-    crop: bool = Field(
-        default=False, description="Crop to a square instead of padding."
-    )
+    crop: bool = Field(default=False, description="Crop to a square instead of padding.")
     group_by: str | None = Field(
         default=None,
         description="Keep files with the same match in one split; see the README.",
