@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convscope.cli.progress import StderrReporter
 from convscope.data.dataset import Split, stratified_group_split
-from convscope.data.download import quiet
 from convscope.data.formats.image_folder import dataset_of, survey_of
 from convscope.data.load import cache_folder
 from convscope.data.options import LoadOptions
@@ -35,9 +35,9 @@ def main() -> None:
 
 def make(folder: Path, into: Path, group_by: str | None, validation: float, seed: int) -> None:
     """See above."""
-    reading = LoadOptions(group_by=group_by)
-    survey = survey_of(folder, reading, cache_folder(), quiet, print_on_stderr)
-    dataset = dataset_of(folder, survey, reading)
+    options = LoadOptions(group_by=group_by)
+    survey = survey_of(folder, options, cache_folder(), StderrReporter())
+    dataset = dataset_of(folder, survey, options)
     train, held = stratified_group_split(dataset.train, validation, seed)
     for part, split in {"train": train, "val": held, "test": dataset.test}.items():
         for row in rows(split):
@@ -50,12 +50,7 @@ def make(folder: Path, into: Path, group_by: str | None, validation: float, seed
 
 def rows(split: Split) -> list[int]:
     """The places of the pictures in their listing."""
-    return [int(row) for row in split.places(np.arange(len(split)))]
-
-
-def print_on_stderr(message: str) -> None:
-    """What convscope has to say."""
-    print(message, file=sys.stderr)
+    return [int(row) for row in split.indices(np.arange(len(split)))]
 
 
 if __name__ == "__main__":

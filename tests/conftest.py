@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import convscope
 from convscope.cli.main import main
 from convscope.data.dataset import Dataset, Split
 from convscope.training.recipes import changed, recipe_named
 from helpers.command import Answer, Command, required
+
+settings.register_profile("convscope", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("convscope")
 
 
 @pytest.fixture(scope="session")

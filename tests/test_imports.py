@@ -86,7 +86,7 @@ def test_the_scan_sees_every_kind_of_import() -> None:
     text = """
 import convscope.training.loop
 from convscope import reference, Run
-from convscope.data.load import load
+from convscope.data.load import load_data
 if TYPE_CHECKING:
     from convscope.data.formats.idx import read_idx
 def late():
@@ -151,7 +151,7 @@ HOMES = {
     "build_model": "convscope.backends.pytorch.models.build_model",
     "evaluate_run": "convscope.api.train.evaluate_run",
     "explain_picture": "convscope.api.inspect.explain_picture",
-    "load_data": "convscope.data.load.load",
+    "load_data": "convscope.data.load.load_data",
     "open_run": "convscope.runs.folder.open_run",
     "parse_network": "convscope.network.build.parse_network",
     "resume_run": "convscope.api.resume.resume_run",

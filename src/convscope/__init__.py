@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convscope.api.train import evaluate_run, train_model
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
-    from convscope.data.load import load as load_data
+    from convscope.data.load import load_data as load_data
     from convscope.deploy.predictor import Prediction, Predictor
     from convscope.errors import ConvscopeError
     from convscope.evaluation.metrics import Evaluation
@@ -60,7 +60,7 @@ _HOMES = {
     "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.train",
     "explain_picture": "api.inspect",
-    "load_data": "data.load:load",
+    "load_data": "data.load:load_data",
     "open_run": "runs.folder",
     "parse_network": "network.build:parse_network",
     "resume_run": "api.resume",

@@ -15,5 +15,5 @@ class Reporter:
         """Called with one line that the user should read."""
         warnings.warn(text, stacklevel=3)
 
-    def progress(self, task: str, done: int, total: int) -> None:
-        """Called with `done` of `total` units of `task`, such as bytes of a file or decoded images."""
+    def progress(self, task: str, done: int, total: int | None) -> None:
+        """Called with `done` of `total` units of `task`, such as bytes of a file; `total` is None while unknown."""

@@ -17,7 +17,7 @@ from convscope import reference
 from convscope.api.filter import FilterResult, detect
 from convscope.errors import ConvscopeError, DataError, UsageError
 from convscope.images.filters import KERNELS
-from convscope.images.read import encode_png, read_picture
+from convscope.images.read import encode_png, read_image
 
 IMAGE, KERNEL = "11011/10101/11110/00110/11000", "101/010/110"
 POOLED = "3541/2256/4425/1354"
@@ -109,7 +109,7 @@ def test_a16_kernels_on_photos_equal_the_textbook(name: str, channels: int, stri
     np.testing.assert_allclose(found.values, expected, rtol=1e-6)
     assert found.written is not None
     shown = np.clip(np.floor(abs(expected) + 0.5) if name == "edge" else np.floor(expected + 0.5), 0, 255)
-    np.testing.assert_array_equal(read_picture(found.written).pixels, shown)
+    np.testing.assert_array_equal(read_image(found.written).pixels, shown)
     assert found.notes[0] == f"40x30 -> {expected.shape[1]}x{expected.shape[0]}"
     assert len(found.notes) == (2 if name == "edge" else 1)
 

@@ -12,7 +12,6 @@ from PIL import Image
 from cases.bad_commands import write_world
 from convscope import Predictor, Run, explain_picture, load_data, open_run
 from convscope.api.inspect import show_dataset
-from convscope.data.download import quiet
 from convscope.errors import DataError, UsageError
 from convscope.images.read import encode_png
 
@@ -109,7 +108,7 @@ def test_an_explanation_is_json(run: Run, picture: Path, tmp_path: Path) -> None
 
 def test_a1_a10_a_data_set_shows_its_numbers_and_its_first_nine(tmp_path: Path) -> None:
     data = load_data("digits")
-    shown = show_dataset("digits", 3, tmp_path, quiet)
+    shown = show_dataset("digits", 3, tmp_path)
     image = data.train.images[3]
     assert shown["image"] == {
         "index": 3,
@@ -130,7 +129,7 @@ def test_a1_a10_a_data_set_shows_its_numbers_and_its_first_nine(tmp_path: Path) 
 
 def test_an_image_that_is_not_there_stops_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--image 1438: digits has 1,438 training images, counted from 0$"):
-        show_dataset("digits", 1438, tmp_path, quiet)
+        show_dataset("digits", 1438, tmp_path)
     with pytest.raises(DataError, match=r"^unknown data set 'digist'"):
-        show_dataset("digist", 0, tmp_path, quiet)
+        show_dataset("digist", 0, tmp_path)
     assert not list(tmp_path.iterdir())

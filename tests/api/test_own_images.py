@@ -12,13 +12,14 @@ import pytest
 
 from convscope import Predictor, evaluate_run, open_run, resume_run
 from convscope.api.train import plan, run_plan
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
-from convscope.images.read import read_picture
+from convscope.images.read import read_image
 from convscope.training.recipes import changed, recipe_named
 from convscope.training.state import Progress
 from helpers.command import Command
 from helpers.pictures import Pixels, animals, noise, write
+from helpers.reporting import FailingReporter, RecordingReporter
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
 
@@ -80,7 +81,7 @@ def test_the_check_is_json_with_every_file(command: Command) -> None:
     kinds = {issue["kind"]: issue for issue in told["issues"]}
     assert kinds["two-classes"]["files"] == [["cat/both.png", "dog/both.png"]]
     assert kinds["long"]["files"] == [["dog/<b>&.png"]]
-    assert kinds["long"]["done"] == "cropped to their middle"
+    assert kinds["long"]["action"] == "cropped to their middle"
 
 
 def test_a_set_that_cannot_be_trained_on_is_shown_and_refused(command: Command, folder: Path) -> None:
@@ -128,8 +129,8 @@ def test_the_model_sees_a_file_as_the_training_did(command: Command, folder: Pat
     answer = json.loads(command("evaluate", "run", "--json").out)
     written = json.loads((folder / "run" / "evaluation.json").read_text())
     assert (answer["n"], answer["confusion"]) == (written["n"], written["confusion"])
-    picture = read_picture(folder / "pets" / "cat" / "3.png")
-    arranged, _ = run.config.preprocessing.arrange(picture)
+    picture = read_image(folder / "pets" / "cat" / "3.png")
+    arranged, _ = run.config.preprocessing.transform(picture)
     assert arranged.shape == (16, 16, 3)
     assert predictor.predict(folder / "pets" / "cat" / "3.png")[0].probabilities
 
@@ -140,7 +141,7 @@ def test_a_run_is_evaluated_on_another_folder_as_its_network_sees_it(command: Co
         folder / "others",
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
     )
-    evaluation = evaluate_run(open_run("run"), str(folder / "others"), pytest.fail)
+    evaluation = evaluate_run(open_run("run"), str(folder / "others"), FailingReporter())
     assert evaluation.n == 4
 
 
@@ -165,7 +166,7 @@ def test_a_size_that_was_asked_for_is_no_matter_of_the_budget(
     config = open_run(folder / "run").config
     assert config.budget == 30
     assert config.input_shape == (8, 8, 3)
-    assert config.dataset.reading == LoadOptions(size=8)
+    assert config.dataset.load_options == LoadOptions(image_size=8)
 
 
 def test_a_table_of_files_is_trained_on(command: Command, folder: Path) -> None:
@@ -195,13 +196,13 @@ def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Pa
         if len(watched) == 7:
             signal.raise_signal(signal.SIGINT)
 
-    recipe = changed(recipe_named("default", "small pictures"), epochs=3, batch=8)
-    data = load("pets", reading=LoadOptions(size=16, group_by=r"^(\d+)"))
+    recipe = changed(recipe_named("default", "small images"), epochs=3, batch=8)
+    data = load_data("pets", LoadOptions(image_size=16, group_by=r"^(\d+)"))
     stopped = run_plan(plan(data, "flatten", recipe, threads=1, origin="pets"), folder / "stopped", stop)
     assert stopped.manifest.status == "interrupted"
-    said: list[str] = []
-    done = resume_run("stopped", say=said.append)
-    assert said == ["going on after step 7 of 15, in epoch 2"]
+    reporter = RecordingReporter()
+    done = resume_run("stopped", reporter=reporter)
+    assert reporter.messages == ["going on after step 7 of 15, in epoch 2"]
     weights = [Path(name, "model.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert weights[0] == weights[1]
     assert done.manifest.status == "complete"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from convscope.training.budget import Budget
 from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
 from helpers.command import Command
+from helpers.reporting import RecordingReporter, SilentReporter
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 
@@ -71,10 +71,6 @@ def stopped(stripes: Dataset, tmp_path: Path) -> Path:
     return train_model(data, LINE, SHORT, threads=1, run=tmp_path / "run", watch=interrupt(7)).path
 
 
-def silence(message: str) -> None:
-    assert re.fullmatch(r"going on after step \d+ of 15, in epoch \d", message)
-
-
 # The same run in the end
 
 
@@ -84,10 +80,10 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: 
     planned = (stopped / "config.json").read_bytes()
     steps: list[int] = []
     for stop in stops:
-        again = resume_run(stopped, watch=interrupt(stop), say=silence)
+        again = resume_run(stopped, watch=interrupt(stop), reporter=SilentReporter())
         assert (again.manifest.status, again.manifest.signal) == ("interrupted", signal.SIGINT)
         assert open_run(stopped).manifest == again.manifest
-    run = resume_run(stopped, watch=lambda now: steps.append(now.step), say=silence)
+    run = resume_run(stopped, watch=lambda now: steps.append(now.step), reporter=SilentReporter())
     assert steps == list(range(max(stops, default=7) + 1, 16))
     assert (run.path / "config.json").read_bytes() == planned
     for name in ("model.safetensors", "evaluation.json"):
@@ -107,7 +103,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: 
 def test_nothing_is_settled_anew(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("autotune", "plan", "recipe_named", "fitting", "hardware_info"):
         monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("it was settled before"))
-    assert resume_run(stopped, say=silence).manifest.status == "complete"
+    assert resume_run(stopped, reporter=SilentReporter()).manifest.status == "complete"
 
 
 def test_threads_are_those_of_the_training(stripes: Dataset, tmp_path: Path) -> None:
@@ -116,7 +112,7 @@ def test_threads_are_those_of_the_training(stripes: Dataset, tmp_path: Path) -> 
         run = train_model(stripes, "conv 4 3, conv 4 2, flatten", SHORT, threads=2, run=tmp_path / "run",
                           watch=interrupt(3))  # fmt: skip
         use_threads(1)
-        resume_run(run.path, stripes, say=lambda _: None)
+        resume_run(run.path, stripes, reporter=SilentReporter())
         assert torch.get_num_threads() == 2
         assert backend.native is None or backend.native.threads() == 2
     finally:
@@ -133,7 +129,7 @@ def test_data_that_were_in_memory_are_given_again(stripes: Dataset, tmp_path: Pa
     ):
         resume_run(run.path, other)
     assert open_run(run.path).manifest == run.manifest  # nothing was touched
-    assert resume_run(run.path, stripes, say=silence).manifest.status == "complete"
+    assert resume_run(run.path, stripes, reporter=SilentReporter()).manifest.status == "complete"
 
 
 def test_a_training_that_failed_in_its_report_goes_on_from_its_checkpoint(
@@ -152,12 +148,15 @@ def test_a_training_that_failed_in_its_report_goes_on_from_its_checkpoint(
     assert (run / "evaluation.json").exists()
     assert list((run / "plots").iterdir())
     (run / "checkpoints" / "step-0000000015.ckpt").write_bytes(b"")
-    said: list[str] = []
-    stopped = resume_run(run, watch=interrupt(15), say=said.append)
-    assert [line.partition(" ")[0] for line in said] == [f"{run}/checkpoints/step-0000000015.ckpt", "going"]
+    reporter = RecordingReporter()
+    stopped = resume_run(run, watch=interrupt(15), reporter=reporter)
+    assert [line.partition(" ")[0] for line in reporter.messages] == [
+        f"{run}/checkpoints/step-0000000015.ckpt",
+        "going",
+    ]
     assert stopped.manifest.status == "interrupted"
     assert not [name for name in stopped.manifest.files if name.startswith(("evaluation", "plots", "checkpoints"))]
-    assert resume_run(run, say=silence).manifest.status == "complete"
+    assert resume_run(run, reporter=SilentReporter()).manifest.status == "complete"
 
 
 def test_while_it_goes_on_the_folder_is_no_run(stopped: Path) -> None:
@@ -166,10 +165,10 @@ def test_while_it_goes_on_the_folder_is_no_run(stopped: Path) -> None:
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        resume_run(stopped, watch=interrupt_twice, say=silence)
+        resume_run(stopped, watch=interrupt_twice, reporter=SilentReporter())
     with pytest.raises(ModelFileError, match=f"go on with convscope train --resume {stopped}, or train again$"):
         open_run(stopped)
-    assert resume_run(stopped, say=silence).manifest.status == "complete"
+    assert resume_run(stopped, reporter=SilentReporter()).manifest.status == "complete"
 
 
 def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> None:
@@ -183,7 +182,7 @@ def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> 
             answers.append(subprocess.run(words, capture_output=True, text=True, check=False))
             assert half.exists()
 
-    assert resume_run(stopped, watch=resume_too, say=silence).manifest.status == "complete"
+    assert resume_run(stopped, watch=resume_too, reporter=SilentReporter()).manifest.status == "complete"
     assert [(answer.returncode, answer.stdout) for answer in answers] == [(2, "")]
     message = f"convscope: {stopped} is being trained by another process: wait for its end, or stop it\n"
     assert answers[0].stderr.endswith(message)
@@ -199,10 +198,10 @@ def test_what_changed_since_is_said_in_one_line(stopped: Path, monkeypatch: pyte
         return machine.model_copy(update={"versions": {**machine.versions, "torch": "2.99"}, "processor": "Z80"})
 
     monkeypatch.setattr(resume, "hardware_info", another)
-    said: list[str] = []
+    reporter = RecordingReporter()
     then = RunConfig.model_validate_json((stopped / "config.json").read_bytes()).machine
-    resume_run(stopped, say=said.append)
-    assert said == [
+    resume_run(stopped, reporter=reporter)
+    assert reporter.messages == [
         f"equivalent, not identical: torch was {then.versions['torch']}, is 2.99, "
         f"the processor was {then.processor}, is Z80",
         "going on after step 7 of 15, in epoch 2",
@@ -282,7 +281,7 @@ def test_data_that_changed_or_went_away(stopped: Path, stripes: Dataset) -> None
     with pytest.raises(DataError, match=f"^no such file or folder: {path}"):
         resume_run(stopped)
     saved(path, stripes)
-    assert resume_run(stopped, say=silence).manifest.status == "complete"
+    assert resume_run(stopped, reporter=SilentReporter()).manifest.status == "complete"
 
 
 # On the command line
@@ -371,7 +370,7 @@ def test_more_epochs_can_be_killed_too(whole: Run, tmp_path: Path) -> None:
     more = train_more(whole.path, 2, run=tmp_path / "more")
     stopped = train_more(whole.path, 2, run=tmp_path / "stopped", watch=interrupt(3), checkpoint_every=1000)
     assert stopped.manifest.status == "interrupted"
-    gone_on = resume_run(stopped.path, say=lambda _: None)
+    gone_on = resume_run(stopped.path, reporter=SilentReporter())
     weights = [(run.path / "model.safetensors").read_bytes() for run in (gone_on, more)]
     assert weights[0] == weights[1]
 

@@ -29,6 +29,7 @@ from convscope.report.html import render
 from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
 from convscope.training.state import Progress
+from helpers.reporting import RecordingReporter, SilentReporter
 
 
 @pytest.fixture(scope="module")
@@ -301,12 +302,8 @@ def saved(path: Path, data: Dataset) -> str:
     return str(path)
 
 
-def silence(message: str) -> None:
-    pytest.fail(message)
-
-
 def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset) -> None:
-    again, first = evaluate_run(digits_run, say=silence), digits_run.evaluation
+    again, first = evaluate_run(digits_run, reporter=SilentReporter()), digits_run.evaluation
     assert first is not None
     assert np.array_equal(again.confusion, first.confusion)
     assert again.loss == pytest.approx(first.loss, abs=1e-5)
@@ -333,9 +330,9 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     right = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
     assert (first.tta.accuracy, first.tta.interval) == (right / 20, wilson(right, 20))
     assert first.accuracy == (scores(stripes.test.images).argmax(1) == stripes.test.labels).mean()
-    assert evaluate_run(run, say=silence).tta == first.tta
-    assert evaluate_run(run, say=silence, tta=True).tta == first.tta
-    without = evaluate_run(run, say=silence, tta=False)
+    assert evaluate_run(run, reporter=SilentReporter()).tta == first.tta
+    assert evaluate_run(run, reporter=SilentReporter(), tta=True).tta == first.tta
+    without = evaluate_run(run, reporter=SilentReporter(), tta=False)
     assert without.tta is None
     assert without.accuracy == first.accuracy
 
@@ -343,8 +340,8 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
 def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Dataset) -> None:
     assert digits_run.evaluation is not None
     assert digits_run.evaluation.tta is None
-    assert evaluate_run(digits_run, say=silence).tta is None
-    found = evaluate_run(digits_run, say=silence, tta=True).tta
+    assert evaluate_run(digits_run, reporter=SilentReporter()).tta is None
+    found = evaluate_run(digits_run, reporter=SilentReporter(), tta=True).tta
     predictor = Predictor(digits_run.path)
     scores = tta_logits(lambda images: predictor.scores(images)[0], digits.test.images, False)
     assert found is not None
@@ -364,7 +361,7 @@ def test_test_time_augmentation_mirrors_what_training_flipped(
     monkeypatch.setattr(experiment, "tta_logits", noted)
     recipe = SHORT.model_copy(update={"tta": True, "flip": flip})
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
-    evaluate_run(run, say=silence)
+    evaluate_run(run, reporter=SilentReporter())
     assert asked == [flip == "always"] * 2
 
 
@@ -389,7 +386,7 @@ def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Datase
 def test_classes_in_another_order_are_the_same_classes(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
     train, test = (Split(split.images, 9 - split.labels) for split in (digits.train, digits.test))
     turned = Dataset("turned", digits.classes[::-1], train, test, "")
-    found = evaluate_run(digits_run, saved(tmp_path / "turned.npz", turned), silence)
+    found = evaluate_run(digits_run, saved(tmp_path / "turned.npz", turned), SilentReporter())
     assert digits_run.evaluation is not None
     assert found.classes == digits_run.classes
     assert np.array_equal(found.confusion, digits_run.evaluation.confusion)
@@ -401,7 +398,7 @@ def test_images_of_another_size_are_brought_to_the_networks(digits_run: Run, dig
         Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels) for split in (digits.train, digits.test)
     )
     double = Dataset("double", digits.classes, train, test, "")
-    found = evaluate_run(digits_run, saved(tmp_path / "double.npz", double), silence)
+    found = evaluate_run(digits_run, saved(tmp_path / "double.npz", double), SilentReporter())
     assert digits_run.evaluation is not None
     assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.06)
 
@@ -436,8 +433,8 @@ def test_data_that_changed_since_the_training_is_told(
     monkeypatch.chdir("/")
     run = open_run(tmp_path / "run")
     assert run.config.dataset.path == str(tmp_path / "stripes.npz")
-    assert evaluate_run(run, say=silence).n == 20
+    assert evaluate_run(run, reporter=SilentReporter()).n == 20
     saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=stripes.train))
-    said: list[str] = []
-    assert evaluate_run(run, say=said.append).n == 40
-    assert said == [f"{tmp_path}/stripes.npz is no longer the data that {run.path} was trained on"]
+    reporter = RecordingReporter()
+    assert evaluate_run(run, reporter=reporter).n == 40
+    assert reporter.messages == [f"{tmp_path}/stripes.npz is no longer the data that {run.path} was trained on"]

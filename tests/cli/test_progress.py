@@ -121,33 +121,33 @@ def test_no_color_is_obeyed(seen: Callable[..., str]) -> None:
 
 
 def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.loading() as watch:
+    with progress.loading() as reporter:
         for done in (0, 500, 1000):
-            watch("a.gz", done, 1000)
-        watch("b.gz", 0, None)
-        watch("a.gz", 1000, 1000)
+            reporter.progress("a.gz", done, 1000)
+        reporter.progress("b.gz", 0, None)
+        reporter.progress("a.gz", 1000, 1000)
     assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
 
 
 def test_decoding_is_told_where_it_takes_a_while(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
     def decode() -> None:
-        with progress.loading() as watch:
+        with progress.loading() as reporter:
             for done in (0, 1500, 3000):
-                watch(DECODING, done, 3000)
+                reporter.progress(DECODING, done, 3000)
 
     decode()
-    with progress.loading() as watch:
-        watch(DECODING, 0, 12)
+    with progress.loading() as reporter:
+        reporter.progress(DECODING, 0, 12)
     assert capsys.readouterr() == ("", "decoding 3,000 files\n")
     assert "3,000 of 3,000 files" in seen(decode)
 
 
 def test_a_download_has_a_bar_on_a_terminal(seen: Callable[..., str]) -> None:
     def download() -> None:
-        with progress.loading() as watch:
-            watch("a.gz", 0, 2_000_000)
-            watch("b.gz", 10, None)
-            watch("a.gz", 2_000_000, 2_000_000)
+        with progress.loading() as reporter:
+            reporter.progress("a.gz", 0, 2_000_000)
+            reporter.progress("b.gz", 10, None)
+            reporter.progress("a.gz", 2_000_000, 2_000_000)
 
     text = seen(download)
     assert "a.gz" in text

@@ -28,11 +28,12 @@ from cases.bad_inputs import DATA_ROWS, GOOD_IMAGES, GOOD_LABELS, HUGE, KERAS, B
 from convscope.data import load as loading
 from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.data.formats.idx import parse_idx
-from convscope.data.load import load, load_default
+from convscope.data.load import load_data, load_default
 from convscope.data.options import LoadOptions
 from convscope.data.statistics import image_as_text, summary
 from convscope.errors import DataError, UsageError
 from convscope.images.preprocessing import Preprocessing
+from helpers.reporting import RecordingReporter
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def tiny(**changes: object) -> Dataset:
 
 
 def test_digits_are_the_1797_with_a_fixed_fifth_to_test() -> None:
-    digits = load("digits")
+    digits = load_data("digits")
     assert (len(digits.train), len(digits.test), digits.shape) == (1438, 359, (8, 8, 1))
     assert digits.classes == tuple("0123456789")
     levels = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]  # round(v * 255 / 16)
@@ -84,7 +85,7 @@ def test_digits_are_the_1797_with_a_fixed_fifth_to_test() -> None:
 def test_a10_mnist_is_70000_gray_28x28_digits(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A1, A10 and A11 of the article: uint8, 60,000 + 10,000, (n, 28, 28, 1), digits 0 to 9."""
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
-    mnist = load("mnist")
+    mnist = load_data("mnist")
     assert mnist.train.images.shape == (60000, 28, 28, 1)
     assert mnist.test.images.shape == (10000, 28, 28, 1)
     assert mnist.train.images.dtype == np.uint8
@@ -99,7 +100,7 @@ def test_a10_mnist_is_70000_gray_28x28_digits(data_folder: Path, monkeypatch: py
 
 def test_fashion_mnist_has_its_official_classes(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
-    fashion = load("fashion-mnist")
+    fashion = load_data("fashion-mnist")
     assert (len(fashion.train), len(fashion.test), fashion.shape) == (60000, 10000, (28, 28, 1))
     readme = (data_folder / "fashion-mnist" / "README.md").read_text()
     assert " ".join(f"{i} {name}" for i, name in enumerate(fashion.classes)) in readme
@@ -113,7 +114,7 @@ def test_cifar10_is_found_unpacked_and_decoded_plane_by_plane(
     (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / folder / "cifar-10-batches-bin").symlink_to(cifar / "cifar-10-batches-bin")
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
-    cifar10 = load("cifar10")
+    cifar10 = load_data("cifar10")
     assert (len(cifar10.train), len(cifar10.test), cifar10.shape) == (50000, 10000, (32, 32, 3))
     assert cifar10.classes == tuple((cifar / "cifar-10-batches-bin" / "batches.meta.txt").read_text().split())
     with Image.open(data_folder / "cifar-10" / "train-099.webp") as strip:  # the last 500 training images
@@ -132,7 +133,7 @@ def test_cifar10_is_read_from_the_archive_where_it_was_not_unpacked(
         for path in sorted((cifar / "cifar-10-batches-bin").iterdir(), reverse=True):
             tar.add(path, f"./cifar-10-batches-bin/{path.name}")
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
-    assert load("cifar10").fingerprint == "f68bb3dbbcc03c71a1f0ab9956e7fca99aa0acbc9a8f25c2a756622e984c9759"
+    assert load_data("cifar10").fingerprint == "f68bb3dbbcc03c71a1f0ab9956e7fca99aa0acbc9a8f25c2a756622e984c9759"
 
 
 def test_a_damaged_named_set_is_told_from_a_repacked_one(
@@ -144,23 +145,23 @@ def test_a_damaged_named_set_is_told_from_a_repacked_one(
         content = gzip.decompress(path.read_bytes())
         dotted = path.name.replace("-idx", ".idx").removesuffix(".gz")
         (tmp_path / "mnist" / dotted).write_bytes(gzip.compress(content, 1) if "labels" in dotted else content)
-    assert load("mnist").test.labels[:3].tolist() == [7, 2, 1]
+    assert load_data("mnist").test.labels[:3].tolist() == [7, 2, 1]
     altered = tmp_path / "mnist" / "t10k-images.idx3-ubyte"
     altered.write_bytes(altered.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DataError, match=r"^mnist: .*t10k-images.idx3-ubyte: the content differs from the official"):
-        load("mnist")
+        load_data("mnist")
 
 
 def test_a_named_set_that_cannot_be_had_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match=r"^mnist: not in \$CONVSCOPE_DATA, which is not set, nor in the cache"):
-        load("mnist")
+        load_data("mnist")
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
     (tmp_path / "cifar-10").mkdir()
     (tmp_path / "cifar-10" / "train-000.webp").touch()
     with pytest.raises(DataError) as error:
-        load("cifar10")
+        load_data("cifar10")
     places = f"{tmp_path}, {tmp_path}/cifar-10, {tmp_path}/cifar10, nor in the cache {tmp_path}/cache/cifar10"
     advice = "put cifar-10-binary.tar.gz there, plain or packed, or try again with a network"
     assert str(error.value) == f"cifar10: not in {places}; no mirror gave it; {advice}"
@@ -168,11 +169,11 @@ def test_a_named_set_that_cannot_be_had_says_where_it_was_looked_for(
 
 
 def test_with_no_set_named_mnist_is_taken_or_else_digits(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    assert load_default(said.append).name == "digits"
+    reporter = RecordingReporter()
+    assert load_default(reporter).name == "digits"
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
-    assert load_default(said.append).name == "mnist"
-    assert said == [
+    assert load_default(reporter).name == "mnist"
+    assert reporter.messages == [
         "No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits",
         f"No data set named: taking mnist from {data_folder}/mnist",
     ]
@@ -181,7 +182,7 @@ def test_with_no_set_named_mnist_is_taken_or_else_digits(data_folder: Path, monk
 def test_digits_without_scikit_learn_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r"digits lies inside scikit-learn: .* pip install 'convscope\[train\]'"):
-        load("digits")
+        load_data("digits")
 
 
 # IDX
@@ -218,7 +219,7 @@ def test_a_damaged_file_is_a_data_error_or_was_not_damaged(
     byte = draw.draw(st.none() | st.integers(0, 255))
     path.write_bytes(whole[:at] + (b"" if byte is None else bytes([byte]) + whole[at + 1 :]))
     try:
-        found = load(path)
+        found = load_data(path)
     except DataError as error:
         assert "\n" not in str(error)
     else:
@@ -230,7 +231,7 @@ def test_a_header_that_claims_terabytes_costs_no_memory(tmp_path: Path) -> None:
     (tmp_path / "x-images-idx3-ubyte").write_bytes(HUGE)
     tracemalloc.start()
     with pytest.raises(DataError, match="truncated"):
-        load(tmp_path)
+        load_data(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
@@ -246,7 +247,7 @@ def test_a_folder_with_two_pairs_is_train_and_test(tmp_path: Path, spelling: str
         (tmp_path / f"{file}.gz").write_bytes(gzip.compress(idx(images(n))))
         (tmp_path / file.replace("images", "labels").replace("idx3", "idx1")).write_bytes(idx(labels(n)))
     (tmp_path / "README").touch()
-    dataset = load(tmp_path)
+    dataset = load_data(tmp_path)
     assert np.array_equal(dataset.train.images[..., 0], images(20))
     assert np.array_equal(dataset.test.images[..., 0], images(4))
     assert (dataset.name, dataset.source) == (tmp_path.name, str(tmp_path))
@@ -257,19 +258,19 @@ def test_one_pair_is_split_by_folder_or_by_file(tmp_path: Path) -> None:
     path = tmp_path / "a-images-idx4-ubyte"
     path.write_bytes(idx(colors))
     (tmp_path / "a-labels-idx1-ubyte.gz").write_bytes(gzip.compress(GOOD_LABELS))
-    dataset = load(path)
+    dataset = load_data(path)
     assert (len(dataset.train), len(dataset.test), dataset.shape) == (16, 4, (4, 5, 3))
     assert dataset.source == f"{path}; test is a fixed stratified fifth"
-    assert load(str(tmp_path)).fingerprint == dataset.fingerprint
+    assert load_data(str(tmp_path)).fingerprint == dataset.fingerprint
     (tmp_path / "b-images-idx3-ubyte").write_bytes(GOOD_IMAGES)
-    assert load(path).fingerprint == dataset.fingerprint
+    assert load_data(path).fingerprint == dataset.fingerprint
 
 
 def test_a_file_that_lies_there_plain_and_packed_counts_once(tmp_path: Path) -> None:
     for name, content in (("x-images-idx3-ubyte", GOOD_IMAGES), ("x-labels-idx1-ubyte", GOOD_LABELS)):
         (tmp_path / name).write_bytes(content)
         (tmp_path / f"{name}.gz").write_bytes(b"the plain one is read")
-    assert len(load(tmp_path).train) == 16
+    assert len(load_data(tmp_path).train) == 16
 
 
 def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,8 +278,8 @@ def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "digits" / "x-images-idx3-ubyte").write_bytes(GOOD_IMAGES)
     (tmp_path / "digits" / "x-labels-idx1-ubyte").write_bytes(GOOD_LABELS)
     monkeypatch.chdir(tmp_path)
-    assert load("digits").shape == (8, 8, 1)
-    assert load("./digits").shape == (4, 4, 1)
+    assert load_data("digits").shape == (8, 8, 1)
+    assert load_data("./digits").shape == (4, 4, 1)
 
 
 # NPZ
@@ -293,7 +294,7 @@ def test_npz_with_a_test_split(tmp_path: Path, keys: str) -> None:
     (tmp_path / "set.npz").write_bytes(
         npz(**dict(zip(keys.split(), KERAS.values(), strict=True)), val_images=images(3))
     )
-    dataset = load(tmp_path / "set.npz")
+    dataset = load_data(tmp_path / "set.npz")
     assert np.array_equal(dataset.train.images[..., 0], KERAS["x_train"])
     assert np.array_equal(dataset.train.labels, KERAS["y_train"])
     assert np.array_equal(dataset.test.images[..., 0], KERAS["x_test"])
@@ -311,7 +312,7 @@ def test_npz_with_a_test_split(tmp_path: Path, keys: str) -> None:
 def test_npz_of_one_pair_and_every_kind_of_labels(tmp_path: Path, keys: str, numbers: NDArray[np.generic]) -> None:
     pair = dict(zip(keys.split(), (images(), numbers), strict=True))
     (tmp_path / "set.NPZ").write_bytes(npz(**pair, classes=["cat", "dog"]))
-    dataset = load(tmp_path / "set.NPZ")
+    dataset = load_data(tmp_path / "set.NPZ")
     train, test = stratified_group_split(Split(images(), labels()), 0.2, seed=0)
     assert np.array_equal(dataset.train.images, train.images)
     assert np.array_equal(dataset.test.labels, test.labels)
@@ -325,7 +326,7 @@ def test_floats_in_0_to_1_give_back_all_256_values(tmp_path: Path, dtype: type[n
     off = np.where(levels % 2, -0.25, 0.25) * (levels % 255 > 0)  # still nearest to the same level
     scaled = ((levels + off) / 255).astype(dtype)
     (tmp_path / "set.npz").write_bytes(npz(x_train=scaled, y_train=labels(4), x_test=scaled, y_test=labels(4)))
-    dataset = load(tmp_path / "set.npz")
+    dataset = load_data(tmp_path / "set.npz")
     assert np.array_equal(dataset.train.images[..., 0], levels)
     assert dataset.source.endswith("; floats 0..1 became 0..255")
 
@@ -333,7 +334,7 @@ def test_floats_in_0_to_1_give_back_all_256_values(tmp_path: Path, dtype: type[n
 @pytest.mark.parametrize("row", DATA_ROWS, ids=lambda row: row.name)
 def test_bad_input(row: BadInput, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        load(row.arrange(tmp_path)[-1])
+        load_data(row.arrange(tmp_path)[-1])
     assert re.search(row.message, str(error.value))
     assert "\n" not in str(error.value)
     assert error.value.exit_code == row.exit_code
@@ -429,13 +430,13 @@ def test_groups_of_one_are_held_out_as_stratified_as_images() -> None:
 def test_a_split_of_rows_copies_nothing() -> None:
     whole = Split(numbered(50), np.arange(50) % 2)
     train, held = stratified_group_split(whole, 0.2, seed=0)
-    for part in (train, held, held.take(np.array([3, 1])), held.spread(2)):
+    for part in (train, held, held.take(np.array([3, 1])), held.subsample(2)):
         assert np.shares_memory(part.store, whole.store)
         assert np.array_equal(part.images, np.stack([part.image(i) for i in range(len(part))]))
         assert np.array_equal(part.images, np.concatenate(list(part.chunks(3))))
         assert np.array_equal(part.labels, numbers(part) % 2)
-    assert numbers(held.spread(2)).tolist() == [numbers(held)[0], numbers(held)[-1]]
-    assert held.spread(99) is held
+    assert numbers(held.subsample(2)).tolist() == [numbers(held)[0], numbers(held)[-1]]
+    assert held.subsample(99) is held
 
 
 def test_hold_out_never_changes() -> None:
@@ -551,23 +552,25 @@ def test_the_environment_is_read_when_a_set_is_asked_for(monkeypatch: pytest.Mon
     assert "CONVSCOPE_DATA" not in os.environ
     monkeypatch.setenv("CONVSCOPE_DATA", "")
     with pytest.raises(DataError, match="which is not set"):
-        load("mnist")
+        load_data("mnist")
 
 
 @pytest.mark.parametrize(
     ("shape", "reading", "kind"),
     [
         ((28, 28, 1), None, "gray"),
-        ((64, 64, 1), {}, "pictures"),
-        ((32, 32, 1), {"size": 32}, "gray"),
+        ((64, 64, 1), {}, "images"),
+        ((32, 32, 1), {"image_size": 32}, "gray"),
         ((32, 32, 3), None, "color"),
-        ((32, 64, 3), {}, "small pictures"),
-        ((48, 64, 4), {"channels": 4}, "pictures"),
-        ((48, 48, 3), {"size": 48}, "sized pictures"),
+        ((32, 64, 3), {}, "small images"),
+        ((48, 64, 4), {"channels": 4}, "images"),
+        ((48, 48, 3), {"image_size": 48}, "sized images"),
     ],
 )
 def test_kinds_of_data(shape: tuple[int, int, int], reading: dict[str, Any] | None, kind: str) -> None:
     split = Split(np.zeros((2, *shape), np.uint8), np.arange(2))
     frame = None if reading is None else Preprocessing.plain(split.images)
-    found = tiny(train=split, test=split, frame=frame, reading=None if reading is None else LoadOptions(**reading))
+    found = tiny(
+        train=split, test=split, preprocessing=frame, load_options=None if reading is None else LoadOptions(**reading)
+    )
     assert found.kind == kind

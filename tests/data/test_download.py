@@ -20,15 +20,17 @@ import numpy as np
 import pytest
 
 from cases.bad_inputs import idx
+from convscope._reporting import Reporter
 from convscope.data import download
 from convscope.data import load as loading
 from convscope.data.archives import File, Package
 from convscope.data.download import fetch
 from convscope.data.formats.cifar import decode_cifar10
 from convscope.data.formats.idx import decode_pairs
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.data.registry import SETS, NamedSet
 from convscope.errors import DataError
+from helpers.reporting import RecordingReporter
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)  # does not compress: half is half
 CONTENTS = {
@@ -133,15 +135,15 @@ def left_in(folder: Path) -> list[str]:
 
 
 def test_a_set_is_downloaded_once_and_then_read_from_the_cache(serve: Callable[..., Mirror], tmp_path: Path) -> None:
-    mirror, seen = serve(), list[tuple[str, int, int | None]]()
+    mirror, reporter = serve(), RecordingReporter()
     wanted = tiny(mirror.url)
-    assert fetch(wanted, tmp_path / "a" / "b", lambda *step: seen.append(step)) == CONTENTS
+    assert fetch(wanted, tmp_path / "a" / "b", reporter) == CONTENTS
     assert left_in(tmp_path / "a" / "b") == sorted(CONTENTS)
     assert mirror.log == [(name, None) for name in PACKED]
-    assert [step for step in seen if step[1] == step[2]] == [
+    assert [step for step in reporter.tasks if step[1] == step[2]] == [
         (name, len(packed), len(packed)) for name, packed in PACKED.items()
     ]
-    sizes = [done for name, done, _ in seen if name == f"{FIRST}.gz"]
+    sizes = [done for name, done, _ in reporter.tasks if name == f"{FIRST}.gz"]
     assert sizes == sorted(set(sizes)) and len(sizes) > 10
     assert fetch(wanted, tmp_path / "a" / "b") == CONTENTS
     assert len(mirror.log) == 4
@@ -185,7 +187,7 @@ def test_no_name_and_no_server_are_found_out_and_said(tmp_path: Path, monkeypatc
         monkeypatch.setitem(SETS, "mnist", dataclasses.replace(SETS["mnist"], mirrors=("http://no.invalid/", closed)))
         monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path)
         with pytest.raises(DataError) as error:
-            load("mnist")
+            load_data("mnist")
     assert f"nor in the cache {tmp_path}/mnist; no mirror gave it: http://no.invalid/{FIRST}.gz (" in str(error.value)
     assert f"{closed}{FIRST}.gz (Connection refused); put {FIRST}.gz, " in str(error.value)
     assert "\n" not in str(error.value)
@@ -211,22 +213,25 @@ def test_a_mirror_that_always_cuts_is_given_up_and_the_next_goes_on(
     assert str(sound.log[0][1]) > f"bytes={SIZE * 9 // 10}-"
 
 
-def interrupt(_: str, done: int, total: int | None) -> None:
-    if total and done > total // 3:
-        raise KeyboardInterrupt
+class Interrupting(Reporter):
+    """Ctrl-C after a third of a file."""
+
+    def progress(self, task: str, done: int, total: int | None) -> None:  # noqa: ARG002
+        if total and done > total // 3:
+            raise KeyboardInterrupt
 
 
 def test_an_interrupted_download_is_resumed_next_time(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve()
     with pytest.raises(KeyboardInterrupt):
-        fetch(tiny(mirror.url), tmp_path, interrupt)
+        fetch(tiny(mirror.url), tmp_path, Interrupting())
     assert left_in(tmp_path) == [f"{FIRST}.gz.part"]
     done = (tmp_path / f"{FIRST}.gz.part").stat().st_size
     assert SIZE // 3 < done < SIZE
-    steps = list[tuple[str, int, int | None]]()
-    assert fetch(tiny(mirror.url), tmp_path, lambda *step: steps.append(step)) == CONTENTS
+    reporter = RecordingReporter()
+    assert fetch(tiny(mirror.url), tmp_path, reporter) == CONTENTS
     assert mirror.log[1] == (f"{FIRST}.gz", f"bytes={done}-")
-    assert steps[0][1] > done and steps[0][2] == SIZE
+    assert reporter.tasks[0][1] > done and reporter.tasks[0][2] == SIZE
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 
@@ -314,7 +319,7 @@ def test_a_full_disk_is_one_clear_line_and_the_part_is_kept(
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 from test_download import CONTENTS, tiny
 from convscope.data.download import fetch
 print("ready", flush=True)
@@ -324,7 +329,9 @@ assert fetch(tiny({url!r}), Path({folder!r})) == CONTENTS
 
 def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
     """A process that is about to fetch the tiny set."""
-    code = CHILD.format(tests=str(Path(__file__).parent), url=url, folder=str(folder))
+    code = CHILD.format(
+        folders=[str(Path(__file__).parent), str(Path(__file__).parents[1])], url=url, folder=str(folder)
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
@@ -445,10 +452,10 @@ def test_mnist_repacked_is_downloaded_and_then_cached(
     monkeypatch.setattr(download, "CHUNK", 1 << 18)
     monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path)
     monkeypatch.setitem(SETS, "mnist", dataclasses.replace(SETS["mnist"], mirrors=(mirror.url,)))
-    downloaded = load("mnist")
+    downloaded = load_data("mnist")
     assert downloaded.source == str(tmp_path / "mnist")
-    assert downloaded.fingerprint == load("mnist").fingerprint
+    assert downloaded.fingerprint == load_data("mnist").fingerprint
     assert len(mirror.log) == 4
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
-    assert load("mnist").fingerprint == downloaded.fingerprint
-    assert load("mnist").source == str(data_folder / "mnist")
+    assert load_data("mnist").fingerprint == downloaded.fingerprint
+    assert load_data("mnist").source == str(data_folder / "mnist")

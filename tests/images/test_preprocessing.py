@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from convscope.images import preprocessing as preprocess
 from convscope.images.preprocessing import Preprocessing, gray, over_white, resize
-from convscope.images.read import Picture
+from convscope.images.read import DecodedImage
 
 Pixels = NDArray[np.uint8]
 SIDES = st.integers(1, 40)
@@ -86,9 +86,9 @@ def test_resize_is_close_to_pillows(h: int, w: int, height: int, width: int, see
 
 
 def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
-    photo = Picture(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
+    photo = DecodedImage(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
     tracemalloc.start()
-    pixels, notes = record(224, 224).arrange(photo)
+    pixels, notes = record(224, 224).transform(photo)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 250e6  # 75 MB in RGB, as much again to compare it with 25 MB in gray
@@ -131,7 +131,7 @@ def test_a_crop_keeps_the_middle(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     record = Preprocessing.plain(np.zeros((1, *target, 3), np.uint8)).model_copy(update={"fit": "crop"})
-    arranged, notes = record.arrange(Picture(pixels))
+    arranged, notes = record.transform(DecodedImage(pixels))
     assert np.array_equal(arranged, resize(np.ascontiguousarray(pixels[kept]), *target))
     assert (note in notes) == (note is not None)
     assert not any("letterboxed" in some for some in notes)
@@ -139,7 +139,7 @@ def test_a_crop_keeps_the_middle(
 
 @given(st.integers(1, 300), st.integers(1, 300), SIDES, SIDES)
 def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height: int, width: int) -> None:
-    pixels, _ = record(height, width, fill=(7,)).arrange(Picture(np.full((h, w, 1), 255, np.uint8)))
+    pixels, _ = record(height, width, fill=(7,)).transform(DecodedImage(np.full((h, w, 1), 255, np.uint8)))
     assert pixels.shape == (height, width, 1)
     inside = pixels[..., 0] == 255
     assert (pixels[..., 0][~inside] == 7).all()
@@ -172,15 +172,15 @@ def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height
     ],
 )
 def test_channels(pixels: list[Any], channels: int, expected: list[Any], notes: tuple[str, ...]) -> None:
-    arranged, told = record(1, 1, channels).arrange(Picture(np.array(pixels, np.uint8)))
+    arranged, told = record(1, 1, channels).transform(DecodedImage(np.array(pixels, np.uint8)))
     assert arranged.tolist() == expected
     assert told == notes
 
 
-def framed(border: int, middle: int) -> Picture:
+def framed(border: int, middle: int) -> DecodedImage:
     pixels = np.full((28, 28, 1), middle, np.uint8)
     pixels[[0, -1]] = pixels[:, [0, -1]] = border
-    return Picture(pixels)
+    return DecodedImage(pixels)
 
 
 @pytest.mark.parametrize(
@@ -195,25 +195,25 @@ def framed(border: int, middle: int) -> Picture:
     ],
 )
 def test_polarity_is_brought_to_the_networks(polarity: str, border: int, inverted: str | None) -> None:
-    pixels, notes = record(polarity=polarity).arrange(framed(border, 60))
+    pixels, notes = record(polarity=polarity).transform(framed(border, 60))
     assert pixels[14, 14, 0] == (195 if inverted else 60)
     assert pixels[0, 0, 0] == (255 - border if inverted else border)
     assert notes == ((f"inverted because its background is {inverted}",) if inverted else ())
 
 
 def test_color_is_never_inverted() -> None:
-    pixels, notes = record(channels=3, polarity="dark").arrange(framed(255, 60))
+    pixels, notes = record(channels=3, polarity="dark").transform(framed(255, 60))
     assert pixels.max() == 255
     assert notes == ()
 
 
 def test_a_picture_that_fits_is_left_alone_and_notes_add_up() -> None:
     pixels = noise(28, 28, 1)
-    arranged, notes = record().arrange(Picture(pixels))
+    arranged, notes = record().transform(DecodedImage(pixels))
     np.testing.assert_array_equal(arranged, pixels)
     assert notes == ()
-    photo = Picture(np.full((480, 640, 4), [250, 240, 230, 200], np.uint8), ("rotated as its EXIF says",))
-    arranged, notes = record(polarity="dark").arrange(photo)
+    photo = DecodedImage(np.full((480, 640, 4), [250, 240, 230, 200], np.uint8), ("rotated as its EXIF says",))
+    arranged, notes = record(polarity="dark").transform(photo)
     assert notes == (
         "rotated as its EXIF says",
         "transparency laid over white",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convscope.errors import DataError
-from convscope.images.read import MAX_SIDE, Picture, read_picture
+from convscope.images.read import MAX_SIDE, DecodedImage, read_image
 
 Pixels = NDArray[np.uint8]
 
@@ -69,16 +69,16 @@ def test_lossless_files_give_back_the_pixels(
     path = tmp_path / "a picture.bin"  # the name tells nothing: the content does
     path.write_bytes(saved(Image.fromarray(pixels.squeeze()), kind, **options))
     for source in (path, str(path), path.read_bytes()):
-        picture = read_picture(source)
+        picture = read_image(source)
         assert picture.pixels.dtype == np.uint8
         np.testing.assert_array_equal(picture.pixels, pixels)
         assert picture.notes == ()
-    assert read_picture(path).name == str(path)
+    assert read_image(path).name == str(path)
 
 
 def test_a_jpeg_is_close_to_its_original() -> None:
     smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)[..., None] + np.array([0, 60, 120], np.uint8)
-    picture = read_picture(saved(Image.fromarray(smooth), "JPEG", quality=95))
+    picture = read_image(saved(Image.fromarray(smooth), "JPEG", quality=95))
     assert abs(picture.pixels.astype(int) - smooth).max() <= 6
     assert picture.notes == ()
 
@@ -118,7 +118,7 @@ A, B, C = [10, 20, 30], [40, 50, 60], [70, 80, 90]
     ],
 )
 def test_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
-    picture = read_picture(data)
+    picture = read_image(data)
     assert picture.pixels.tolist() == pixels
     assert picture.notes == ((note,) if note else ())
 
@@ -135,13 +135,13 @@ def test_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str
     ids=["png", "tiff", "tiff big endian", "tiff 32 bit", "pgm"],
 )
 def test_sixteen_bit_gray_keeps_its_high_byte(data: bytes) -> None:
-    picture = read_picture(data)
+    picture = read_image(data)
     np.testing.assert_array_equal(picture.pixels[..., 0], DEEP_HIGH)
     assert picture.notes == ("16 bit reduced to 8",)
 
 
 def test_a_cmyk_jpeg_becomes_rgb() -> None:
-    picture = read_picture(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    picture = read_image(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
     assert abs(picture.pixels.astype(int) - [255, 0, 0]).max() <= 3
     assert picture.notes == ("CMYK turned into RGB",)
 
@@ -164,7 +164,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[orientation](RGB)))
-    picture = read_picture(saved(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    picture = read_image(saved(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
     np.testing.assert_array_equal(picture.pixels, RGB)
     assert picture.notes == (() if orientation == 1 else ("rotated as its EXIF says",))
 
@@ -175,30 +175,30 @@ def test_a_phone_photo_is_turned_upright() -> None:
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:, :16] = 255
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[6](upright)))
-    picture = read_picture(saved(stored, "JPEG", exif=exif))
+    picture = read_image(saved(stored, "JPEG", exif=exif))
     assert abs(picture.pixels.astype(int) - upright).max() <= 3
 
 
 def test_damaged_exif_is_ignored() -> None:
     data = saved(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0nonsense")
-    np.testing.assert_array_equal(read_picture(data).pixels, RGB)
+    np.testing.assert_array_equal(read_image(data).pixels, RGB)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_the_first_of_several_frames_is_read(kind: str) -> None:
     first, *rest = (Image.new("L", (4, 3), value) for value in (200, 100, 50))
     options = {"lossless": True} if kind == "WEBP" else {}
-    picture = read_picture(saved(first, kind, save_all=True, append_images=rest, **options))
+    picture = read_image(saved(first, kind, save_all=True, append_images=rest, **options))
     assert (picture.pixels == 200).all()
     assert picture.pixels.shape[:2] == (3, 4)
     assert picture.notes[0] == "first of 3 frames"
 
 
 def test_a_pil_image_and_arrays_are_pictures_too() -> None:
-    np.testing.assert_array_equal(read_picture(Image.fromarray(RGBA)).pixels, RGBA)
-    np.testing.assert_array_equal(read_picture(GRAY[..., 0]).pixels, GRAY)
-    np.testing.assert_array_equal(read_picture(RGB).pixels, RGB)
-    assert read_picture(RGB).name == "picture"
+    np.testing.assert_array_equal(read_image(Image.fromarray(RGBA)).pixels, RGBA)
+    np.testing.assert_array_equal(read_image(GRAY[..., 0]).pixels, GRAY)
+    np.testing.assert_array_equal(read_image(RGB).pixels, RGB)
+    assert read_image(RGB).name == "picture"
 
 
 def _fake_png(width: int, height: int) -> bytes:
@@ -238,15 +238,15 @@ def test_what_cannot_be_read_is_said_in_one_line(data: bytes, message: str, tmp_
     path = tmp_path / "bad.png"
     path.write_bytes(data)
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
-        read_picture(path)
+        read_image(path)
     assert "\n" not in str(caught.value)
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.png: no such file"):
-        read_picture(tmp_path / "missing.png")
+        read_image(tmp_path / "missing.png")
     with pytest.raises(DataError, match="a folder, expected one picture file"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -255,21 +255,21 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_no_pictures(array: Any) -> None:
     with pytest.raises(DataError, match="expected a uint8 array"):
-        read_picture(array)
+        read_image(array)
 
 
 def test_the_limit_on_megapixels_can_be_moved() -> None:
     picture = np.zeros((1000, 1001), np.uint8)
     for source in (picture, Image.fromarray(picture), saved(Image.fromarray(picture), "PNG")):
         with pytest.raises(DataError, match=r"1001x1000 are 1\.001 megapixels, at most 1 are read"):
-            read_picture(source, max_megapixels=1)
-        assert read_picture(source, max_megapixels=1.001).pixels.shape == (1000, 1001, 1)
+            read_image(source, max_megapixels=1)
+        assert read_image(source, max_megapixels=1.001).pixels.shape == (1000, 1001, 1)
 
 
 def test_pillow_warns_nobody() -> None:
     filters = list(warnings.filters)
     broken_animation = png(1, 1, 8, 0, b"\0\x07", chunk(b"acTL", bytes(8)))  # "Invalid APNG"
-    assert read_picture(broken_animation).pixels.tolist() == [[[7]]]
+    assert read_image(broken_animation).pixels.tolist() == [[[7]]]
     assert list(warnings.filters) == filters
 
 
@@ -280,7 +280,7 @@ def pngsuite(data_folder: Path) -> dict[str, bytes]:
         return {name.removeprefix("pngsuite/"): file.read() for name, file in files.items() if file}
 
 
-def _rgba(picture: Picture) -> NDArray[np.int64]:
+def _rgba(picture: DecodedImage) -> NDArray[np.int64]:
     color = picture.pixels if picture.pixels.shape[2] > 1 else np.repeat(picture.pixels, 3, axis=2)
     alpha = np.full((*color.shape[:2], 4), 255)
     alpha[..., : color.shape[2]] = color
@@ -291,7 +291,7 @@ def test_pngsuite_pngs_decode_to_their_references(pngsuite: dict[str, bytes]) ->
     names = [name[4:-4] for name in pngsuite if name.startswith("png/") and not name.startswith("png/x")]
     for name in names:
         reference = np.array(json.loads(pngsuite[f"json/{name}.json"]))
-        pixels = _rgba(read_picture(pngsuite[f"png/{name}.png"]))
+        pixels = _rgba(read_image(pngsuite[f"png/{name}.png"]))
         expected = reference >> 8 if name.endswith("16") else reference
         np.testing.assert_array_equal(pixels, expected.reshape(pixels.shape), err_msg=name)
     assert len(names) == 161
@@ -300,7 +300,7 @@ def test_pngsuite_pngs_decode_to_their_references(pngsuite: dict[str, bytes]) ->
 def test_pngsuite_bmps_decode_like_their_pngs(pngsuite: dict[str, bytes]) -> None:
     names = [name[4:-4] for name in pngsuite if name.startswith("bmp/")]
     for name in names:
-        from_bmp, from_png = (_rgba(read_picture(pngsuite[f"{kind}/{name}.{kind}"])) for kind in ("bmp", "png"))
+        from_bmp, from_png = (_rgba(read_image(pngsuite[f"{kind}/{name}.{kind}"])) for kind in ("bmp", "png"))
         if name != "tbbn0g04":  # the writer of the BMP dropped the transparency
             assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), name  # it rounded 16 bit gray
     assert len(names) == 161
@@ -310,5 +310,5 @@ def test_pngsuite_damaged_files_are_refused(pngsuite: dict[str, bytes]) -> None:
     damaged = [name for name in pngsuite if name.startswith("png/x")]
     for name in damaged:
         with pytest.raises(DataError, match=r"cannot be decoded|not a picture"):
-            read_picture(pngsuite[name])
+            read_image(pngsuite[name])
     assert len(damaged) == 14

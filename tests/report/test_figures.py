@@ -11,7 +11,7 @@ import pytest
 from convscope.api.train import plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.evaluation.metrics import evaluate
 from convscope.report import plots
 from convscope.report.figures import dataset_figure, drawn, layer_figures, result_figures
@@ -22,7 +22,7 @@ from convscope.training.loop import logits_of
 
 @cache
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 CURVES: Drawing = partial(plots.learning_curves, [], 0)

@@ -23,7 +23,7 @@ from safetensors.numpy import load as load_arrays
 from convscope._hardware import has_bf16
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.errors import ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
@@ -44,7 +44,7 @@ GROWING = changed(VARIANTS["color"]["best"], epochs=3, batch=50, learning_rate=0
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 class Training:
@@ -241,7 +241,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_left_out_for_the_one_before(stopped: Training, tmp_path: Path, damage: str) -> None:
-    whole = Training(tmp_path / "whole", load("digits"))
+    whole = Training(tmp_path / "whole", load_data("digits"))
     expected = everything(whole.until(), whole.state)
     alter, words = DAMAGES[damage]
     path = stopped.run / "checkpoints" / name(6)

@@ -92,7 +92,7 @@ def test_the_config_is_what_was_planned(digits_run: Run) -> None:
         "name": "digits",
         "path": "digits",
         "source": data.source,
-        "reading": None,
+        "load_options": None,
         "fingerprint": data.fingerprint,
         "train_images": 1293,
         "validation_images": 145,

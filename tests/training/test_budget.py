@@ -23,6 +23,7 @@ from convscope.training.estimate import Pace
 from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
 from helpers.command import Command
+from helpers.reporting import RecordingReporter
 
 NETWORK = parse_network("conv 4 3, globalavg", (16, 16, 3), 5)
 RECIPE = changed(RECIPES["default"], epochs=1)
@@ -127,10 +128,10 @@ def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_pat
 
     stopped = experiment.run_plan(plan, tmp_path / "run", interrupt)
     assert 1 <= stopped.manifest.train_seconds < limit
-    said: list[str] = []
+    reporter = RecordingReporter()
     left: list[float] = []
-    done = resume_run(stopped.path, stripes, watch=lambda now: left.append(now.seconds_left), say=said.append)
-    assert said[0] == "equivalent, not identical: its learning rate follows the clock"
+    done = resume_run(stopped.path, stripes, watch=lambda now: left.append(now.seconds_left), reporter=reporter)
+    assert reporter.messages[0] == "equivalent, not identical: its learning rate follows the clock"
     assert 0.2 * limit < left[0] <= limit - stopped.manifest.train_seconds
     assert done.manifest.train_seconds == pytest.approx(limit, abs=1)
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from convscope.data.dataset import Dataset
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.augmentation import epoch_colors, epoch_order, epoch_patches
 from convscope.training.loader import Batch, batches, colored, patched
@@ -22,7 +22,7 @@ PLAIN = RECIPES["default"].model_copy(
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 def test_patches_lie_inside_and_are_of_every_size() -> None:

@@ -20,7 +20,7 @@ from convscope import reference
 from convscope.backends.native.step import gather_batch
 from convscope.backends.pytorch.models import as_batch, build_model, get_weights
 from convscope.data.dataset import Dataset, Split, stratified_group_split
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
@@ -64,7 +64,7 @@ NETWORK = parse_network("conv 4 3, relu, maxpool 2, flatten, dense 12, relu", (8
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 @pytest.fixture(scope="module")

@@ -134,22 +134,22 @@ def test_color_and_pictures_have_recipes_of_their_own() -> None:
             assert recipe_named("article", kind) is RECIPES["article"]
             assert variants.keys() < RECIPES.keys()
     assert recipe_named("best", "color") is not RECIPES["best"]
-    assert [recipe.model for recipe in VARIANTS["pictures"].values()] == ["airbench-deep"] * 3
-    assert {recipe.model for recipe in VARIANTS["small pictures"].values()} == {"airbench"}
+    assert [recipe.model for recipe in VARIANTS["images"].values()] == ["airbench-deep"] * 3
+    assert {recipe.model for recipe in VARIANTS["small images"].values()} == {"airbench"}
 
 
 def test_training_sees_pictures_as_large_as_the_input_was_chosen_for() -> None:
-    for chosen in VARIANTS["pictures"].values():
+    for chosen in VARIANTS["images"].values():
         sizes = [chosen.size_at(done) for done in (0, 0.4, 0.7, 0.94, 0.96)]
         assert sizes == sorted(sizes)
         assert sizes[-2:] == [SEEN, 1]
 
 
 def test_who_asks_for_a_size_trains_at_that_size() -> None:
-    for name, chosen in VARIANTS["sized pictures"].items():
+    for name, chosen in VARIANTS["sized images"].items():
         sizes = [chosen.size_at(done) for done in (0, 0.29, 0.31, 0.59, 0.61, 1)]
         assert sizes == [0.625, 0.625, 0.8, 0.8, 1, 1]
-        assert chosen == VARIANTS["pictures"][name].model_copy(update={"growth": chosen.growth})
+        assert chosen == VARIANTS["images"][name].model_copy(update={"growth": chosen.growth})
 
 
 @pytest.mark.parametrize("name", VARIANTS["color"])
@@ -219,13 +219,13 @@ def test_images_grow_in_order_and_by_shares(growth: tuple[tuple[float, float], .
         ("gray", 60_000 * 28 * 28, 10, 4, "default"),
         ("gray", 60_000 * 28 * 28, 2, 2, "fast"),
         ("color", 50_000 * 32 * 32 * 3, 20, 4, "best"),
-        ("pictures", 3_500 * 80 * 80 * 3, 50, 4, "fast"),
-        ("pictures", 3_500 * 80 * 80 * 3, 170, 4, "default"),
-        ("pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),
-        ("sized pictures", 3_500 * 64 * 64 * 3, 170, 4, "default"),
-        ("sized pictures", 3_500 * 80 * 80 * 3, 590, 4, "best"),
-        ("sized pictures", 3_500 * 80 * 80 * 3, 440, 4, "default"),
-        ("small pictures", 10**9, 1, 1, "fast"),
+        ("images", 3_500 * 80 * 80 * 3, 50, 4, "fast"),
+        ("images", 3_500 * 80 * 80 * 3, 170, 4, "default"),
+        ("images", 3_500 * 80 * 80 * 3, 590, 4, "best"),
+        ("sized images", 3_500 * 64 * 64 * 3, 170, 4, "default"),
+        ("sized images", 3_500 * 80 * 80 * 3, 590, 4, "best"),
+        ("sized images", 3_500 * 80 * 80 * 3, 440, 4, "default"),
+        ("small images", 10**9, 1, 1, "fast"),
     ],
 )
 def test_the_recipe_for_a_budget_depends_on_work_and_time(

@@ -23,7 +23,7 @@ from convscope.images.filters import (
     pool_picture,
 )
 from convscope.images.preprocessing import over_white
-from convscope.images.read import encode_png, read_picture
+from convscope.images.read import encode_png, read_image
 
 Floats = NDArray[np.floating[Any]]
 
@@ -77,7 +77,7 @@ def detect(
         if out is not None:
             raise UsageError("--out goes with a picture: of numbers the result is printed")
         return _detect_in_numbers(parse_matrix(image)[:, :, None], kernel, pool, stride, cell)
-    picture = read_picture(image, max_megapixels=max_megapixels)
+    picture = read_image(image, max_megapixels=max_megapixels)
     pixels = over_white(picture.pixels) if picture.pixels.shape[2] == 4 else picture.pixels
     values, arithmetic, magnitude = _apply(pixels, kernel, pool, stride, cell)
     path = out or Path(f"{Path(image).stem}-{_name(kernel, pool)}.png")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from convscope._files import write_atomically
-from convscope.data.download import Progress
-from convscope.data.load import load
+from convscope._reporting import Reporter
+from convscope.data.load import load_data
 from convscope.data.statistics import image_as_text, summary
 from convscope.errors import UsageError
 from convscope.evaluation.explain import Cell, cell, trace
-from convscope.images.read import encode_png, read_picture
+from convscope.images.read import encode_png, read_image
 from convscope.network.layers import shape_text
 from convscope.report.figures import dataset_figure, drawn, layer_figures
 from convscope.runs.folder import Run
@@ -60,7 +60,7 @@ def explain_picture(
     The pictures go to `folder`, by default RUN/explain/NAME OF THE PICTURE; a cell is "LAYER,ROW,COLUMN,CHANNEL" or
     "LAYER,INDEX". Raises DataError for a picture that cannot be read and UsageError for a cell that is not there.
     """
-    pixels, notes = run.config.preprocessing.arrange(read_picture(source, max_megapixels=max_megapixels))
+    pixels, notes = run.config.preprocessing.transform(read_image(source, max_megapixels=max_megapixels))
     folder = folder or run.path / "explain" / Path(source).stem
     model = run.model()
     steps = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
@@ -93,12 +93,12 @@ def explain_picture(
     )
 
 
-def show_dataset(name: str, index: int, folder: Path, progress: Progress) -> dict[str, Any]:
+def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None = None) -> dict[str, Any]:
     """The numbers behind a data set and one of its training images; writes first-nine.png and that image as a picture.
 
     Raises DataError for the data set, UsageError for an image that it does not have.
     """
-    dataset = load(name, progress)
+    dataset = load_data(name, reporter=reporter)
     if index >= len(dataset.train):
         raise UsageError(f"--image {index}: {dataset.name} has {len(dataset.train):,} training images, counted from 0")
     image = dataset.train.image(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from convscope._hardware import HardwareInfo, hardware_info, keep_memory, max_threads
+from convscope._reporting import Reporter
 from convscope.api.train import Plan, run_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
-from convscope.data.download import Progress as Downloading
-from convscope.data.download import quiet
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
 from convscope.runs.checkpoints import EVERY
 from convscope.runs.config import BESIDE, START, WEIGHTS, RunConfig
@@ -34,19 +32,18 @@ def resume_run(
     data: Dataset | None = None,
     *,
     watch: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = warnings.warn,
+    reporter: Reporter | None = None,
     checkpoint_every: float = EVERY,
 ) -> Run:
     """Go on with a training that was stopped or killed, from its last checkpoint, and return its finished run.
 
     Everything is as its `config.json` says; `data` is for a training on a Dataset that was in memory. On the same
-    machine, with the same versions, the weights are to the bit those of a training that was never disturbed; `say` is
-    told where they may not be, and from where training goes on. Raises UsageError for a run that is complete,
-    ModelFileError for what is no run folder, and DataError where the data are no longer those of the training.
+    machine, with the same versions, the weights are to the bit those of a training that was never disturbed; the
+    reporter is told where they may not be, and from where training goes on. Raises UsageError for a run that is
+    complete, ModelFileError for what is no run folder, and DataError if the data are no longer those of the training.
     """
-    return run_plan(
-        planned_again(path, data, say), path, watch, checkpoint_every=checkpoint_every, resumed=True, say=say
-    )
+    plan = planned_again(path, data, reporter)
+    return run_plan(plan, path, watch, checkpoint_every=checkpoint_every, resumed=True, reporter=reporter)
 
 
 def train_more(
@@ -56,28 +53,28 @@ def train_more(
     *,
     run: str | Path | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = warnings.warn,
+    reporter: Reporter | None = None,
     checkpoint_every: float = EVERY,
 ) -> Run:
     """Train a finished run for so many epochs more, into a run of its own; see `planned_more` and `train_model`."""
-    return run_plan(planned_more(path, epochs, data, say), run, watch, checkpoint_every=checkpoint_every, say=say)
+    plan = planned_more(path, epochs, data, reporter)
+    return run_plan(plan, run, watch, checkpoint_every=checkpoint_every, reporter=reporter)
 
 
 def planned_again(
     path: str | Path,
     data: Dataset | None = None,
-    say: Callable[[str], None] = warnings.warn,
-    downloading: Downloading = quiet,
+    reporter: Reporter | None = None,
 ) -> Plan:
     """The plan that a run folder was made by, nothing settled anew. See `resume_run`."""
     config = unfinished(path)
-    plan = _plan_of(path, config, data, say, downloading)
+    plan = _plan_of(path, config, data, reporter)
     use_threads(config.machine.threads, _trial(plan).torch_works)
     changes = changed_since(config, hardware_info(config.machine.threads), backend.variant())
     if config.budget:
         changes.append("its learning rate follows the clock")
     if changes:
-        say(f"equivalent, not identical: {', '.join(changes)}")
+        (reporter or Reporter()).message(f"equivalent, not identical: {', '.join(changes)}")
     return replace(plan, start=load_file(Path(path, START)) if config.before else None)
 
 
@@ -85,8 +82,7 @@ def planned_more(
     path: str | Path,
     epochs: int,
     data: Dataset | None = None,
-    say: Callable[[str], None] = warnings.warn,
-    downloading: Downloading = quiet,
+    reporter: Reporter | None = None,
 ) -> Plan:
     """The plan of so many epochs more for a finished run, from its last weights.
 
@@ -96,7 +92,7 @@ def planned_more(
     """
     run = open_run(path)
     config, last = run.config, Path(path, BESIDE["best"])
-    plan = _plan_of(path, config, data, say, downloading)
+    plan = _plan_of(path, config, data, reporter)
     settings = autotune(_trial(plan), min(config.machine.threads, max_threads()))
     more = config.model_copy(
         update={
@@ -116,13 +112,11 @@ def planned_more(
     return replace(plan, config=more, start=load_file(last if there else Path(path, WEIGHTS)))
 
 
-def _plan_of(
-    path: str | Path, config: RunConfig, data: Dataset | None, say: Callable[[str], None], downloading: Downloading
-) -> Plan:
+def _plan_of(path: str | Path, config: RunConfig, data: Dataset | None, reporter: Reporter | None) -> Plan:
     """Its data, as they were."""
     if data is None and not config.dataset.path:
         raise UsageError(f"{path} was trained on data given in memory: give them to resume_run or train_more as data")
-    dataset = data or load(config.dataset.path, downloading, config.dataset.reading, say)
+    dataset = data or load_data(config.dataset.path, config.dataset.load_options, reporter)
     if dataset.fingerprint != config.dataset.fingerprint:
         raise DataError(
             f"{config.dataset.path or dataset.name} is no longer the data that {path} was trained on: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from torch import nn
 
 from convscope._files import alone
 from convscope._hardware import hardware_info, keep_memory, max_threads
+from convscope._reporting import Reporter
 from convscope._text import list_some
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
@@ -23,15 +23,13 @@ from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.audit.rules import IMBALANCE_RATIO
 from convscope.data.dataset import Dataset, Split
-from convscope.data.download import Progress as Downloading
-from convscope.data.download import quiet
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
 from convscope.data.registry import NAMES, SETS
 from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.evaluation.metrics import Evaluation, evaluate, tta_logits
 from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import Picture
+from convscope.images.read import DecodedImage
 from convscope.network.build import parse_network
 from convscope.network.presets import resolve_architecture
 from convscope.report.content import model_card, report_of
@@ -100,9 +98,9 @@ def plan(
 
     `model` is a preset or an architecture line, by default the recipe's preset (see `Recipe`); `origin` is the name or
     path that a Dataset was loaded from, so that the run can find it again. With a `budget`, training ends with it
-    instead of the recipe's epochs. Raises the errors of `load`, `parse_network`, `recipe_named` and `share_of`.
+    instead of the recipe's epochs. Raises the errors of `load_data`, `parse_network`, `recipe_named` and `share_of`.
     """
-    dataset, origin = (data, origin) if isinstance(data, Dataset) else (load(data), str(data))
+    dataset, origin = (data, origin) if isinstance(data, Dataset) else (load_data(data), str(data))
     recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.kind)
     model = model or _preset_that_fits(recipe.model, dataset)
     line = resolve_architecture(model)
@@ -170,7 +168,7 @@ def run_plan(
     watch_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint_every: float = EVERY,
     resumed: bool = False,
-    say: Callable[[str], None] = warnings.warn,
+    reporter: Reporter | None = None,
 ) -> Run:
     """Train what was planned; `draw` makes the pictures.
 
@@ -179,7 +177,7 @@ def run_plan(
     Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
     these are written lets them be finished. A second one acts at once.
 
-    Where it is `resumed`, training goes on from the last checkpoint in the folder `run`; `say` is told from where.
+    Where it is `resumed`, training goes on from the last checkpoint in the folder `run`; the reporter is told where.
     Raises UsageError where another process trains in that folder.
     """
     config = plan.config
@@ -189,7 +187,7 @@ def run_plan(
         writer = RunWriter(folder, config, resumed)
         if plan.start is not None:
             writer.write(START, save(plan.start))
-        checkpoints = Checkpoints(folder, checkpoint_every, stop, say)
+        checkpoints = Checkpoints(folder, checkpoint_every, stop, (reporter or Reporter()).message)
         metrics = Metrics(writer)
 
         def start(state: State) -> None:
@@ -222,8 +220,7 @@ def run_plan(
 def evaluate_run(
     run: Run,
     data: str | None = None,
-    say: Callable[[str], None] = warnings.warn,
-    downloading: Downloading = quiet,
+    reporter: Reporter | None = None,
     tta: bool | None = None,
 ) -> Evaluation:
     """Measure a run's model file on the test split of its own data set, or of another with the same classes.
@@ -237,20 +234,20 @@ def evaluate_run(
     source = data or config.dataset.path
     if not source:
         raise UsageError(f"{run.path} was trained on data given in memory: name a data set to evaluate on")
-    reading = config.dataset.reading if data is None else LoadOptions(frame=config.preprocessing)
-    dataset = load(source, downloading, reading, say)
+    options = config.dataset.load_options if data is None else LoadOptions(preprocessing=config.preprocessing)
+    dataset = load_data(source, options, reporter)
     if set(dataset.classes) != set(config.classes):
         raise DataError(
             f"{dataset.name} has the classes {list_some(dataset.classes, 10)}, but the network was trained on "
             f"{list_some(config.classes, 10)}: choose data with the same classes"
         )
     if data is None and dataset.fingerprint != config.dataset.fingerprint:
-        say(f"{source} is no longer the data that {run.path} was trained on")
+        (reporter or Reporter()).message(f"{source} is no longer the data that {run.path} was trained on")
     predictor = Predictor(run.path)
     record = config.preprocessing
     chunks = dataset.test.chunks()
     if dataset.test.shape != (record.height, record.width, record.channels):
-        chunks = (np.stack([record.arrange(Picture(image))[0] for image in images]) for images in chunks)
+        chunks = (np.stack([record.transform(DecodedImage(image))[0] for image in images]) for images in chunks)
     order = [config.classes.index(name) for name in dataset.classes]
     labels = np.array(order)[dataset.test.labels]
     recipe = config.recipe if tta is None else config.recipe.model_copy(update={"tta": tta})
@@ -320,10 +317,10 @@ def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
 def _preprocessing(dataset: Dataset, training: Split, recipe: Recipe) -> Preprocessing:
     """Mean and deviation of the training images where the recipe wants them; files are arranged as they were."""
     measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
-    preprocessing = measure(training.spread(MEASURED_PIXELS // training.store[0].size).images)
-    if not dataset.frame:
+    preprocessing = measure(training.subsample(MEASURED_PIXELS // training.store[0].size).images)
+    if not dataset.preprocessing:
         return preprocessing
-    return preprocessing.model_copy(update=dataset.frame.model_dump(include={"fit", "fill", "polarity"}))
+    return preprocessing.model_copy(update=dataset.preprocessing.model_dump(include={"fit", "fill", "polarity"}))
 
 
 def _preset_that_fits(preset: str, dataset: Dataset) -> str:
@@ -358,7 +355,7 @@ def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, re
         name=dataset.name,
         path=path,
         source=dataset.source,
-        reading=dataset.reading,
+        load_options=dataset.load_options,
         fingerprint=dataset.fingerprint,
         train_images=len(training),
         validation_images=0 if recipe.validates_on_test else len(validation),

@@ -312,7 +312,7 @@ def issue_lines(issues: Sequence[Issue]) -> list[str]:
     """What was found, and what is done about it, with the first files."""
     lines = []
     for issue in issues:
-        done = f"; {issue.done}" if issue.done else ""
+        done = f"; {issue.action}" if issue.action else ""
         lines.append(f"{issue.level}: {issue.text}{done}")
         lines += [f"    {issue.advice}"] if issue.advice else []
         lines += [f"    {' = '.join(files)}" for files in issue.files[:SHOWN_FILES] if issue.level == "warning"]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from convscope._reporting import Reporter
 from convscope._text import duration, percent, pluralize
 from convscope.data.cache.pixel_cache import DECODING
 
@@ -37,18 +38,44 @@ def training(epochs: int, measured_on: str = "validation", by_the_clock: bool = 
         yield _Bar(measured_on, expected, bars=bars, task=task)
 
 
+class StderrReporter(Reporter):
+    """Writes messages to stderr, and one line for each download and each long decoding."""
+
+    def __init__(self) -> None:
+        self.named: set[str] = set()
+
+    def message(self, text: str) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{text}\n")
+
+    def progress(self, task: str, done: int, total: int | None) -> None:  # noqa: ARG002
+        """Name the task when it begins."""
+        if task not in self.named and (task != DECODING or (total or 0) >= MANY_FILES):
+            self.named.add(task)
+            self.message(f"decoding {total:,} files" if task == DECODING else f"downloading {task}")
+
+
+class _BarReporter(Reporter):
+    """A bar for each task; messages appear above the bars."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def message(self, text: str) -> None:
+        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, task: str, done: int, total: int | None) -> None:
+        if task not in self.tasks:
+            self.tasks[task] = self.bars.add_task(task, total=total, figures="")
+        self.bars.update(self.tasks[task], completed=done, total=total, figures=_so_far(task, done, total))
+
+
 @contextmanager
-def loading() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What `load` calls: the file's name, bytes done, and bytes in all where that is known; or decoded files."""
+def loading() -> Iterator[Reporter]:
+    """The reporter for loading data: bars on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        said: set[str] = set()
-
-        def name_once(name: str, _done: int, total: int | None) -> None:
-            if name not in said and (name != DECODING or (total or 0) >= MANY_FILES):
-                said.add(name)
-                sys.stderr.write(f"decoding {total:,} files\n" if name == DECODING else f"downloading {name}\n")
-
-        yield name_once
+        yield StderrReporter()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -57,14 +84,7 @@ def loading() -> Iterator[Callable[[str, int, int | None], None]]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = {}
-
-        def watch(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total, figures="")
-            bars.update(tasks[name], completed=done, total=total, figures=_so_far(name, done, total))
-
-        yield watch
+        yield _BarReporter(bars)
 
 
 def _so_far(name: str, done: int, total: int | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ import typer
 
 from convscope._hardware import process_start, usable_cores
 from convscope.cli import progress
-from convscope.data.load import load, load_default
+from convscope.data.load import load_data, load_default
 from convscope.data.options import LoadOptions
 from convscope.errors import UsageError
 from convscope.runs.folder import open_run, unfinished
@@ -27,7 +27,6 @@ from convscope.training.recipes import changed, recipe_for, recipe_named
 if TYPE_CHECKING:
     from convscope.api.train import Plan
 
-Say = Callable[[str], None]
 READY = 10.0  # seconds of a budget that decoding, trials and results take, about
 
 
@@ -91,7 +90,6 @@ def new_plan(
     seed: int,
     threads: int | None,
     budget: str | None,
-    say: Say,
 ) -> Plan:
     """The plan of a training; `wishes` are values of the recipe, None where there is none.
 
@@ -102,10 +100,10 @@ def new_plan(
         raise UsageError("--budget and --epochs: give one of them, for each says when training ends")
     changed(recipe_named(recipe or "default"), **wishes)  # a slip of the pen shows before anything is loaded
     core_seconds = seconds and max(seconds - READY, 1) * usable_cores()
-    if core_seconds and not reading.size:
+    if core_seconds and not reading.image_size:
         reading = reading.model_copy(update={"core_seconds": core_seconds})
-    with progress.loading() as downloading, importing("convscope.api.train"):
-        dataset = load(data, downloading, reading, say) if data else load_default(say, downloading)
+    with progress.loading() as reporter, importing("convscope.api.train"):
+        dataset = load_data(data, reading, reporter) if data else load_default(reporter)
     from convscope.api import train as experiment  # it is there by now
     from convscope.training.budget import Budget
 
@@ -124,7 +122,7 @@ def needs_resume(more_epochs: int | None) -> None:
         raise UsageError("--more-epochs needs the finished training that it goes on from: --resume RUN")
 
 
-def plan_again(context: typer.Context, run: Path, more_epochs: int | None, say: Say) -> Plan:
+def plan_again(context: typer.Context, run: Path, more_epochs: int | None) -> Plan:
     """The plan of a training that was stopped or killed, or of more epochs for one that is finished."""
     more = {"more_epochs", "run"} if more_epochs else set()
     stands_alone(context, "--resume", {"resume", "checkpoint_every", "as_json", *more})
@@ -132,7 +130,7 @@ def plan_again(context: typer.Context, run: Path, more_epochs: int | None, say: 
     check(run)  # a slip of the pen shows before anything is loaded
     from convscope.api.resume import planned_again, planned_more
 
-    with progress.loading() as downloading:
+    with progress.loading() as reporter:
         if more_epochs:
-            return planned_more(run, more_epochs, None, say, downloading)
-        return planned_again(run, None, say, downloading)
+            return planned_more(run, more_epochs, None, reporter)
+        return planned_again(run, None, reporter)

@@ -73,7 +73,7 @@ class Split:
         image: Images = self.store[number if self.rows is None else self.rows[number]]
         return image
 
-    def places(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    def indices(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where in the store the images lie that have these numbers."""
         return which if self.rows is None else self.rows[which]
 
@@ -81,9 +81,9 @@ class Split:
         """The images that `which` picks, a boolean mask (n,) or indices, as a new split of the same store."""
         index = np.flatnonzero(which) if which.dtype == bool else which
         groups = None if self.groups is None else self.groups[index]
-        return Split(self.store, self.labels[index], self.places(index), groups)
+        return Split(self.store, self.labels[index], self.indices(index), groups)
 
-    def spread(self, most: int) -> Split:
+    def subsample(self, most: int) -> Split:
         """At most so many images, evenly from the first to the last: of all classes, however they are sorted."""
         if most >= len(self):
             return self
@@ -101,9 +101,9 @@ class Dataset:
     """A named data set of at least two classes, each with at least one training image.
 
     classes: the k class names; labels in all splits are 0..k-1. source: where it was read from, for people. validation:
-    where the set has its own; else it is held out of train. For sets of picture files: reading, what was asked
-    for; frame, how pictures of other sizes were arranged; issues, what a check of them found; files, the path of each
-    row of the store; content, a digest that stands for all pixels and labels.
+    where the set has its own; else it is held out of train. For sets of picture files: load_options, what was asked
+    for; preprocessing, how images of other sizes were transformed; issues, what a check of them found; files, the path
+    of each row of the store; content, a digest that stands for all pixels and labels.
 
     Raises DataError where labels, classes and shapes of the splits do not fit each other.
     """
@@ -114,8 +114,8 @@ class Dataset:
     test: Split
     source: str
     validation: Split | None = None
-    frame: Preprocessing | None = None
-    reading: LoadOptions | None = None
+    preprocessing: Preprocessing | None = None
+    load_options: LoadOptions | None = None
     issues: tuple[Issue, ...] = ()
     files: tuple[str, ...] = ()
     content: str = ""
@@ -144,14 +144,14 @@ class Dataset:
         return self.train.shape
 
     @property
-    def kind(self) -> Literal["gray", "color", "small pictures", "sized pictures", "pictures"]:
+    def kind(self) -> Literal["gray", "color", "small images", "sized images", "images"]:
         """What recipes make a difference between; pictures are files, small ones in color, sized ones as asked for."""
         height, width, channels = self.shape
-        if self.frame is not None and min(height, width) >= LARGE:
-            return "sized pictures" if self.reading and self.reading.size else "pictures"
+        if self.preprocessing is not None and min(height, width) >= LARGE:
+            return "sized images" if self.load_options and self.load_options.image_size else "images"
         if channels < 3:
             return "gray"
-        return "color" if self.frame is None else "small pictures"
+        return "color" if self.preprocessing is None else "small images"
 
     @cached_property
     def fingerprint(self) -> str:

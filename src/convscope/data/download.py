@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -11,12 +11,10 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from convscope._files import write_atomically
+from convscope._reporting import Reporter
 from convscope.data.archives import Package, read_package, unpack
 from convscope.data.registry import NamedSet
 from convscope.errors import ConvscopeError, DataError
-
-# Called with the name of the file, the bytes that are there, and those there will be (None where that is unknown).
-Progress = Callable[[str, int, int | None], None]
 
 TIMEOUT = 10.0  # seconds to wait for a connection, and for the next bytes
 TRIES = 5  # times a mirror may cut the connection of one file, if each time some bytes came
@@ -27,11 +25,7 @@ class MirrorError(Exception):
     """One mirror did not give one file; the next may."""
 
 
-def quiet(name: str, done: int, total: int | None) -> None:
-    """The progress of those who do not want to know."""
-
-
-def fetch(wanted: NamedSet, folder: Path, progress: Progress = quiet) -> dict[str, bytes]:
+def fetch(wanted: NamedSet, folder: Path, reporter: Reporter | None = None) -> dict[str, bytes]:
     """The contents of all files of a set by name, from `folder`, or downloaded into it as far as they are not there.
 
     A download grows in `NAME.part`, which stays where it was interrupted and is resumed next time. Files get their
@@ -46,7 +40,7 @@ def fetch(wanted: NamedSet, folder: Path, progress: Progress = quiet) -> dict[st
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / ".lock"):
             contents, missing = _cached(wanted, folder)
-            return contents | _from_mirrors(wanted.mirrors, missing, folder, progress)
+            return contents | _from_mirrors(wanted.mirrors, missing, folder, reporter or Reporter())
     except OSError as error:
         raise DataError(
             f"cannot write to the cache {folder} ({error.strerror or error}): make room or allow it"
@@ -68,14 +62,14 @@ def _cached(wanted: NamedSet, folder: Path) -> tuple[dict[str, bytes], list[Pack
 
 
 def _from_mirrors(
-    mirrors: tuple[str, ...], missing: list[Package], folder: Path, progress: Progress
+    mirrors: tuple[str, ...], missing: list[Package], folder: Path, reporter: Reporter
 ) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     failures = []
     for mirror in mirrors:
         try:
             while missing:
-                contents |= _get(mirror, missing[0], folder, progress)
+                contents |= _get(mirror, missing[0], folder, reporter)
                 missing.pop(0)
             return contents
         except MirrorError as error:
@@ -83,17 +77,17 @@ def _from_mirrors(
     raise DataError(f"no mirror gave it: {', '.join(failures)}")
 
 
-def _get(mirror: str, package: Package, folder: Path, progress: Progress) -> dict[str, bytes]:
+def _get(mirror: str, package: Package, folder: Path, reporter: Reporter) -> dict[str, bytes]:
     """Download, check and store one package."""
     part = folder / f"{package.name}.part"
     resumed = part.exists()
-    _transfer(mirror + package.name, part, progress)
+    _transfer(mirror + package.name, part, reporter)
     try:
         contents = unpack(part, package)
     except DataError as error:
         part.unlink()
         if resumed:  # the first half may have come from a mirror that packs differently
-            return _get(mirror, package, folder, progress)
+            return _get(mirror, package, folder, reporter)
         raise MirrorError("not the official content, by its SHA-256") from error
     for name, content in contents.items():
         _store(folder / name, content)
@@ -101,18 +95,18 @@ def _get(mirror: str, package: Package, folder: Path, progress: Progress) -> dic
     return contents
 
 
-def _transfer(url: str, part: Path, progress: Progress, tries: int = TRIES) -> None:
+def _transfer(url: str, part: Path, reporter: Reporter, tries: int = TRIES) -> None:
     """Bring `part` to its full length; a cut connection is taken up again as long as bytes keep coming."""
     before = _size(part)
     try:
-        _stream(url, part, progress)
+        _stream(url, part, reporter)
     except MirrorError:
         if tries == 1 or _size(part) <= before:
             raise
-        _transfer(url, part, progress, tries - 1)
+        _transfer(url, part, reporter, tries - 1)
 
 
-def _stream(url: str, part: Path, progress: Progress) -> None:
+def _stream(url: str, part: Path, reporter: Reporter) -> None:
     done = _size(part)
     response = _open(url, done)
     if response is None:
@@ -125,7 +119,7 @@ def _stream(url: str, part: Path, progress: Progress) -> None:
             while done != total and (chunk := _read(response)):  # at the total, some Pythons wait for a hang-up
                 file.write(chunk)
                 done += len(chunk)
-                progress(part.stem, done, total)
+                reporter.progress(part.stem, done, total)
     if total is not None and done < total:
         raise MirrorError(f"cut off after {done} of {total} bytes")
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import difflib
 import os
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from platformdirs import user_cache_path
 
+from convscope._reporting import Reporter
 from convscope.data.archives import naming, read_package
 from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Split, default_test_split
-from convscope.data.download import Progress, fetch, quiet
+from convscope.data.download import fetch
 from convscope.data.formats.idx import has_idx, read_idx
-from convscope.data.formats.image_folder import read_pictures
+from convscope.data.formats.image_folder import read_image_files
 from convscope.data.formats.listing import TABLES
 from convscope.data.formats.npz import read_npz
 from convscope.data.options import LoadOptions
@@ -27,24 +26,24 @@ PATHS = (
 )
 
 
-def load(
-    name: str | Path,
-    progress: Progress = quiet,
-    reading: LoadOptions | None = None,
-    say: Callable[[str], None] = warnings.warn,
+def load_data(
+    source: str | Path | Dataset, options: LoadOptions | None = None, reporter: Reporter | None = None
 ) -> Dataset:
     """The data set of that name (see NAMES) or at that path: pictures in class folders or named in a table, npz, IDX.
 
     A name wins over a folder of the same name: write ./mnist for the folder. Named sets are looked for in
-    $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache; see `fetch` for `progress`, which also
-    tells how many pictures are decoded. `reading` is how pictures are read; `say` gets what went another way.
+    $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache. `options` is how images are read;
+    `reporter` gets the progress of downloads and of decoding. A Dataset is returned as it is.
 
     Raises DataError where the set is not known, cannot be had or is not sound.
     """
+    if isinstance(source, Dataset):
+        return source
+    reporter, name = reporter or Reporter(), source
     if str(name) == "digits":
         return _load_digits()
     if str(name) in SETS:
-        return _load_named(SETS[str(name)], progress)
+        return _load_named(SETS[str(name)], reporter)
     path = Path(name)
     with naming(str(name)):
         is_file, is_folder = path.is_file(), path.is_dir()
@@ -53,22 +52,24 @@ def load(
     if is_file and path.suffix.lower() == ".npz":
         return read_npz(path)
     if path.suffix.lower() in TABLES if is_file else not has_idx(path):
-        return read_pictures(path, reading or LoadOptions(), cache_folder(), progress, say)
+        return read_image_files(path, options or LoadOptions(), cache_folder(), reporter)
     return read_idx(path)
 
 
-def load_default(say: Callable[[str], None], progress: Progress = quiet) -> Dataset:
-    """MNIST where it can be had, else `digits`; `say` gets one line that tells which.
+def load_default(reporter: Reporter) -> Dataset:
+    """MNIST if it can be had, else `digits`; the reporter gets one line that tells which.
 
     Raises DataError where neither can be had.
     """
     try:
-        dataset = load("mnist", progress)
+        dataset = load_data("mnist", reporter=reporter)
     except DataError:
-        dataset = load("digits")
-        say("No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits")
+        dataset = load_data("digits")
+        reporter.message(
+            "No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits"
+        )
     else:
-        say(f"No data set named: taking mnist from {dataset.source}")
+        reporter.message(f"No data set named: taking mnist from {dataset.source}")
     return dataset
 
 
@@ -77,9 +78,9 @@ def cache_folder() -> Path:
     return user_cache_path("convscope")
 
 
-def _load_named(wanted: NamedSet, progress: Progress) -> Dataset:
+def _load_named(wanted: NamedSet, reporter: Reporter) -> Dataset:
     with naming(wanted.name):
-        contents, folder = _from_data_folder(wanted) or _from_cache(wanted, progress)
+        contents, folder = _from_data_folder(wanted) or _from_cache(wanted, reporter)
     files = [file for package in wanted.packages for file in package.files]
     train, test = wanted.decode([contents[file.name] for file in files])
     return Dataset(wanted.name, wanted.classes, train, test, str(folder))
@@ -93,10 +94,10 @@ def _from_data_folder(wanted: NamedSet) -> tuple[dict[str, bytes], Path] | None:
     return None
 
 
-def _from_cache(wanted: NamedSet, progress: Progress) -> tuple[dict[str, bytes], Path]:
+def _from_cache(wanted: NamedSet, reporter: Reporter) -> tuple[dict[str, bytes], Path]:
     folder = cache_folder() / wanted.name
     try:
-        return fetch(wanted, folder, progress), folder
+        return fetch(wanted, folder, reporter), folder
     except DataError as error:
         places = ", ".join(map(str, _places(wanted))) or "$CONVSCOPE_DATA, which is not set"
         packages = ", ".join(package.name for package in wanted.packages)

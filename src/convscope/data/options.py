@@ -10,22 +10,26 @@ from convscope.images.preprocessing import Preprocessing
 
 
 class LoadOptions(BaseModel):
-    """How a folder or table of pictures is read; what is None is chosen from the pictures.
+    """How a folder or table of images is read; values that are None are chosen from the images.
 
-    size: side of the network's square input, in pixels. channels: 1 gray, 3 RGB, 4 RGBA. fit: "letterbox" keeps the
-    whole picture, "crop" cuts off what does not fit. group_by: a regular expression, searched in the file's name; files
-    of a class with the same match (its groups, where it has some) belong together. One with a "/" is searched in the
-    path below the folder, and what it finds belongs together across classes. max_megapixels: larger pictures are left
-    out. core_seconds: how long a training may take, times the processor's cores; the size is chosen for it. frame:
-    everything of this at once, as a trained network needs it.
+    Attributes:
+        image_size: side of the network's square input, in pixels.
+        channels: 1 gray, 3 RGB, 4 RGBA.
+        fit: "letterbox" keeps the whole image and pads it, "crop" cuts off the longer side.
+        group_by: a regular expression that is searched in each file's name. Files of one class with the same match
+            (the same groups, if the expression has groups) stay in one split. If it contains a "/", it is searched in
+            the path below the folder, and files with the same match stay together across classes.
+        max_megapixels: larger images are left out.
+        core_seconds: time limit of the training in seconds times processor cores; the image size is chosen for it.
+        preprocessing: a trained network's preprocessing, which replaces size, channels and fit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int | None = Field(default=None, ge=8, le=512)
+    image_size: int | None = Field(default=None, ge=8, le=512)
     channels: Literal[1, 3, 4] | None = None
     fit: Literal["letterbox", "crop"] = "letterbox"
     group_by: str | None = None
     max_megapixels: float = Field(default=50.0, gt=0)
     core_seconds: float | None = Field(default=None, gt=0)
-    frame: Preprocessing | None = None
+    preprocessing: Preprocessing | None = None

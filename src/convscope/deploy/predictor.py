@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, Metadata
 from convscope.errors import DataError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import Picture, read_picture
+from convscope.images.read import DecodedImage, read_image
 
 SCORING_BATCH = 1000
 
@@ -94,12 +94,12 @@ class Predictor:
         many: Sequence[Any] = pictures if isinstance(pictures, list | tuple) else [pictures]
         if len(many) == 0:
             raise DataError("expected at least one picture to classify, got none")
-        read = [read_picture(picture, max_megapixels=max_megapixels) for picture in many]
+        read = [read_image(picture, max_megapixels=max_megapixels) for picture in many]
         return self.predict_read(read)
 
-    def predict_read(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Classify pictures that `read_picture` has read."""
-        arranged = [self.preprocessing.arrange(picture) for picture in pictures]
+    def predict_read(self, pictures: Sequence[DecodedImage]) -> list[Prediction]:
+        """Classify pictures that `read_image` has read."""
+        arranged = [self.preprocessing.transform(picture) for picture in pictures]
         _, probabilities = self.scores(np.stack([pixels for pixels, _ in arranged]))
         return [
             Prediction(picture.name, self._ranked(row), notes)

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from convscope.images.read import Picture
+from convscope.images.read import DecodedImage
 
 Pixels = NDArray[np.uint8]
 Polarity = Literal["dark", "light", "mixed"]
@@ -62,8 +62,8 @@ class Preprocessing(BaseModel):
     >>> record = Preprocessing.plain(images)
     >>> record.polarity, record.fill, record.mean
     ('dark', (0,), (0.0,))
-    >>> photo = Picture(np.full((480, 640, 3), 250, np.uint8))
-    >>> pixels, notes = record.arrange(photo)
+    >>> photo = DecodedImage(np.full((480, 640, 3), 250, np.uint8))
+    >>> pixels, notes = record.transform(photo)
     >>> pixels.shape, notes
     ((28, 28, 1), ('resized 640x480 -> 28x21', 'inverted because its background is light', 'letterboxed to 28x28'))
     """
@@ -122,7 +122,7 @@ class Preprocessing(BaseModel):
             mean=tuple(mean.tolist()),
         )
 
-    def arrange(self, picture: Picture) -> tuple[Pixels, tuple[str, ...]]:
+    def transform(self, picture: DecodedImage) -> tuple[Pixels, tuple[str, ...]]:
         """The picture as the network's uint8 array (height, width, channels), by the algorithm this module opens with.
 
         The notes are the picture's own and one per step that altered what it shows; a picture that fits has none.

@@ -76,7 +76,7 @@ _QUIET = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """One decoded picture.
 
     pixels: uint8 (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
@@ -89,15 +89,15 @@ class Picture:
     name: str = "picture"
 
 
-def read_picture(
+def read_image(
     source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0
-) -> Picture:
+) -> DecodedImage:
     """The picture in a file, in a file's bytes, in a PIL image, or in a uint8 array (h, w) or (h, w, 1, 3 or 4).
 
     Raises DataError, one line that names the file: no such file, a folder, empty, not a picture, damaged or cut off,
     floating-point pixels, more than `max_megapixels` (10^6 pixels) or a side over 2^20.
 
-    >>> read_picture(np.zeros((2, 3), np.uint8)).pixels.shape
+    >>> read_image(np.zeros((2, 3), np.uint8)).pixels.shape
     (2, 3, 1)
     """
     if isinstance(source, np.ndarray):
@@ -106,7 +106,7 @@ def read_picture(
         name = str(getattr(source, "filename", "")) or "picture"
         _check_size(source.size, name, max_megapixels)
         with _damage_reported(name):
-            return Picture(*_pixels(source, name), name)
+            return DecodedImage(*_pixels(source, name), name)
     if isinstance(source, bytes):
         return _from_stream(BytesIO(source), "picture", max_megapixels)
     with _opened(Path(source)) as stream:
@@ -116,7 +116,7 @@ def read_picture(
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """A PNG file's bytes of uint8 pixels (h, w, 1, 3 or 4).
 
-    >>> read_picture(encode_png(np.full((2, 3, 1), 7, np.uint8))).pixels[0, 0, 0]
+    >>> read_image(encode_png(np.full((2, 3, 1), 7, np.uint8))).pixels[0, 0, 0]
     np.uint8(7)
     """
     buffer = BytesIO()
@@ -124,7 +124,7 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> Picture:
+def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> DecodedImage:
     shaped = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] not in (1, 3, 4) or not pixels.size:
         raise DataError(
@@ -132,7 +132,7 @@ def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> Picture:
             f"got {pixels.dtype} {pixels.shape}; convert it to uint8 0..255 first"
         )
     _check_size((shaped.shape[1], shaped.shape[0]), "picture", max_megapixels)
-    return Picture(shaped)
+    return DecodedImage(shaped)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -146,7 +146,7 @@ def _opened(path: Path) -> IO[bytes]:
         raise DataError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
-def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture:
+def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> DecodedImage:
     head = stream.read(8)
     reader = next((reader for magic, reader in _READERS if head.startswith(magic)), None)
     if not head:
@@ -157,7 +157,7 @@ def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture
         return _decoded(stream, reader, name, max_megapixels)
 
 
-def _decoded(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixels: float) -> Picture:
+def _decoded(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixels: float) -> DecodedImage:
     with _quiet():
         image = _header(stream, reader, name)
         _check_size(image.size, name, max_megapixels)
@@ -167,7 +167,7 @@ def _decoded(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixe
             _widen_transparency(image)
         frames = getattr(image, "n_frames", 1)
     pixels, notes = _pixels(image, name)
-    return Picture(pixels, notes if frames == 1 else (f"first of {frames} frames", *notes), name)
+    return DecodedImage(pixels, notes if frames == 1 else (f"first of {frames} frames", *notes), name)
 
 
 def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:

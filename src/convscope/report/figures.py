@@ -54,11 +54,11 @@ def drawn(sketches: Iterable[Sketch], draw: Draw = draw_here) -> Iterator[tuple[
 def dataset_figure(dataset: Dataset) -> Sketch:
     """The first nine training images (A10); nine from all over, where a set is sorted by class."""
     first = dataset.train.take(np.arange(min(9, len(dataset.train))))
-    nine = dataset.train.spread(9) if dataset.frame else first
+    nine = dataset.train.subsample(9) if dataset.preprocessing else first
     return Sketch(
         "first-nine",
         Section.HOW_MADE,
-        "Nine training images, as the network sees them" if dataset.frame else "The first nine training images",
+        "Nine training images, as the network sees them" if dataset.preprocessing else "The first nine training images",
         "What the network is given to learn from, with the class each image belongs to.",
         f"Nine training images of {dataset.name} with their class names",
         partial(plots.first_nine, nine.images, nine.labels, dataset.classes),
@@ -73,7 +73,7 @@ def issue_figures(dataset: Dataset) -> Iterator[Sketch]:
             continue
         names = list(chain.from_iterable(issue.files))[:FOUND]
         more = sum(map(len, issue.rows)) - len(numbers)
-        done = f"{issue.done[:1].upper()}{issue.done[1:]}"
+        done = f"{issue.action[:1].upper()}{issue.action[1:]}"
         yield Sketch(
             f"found-{issue.kind}",
             Section.IN_THE_DATA,
@@ -158,7 +158,7 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     of_truth = probabilities[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
     order = np.argsort(of_truth, kind="stable")[:MISTAKES]
     worst = wrong[order]
-    rows = test.places(worst)
+    rows = test.indices(worst)
     return partial(
         plots.worst_mistakes,
         test.store[rows], labels[worst], probabilities[order], dataset.classes, len(wrong), len(labels),

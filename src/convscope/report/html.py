@@ -197,7 +197,7 @@ def _notes(notes: Sequence[str]) -> str:
 
 def _issues(issues: Sequence[Issue]) -> str:
     items = "".join(
-        f"<li><strong>{issue.level}</strong>: {_text('; '.join(filter(None, (issue.text, issue.done))))}"
+        f"<li><strong>{issue.level}</strong>: {_text('; '.join(filter(None, (issue.text, issue.action))))}"
         f"{f'<br>{_text(issue.advice)}' if issue.advice else ''}</li>\n"
         for issue in issues
     )

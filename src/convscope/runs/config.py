@@ -30,13 +30,13 @@ Status = Literal["complete", "interrupted"]
 class DatasetInfo(Record):
     """Which data a run was trained on.
 
-    `fingerprint` is the SHA-256 of its images, labels and class names; `reading`, of pictures, what was asked for.
+    `fingerprint` is the SHA-256 of its images, labels and class names; `load_options` says how images were read.
     """
 
     name: str
     path: str
     source: str
-    reading: LoadOptions | None = None
+    load_options: LoadOptions | None = None
     fingerprint: str
     train_images: int
     validation_images: int

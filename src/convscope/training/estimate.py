@@ -11,7 +11,7 @@ from convscope._hardware import HardwareInfo, hardware_info
 from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.errors import ArchitectureError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network, resize_network
@@ -74,14 +74,14 @@ class Cost:
 def cost_of(model: str, data: str | None = None, recipe: str = "default", threads: int | None = None) -> Cost:
     """Place a preset or a line on a data set (or on MNIST's shape and size) and measure how long it would train.
 
-    Raises the errors of `load`, `parse_network` and `recipe_named`.
+    Raises the errors of `load_data`, `parse_network` and `recipe_named`.
     """
     line, chosen = resolve_architecture(model), recipe_named(recipe)
     if data is None:
         shape, classes, held_out = MNIST_SHAPE, 10, round(MNIST_IMAGES * chosen.validation_share)
         training, validation = MNIST_IMAGES - held_out, held_out or MNIST_TEST_IMAGES
     else:
-        dataset = load(data)
+        dataset = load_data(data)
         chosen = recipe_named(recipe, dataset.kind)
         shape, classes = dataset.shape, len(dataset.classes)
         training, validation = map(len, parts(dataset, chosen, seed=0))

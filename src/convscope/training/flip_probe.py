@@ -65,7 +65,7 @@ def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
     fewer than 40 held-out pictures, on pictures that are too small, or where the network learns nothing.
     """
     try:
-        learned, held = (_small(split) for split in stratified_group_split(train.spread(MAX_IMAGES), HELD_OUT, seed))
+        learned, held = (_small(split) for split in stratified_group_split(train.subsample(MAX_IMAGES), HELD_OUT, seed))
         network = _small_network(learned, classes)
     except (DataError, ArchitectureError):
         return FlipProbe(0, why="the pictures are too few or too small")

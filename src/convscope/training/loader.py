@@ -70,7 +70,7 @@ def batches(train: Split, preprocessing: Preprocessing, course: Course, seed: in
     parts = zip(np.split(order, starts), np.split(turns, starts), patches, strict=True)
     for index, turn, patch in list(parts)[course.batch :]:
         moved, flipped = None if moves is None else moves[turn], None if flips is None else flips[index]
-        pixels = as_batch(gather_batch(train.store, train.places(index), preprocessing.table, moved, flipped))
+        pixels = as_batch(gather_batch(train.store, train.indices(index), preprocessing.table, moved, flipped))
         share = course.image_share()
         seen = scaled(pixels, share) if crops is None else cropped(pixels, crops[turn], share)
         seen = seen if colors is None else colored(seen, colors[turn])

@@ -165,8 +165,8 @@ def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing
     for layer in model.modules():
         if isinstance(layer, Whitening):
             numbers = preprocessing.height * preprocessing.width * layer.weight[0].numel()
-            some = train.spread(max(1, WHITENED_NUMBERS // numbers))
-            layer.learn(as_batch(gather_batch(some.store, some.places(np.arange(len(some))), preprocessing.table)))
+            some = train.subsample(max(1, WHITENED_NUMBERS // numbers))
+            layer.learn(as_batch(gather_batch(some.store, some.indices(np.arange(len(some))), preprocessing.table)))
 
 
 def logits_of(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -244,7 +244,7 @@ _COLOR = Recipe(
 # Of someone's own pictures in color, chosen on held-out flowers and traffic signs, dev/LOG.md says how.
 _PICTURES = _variant(
     _COLOR,
-    "default for pictures",
+    "default for images",
     model="airbench-deep",
     learning_rate=0.08,
     warmup_share=0.1,
@@ -261,29 +261,27 @@ _PICTURES = _variant(
     validation_share=0.1,
 )
 
-Kind = Literal["gray", "color", "small pictures", "sized pictures", "pictures"]
+Kind = Literal["gray", "color", "small images", "sized images", "images"]
 VARIANTS: dict[Kind, dict[str, Recipe]] = {
     "gray": {},
     "color": {
         "fast": _variant(_COLOR, "fast for color", epochs=4, least_steps=200),
         "best": _COLOR,
     },
-    "pictures": {
+    "images": {
         "default": _PICTURES,
-        "fast": _variant(
-            _PICTURES, "fast for pictures", epochs=3, least_steps=200, crop_area=0.35, jitter=0.2, cutmix=0
-        ),
-        "best": _variant(_PICTURES, "best for pictures", epochs=60, least_steps=3000, crop_area=0.2, cutmix_until=0.9),
+        "fast": _variant(_PICTURES, "fast for images", epochs=3, least_steps=200, crop_area=0.35, jitter=0.2, cutmix=0),
+        "best": _variant(_PICTURES, "best for images", epochs=60, least_steps=3000, crop_area=0.2, cutmix_until=0.9),
     },
 }
 # Where someone asked for the size of the input, none of it is given away; nor where pictures are small.
-VARIANTS["sized pictures"] = {
+VARIANTS["sized images"] = {
     name: _variant(recipe, recipe.name, growth=((0.3, 0.625), (0.6, 0.8)))
-    for name, recipe in VARIANTS["pictures"].items()
+    for name, recipe in VARIANTS["images"].items()
 }
-VARIANTS["small pictures"] = {
+VARIANTS["small images"] = {
     name: _variant(recipe, recipe.name, model="airbench", growth=_COLOR.growth, epochs=min(recipe.epochs, 30))
-    for name, recipe in VARIANTS["pictures"].items()
+    for name, recipe in VARIANTS["images"].items()
 }
 
 # Seconds of a core for every number in the training images, from which on a recipe is worth it; dev/LOG.md says how
@@ -291,9 +289,9 @@ VARIANTS["small pictures"] = {
 WORTH: dict[Kind, tuple[tuple[float, str], ...]] = {
     "gray": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
     "color": ((0, "best"),),
-    "pictures": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
-    "sized pictures": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
-    "small pictures": ((3e-5, "best"), (0, "fast")),
+    "images": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
+    "sized images": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
+    "small images": ((3e-5, "best"), (0, "fast")),
 }
 
 

@@ -23,10 +23,11 @@ from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import issues
 from convscope.data.dataset import Dataset
 from convscope.data.formats.image_folder import dataset_of, survey_of
-from convscope.data.load import load
+from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError, UsageError
 from helpers.pictures import Pixels, animals, noise, write
+from helpers.reporting import FailingReporter
 
 Examine = Callable[..., Survey]
 
@@ -37,7 +38,7 @@ def examine(tmp_path: Path) -> Examine:
 
     def examined(pictures: Mapping[str, Pixels | bytes], reading: LoadOptions | None = None) -> Survey:
         folder = write(tmp_path / "set", pictures)
-        return survey_of(folder, reading or LoadOptions(), tmp_path / "cache", lambda *_: None, pytest.fail)
+        return survey_of(folder, reading or LoadOptions(), tmp_path / "cache", FailingReporter())
 
     return examined
 
@@ -95,7 +96,7 @@ def test_a_picture_that_was_saved_again_is_nearly_the_same(examine: Examine) -> 
     photo = load_sample_image("china.jpg")[100:356, 200:456]
     survey = examine(
         animals() | {"cat/a.png": photo, "cat/b.jpg": jpeg(photo, 60, 200), "dog/c.jpg": jpeg(photo, 90, 128)},
-        LoadOptions(size=32),
+        LoadOptions(image_size=32),
     )
     near = [names(survey, pair) for pair in survey.near]
     assert near == [["cat/a.png", "cat/b.jpg"], ["cat/a.png", "dog/c.jpg"], ["cat/b.jpg", "dog/c.jpg"]]
@@ -239,7 +240,7 @@ def test_a_background_unlike_the_others(examine: Examine) -> None:
         pictures[f"{'ab'[i % 2]}/{i:02}.png"] = pixels
     survey = examine(pictures)
     issue = found(survey)["background"]
-    assert (issue.files, issue.done) == ((("b/07.png",),), "inverted")
+    assert (issue.files, issue.action) == ((("b/07.png",),), "inverted")
     assert survey.store.pixels[survey.listing.files.index("b/07.png")][0, 0, 0] == 0
 
 
@@ -264,7 +265,7 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
     monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path / "cache")
-    return lambda path, **options: load(path, reading=LoadOptions(**options), say=pytest.fail)
+    return lambda path, **options: load_data(path, LoadOptions(**options), FailingReporter())
 
 
 def test_real_flowers(real: Path, read: Callable[..., Dataset]) -> None:

@@ -58,5 +58,5 @@ def test_small_pictures_are_not_blown_up_because_there_is_time() -> None:
 
 
 def test_who_asks_for_a_size_gets_it() -> None:
-    assert side([(500, 400)], size=200, core_seconds=1) == (200, 200)
-    assert side([(48, 64)], size=64) == (64, 64)
+    assert side([(500, 400)], image_size=200, core_seconds=1) == (200, 200)
+    assert side([(48, 64)], image_size=64) == (64, 64)

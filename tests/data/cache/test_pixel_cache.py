@@ -22,8 +22,9 @@ from convscope.data.cache.pixel_cache import Store, open_store
 from convscope.data.formats.listing import list_files
 from convscope.data.options import LoadOptions
 from convscope.errors import ConvscopeError, DataError
-from convscope.images.read import encode_png, read_picture
+from convscope.images.read import encode_png, read_image
 from helpers.pictures import Pixels, animals, noise, write
+from helpers.reporting import RecordingReporter
 
 Open = Callable[..., Store]
 
@@ -38,21 +39,20 @@ def opened(tmp_path: Path) -> Open:
     """Opens the store of a folder; said and done are what it was told."""
 
     def open_(folder: Path, reading: LoadOptions | None = None, cache: Path | None = None) -> Store:
-        open_.said, open_.done = [], []  # type: ignore[attr-defined]
-        return open_store(
-            list_files(folder), reading or LoadOptions(), cache or tmp_path / "cache",
-            lambda _, done, __: open_.done.append(done), open_.said.append,  # type: ignore[attr-defined]
-        )  # fmt: skip
+        reporter = RecordingReporter()
+        store = open_store(list_files(folder), reading or LoadOptions(), cache or tmp_path / "cache", reporter)
+        open_.said, open_.done = reporter.messages, [done for _, done, _ in reporter.tasks]  # type: ignore[attr-defined]
+        return store
 
     return open_
 
 
 def test_a_row_is_what_the_network_would_see_of_the_file(folder: Path, opened: Open) -> None:
     write(folder, {"cat/wide.png": noise(7, 20, 40), "dog/gray.png": noise(8, 30, 10, 1)})
-    found, listing = opened(folder, LoadOptions(size=16)), list_files(folder)
+    found, listing = opened(folder, LoadOptions(image_size=16)), list_files(folder)
     assert found.pixels.shape == (14, 16, 16, 3)
     for number in range(14):
-        expected, _ = found.frame.arrange(read_picture(listing.path(number)))
+        expected, _ = found.preprocessing.transform(read_image(listing.path(number)))
         assert np.array_equal(found.pixels[number], expected), listing.files[number]
     assert isinstance(found.pixels, np.memmap)
     assert not found.pixels.flags.writeable
@@ -66,7 +66,7 @@ def test_it_is_decoded_once(folder: Path, opened: Open, monkeypatch: pytest.Monk
     assert again.key == first.key
     assert np.array_equal(again.pixels, first.pixels)
     assert np.array_equal(again.facts, first.facts)
-    assert again.frame == first.frame
+    assert again.preprocessing == first.preprocessing
 
 
 @pytest.mark.parametrize("change", ["content", "added", "renamed", "size"])
@@ -78,7 +78,7 @@ def test_what_changed_is_decoded_again(folder: Path, opened: Open, change: str) 
         write(folder, {"cat/new.png": noise(99)})
     elif change == "renamed":
         (folder / "cat" / "0.png").rename(folder / "cat" / "z.png")
-    after = opened(folder, LoadOptions(size=24) if change == "size" else None)
+    after = opened(folder, LoadOptions(image_size=24) if change == "size" else None)
     assert opened.done  # type: ignore[attr-defined]
     assert after.key != before.key
     assert np.array_equal(opened(folder).pixels, before.pixels) == (change == "size")
@@ -87,7 +87,7 @@ def test_what_changed_is_decoded_again(folder: Path, opened: Open, change: str) 
 def test_a_copied_folder_shares_the_store(folder: Path, opened: Open, tmp_path: Path) -> None:
     before = opened(folder)
     assert opened(Path(shutil.copytree(folder, tmp_path / "copy"))).key == before.key
-    assert len(list((tmp_path / "cache" / "pictures").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["pixels.u8", "facts.npy", "about.json"])
@@ -95,7 +95,7 @@ def test_a_copied_folder_shares_the_store(folder: Path, opened: Open, tmp_path: 
 def test_a_damaged_store_is_made_again(folder: Path, opened: Open, tmp_path: Path, name: str, damage: str) -> None:
     before = opened(folder)
     expected = np.array(before.pixels)
-    path = tmp_path / "cache" / "pictures" / before.key / name
+    path = tmp_path / "cache" / "images" / before.key / name
     content = path.read_bytes()
     path.unlink()
     if damage != "gone":
@@ -202,11 +202,11 @@ def test_what_cannot_be_read_is_named_and_stays_empty(folder: Path, opened: Open
 def test_a_set_without_a_picture(tmp_path: Path, opened: Open) -> None:
     with pytest.raises(DataError, match=r"none of 2 files is a picture; the first, a/1: not a picture"):
         opened(write(tmp_path / "set", {"a/1": b"x", "b/2": b"y"}))
-    assert not list((tmp_path / "cache" / "pictures").iterdir())
+    assert not list((tmp_path / "cache" / "images").iterdir())
 
 
 def test_unfinished_stores_of_killed_processes_go_after_a_day(folder: Path, opened: Open, tmp_path: Path) -> None:
-    old, young = (tmp_path / "cache" / "pictures" / f".unfinished-{name}" for name in ("old", "young"))
+    old, young = (tmp_path / "cache" / "images" / f".unfinished-{name}" for name in ("old", "young"))
     for path in (old, young):
         path.mkdir(parents=True)
     os.utime(old, (0, 0))
@@ -268,14 +268,14 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
         ([(100, 100)], LoadOptions(), (80, 80)),
         ([(30, 40), (35, 50), (90, 99)], LoadOptions(), (48, 48)),
         ([(9, 4), (4, 9)], LoadOptions(), (8, 8)),
-        ([(28, 28)], LoadOptions(size=40), (40, 40)),
+        ([(28, 28)], LoadOptions(image_size=40), (40, 40)),
     ],
 )
 def test_the_size_is_chosen_from_the_pictures(
     tmp_path: Path, opened: Open, shapes: list[tuple[int, int]], reading: LoadOptions, expected: tuple[int, int]
 ) -> None:
     pictures = {f"{name}/{i}.png": noise(i, *shape) for name in "ab" for i, shape in enumerate(shapes)}
-    frame = opened(write(tmp_path / "set", pictures), reading).frame
+    frame = opened(write(tmp_path / "set", pictures), reading).preprocessing
     assert (frame.height, frame.width) == expected
 
 
@@ -295,5 +295,5 @@ def test_padding_is_the_usual_background(
         pixels = np.full((20, 20, channels), level, np.uint8)
         pixels[8:12, 8:12] = noise(i, 4, 4, channels)
         pictures[f"{'ab'[i % 2]}/{i}.png"] = pixels
-    frame = opened(write(tmp_path / "set", pictures), LoadOptions(channels=wanted)).frame  # type: ignore[arg-type]
+    frame = opened(write(tmp_path / "set", pictures), LoadOptions(channels=wanted)).preprocessing  # type: ignore[arg-type]
     assert (frame.fill, frame.polarity, frame.channels) == (fill, polarity, wanted or channels)

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from convscope._records import Record
-from convscope.cli.console import AsJson, print_message, print_result
+from convscope.cli.console import AsJson, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import DataError
 
@@ -32,11 +32,11 @@ class ImageOptions(Record):
     )
 
     def load_options(self) -> LoadOptions:
-        """The same for `load`."""
+        """The same for `load_data`."""
         from convscope.data.options import LoadOptions
 
         return LoadOptions(
-            size=self.image_size,
+            image_size=self.image_size,
             channels=self.channels,
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
@@ -55,10 +55,10 @@ def check(
     """Find what would spoil training: unreadable, duplicate, mislabeled and odd images. Changes nothing."""
     from convscope.cli import progress
     from convscope.cli.format import check_lines
-    from convscope.data.audit.report import check_pictures
+    from convscope.data.audit.report import audit_images
 
-    with progress.loading() as loading:
-        report = check_pictures(path, options.load_options(), loading, print_message)
+    with progress.loading() as reporter:
+        report = audit_images(path, options.load_options(), reporter)
     print_result(as_json, report.to_dict(), check_lines(report))
     if report.problem:
         raise DataError(report.problem)
@@ -76,6 +76,6 @@ def show(
     from convscope.cli import progress
     from convscope.cli.format import dataset_lines
 
-    with progress.loading() as downloading:
-        shown = show_dataset(name, image, out, downloading)
+    with progress.loading() as reporter:
+        shown = show_dataset(name, image, out, reporter)
     print_result(as_json, shown, dataset_lines(shown))

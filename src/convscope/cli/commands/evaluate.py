@@ -30,8 +30,8 @@ def evaluate(
     from convscope.cli import progress
     from convscope.cli.format import evaluation_lines
 
-    with progress.loading() as downloading:
-        evaluation = evaluate_run(_opened(run), data, print_message, downloading)
+    with progress.loading() as reporter:
+        evaluation = evaluate_run(_opened(run), data, reporter)
     print_result(as_json, evaluation, evaluation_lines(evaluation))
 
 

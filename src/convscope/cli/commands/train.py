@@ -91,9 +91,9 @@ def train(
         if resume is None:
             planning.needs_resume(more_epochs)
             options = images.load_options()
-            plan = planning.new_plan(data, options, model, recipe, wishes, seed, threads, budget, print_message)
+            plan = planning.new_plan(data, options, model, recipe, wishes, seed, threads, budget)
         else:
-            plan = planning.plan_again(context, resume, more_epochs, print_message)
+            plan = planning.plan_again(context, resume, more_epochs)
         from convscope.api import train as experiment
         from convscope.cli.format import issue_lines, plan_lines, run_lines
 
@@ -103,7 +103,7 @@ def train(
         with progress.training(config.epochs, config.recipe.measured_on, config.budget is not None) as watch:
             done = experiment.run_plan(
                 plan, resume if goes_on else run, watch.batch, draw, watch_epoch=watch.epoch,
-                checkpoint_every=checkpoint_every, resumed=goes_on, say=print_message,
+                checkpoint_every=checkpoint_every, resumed=goes_on, reporter=progress.StderrReporter(),
             )  # fmt: skip
     if done.manifest.signal:
         print_message(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "

@@ -13,15 +13,15 @@ class Issue:
     """One kind of thing that was found.
 
     kind: a word that stays the same between versions. level: "warning" where the numbers may be wrong or worse for it.
-    text: what was found. done: what training does about it. advice: what a person could do. files: the files that it is
-    about, paths below the data set's folder; those that belong to each other in one tuple. rows: where the same files
-    lie in the store, for thumbnails.
+    text: what was found. action: what training does about it. advice: what a person could do. files: paths below the
+    data set's folder, those that belong to each other in one tuple. rows: the rows of the same files in the store, for
+    thumbnails.
     """
 
     kind: str
     level: Level
     text: str
-    done: str = ""
+    action: str = ""
     advice: str = ""
     files: tuple[tuple[str, ...], ...] = ()
     rows: tuple[tuple[int, ...], ...] = ()
@@ -32,7 +32,7 @@ class Issue:
             "kind": self.kind,
             "level": self.level,
             "text": self.text,
-            "done": self.done,
+            "action": self.action,
             "advice": self.advice,
             "files": [list(some) for some in self.files],
         }

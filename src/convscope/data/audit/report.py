@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convscope._reporting import Reporter
 from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import issues
-from convscope.data.download import Progress
 from convscope.data.formats.image_folder import dataset_of, survey_of
 from convscope.data.load import cache_folder
 from convscope.data.options import LoadOptions
@@ -45,28 +44,28 @@ class AuditReport:
         }
 
 
-def check_pictures(path: Path, reading: LoadOptions, progress: Progress, say: Callable[[str], None]) -> AuditReport:
+def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditReport:
     """Look through a folder or a table of pictures without changing anything.
 
     Raises DataError where it is none.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder: expected a folder of class folders, a .csv or a .jsonl")
-    survey = survey_of(path, reading, cache_folder(), progress, say)
-    classes, labels, frame = survey.listing.classes, survey.listing.labels, survey.store.frame
+    survey = survey_of(path, options, cache_folder(), reporter)
+    classes, labels, record = survey.listing.classes, survey.listing.labels, survey.store.preprocessing
     files, used = (np.bincount(some, minlength=len(classes)).tolist() for some in (labels, labels[survey.used]))
     splits, problem = {}, ""
     try:
-        dataset = dataset_of(path, survey, reading)
+        dataset = dataset_of(path, survey, options)
         splits = {name: len(split) for name, split in dataset.splits.items()}
     except DataError as error:
         problem = f"{path}: {error}"
-    colors = {1: "gray", 3: "color", 4: "color with transparency"}[frame.channels]
+    colors = {1: "gray", 3: "color", 4: "color with transparency"}[record.channels]
     return AuditReport(
         path=str(path),
         counts={name: (files[i], used[i]) for i, name in enumerate(classes)},
         splits=splits,
-        seen=f"{frame.width}x{frame.height} {colors}, {frame.fit}, {frame.polarity} background",
+        seen=f"{record.width}x{record.height} {colors}, {record.fit}, {record.polarity} background",
         issues=issues(survey),
         problem=problem,
     )

@@ -100,7 +100,7 @@ def _classes(survey: Survey) -> Iterator[Issue]:
 
 
 def _sizes(survey: Survey) -> Iterator[Issue]:
-    facts, frame = survey.store.facts, survey.store.frame
+    facts, record = survey.store.facts, survey.store.preprocessing
     height, width = facts["height"], facts["width"]
     area = np.where(survey.used, height * width, -1)
     if not survey.used.any():
@@ -112,23 +112,23 @@ def _sizes(survey: Survey) -> Iterator[Issue]:
             f"{sizes:,} sizes, from {width[smallest]}x{height[smallest]} to {width[largest]}x{height[largest]}, "
             f"median {np.median(width[survey.used]):.0f}x{np.median(height[survey.used]):.0f}"
         )
-        yield Issue("sizes", "note", text, f"all brought to {frame.width}x{frame.height} ({frame.fit})")
-    tiny = survey.used & (2 * np.maximum(height, width) < max(frame.height, frame.width))
+        yield Issue("sizes", "note", text, f"all brought to {record.width}x{record.height} ({record.fit})")
+    tiny = survey.used & (2 * np.maximum(height, width) < max(record.height, record.width))
     yield from _marked(survey, "tiny", "note", tiny, "less than half as large as the network's input", "enlarged")
     long = survey.used & (np.maximum(height, width) > LONG * np.minimum(height, width))
-    done = "cropped to their middle" if frame.fit == "crop" else "mostly padding for the network"
-    yield from _marked(survey, "long", "note", long, f"more than {LONG} times as long as wide", done)
+    action = "cropped to their middle" if record.fit == "crop" else "mostly padding for the network"
+    yield from _marked(survey, "long", "note", long, f"more than {LONG} times as long as wide", action)
 
 
 def _modes(survey: Survey) -> Iterator[Issue]:
-    facts, channels = survey.store.facts, survey.store.frame.channels
+    facts, channels = survey.store.facts, survey.store.preprocessing.channels
     colored, clear, every = survey.used & facts["colored"], survey.used & facts["clear"], int(survey.used.sum())
     if 0 < colored.sum() < every:
         rarer = colored if 2 * colored.sum() < every else survey.used & ~facts["colored"]
         what = "in color among gray ones" if rarer is colored else "gray among colored ones"
-        done = "all made gray" if channels == 1 else "all read as color"
+        action = "all made gray" if channels == 1 else "all read as color"
         level: Level = "warning" if channels == 1 else "note"
-        yield from _marked(survey, "colors", level, rarer, what, done)
+        yield from _marked(survey, "colors", level, rarer, what, action)
     if channels < 4:
         yield from _marked(survey, "transparent", "note", clear, "partly transparent", "laid over white")
     turned = survey.used & facts["turned"]
@@ -138,13 +138,13 @@ def _modes(survey: Survey) -> Iterator[Issue]:
 
 
 def _backgrounds(survey: Survey) -> Iterator[Issue]:
-    frame, border = survey.store.frame, survey.store.facts["border"]
-    if frame.polarity == "mixed":
+    record, border = survey.store.preprocessing, survey.store.facts["border"]
+    if record.polarity == "mixed":
         return
-    other = survey.used & ((border > 127) != (frame.polarity == "light"))
-    done = "inverted" if frame.channels == 1 else "used as they are"
-    what = f"with a {'dark' if frame.polarity == 'light' else 'light'} background among {frame.polarity} ones"
-    yield from _marked(survey, "background", "note", other, what, done)
+    other = survey.used & ((border > 127) != (record.polarity == "light"))
+    action = "inverted" if record.channels == 1 else "used as they are"
+    what = f"with a {'dark' if record.polarity == 'light' else 'light'} background among {record.polarity} ones"
+    yield from _marked(survey, "background", "note", other, what, action)
 
 
 RULES: tuple[Rule, ...] = (
@@ -153,21 +153,21 @@ RULES: tuple[Rule, ...] = (
 
 
 def _marked(
-    survey: Survey, kind: str, level: Level, marked: NDArray[np.bool_], what: str, done: str, advice: str = ""
+    survey: Survey, kind: str, level: Level, marked: NDArray[np.bool_], what: str, action: str, advice: str = ""
 ) -> Iterator[Issue]:
     """One issue about all marked files, where there are any."""
     if marked.any():
         numbers = np.flatnonzero(marked)
         text = f"{pluralize(len(numbers), 'picture')} {what}"
-        yield _found(survey, kind, level, text, done, advice, numbers[:, None])
+        yield _found(survey, kind, level, text, action, advice, numbers[:, None])
 
 
 def _found(
-    survey: Survey, kind: str, level: Level, text: str, done: str, advice: str, numbers: Iterable[Iterable[int]]
+    survey: Survey, kind: str, level: Level, text: str, action: str, advice: str, numbers: Iterable[Iterable[int]]
 ) -> Issue:
     rows = tuple(tuple(map(int, some)) for some in numbers)
     files = tuple(tuple(survey.listing.files[number] for number in some) for some in rows)
-    return Issue(kind, level, text, done, advice, files, rows)
+    return Issue(kind, level, text, action, advice, files, rows)
 
 
 def _on_one_side(survey: Survey) -> str:

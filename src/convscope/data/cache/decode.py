@@ -1,4 +1,4 @@
-"""Picture files -> facts and pixels, file by file, in this process or in helpers beside it.
+"""Image files -> facts and pixels, file by file, in this process or in helpers beside it.
 
 A file is read once: its SHA-256, what it looks like, a perceptual hash, and its pixels as the network will see them
 come from the same bytes. Pixels go straight into their rows of the store, a file of nothing but pixels.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing, gray, over_white
-from convscope.images.read import read_picture
+from convscope.images.read import read_image
 
 Pixels = NDArray[np.uint8]
 Facts = NDArray[np.void]
@@ -46,25 +46,25 @@ class Task:
 
     paths: list[str]
     max_megapixels: float
-    frame: str = ""  # a Preprocessing as JSON
+    preprocessing: str = ""  # a Preprocessing as JSON
     store: str = ""
     first: int = 0
 
 
 def decode(
-    paths: Sequence[Path], max_megapixels: float, frame: Preprocessing | None = None, store: Path | None = None
+    paths: Sequence[Path], max_megapixels: float, preprocessing: Preprocessing | None = None, store: Path | None = None
 ) -> Iterator[tuple[Facts, dict[int, str]]]:
     """The facts of the files in order, some at a time, and why those among them that are left out cannot be read.
 
-    With a frame, their pixels are arranged by it and written into `store`, row by row; of what cannot be read the row
-    stays as it is. The numbers of the reasons count from the first path. Raises OSError where the store cannot be
-    written.
+    With a preprocessing, their pixels are transformed and written into `store`, row by row; the row of a file that
+    cannot be read stays as it is. The numbers of the reasons count from the first path. Raises OSError if the store
+    cannot be written.
     """
     tasks = [
         Task(
             [os.fspath(path) for path in paths[first : first + TOGETHER]],
             max_megapixels,
-            frame.model_dump_json() if frame else "",
+            preprocessing.model_dump_json() if preprocessing else "",
             str(store or ""),
             first,
         )
@@ -81,8 +81,8 @@ def decode(
             yield _opened(answer)
 
 
-def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) -> tuple[Facts, Pixels | None]:
-    """The facts of one file, a single row, and its pixels as the frame arranges them.
+def look(path: Path, max_megapixels: float, preprocessing: Preprocessing | None = None) -> tuple[Facts, Pixels | None]:
+    """The facts of one file, a single row, and its pixels as the preprocessing arranges them.
 
     Raises DataError where it is no picture that can be used.
     """
@@ -90,7 +90,7 @@ def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) 
     content = _content(path)
     facts["digest"] = np.frombuffer(hashlib.sha256(content).digest(), ">u8")
     facts["bytes"] = len(content)
-    picture = read_picture(content, max_megapixels=max_megapixels)
+    picture = read_image(content, max_megapixels=max_megapixels)
     pixels = picture.pixels
     clear = pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
     colors = over_white(pixels) if clear else pixels[..., :3]
@@ -104,9 +104,9 @@ def look(path: Path, max_megapixels: float, frame: Preprocessing | None = None) 
     facts["turned"] = any(note.startswith("rotated") for note in picture.notes)
     facts["border"] = np.sort(brightness)[(len(brightness) - 1) // 2]
     facts["darkest"], facts["lightest"] = colors.min(), colors.max()
-    if frame is None:
+    if preprocessing is None:
         return facts, None
-    arranged, _ = frame.arrange(picture)
+    arranged, _ = preprocessing.transform(picture)
     facts["hash"] = _hash(arranged)
     return facts, arranged
 
@@ -133,12 +133,12 @@ def _hash(pixels: Pixels) -> np.uint64:
 def _answer(message: bytes) -> bytes:
     """Do a task: its facts and reasons."""
     task = Task(**json.loads(message))
-    frame = Preprocessing.model_validate_json(task.frame) if task.frame else None
+    preprocessing = Preprocessing.model_validate_json(task.preprocessing) if task.preprocessing else None
     facts, reasons = np.zeros(len(task.paths), FACTS), {}
     rows: dict[int, Pixels] = {}
     for i, path in enumerate(task.paths):
         try:
-            facts[i : i + 1], arranged = look(Path(path), task.max_megapixels, frame)
+            facts[i : i + 1], arranged = look(Path(path), task.max_megapixels, preprocessing)
         except DataError as error:
             reasons[task.first + i] = str(error).removeprefix("picture: ")
             continue

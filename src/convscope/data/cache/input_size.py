@@ -16,22 +16,24 @@ PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
 GRAY = 127
 
 
-def choose_preprocessing(sample: Facts, reading: LoadOptions, pictures: int) -> Preprocessing:
+def choose_preprocessing(sample: Facts, options: LoadOptions, pictures: int) -> Preprocessing:
     """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
 
     Pictures that are all alike and small keep their shape, a quarter larger from LARGE pixels on. Else the input is a
     square: the smallest of SIZES in which the median picture does not overfill what training sees, but at most 80
     pixels, and no more than there is time for.
     """
-    height, width = (reading.size, reading.size) if reading.size else _shape(sample, _largest(reading, pictures))
-    channels = reading.channels or (3 if sample["colored"].any() else 1)
+    height, width = (
+        (options.image_size, options.image_size) if options.image_size else _shape(sample, _largest(options, pictures))
+    )
+    channels = options.channels or (3 if sample["colored"].any() else 1)
     background = polarity_of(sample["border"])
     level = GRAY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
     return Preprocessing(
         height=height,
         width=width,
         channels=channels,
-        fit=reading.fit,
+        fit=options.fit,
         fill=(*(level,) * min(channels, 3), 255)[:channels],
         polarity=background,
         scale=(1 / 255,) * channels,
@@ -39,11 +41,11 @@ def choose_preprocessing(sample: Facts, reading: LoadOptions, pictures: int) -> 
     )
 
 
-def _largest(reading: LoadOptions, pictures: int) -> int:
+def _largest(options: LoadOptions, pictures: int) -> int:
     """The largest side that there is time for."""
-    if reading.core_seconds is None:
+    if options.core_seconds is None:
         return USUAL
-    return min(USUAL, max(SIZES[0], int((reading.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
+    return min(USUAL, max(SIZES[0], int((options.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
 
 
 def _shape(sample: Facts, largest: int) -> tuple[int, int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from convscope._reporting import Reporter
 from convscope._text import list_some
 from convscope.data.archives import naming
 from convscope.data.audit.analysis import Survey
 from convscope.data.audit.rules import issues
 from convscope.data.cache.pixel_cache import open_store
 from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Labels, Split, default_test_split
-from convscope.data.download import Progress
 from convscope.data.formats.listing import list_files
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError
@@ -22,9 +21,7 @@ from convscope.errors import DataError
 LEAST = 5  # images of a class, to train, validate and test on
 
 
-def read_pictures(
-    path: Path, reading: LoadOptions, cache: Path, progress: Progress, say: Callable[[str], None]
-) -> Dataset:
+def read_image_files(path: Path, options: LoadOptions, cache: Path, reporter: Reporter) -> Dataset:
     """The data set of a folder with a sub-folder per class, or of a table of files and labels; see `list_files`.
 
     What cannot be read, what lies under two classes and what is repeated is left out; `issues` tell all of it.
@@ -32,19 +29,19 @@ def read_pictures(
 
     Raises DataError for what is no such set, or has fewer than 5 images in a class.
     """
-    survey = survey_of(path, reading, cache, progress, say)
+    survey = survey_of(path, options, cache, reporter)
     with naming(str(path)):
-        return dataset_of(path, survey, reading)
+        return dataset_of(path, survey, options)
 
 
-def survey_of(path: Path, reading: LoadOptions, cache: Path, progress: Progress, say: Callable[[str], None]) -> Survey:
+def survey_of(path: Path, options: LoadOptions, cache: Path, reporter: Reporter) -> Survey:
     """What is known of the pictures, before anything is decided."""
     with naming(str(path)):
         listing = list_files(path)
-        return Survey(listing, open_store(listing, reading, cache, progress, say), reading.group_by)
+        return Survey(listing, open_store(listing, options, cache, reporter), options.group_by)
 
 
-def dataset_of(path: Path, survey: Survey, reading: LoadOptions) -> Dataset:
+def dataset_of(path: Path, survey: Survey, options: LoadOptions) -> Dataset:
     """Train and test, and validation where the set has its own."""
     listing = survey.listing
     _check_counts(survey)
@@ -60,11 +57,11 @@ def dataset_of(path: Path, survey: Survey, reading: LoadOptions) -> Dataset:
     store = survey.store
     content = hashlib.sha256(f"{store.key} {listing.classes}".encode())
     for part in (train, test, *([validation] if validation else [])):
-        content.update(part.places(np.arange(len(part))).astype("<i8").tobytes())
+        content.update(part.indices(np.arange(len(part))).astype("<i8").tobytes())
         content.update(part.labels.astype("<i8").tobytes())
     return Dataset(
         path.resolve().stem, listing.classes, train, test, "; ".join(notes),
-        validation=validation, reading=reading, frame=store.frame, issues=issues(survey),
+        validation=validation, load_options=options, preprocessing=store.preprocessing, issues=issues(survey),
         files=listing.files, content=content.hexdigest(),
     )  # fmt: skip
 
@@ -81,8 +78,8 @@ def _split(survey: Survey, part: str = "") -> Split:
 def _notes(survey: Survey) -> list[str]:
     """What has to be said wherever the data set is."""
     left_out = len(survey.listing) - int(survey.used.sum())
-    frame = survey.store.frame
-    notes = [f"{frame.fit} to {frame.width}x{frame.height}"]
+    preprocessing = survey.store.preprocessing
+    notes = [f"{preprocessing.fit} to {preprocessing.width}x{preprocessing.height}"]
     if left_out:
         notes.append(f"{left_out:,} of {len(survey.listing):,} files left out")
     if not survey.listing.parts:
