@@ -212,10 +212,10 @@ SCHEMAS = {
             "run status seconds selected_epoch",
             under(
                 "config",
-                "format created classes[] model architecture input_shape[] symmetry balance epochs before budget "
+                "format task created classes[] model architecture input_shape[] symmetry balance epochs before budget "
                 "training_seconds seed precision kernels precision_why",
             ),
-            under("config.dataset", "name path source reading fingerprint train_images validation_images test_images"),
+            under("config.dataset", "name path source load_options fingerprint train_images validation_images test_images"),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),
             under("config.recipe", RECIPE),
             under("config.machine", MACHINE),
@@ -262,7 +262,7 @@ SCHEMAS = {
         (
             "path seen splits.train splits.test problem",
             under("classes[]", "name files used"),
-            under("issues[]", "kind level text done advice files files[][]"),
+            under("issues[]", "kind level text action advice files files[][]"),
         )
     ),
     "data show digits": " ".join(
