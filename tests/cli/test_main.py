@@ -215,7 +215,9 @@ SCHEMAS = {
                 "format task created classes[] model architecture input_shape[] symmetry balance epochs before budget "
                 "training_seconds seed precision kernels precision_why",
             ),
-            under("config.dataset", "name path source load_options fingerprint train_images validation_images test_images"),
+            under(
+                "config.dataset", "name path source load_options fingerprint train_images validation_images test_images"
+            ),
             under("config.preprocessing", "height width channels fit fill[] polarity scale[] mean[]"),
             under("config.recipe", RECIPE),
             under("config.machine", MACHINE),
