@@ -203,6 +203,6 @@ def test_a_training_on_a_folder_can_be_gone_on_with(command: Command, folder: Pa
     reporter = RecordingReporter()
     done = resume_run("stopped", reporter=reporter)
     assert reporter.messages == ["going on after step 7 of 15, in epoch 2"]
-    weights = [Path(name, "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    weights = [Path(name, "last.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert weights[0] == weights[1]
     assert done.manifest.status == "complete"

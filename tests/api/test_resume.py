@@ -25,6 +25,7 @@ from convscope.api import train as experiment
 from convscope.api.resume import changed_since
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
+from convscope.backends.pytorch.models import get_weights
 from convscope.data.dataset import Dataset
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.runs.config import RunConfig
@@ -86,7 +87,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: 
     run = resume_run(stopped, watch=lambda now: steps.append(now.step), reporter=SilentReporter())
     assert steps == list(range(max(stops, default=7) + 1, 16))
     assert (run.path / "config.json").read_bytes() == planned
-    for name in ("model.safetensors", "evaluation.json"):
+    for name in ("best.safetensors", "last.safetensors", "evaluation.json"):
         assert (run.path / name).read_bytes() == (whole.path / name).read_bytes()
     assert open_run(stopped).manifest == run.manifest
     assert set(run.manifest.files) == set(whole.manifest.files)
@@ -186,7 +187,7 @@ def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> 
     assert [(answer.returncode, answer.stdout) for answer in answers] == [(2, "")]
     message = f"convscope: {stopped} is being trained by another process: wait for its end, or stop it\n"
     assert answers[0].stderr.endswith(message)
-    assert (stopped / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    assert (stopped / "last.safetensors").read_bytes() == (whole.path / "last.safetensors").read_bytes()
 
 
 # What is not as it was
@@ -293,7 +294,7 @@ def test_the_command_goes_on_and_ends_with_the_same_weights(command: Command, wh
     assert "going on after step 7 of 15, in epoch 2" in answer.err.splitlines()
     assert "stripes: 36 training, 4 validation, 20 test images, 4x4x1, 2 classes" in answer.err.splitlines()
     assert json.loads(answer.out) == open_run(stopped).to_dict()
-    assert (stopped / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    assert (stopped / "last.safetensors").read_bytes() == (whole.path / "last.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -329,31 +330,32 @@ def test_more_epochs_are_the_end_of_a_longer_training(whole: Run, stripes: Datas
     rates = [row["learning_rate"] for row in more.history]
     expected = [SHORT.learning_rate_at((3 * 5 + 5 * epoch - 0.5) / 25) for epoch in (1, 2)]
     assert rates == pytest.approx(expected)
-    began = load_file(more.path / "start.safetensors")
-    learned = load_file(more.path / "model.safetensors")
+    began = load_file(more.path / "initial.safetensors")
+    learned = load_file(more.path / "last.safetensors")
     assert any(not np.array_equal(began[name], weights) for name, weights in learned.items())
     again = train_more(more.path, 1, run=tmp_path / "again")
     assert again.config.before == 5
     assert len(stripes.train) == 40
 
 
-@pytest.mark.parametrize(("select", "beside"), [("best", "last"), ("last", "best")])
+@pytest.mark.parametrize("select", ["best", "last"])
 def test_more_epochs_begin_with_the_last_weights(
-    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str, beside: str
+    stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str
 ) -> None:
-    """Which stand beside the best epoch's, or in their place."""
     accuracies = iter([0.5, 0.9, 0.2])
     data = saved(tmp_path / "stripes.npz", stripes)
     with monkeypatch.context() as patched:
         patched.setattr("convscope.training.autotune.TuningProbe.loss", lambda *_: 1.0)
         patched.setattr("convscope.training.loop.loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
         run = train_model(data, LINE, changed(SHORT, select=select), threads=1, run=tmp_path / "run")
-    assert run.manifest.selected_epoch == {"best": 2, "last": 3}[select]
-    files = {name: (run.path / f"{name}.safetensors").read_bytes() for name in ("model", beside)}
-    assert files["model"] != files[beside]
+    assert (run.manifest.weights, run.manifest.selected_epoch) == (select, {"best": 2, "last": 3}[select])
+    files = {name: (run.path / f"{name}.safetensors").read_bytes() for name in ("best", "last")}
+    assert files["best"] != files["last"]
+    assert run.weights_file.read_bytes() == files[select]
+    for name, weights in get_weights(run.model()).items():
+        np.testing.assert_array_equal(weights, load_file(run.weights_file)[name])
     train_more(run.path, 1, run=tmp_path / "more")
-    last = {"best": "last", "last": "model"}[select]
-    assert (tmp_path / "more/start.safetensors").read_bytes() == files[last]
+    assert (tmp_path / "more/initial.safetensors").read_bytes() == files["last"]
 
 
 def test_more_epochs_of_a_budget_are_counted(stripes: Dataset, tmp_path: Path) -> None:
@@ -371,7 +373,7 @@ def test_more_epochs_can_be_killed_too(whole: Run, tmp_path: Path) -> None:
     stopped = train_more(whole.path, 2, run=tmp_path / "stopped", watch=interrupt(3), checkpoint_every=1000)
     assert stopped.manifest.status == "interrupted"
     gone_on = resume_run(stopped.path, reporter=SilentReporter())
-    weights = [(run.path / "model.safetensors").read_bytes() for run in (gone_on, more)]
+    weights = [(run.path / "last.safetensors").read_bytes() for run in (gone_on, more)]
     assert weights[0] == weights[1]
 
 

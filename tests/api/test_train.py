@@ -55,7 +55,7 @@ SHORT = changed(RECIPES["default"], epochs=2, batch=8)
 
 
 def weights(planned: Plan) -> bytes:
-    """What `model.safetensors` would hold."""
+    """The bytes of a weights file."""
     config = planned.config
     model = build_model(config.network, config.seed)
     fitted = fit(model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed)
@@ -94,7 +94,7 @@ def test_a13_the_test_set_decides_nothing(
         run_plan(plan(data, "small", changed(chosen, epochs=3)), tmp_path / folder)
         for folder, data in (("first", digits), ("blind", dataclasses.replace(digits, test=nonsense)))
     )
-    weights = [(run.path / "model.safetensors").read_bytes() for run in (first, blind)]
+    weights = [run.weights_file.read_bytes() for run in (first, blind)]
     assert weights[0] == weights[1]
     assert first.manifest.selected_epoch == blind.manifest.selected_epoch
     assert first.config.preprocessing == blind.config.preprocessing
@@ -249,13 +249,14 @@ def test_an_interrupted_training_saves_what_was_learned(stripes: Dataset, tmp_pa
     assert opened.manifest == run.manifest
     assert (run.manifest.status, run.manifest.signal, run.manifest.selected_epoch) == ("interrupted", 2, epochs)
     assert set(run.manifest.files) == {
-        "config.json", "metrics.jsonl", "model.onnx", "model.safetensors", "tensorboard/events.out.tfevents.convscope",
+        "best.safetensors", "config.json", "last.safetensors", "metrics.jsonl", "model.onnx",
+        "tensorboard/events.out.tfevents.convscope",
     }  # fmt: skip
     assert len(opened.history) == epochs
     assert opened.evaluation is None
     assert "interrupted" in repr(opened)
     assert "not measured: training was interrupted" in opened._repr_html_()
-    array = next(iter(load_file(run.path / "model.safetensors").values()))
+    array = next(iter(load_file(run.weights_file).values()))
     assert not np.array_equal(array, build_model(run.network).state_dict()["classifier.weight"].numpy())
     assert sum(Predictor(run.path).predict(stripes.test.images[0])[0].probabilities.values()) == pytest.approx(1)
 
@@ -378,7 +379,7 @@ def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Datase
     assert evaluation.accuracy == (scores.argmax(1) == colors.test.labels).mean()
     opened = open_run(run.path)
     assert opened.network == parse_network(line, (16, 24, 3), 2)
-    weight = load_file(run.path / "model.safetensors")["whiten1.weight"]
+    weight = load_file(run.weights_file)["whiten1.weight"]
     assert weight.shape == (24, 3, 2, 2)
     assert np.array_equal(weight[12:], -weight[:12])
 

@@ -23,7 +23,7 @@ from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.evaluation.metrics import evaluate
 from convscope.images.read import encode_png
-from convscope.runs.config import METRICS_FILE, MODEL_FILE, WEIGHTS
+from convscope.runs.config import BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, METRICS_FILE, MODEL_FILE
 from convscope.runs.folder import RunWriter
 
 Alter = Callable[[Path], object]
@@ -44,7 +44,8 @@ def world() -> dict[str, bytes]:
     with TemporaryDirectory() as folder:
         config = plan("digits", "conv 2 3, relu, flatten").config
         writer, weights = RunWriter(Path(folder, "run"), config), get_weights(build_model(config.network))
-        writer.write(WEIGHTS, save(weights))
+        writer.write(BEST_WEIGHTS_FILE, save(weights))
+        writer.write(LAST_WEIGHTS_FILE, save(weights))
         writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
         writer.write_rows(METRICS_FILE, [])
         scores = np.zeros((1, len(config.classes)), np.float32)
@@ -203,8 +204,8 @@ UNREADABLE_RUNS = [
     ),
     *_rows(4, ("evaluate run", "^run/manifest.json cannot.*: format: Input should be 1; use the version that"),
            alter=("of a later format", _later_format)),
-    *_rows(4, ("explain run seven.png", "^run/model.safetensors is missing"), alter=_without("model.safetensors")),
-    *_rows(4, ("explain run seven.png", "^run/model.safetensors was alt"), alter=_altered("model.safetensors")),
+    *_rows(4, ("explain run seven.png", "^run/best.safetensors is missing"), alter=_without("best.safetensors")),
+    *_rows(4, ("explain run seven.png", "^run/last.safetensors was alt"), alter=_altered("last.safetensors")),
     *_rows(4, ("evaluate run", "^run/config.json was altered since it was written"), alter=_altered("config.json")),
     *_rows(
         4,

@@ -158,7 +158,7 @@ def test_another_process_makes_the_same_weights_to_the_bit(digits_run: Run, tmp_
     process = started(tmp_path, *shlex.split("train digits --epochs 3 --threads 1 --run again --json"))
     out, err = process.communicate()
     assert process.returncode == 0, err
-    for name in ("model.safetensors", "model.onnx"):
+    for name in ("best.safetensors", "last.safetensors", "model.onnx"):
         assert (tmp_path / "again" / name).read_bytes() == (digits_run.path / name).read_bytes()
     assert json.loads(out) == open_run(tmp_path / "again").to_dict() | {"run": "again"}
     assert "\x1b" not in out + err
@@ -209,7 +209,7 @@ SPLIT = f"{STATISTICS} shape[] {under('classes[]', 'name ' + STATISTICS)}"
 SCHEMAS = {
     "train digits --epochs 1 --model flatten": " ".join(
         (
-            "run status seconds selected_epoch",
+            "run status seconds weights selected_epoch",
             under(
                 "config",
                 "format task created classes[] model architecture input_shape[] symmetry balance epochs before budget "
@@ -415,7 +415,7 @@ def test_a_second_interruption_ends_it_at_once(tmp_path: Path) -> None:
     process = started(tmp_path, *ENDLESS, program=(sys.executable, "-c", slow))
     wait_for(process, lambda: learning(tmp_path / "run" / "metrics.jsonl"))
     process.send_signal(signal.SIGINT)
-    wait_for(process, (tmp_path / "run" / "model.safetensors").exists)
+    wait_for(process, (tmp_path / "run" / "last.safetensors").exists)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130

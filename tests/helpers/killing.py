@@ -30,7 +30,7 @@ from convscope import load_data
 from convscope.cli import main as cli
 from convscope.report import plots
 from convscope.runs.checkpoints import Checkpoint, Checkpoints
-from convscope.runs.config import CHECKPOINT_FOLDER, MANIFEST_FILE, WEIGHTS
+from convscope.runs.config import CHECKPOINT_FOLDER, MANIFEST_FILE, WEIGHTS_FILES
 from convscope.training.state import Course
 
 LINE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.2, flatten"
@@ -150,7 +150,9 @@ def steps(log: Path) -> list[tuple[int, float]]:
 
 def weights(run: Path) -> str:
     """SHA-256 of a finished run's weights; empty where it is not finished."""
-    return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest() if (run / MANIFEST_FILE).exists() else ""
+    if not (run / MANIFEST_FILE).exists():
+        return ""
+    return hashlib.sha256(b"".join((run / name).read_bytes() for name in WEIGHTS_FILES.values())).hexdigest()
 
 
 def damaged(path: Path) -> bool:

@@ -102,7 +102,7 @@ def test_it_learns_what_train_model_learns(tmp_path: Path) -> None:
     run = train_model(digits, "small", recipe, seed=3, threads=1, run=tmp_path / "run")
     classifier = ConvClassifier("small", epochs=2, random_state=3, threads=1)
     classifier.fit(digits.train.images, digits.train.labels)
-    assert save(get_weights(classifier.model_)) == (run.path / "model.safetensors").read_bytes()
+    assert save(get_weights(classifier.model_)) == run.weights_file.read_bytes()
     losses, expected = ([row["validation_loss"] for row in rows] for rows in (classifier.history_, run.history))
     assert losses == expected
     assert run.evaluation is not None

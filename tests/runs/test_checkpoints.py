@@ -435,7 +435,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     words = [sys.executable, "-m", "convscope.cli.main", "train", "digits", *map(str, QUICK), "--run", str(run)]
     subprocess.run(words, check=True, capture_output=True)
-    return (run / "model.safetensors").read_bytes()
+    return (run / "last.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -459,7 +459,7 @@ def test_where_a_save_fails_training_ends_with_one_line_and_the_old_checkpoint_i
     answer = command("train", "--resume", "run")
     assert answer.code == 0
     assert f"going on after step {newest} of 6, in epoch 2\n" in answer.err
-    assert Path("run", "model.safetensors").read_bytes() == undisturbed
+    assert Path("run", "last.safetensors").read_bytes() == undisturbed
 
 
 def test_a_temporary_file_that_could_not_even_be_removed_goes_when_training_goes_on(
@@ -473,7 +473,7 @@ def test_a_temporary_file_that_could_not_even_be_removed_goes_when_training_goes
     assert len(list(Path("run").rglob(".*.tmp"))) == 1
     assert command("train", "--resume", "run").code == 0
     assert not list(Path("run").rglob(".*"))
-    assert Path("run", "model.safetensors").read_bytes() == undisturbed
+    assert Path("run", "last.safetensors").read_bytes() == undisturbed
 
 
 # Killed

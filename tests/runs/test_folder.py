@@ -31,8 +31,8 @@ PLOTS = (
     "probabilities", "relu", "worst-mistakes",
 )  # fmt: skip
 FILES = (
-    "README.md", "config.json", "evaluation.json", "metrics.jsonl", "model.onnx", "model.safetensors", "report.html",
-    "tensorboard/events.out.tfevents.convscope", *(f"plots/{name}.png" for name in PLOTS),
+    "README.md", "best.safetensors", "config.json", "evaluation.json", "last.safetensors", "metrics.jsonl",
+    "model.onnx", "report.html", "tensorboard/events.out.tfevents.convscope", *(f"plots/{name}.png" for name in PLOTS),
 )  # fmt: skip
 METRICS = [
     "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate",
@@ -55,6 +55,7 @@ def test_the_manifest_names_every_file_with_its_checksum(digits_run: Run) -> Non
     manifest = json.loads((digits_run.path / "manifest.json").read_text())
     assert manifest.pop("train_seconds") > 0
     assert manifest.pop("selected_epoch") == 3
+    assert manifest.pop("weights") == digits_run.config.recipe.select
     contents = {name: (digits_run.path / name).read_bytes() for name in sorted(FILES)}
     assert manifest == {
         "format": 1,
@@ -113,7 +114,7 @@ def test_metrics_have_one_object_per_epoch(digits_run: Run) -> None:
 
 
 def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits_run: Run) -> None:
-    weights = load_file(digits_run.path / "model.safetensors")
+    weights = load_file(digits_run.weights_file)
     assert {name: (array.shape, str(array.dtype)) for name, array in weights.items()} == {
         "conv1.weight": ((16, 1, 3, 3), "float32"),
         "conv1.bias": ((16,), "float32"),
@@ -229,7 +230,7 @@ def test_weights_of_another_network_do_not_fit(digits_run: Run) -> None:
     for line in ("conv 16 3, relu, flatten", "conv 16 5 pad same, relu, maxpool 2, flatten"):
         config = RunConfig.model_validate({**digits_run.config.model_dump(), "architecture": line})
         other = Run(digits_run.path, config, digits_run.manifest)
-        with pytest.raises(ModelFileError, match=f"model.safetensors does not fit '{line}': train again$"):
+        with pytest.raises(ModelFileError, match=f"best.safetensors does not fit '{line}': train again$"):
             other.model()
 
 

@@ -17,7 +17,7 @@ from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
 from convscope.runs.checkpoints import EVERY
-from convscope.runs.config import BESIDE, START, WEIGHTS, RunConfig
+from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, RunConfig
 from convscope.runs.folder import Run, now, open_run, unfinished
 from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.loop import parts
@@ -75,7 +75,7 @@ def planned_again(
         changes.append("its learning rate follows the clock")
     if changes:
         (reporter or Reporter()).message(f"equivalent, not identical: {', '.join(changes)}")
-    return replace(plan, start=load_file(Path(path, START)) if config.before else None)
+    return replace(plan, start=load_file(Path(path, INITIAL_WEIGHTS_FILE)) if config.before else None)
 
 
 def planned_more(
@@ -91,7 +91,7 @@ def planned_more(
     DataError where the data are no longer those of the training.
     """
     run = open_run(path)
-    config, last = run.config, Path(path, BESIDE["best"])
+    config = run.config
     plan = _plan_of(path, config, data, reporter)
     settings = autotune(_trial(plan), min(config.machine.threads, max_threads()))
     more = config.model_copy(
@@ -108,8 +108,7 @@ def planned_more(
             "machine": hardware_info(settings.threads),
         }
     )
-    there = config.recipe.select == "best" and last.exists()
-    return replace(plan, config=more, start=load_file(last if there else Path(path, WEIGHTS)))
+    return replace(plan, config=more, start=load_file(Path(path, LAST_WEIGHTS_FILE)))
 
 
 def _plan_of(path: str | Path, config: RunConfig, data: Dataset | None, reporter: Reporter | None) -> Plan:

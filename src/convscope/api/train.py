@@ -39,14 +39,14 @@ from convscope.report.plots import learning_curves
 from convscope.report.render_pool import Draw, draw_here
 from convscope.runs.checkpoints import EVERY, Checkpoints
 from convscope.runs.config import (
-    BESIDE,
+    BEST_WEIGHTS_FILE,
     CARD_FILE,
     EVALUATION_FILE,
+    INITIAL_WEIGHTS_FILE,
+    LAST_WEIGHTS_FILE,
     MODEL_FILE,
     PLOT_FOLDER,
     REPORT_FILE,
-    START,
-    WEIGHTS,
     DatasetInfo,
     RunConfig,
 )
@@ -186,7 +186,7 @@ def run_plan(
         model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resumed)
         if plan.start is not None:
-            writer.write(START, save(plan.start))
+            writer.write(INITIAL_WEIGHTS_FILE, save(plan.start))
         checkpoints = Checkpoints(folder, checkpoint_every, stop, (reporter or Reporter()).message)
         metrics = Metrics(writer)
 
@@ -255,10 +255,11 @@ def evaluate_run(
 
 
 def _write_weights(writer: RunWriter, config: RunConfig, fitted: Fitted) -> None:
-    """The weights, those beside them, and the model file."""
-    writer.write(WEIGHTS, save(fitted.weights))
-    if fitted.beside_epoch != fitted.epoch:
-        writer.write(BESIDE[config.recipe.select], save(fitted.beside))
+    """The weights of the best and of the last epoch, and the model file with the selected ones."""
+    selected, other = fitted.weights, fitted.beside or fitted.weights
+    best, last = (selected, other) if config.recipe.select == "best" else (other, selected)
+    writer.write(BEST_WEIGHTS_FILE, save(best))
+    writer.write(LAST_WEIGHTS_FILE, save(last))
     writer.write(MODEL_FILE, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
 
 

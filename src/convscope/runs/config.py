@@ -18,13 +18,15 @@ from convscope.network.layers import Network
 from convscope.training.recipes import Recipe
 
 FORMAT: Literal[1] = 1
-CONFIG_FILE, MANIFEST_FILE, WEIGHTS = "config.json", "manifest.json", "model.safetensors"
-BESIDE = {"last": "best.safetensors", "best": "last.safetensors"}  # beside the selected weights
-START = "start.safetensors"  # what a training of more epochs began with
+CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
+BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE = "best.safetensors", "last.safetensors"
+INITIAL_WEIGHTS_FILE = "initial.safetensors"  # only of a run that continues another
 METRICS_FILE, EVALUATION_FILE, MODEL_FILE = "metrics.jsonl", "evaluation.json", "model.onnx"
 CHECKPOINT_FOLDER, PLOT_FOLDER = "checkpoints", "plots"
 REPORT_FILE, CARD_FILE, EVENTS_FILE = "report.html", "README.md", "tensorboard/events.out.tfevents.convscope"
 Status = Literal["complete", "interrupted"]
+Selection = Literal["best", "last"]
+WEIGHTS_FILES: dict[Selection, str] = {"best": BEST_WEIGHTS_FILE, "last": LAST_WEIGHTS_FILE}
 
 
 class DatasetInfo(Record):
@@ -88,11 +90,16 @@ class FileInfo(Record):
 
 
 class Manifest(Record):
-    """Every file of a run with its checksum, and how it ended: `signal` is 0, or the number of the one that came."""
+    """How a run ended, and the checksum of each of its files.
+
+    `signal` is 0, or the number of the signal that ended training. `weights` names the weights that `model.onnx` holds,
+    and `selected_epoch` the epoch they are from; 0 means that training ended before its first epoch did.
+    """
 
     format: Literal[1] = FORMAT
     status: Status
     signal: int
+    weights: Selection
     selected_epoch: int
     train_seconds: float
     files: dict[str, FileInfo]

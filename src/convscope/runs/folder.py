@@ -31,7 +31,7 @@ from convscope.runs.config import (
     MODEL_FILE,
     PLOT_FOLDER,
     REPORT_FILE,
-    WEIGHTS,
+    WEIGHTS_FILES,
     FileInfo,
     Manifest,
     RunConfig,
@@ -96,7 +96,12 @@ class RunWriter:
         }
         status: Status = "complete" if EVALUATION_FILE in files else "interrupted"
         manifest = Manifest(
-            status=status, signal=signal, selected_epoch=selected_epoch, train_seconds=train_seconds, files=files
+            status=status,
+            signal=signal,
+            weights=self.config.recipe.select,
+            selected_epoch=selected_epoch,
+            train_seconds=train_seconds,
+            files=files,
         )
         self.write_record(MANIFEST_FILE, manifest)
         return Run(self.path, self.config, manifest)
@@ -140,6 +145,11 @@ class Run:
         """The ONNX file that `Predictor` reads."""
         return self.path / MODEL_FILE
 
+    @property
+    def weights_file(self) -> Path:
+        """The safetensors file of the selected weights."""
+        return self.path / WEIGHTS_FILES[self.manifest.weights]
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, as `metrics.jsonl` holds them."""
@@ -159,10 +169,10 @@ class Run:
 
         model = build_model(self.network)
         try:
-            set_weights(model, load_file(self.path / WEIGHTS))
+            set_weights(model, load_file(self.weights_file))
         except (KeyError, RuntimeError) as error:
             raise ModelFileError(
-                f"{self.path / WEIGHTS} does not fit {self.config.architecture!r}: train again"
+                f"{self.weights_file} does not fit {self.config.architecture!r}: train again"
             ) from error
         return model.eval()
 
@@ -172,6 +182,7 @@ class Run:
             "run": str(self.path),
             "status": self.manifest.status,
             "seconds": self.manifest.train_seconds,
+            "weights": self.manifest.weights,
             "selected_epoch": self.manifest.selected_epoch,
             "config": self.config.model_dump(mode="json"),
             "history": self.history,
