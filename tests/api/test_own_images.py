@@ -56,8 +56,8 @@ def test_the_check_is_one_page(command: Command, folder: Path) -> None:
         "warning: 1 picture filed under two classes: cat and dog; left out under both",
         "    delete the wrong ones to have the right ones used",
         "    cat/both.png = dog/both.png",
-        "warning: 1 file cannot be read: not a picture, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM; convert "
-        "it to one of them; left out",
+        "warning: 1 file cannot be read: not an image, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM; convert "
+        "it to one of these; left out",
         "    cat/notes.txt",
         "note: 1 picture filed more than once; used once",
         "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 16x16 (letterbox)",

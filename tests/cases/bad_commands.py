@@ -170,11 +170,14 @@ DATA = _rows(
     ),
     ("predict run eight.png", "^eight.png: no such file"),
     ("predict run eight.png --json", "^eight.png: no such file"),
-    ("predict run two.npz", "^two.npz: not a picture, expected PNG, JPEG"),
+    ("predict run two.npz", "^two.npz: not an image, expected PNG, JPEG"),
     ("predict run run", "^run: a folder, expected one picture file"),
-    ("predict run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001 are read"),
-    ("explain run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001 are read"),
-    ("filter large.png --kernel edge --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, at most 0.001"),
+    ("predict run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001"),
+    ("explain run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001"),
+    (
+        "filter large.png --kernel edge --max-megapixels 0.001",
+        "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001",
+    ),
     ("explain run eight.png", "^eight.png: no such file"),
 )
 

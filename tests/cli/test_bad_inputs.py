@@ -10,11 +10,11 @@ import pytest
 
 from cases.bad_commands import COMMAND_ROWS, LINE_ROWS
 from cases.bad_folders import FOLDER_ROWS
+from cases.bad_images import IMAGE_ROWS
 from cases.bad_inputs import DATA_ROWS, BadInput
-from cases.bad_pictures import PICTURE_ROWS
 from helpers.command import Answer, Command
 
-ONE_LINE = [*DATA_ROWS, *FOLDER_ROWS, *PICTURE_ROWS, *COMMAND_ROWS]
+ONE_LINE = [*DATA_ROWS, *FOLDER_ROWS, *IMAGE_ROWS, *COMMAND_ROWS]
 
 
 def refused(row: BadInput, command: Command, folder: Path) -> Answer:

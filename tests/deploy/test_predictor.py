@@ -90,7 +90,7 @@ def test_pictures_of_any_form_and_size_in_one_call(predictor: Predictor, tmp_pat
     large, gray = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
     pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, gray]
     found = predictor.predict(pictures)
-    assert [prediction.name for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["picture"] * 4
+    assert [prediction.name for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["image"] * 4
     assert [prediction.notes for prediction in found] == [()] * 4 + [("resized 80x60 -> 8x6",), ()]
     for same in found[1:4]:
         assert same.probabilities == found[0].probabilities
@@ -216,8 +216,8 @@ def test_arrays_that_do_not_fit(predictor: Predictor, images: NDArray[Any], got:
         (lambda _: (), "expected at least one picture to classify, got none"),
         (lambda folder: folder / "no.png", r"no\.png: no such file"),
         (lambda folder: [noise(LINE, 1)[0], folder / "no.png"], r"no\.png: no such file"),
-        (lambda _: np.zeros((2, 2), np.float32), r"picture: expected a uint8 array .* got float32 \(2, 2\)"),
-        (lambda _: np.zeros((2000, 2000), np.uint8), "4 megapixels, at most 3 are read"),
+        (lambda _: np.zeros((2, 2), np.float32), r"image: expected a uint8 array .* got float32 \(2, 2\)"),
+        (lambda _: np.zeros((2000, 2000), np.uint8), "4 megapixels, expected at most 3"),
     ],
     ids=["empty list", "empty tuple", "missing", "one missing", "floats", "too large"],
 )

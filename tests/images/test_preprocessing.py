@@ -1,4 +1,4 @@
-"""The preprocessing record: the integer algorithm against its naive twin, and what is measured on training images."""
+"""The preprocessing record: the integer algorithm against a naive reference, and statistics of training images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from convscope.images import preprocessing as preprocess
-from convscope.images.preprocessing import Preprocessing, gray, over_white, resize
+from convscope.images import resize as resize_module
+from convscope.images import statistics
+from convscope.images.color import over_white, to_gray
+from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
+from convscope.images.resize import resize
 
 Pixels = NDArray[np.uint8]
 SIDES = st.integers(1, 40)
@@ -38,8 +41,8 @@ def noise(*shape: int, seed: int = 0) -> Pixels:
 # --- the resize
 
 
-def naive_line(line: list[int], m: int) -> list[int]:
-    """Step 3 of the algorithm as it is written, in Python's unbounded integers."""
+def resize_line_ref(line: list[int], m: int) -> list[int]:
+    """Step 4 of the algorithm as written, in Python's unbounded integers."""
     n, out = len(line), []
     for i in range(m):
         weights = [max(0, 2 * max(n, m) - abs((2 * i + 1) * n - (2 * j + 1) * m)) for j in range(n)]
@@ -48,50 +51,49 @@ def naive_line(line: list[int], m: int) -> list[int]:
     return out
 
 
-def naive_resize(pixels: Pixels, height: int, width: int) -> NDArray[np.int64]:
-    rows = np.apply_along_axis(lambda line: naive_line(line.tolist(), height), 0, pixels)
-    resized: NDArray[np.int64] = np.apply_along_axis(lambda line: naive_line(line.tolist(), width), 1, rows)
+def resize_ref(pixels: Pixels, height: int, width: int) -> NDArray[np.int64]:
+    rows = np.apply_along_axis(lambda line: resize_line_ref(line.tolist(), height), 0, pixels)
+    resized: NDArray[np.int64] = np.apply_along_axis(lambda line: resize_line_ref(line.tolist(), width), 1, rows)
     return resized
 
 
-@settings(deadline=None)  # the twin is slow
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3, 4]), st.integers(0, 99))
-def test_resize_equals_its_naive_twin(h: int, w: int, height: int, width: int, channels: int, seed: int) -> None:
+def test_resize_equals_reference(h: int, w: int, height: int, width: int, channels: int, seed: int) -> None:
     pixels = noise(h, w, channels, seed=seed)
     resized = resize(pixels, height, width)
     assert resized.dtype == np.uint8
-    np.testing.assert_array_equal(resized, naive_resize(pixels, height, width))
+    np.testing.assert_array_equal(resized, resize_ref(pixels, height, width))
 
 
-def test_resize_in_many_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resize_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = noise(39, 17, 3)
     whole = resize(pixels, 11, 29)
-    monkeypatch.setattr(preprocess, "_CHUNK", 1000)
+    monkeypatch.setattr(resize_module, "CHUNK_VALUES", 250)
     np.testing.assert_array_equal(resize(pixels, 11, 29), whole)
 
 
 @pytest.mark.parametrize(("moved_from", "moved_to", "value"), [(0, 0, 1), (0, -2, 1), (1, -1, 0)])
-def test_resize_is_exact_at_the_longest_side(moved_from: int, moved_to: int, value: int) -> None:
+def test_resize_longest_side_is_exact(moved_from: int, moved_to: int, value: int) -> None:
     line = np.repeat(np.array([1, 0], np.uint8), 2**19)
     line[[moved_from, moved_to]] = 0, 1  # the weights are symmetric, so S = T / 2, then 2 more, then 2 fewer
     assert resize(line[:, None, None], 1, 1).item() == value
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 99))
-def test_resize_is_close_to_pillows(h: int, w: int, height: int, width: int, seed: int) -> None:
+def test_resize_is_within_2_of_pillow(h: int, w: int, height: int, width: int, seed: int) -> None:
     pixels = noise(h, w, 3, seed=seed)
     pillow = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-    # Pillow too rounds after each pass, columns first, with weights of 22 bits
+    # Pillow also rounds after each pass, columns first, with weights of 22 bits
     assert abs(resize(pixels, height, width).astype(int) - pillow).max() <= 2
 
 
-def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
-    photo = DecodedImage(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
+def test_transform_25_megapixels_needs_little_memory() -> None:
+    image = DecodedImage(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
     tracemalloc.start()
-    pixels, notes = record(224, 224).transform(photo)
+    pixels, notes = record(224, 224).transform(image)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 250e6  # 75 MB in RGB, as much again to compare it with 25 MB in gray
+    assert peak < 250e6  # 75 MB in RGB, and as much again to compare it with 25 MB in gray
     assert pixels[:40].max() == 0
     assert (pixels[40:183] == 200).all()
     assert notes == ("resized 6250x4000 -> 224x143", "letterboxed to 224x224")
@@ -100,21 +102,21 @@ def test_a_25_megapixel_photo_is_arranged_in_little_memory() -> None:
 # --- the other steps
 
 
-def test_over_white_is_the_nearest_integer_for_every_color_and_alpha() -> None:
+def test_over_white_every_color_and_alpha_is_nearest_integer() -> None:
     color, alpha = np.meshgrid(np.arange(256), np.arange(256))
     pixels = np.stack([color, color, color, alpha], axis=2).astype(np.uint8)
     exact_times_255 = color * alpha + 255 * (255 - alpha)
     assert (abs(255 * over_white(pixels)[..., 1].astype(int) - exact_times_255) <= 127).all()
 
 
-def test_gray_is_pillows_within_one_and_keeps_gray() -> None:
+def test_to_gray_is_within_1_of_pillow_and_keeps_gray() -> None:
     pixels = noise(64, 64, 3)
     pillow = np.asarray(Image.fromarray(pixels).convert("L"))
-    assert abs(gray(pixels)[..., 0].astype(int) - pillow).max() <= 1
+    assert abs(to_gray(pixels)[..., 0].astype(int) - pillow).max() <= 1
     red, green, blue = np.moveaxis(pixels.astype(int), 2, 0)
-    np.testing.assert_array_equal(gray(pixels)[..., 0], (299 * red + 587 * green + 114 * blue + 500) // 1000)
+    np.testing.assert_array_equal(to_gray(pixels)[..., 0], (299 * red + 587 * green + 114 * blue + 500) // 1000)
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(gray(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
+    np.testing.assert_array_equal(to_gray(levels[None, :, None].repeat(3, axis=2))[0, :, 0], levels)
 
 
 @pytest.mark.parametrize(
@@ -126,19 +128,19 @@ def test_gray_is_pillows_within_one_and_keeps_gray() -> None:
         ((16, 16), (8, 8), (slice(0, 16), slice(0, 16)), None),
     ],
 )
-def test_a_crop_keeps_the_middle(
+def test_transform_crop_keeps_the_center(
     shape: tuple[int, int], target: tuple[int, int], kept: tuple[slice, slice], note: str | None
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     record = Preprocessing.plain(np.zeros((1, *target, 3), np.uint8)).model_copy(update={"fit": "crop"})
-    arranged, notes = record.transform(DecodedImage(pixels))
-    assert np.array_equal(arranged, resize(np.ascontiguousarray(pixels[kept]), *target))
+    transformed, notes = record.transform(DecodedImage(pixels))
+    assert np.array_equal(transformed, resize(np.ascontiguousarray(pixels[kept]), *target))
     assert (note in notes) == (note is not None)
     assert not any("letterboxed" in some for some in notes)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), SIDES, SIDES)
-def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height: int, width: int) -> None:
+def test_transform_letterbox_keeps_aspect_ratio_and_fills_one_side(h: int, w: int, height: int, width: int) -> None:
     pixels, _ = record(height, width, fill=(7,)).transform(DecodedImage(np.full((h, w, 1), 255, np.uint8)))
     assert pixels.shape == (height, width, 1)
     inside = pixels[..., 0] == 255
@@ -161,20 +163,22 @@ def test_the_letterbox_keeps_the_shape_and_fills_one_side(h: int, w: int, height
         ([[[9]]], 3, [[[9, 9, 9]]], ()),
         ([[[9]]], 4, [[[9, 9, 9, 255]]], ()),
         ([[[9, 9, 9]]], 1, [[[9]]], ()),
-        ([[[255, 0, 0]]], 1, [[[76]]], ("made gray",)),
+        ([[[255, 0, 0]]], 1, [[[76]]], ("converted to gray",)),
         ([[[1, 2, 3]]], 3, [[[1, 2, 3]]], ()),
         ([[[1, 2, 3]]], 4, [[[1, 2, 3, 255]]], ()),
         ([[[1, 2, 3, 255]]], 3, [[[1, 2, 3]]], ()),
-        ([[[0, 100, 200, 128]]], 3, [[[127, 177, 227]]], ("transparency laid over white",)),
-        ([[[50, 50, 50, 0]]], 1, [[[255]]], ("transparency laid over white",)),
-        ([[[255, 0, 0, 0]]], 1, [[[255]]], ("transparency laid over white",)),
+        ([[[0, 100, 200, 128]]], 3, [[[127, 177, 227]]], ("transparency composited over white",)),
+        ([[[50, 50, 50, 0]]], 1, [[[255]]], ("transparency composited over white",)),
+        ([[[255, 0, 0, 0]]], 1, [[[255]]], ("transparency composited over white",)),
         ([[[1, 2, 3, 4]]], 4, [[[1, 2, 3, 4]]], ()),
     ],
 )
-def test_channels(pixels: list[Any], channels: int, expected: list[Any], notes: tuple[str, ...]) -> None:
-    arranged, told = record(1, 1, channels).transform(DecodedImage(np.array(pixels, np.uint8)))
-    assert arranged.tolist() == expected
-    assert told == notes
+def test_transform_channels_are_converted(
+    pixels: list[Any], channels: int, expected: list[Any], notes: tuple[str, ...]
+) -> None:
+    transformed, found = record(1, 1, channels).transform(DecodedImage(np.array(pixels, np.uint8)))
+    assert transformed.tolist() == expected
+    assert found == notes
 
 
 def framed(border: int, middle: int) -> DecodedImage:
@@ -194,54 +198,54 @@ def framed(border: int, middle: int) -> DecodedImage:
         ("mixed", 0, None),
     ],
 )
-def test_polarity_is_brought_to_the_networks(polarity: str, border: int, inverted: str | None) -> None:
+def test_transform_polarity_matches_the_network(polarity: str, border: int, inverted: str | None) -> None:
     pixels, notes = record(polarity=polarity).transform(framed(border, 60))
     assert pixels[14, 14, 0] == (195 if inverted else 60)
     assert pixels[0, 0, 0] == (255 - border if inverted else border)
     assert notes == ((f"inverted because its background is {inverted}",) if inverted else ())
 
 
-def test_color_is_never_inverted() -> None:
+def test_transform_color_is_never_inverted() -> None:
     pixels, notes = record(channels=3, polarity="dark").transform(framed(255, 60))
     assert pixels.max() == 255
     assert notes == ()
 
 
-def test_a_picture_that_fits_is_left_alone_and_notes_add_up() -> None:
+def test_transform_image_that_fits_is_unchanged_and_notes_add_up() -> None:
     pixels = noise(28, 28, 1)
-    arranged, notes = record().transform(DecodedImage(pixels))
-    np.testing.assert_array_equal(arranged, pixels)
+    transformed, notes = record().transform(DecodedImage(pixels))
+    np.testing.assert_array_equal(transformed, pixels)
     assert notes == ()
-    photo = DecodedImage(np.full((480, 640, 4), [250, 240, 230, 200], np.uint8), ("rotated as its EXIF says",))
-    arranged, notes = record(polarity="dark").transform(photo)
+    image = DecodedImage(np.full((480, 640, 4), [250, 240, 230, 200], np.uint8), ("rotated by its EXIF orientation",))
+    transformed, notes = record(polarity="dark").transform(image)
     assert notes == (
-        "rotated as its EXIF says",
-        "transparency laid over white",
-        "made gray",
+        "rotated by its EXIF orientation",
+        "transparency composited over white",
+        "converted to gray",
         "resized 640x480 -> 28x21",
         "inverted because its background is light",
         "letterboxed to 28x28",
     )
-    assert np.flatnonzero(arranged[:, 5, 0]).tolist() == list(range(3, 24))
+    assert np.flatnonzero(transformed[:, 5, 0]).tolist() == list(range(3, 24))
 
 
-# --- what is measured
+# --- statistics of the training images
 
 
 @pytest.mark.parametrize(
     ("dark", "light", "polarity"),
     [(90, 10, "dark"), (89, 11, "mixed"), (10, 90, "light"), (11, 89, "mixed"), (0, 100, "light"), (100, 0, "dark")],
 )
-def test_polarity_needs_nine_images_in_ten(dark: int, light: int, polarity: str) -> None:
+def test_plain_polarity_needs_nine_images_in_ten(dark: int, light: int, polarity: str) -> None:
     images = np.repeat(np.array([63, 192], np.uint8), [dark, light])[:, None, None, None].repeat(6, 1).repeat(6, 2)
-    images[:, 2:4, 2:4] = 120  # the background alone decides
+    images[:, 2:4, 2:4] = 120  # only the border counts
     measured = Preprocessing.plain(images)
     mean = ((dark * 63 + light * 192) * 32 + 100 * 120 * 4) / 3600
     assert measured.polarity == polarity
     assert measured.fill == ({"dark": 63, "light": 192, "mixed": int(mean + 0.5)}[polarity],)
 
 
-def test_gray_borders_are_mixed_and_colors_are_measured_per_channel() -> None:
+def test_plain_gray_borders_are_mixed_and_fill_is_per_channel() -> None:
     assert Preprocessing.plain(np.full((4, 5, 5, 1), 64, np.uint8)).polarity == "mixed"
     assert Preprocessing.plain(np.full((4, 5, 5, 1), 191, np.uint8)).polarity == "mixed"
     navy = np.full((4, 5, 5, 3), [0, 0, 128], np.uint8)
@@ -252,13 +256,13 @@ def test_gray_borders_are_mixed_and_colors_are_measured_per_channel() -> None:
     assert Preprocessing.plain(clear).fill == (0, 0, 0, 0)
 
 
-def test_the_lower_median_decides() -> None:
+def test_plain_polarity_uses_the_lower_median() -> None:
     images = np.zeros((1, 2, 2, 1), np.uint8)
     images[0, 0] = 255
-    assert Preprocessing.plain(images).polarity == "dark"  # of 0, 0, 255, 255 number (4 - 1) // 2 is 0
+    assert Preprocessing.plain(images).polarity == "dark"  # number (4 - 1) // 2 of 0, 0, 255, 255 is 0
 
 
-def test_article_a11_plain_divides_by_255(data_folder: Path) -> None:
+def test_plain_article_a11_divides_by_255(data_folder: Path) -> None:
     """A11: reshape to (n, 28, 28, 1), float32, divide by 255."""
     raw = gzip.decompress((data_folder / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
     images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28, 1)
@@ -272,8 +276,8 @@ def test_article_a11_plain_divides_by_255(data_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [50, 2**22])
-def test_standardized_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess, "_CHUNK", chunk)
+def test_standardized_has_mean_0_and_std_1(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "CHUNK_VALUES", chunk)
     images = (noise(50, 7, 6, 4) // np.array([1, 2, 4, 1])).astype(np.uint8)
     images[..., 3] = 200
     values = Preprocessing.standardized(images).normalize(images).astype(float)
@@ -283,15 +287,15 @@ def test_standardized_has_mean_0_and_deviation_1(chunk: int, monkeypatch: pytest
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 5, 1), (4, 3, 3, 3), (7, 9, 1, 4), (50, 8, 8, 1)])
 @pytest.mark.parametrize("chunk", [16, 2**22])
-def test_every_value_is_counted_once(chunk: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the odd one, where values are counted in pairs."""
-    monkeypatch.setattr(preprocess, "_CHUNK", chunk)
+def test_histogram_counts_every_value_once(chunk: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are counted in pairs; an odd one is not forgotten."""
+    monkeypatch.setattr(statistics, "CHUNK_VALUES", chunk)
     images = noise(*shape)
     expected = [[(images[..., channel] == value).sum() for value in range(256)] for channel in range(shape[3])]
-    np.testing.assert_array_equal(preprocess._histogram(images), expected)
+    np.testing.assert_array_equal(statistics.histogram(images), expected)
 
 
-def test_normalize_is_float32_scale_then_mean() -> None:
+def test_normalize_scales_then_subtracts_mean_in_float32() -> None:
     images = noise(2, 3, 3, 3)
     scale, mean = (0.1, 1 / 3, 2.0), (1e-3, 0.7, 0.0)
     expected = images.astype(np.float32) * np.array(scale, np.float32) - np.array(mean, np.float32)
@@ -301,7 +305,7 @@ def test_normalize_is_float32_scale_then_mean() -> None:
 # --- the record
 
 
-def test_a_record_survives_json_exactly() -> None:
+def test_record_round_trips_through_json() -> None:
     measured = Preprocessing.standardized(noise(5, 4, 4, 3))
     assert Preprocessing.model_validate_json(measured.model_dump_json()) == measured
 
@@ -322,16 +326,16 @@ def test_a_record_survives_json_exactly() -> None:
         ({"gamma": 2.2}, "Extra inputs are not permitted"),
     ],
 )
-def test_wrong_records_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_record_wrong_values_raise(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         record(**changes)
 
 
-def test_a_record_cannot_be_changed() -> None:
+def test_record_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         record().height = 5
 
 
-def test_pictures_need_no_torch() -> None:
+def test_images_import_no_torch() -> None:
     code = "import sys, convscope.images.filters, convscope.images.preprocessing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""LoadOptions pictures: every accepted kind of file gives the right pixels, every other one gives one clear line."""
+"""Decoding images: every accepted format gives the right pixels, every other file one clear line."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes, *between: 
     ],
     ids=lambda value: str(value.shape[2]) if isinstance(value, np.ndarray) else str(value),
 )
-def test_lossless_files_give_back_the_pixels(
+def test_read_image_lossless_files_give_back_the_pixels(
     kind: str, pixels: Pixels, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = tmp_path / "a picture.bin"  # the name tells nothing: the content does
+    path = tmp_path / "an image.bin"  # the content tells the format, not the name
     path.write_bytes(saved(Image.fromarray(pixels.squeeze()), kind, **options))
     for source in (path, str(path), path.read_bytes()):
-        picture = read_image(source)
-        assert picture.pixels.dtype == np.uint8
-        np.testing.assert_array_equal(picture.pixels, pixels)
-        assert picture.notes == ()
+        image = read_image(source)
+        assert image.pixels.dtype == np.uint8
+        np.testing.assert_array_equal(image.pixels, pixels)
+        assert image.notes == ()
     assert read_image(path).name == str(path)
 
 
-def test_a_jpeg_is_close_to_its_original() -> None:
+def test_read_image_jpeg_is_close_to_original() -> None:
     smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)[..., None] + np.array([0, 60, 120], np.uint8)
-    picture = read_image(saved(Image.fromarray(smooth), "JPEG", quality=95))
-    assert abs(picture.pixels.astype(int) - smooth).max() <= 6
-    assert picture.notes == ()
+    image = read_image(saved(Image.fromarray(smooth), "JPEG", quality=95))
+    assert abs(image.pixels.astype(int) - smooth).max() <= 6
+    assert image.notes == ()
 
 
 def _palette(**info: Any) -> bytes:
@@ -114,13 +114,13 @@ A, B, C = [10, 20, 30], [40, 50, 60], [70, 80, 90]
             None,
         ),
         (saved(Image.new("L", (2, 1), 8), "GIF"), [[[8, 8, 8]] * 2], "palette expanded"),
-        (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), [[[255, 0, 0]] * 8] * 8, "CMYK turned into RGB"),
+        (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), [[[255, 0, 0]] * 8] * 8, "CMYK converted to RGB"),
     ],
 )
-def test_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
-    picture = read_image(data)
-    assert picture.pixels.tolist() == pixels
-    assert picture.notes == ((note,) if note else ())
+def test_read_image_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str | None) -> None:
+    image = read_image(data)
+    assert image.pixels.tolist() == pixels
+    assert image.notes == ((note,) if note else ())
 
 
 @pytest.mark.parametrize(
@@ -134,16 +134,16 @@ def test_modes_become_gray_rgb_or_rgba(data: bytes, pixels: list[Any], note: str
     ],
     ids=["png", "tiff", "tiff big endian", "tiff 32 bit", "pgm"],
 )
-def test_sixteen_bit_gray_keeps_its_high_byte(data: bytes) -> None:
-    picture = read_image(data)
-    np.testing.assert_array_equal(picture.pixels[..., 0], DEEP_HIGH)
-    assert picture.notes == ("16 bit reduced to 8",)
+def test_read_image_16_bit_gray_keeps_the_high_byte(data: bytes) -> None:
+    image = read_image(data)
+    np.testing.assert_array_equal(image.pixels[..., 0], DEEP_HIGH)
+    assert image.notes == ("16 bit reduced to 8",)
 
 
-def test_a_cmyk_jpeg_becomes_rgb() -> None:
-    picture = read_image(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
-    assert abs(picture.pixels.astype(int) - [255, 0, 0]).max() <= 3
-    assert picture.notes == ("CMYK turned into RGB",)
+def test_read_image_cmyk_jpeg_becomes_rgb() -> None:
+    image = read_image(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert abs(image.pixels.astype(int) - [255, 0, 0]).max() <= 3
+    assert image.notes == ("CMYK converted to RGB",)
 
 
 UPRIGHT_TO_STORED = {  # EXIF 2.32, tag 274: which side of the scene the stored row 0 and column 0 are
@@ -160,45 +160,45 @@ UPRIGHT_TO_STORED = {  # EXIF 2.32, tag 274: which side of the scene the stored 
 
 @pytest.mark.parametrize("orientation", UPRIGHT_TO_STORED)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+def test_read_image_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[orientation](RGB)))
-    picture = read_image(saved(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
-    np.testing.assert_array_equal(picture.pixels, RGB)
-    assert picture.notes == (() if orientation == 1 else ("rotated as its EXIF says",))
+    image = read_image(saved(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    np.testing.assert_array_equal(image.pixels, RGB)
+    assert image.notes == (() if orientation == 1 else ("rotated by its EXIF orientation",))
 
 
-def test_a_phone_photo_is_turned_upright() -> None:
+def test_read_image_rotated_jpeg_is_turned_upright() -> None:
     exif = Image.Exif()
     exif[274] = 6
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:, :16] = 255
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[6](upright)))
-    picture = read_image(saved(stored, "JPEG", exif=exif))
-    assert abs(picture.pixels.astype(int) - upright).max() <= 3
+    image = read_image(saved(stored, "JPEG", exif=exif))
+    assert abs(image.pixels.astype(int) - upright).max() <= 3
 
 
-def test_damaged_exif_is_ignored() -> None:
+def test_read_image_damaged_exif_is_ignored() -> None:
     data = saved(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0nonsense")
     np.testing.assert_array_equal(read_image(data).pixels, RGB)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
-def test_the_first_of_several_frames_is_read(kind: str) -> None:
+def test_read_image_first_of_several_frames_is_read(kind: str) -> None:
     first, *rest = (Image.new("L", (4, 3), value) for value in (200, 100, 50))
     options = {"lossless": True} if kind == "WEBP" else {}
-    picture = read_image(saved(first, kind, save_all=True, append_images=rest, **options))
-    assert (picture.pixels == 200).all()
-    assert picture.pixels.shape[:2] == (3, 4)
-    assert picture.notes[0] == "first of 3 frames"
+    image = read_image(saved(first, kind, save_all=True, append_images=rest, **options))
+    assert (image.pixels == 200).all()
+    assert image.pixels.shape[:2] == (3, 4)
+    assert image.notes[0] == "first of 3 frames"
 
 
-def test_a_pil_image_and_arrays_are_pictures_too() -> None:
+def test_read_image_accepts_pil_images_and_arrays() -> None:
     np.testing.assert_array_equal(read_image(Image.fromarray(RGBA)).pixels, RGBA)
     np.testing.assert_array_equal(read_image(GRAY[..., 0]).pixels, GRAY)
     np.testing.assert_array_equal(read_image(RGB).pixels, RGB)
-    assert read_image(RGB).name == "picture"
+    assert read_image(RGB).name == "image"
 
 
 def _fake_png(width: int, height: int) -> bytes:
@@ -216,25 +216,25 @@ WEBP_HEADER = struct.pack("<4sI4s4sII", b"RIFF", 30, b"WEBP", b"VP8X", 10, 0) + 
     ("data", "message"),
     [
         (b"", "an empty file"),
-        (b"just some text", "not a picture, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"),
-        (saved(Image.fromarray(RGB), "PNG")[:-40], r"cannot be decoded \(.*[Tt]runcated.*damaged, cut off"),
+        (b"just some text", "not an image, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"),
+        (saved(Image.fromarray(RGB), "PNG")[:-40], r"cannot be decoded \(.*[Tt]runcated.*damaged, truncated"),
         (saved(Image.effect_noise((64, 64), 50), "JPEG")[:600], r"cannot be decoded \(.*truncated"),
         (saved(Image.fromarray(RGB), "BMP")[:-9], "cannot be decoded"),
         (saved(Image.fromarray(RGB), "TIFF")[:100], "cannot be decoded"),
         (saved(Image.fromarray(RGB), "WEBP")[:-9], "cannot be decoded"),
         (saved(Image.fromarray(RGB), "PPM")[:-1], "cannot be decoded"),
         (saved(Image.fromarray(GRAY[..., 0]), "GIF")[:30], "cannot be decoded"),
-        (_fake_png(20_000, 20_000), "20000x20000 are 400 megapixels, at most 25 .*raise --max-megapixels"),
+        (_fake_png(20_000, 20_000), "20000x20000 are 400 megapixels, expected at most 25; .*raise --max-megapixels"),
         (_fake_png(5001, 5000), "5001x5000 are 25.005 megapixels"),
-        (_gif_header((1, 1), (20_000, 20_000)), "larger than any GIF that is read"),
+        (_gif_header((1, 1), (20_000, 20_000)), "larger than the largest GIF"),
         (_gif_header((1, 1), (10_000, 9_000)), "10000x9000 are 90 megapixels"),
-        (WEBP_HEADER, "larger than any WEBP that is read"),
-        (_fake_png(MAX_SIDE + 1, 1), f"no side may be over {MAX_SIDE}"),
+        (WEBP_HEADER, "larger than the largest WEBP"),
+        (_fake_png(MAX_SIDE + 1, 1), f"expected sides of at most {MAX_SIDE}"),
         (saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "floating-point pixels.*save it with 8 or 16"),
-        (saved(Image.fromarray(np.full((2, 2), -1, np.int32)), "TIFF"), "32-bit pixels outside of 0..65535"),
+        (saved(Image.fromarray(np.full((2, 2), -1, np.int32)), "TIFF"), "32-bit pixels outside 0..65535"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(data: bytes, message: str, tmp_path: Path) -> None:
+def test_read_image_unreadable_file_raises_one_line(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.png"
     path.write_bytes(data)
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
@@ -242,10 +242,10 @@ def test_what_cannot_be_read_is_said_in_one_line(data: bytes, message: str, tmp_
     assert "\n" not in str(caught.value)
 
 
-def test_no_file_and_a_folder(tmp_path: Path) -> None:
+def test_read_image_missing_file_or_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.png: no such file"):
         read_image(tmp_path / "missing.png")
-    with pytest.raises(DataError, match="a folder, expected one picture file"):
+    with pytest.raises(DataError, match="a folder, expected one image file"):
         read_image(tmp_path)
 
 
@@ -253,20 +253,20 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
     "array",
     [np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((1, 2, 2, 3), np.uint8), np.zeros((0, 2), np.uint8)],
 )
-def test_arrays_that_are_no_pictures(array: Any) -> None:
+def test_read_image_other_arrays_raise(array: Any) -> None:
     with pytest.raises(DataError, match="expected a uint8 array"):
         read_image(array)
 
 
-def test_the_limit_on_megapixels_can_be_moved() -> None:
-    picture = np.zeros((1000, 1001), np.uint8)
-    for source in (picture, Image.fromarray(picture), saved(Image.fromarray(picture), "PNG")):
-        with pytest.raises(DataError, match=r"1001x1000 are 1\.001 megapixels, at most 1 are read"):
+def test_read_image_megapixel_limit_can_be_changed() -> None:
+    image = np.zeros((1000, 1001), np.uint8)
+    for source in (image, Image.fromarray(image), saved(Image.fromarray(image), "PNG")):
+        with pytest.raises(DataError, match=r"1001x1000 are 1\.001 megapixels, expected at most 1;"):
             read_image(source, max_megapixels=1)
         assert read_image(source, max_megapixels=1.001).pixels.shape == (1000, 1001, 1)
 
 
-def test_pillow_warns_nobody() -> None:
+def test_read_image_suppresses_pillow_warnings() -> None:
     filters = list(warnings.filters)
     broken_animation = png(1, 1, 8, 0, b"\0\x07", chunk(b"acTL", bytes(8)))  # "Invalid APNG"
     assert read_image(broken_animation).pixels.tolist() == [[[7]]]
@@ -280,14 +280,14 @@ def pngsuite(data_folder: Path) -> dict[str, bytes]:
         return {name.removeprefix("pngsuite/"): file.read() for name, file in files.items() if file}
 
 
-def _rgba(picture: DecodedImage) -> NDArray[np.int64]:
-    color = picture.pixels if picture.pixels.shape[2] > 1 else np.repeat(picture.pixels, 3, axis=2)
+def _rgba(image: DecodedImage) -> NDArray[np.int64]:
+    color = image.pixels if image.pixels.shape[2] > 1 else np.repeat(image.pixels, 3, axis=2)
     alpha = np.full((*color.shape[:2], 4), 255)
     alpha[..., : color.shape[2]] = color
     return alpha
 
 
-def test_pngsuite_pngs_decode_to_their_references(pngsuite: dict[str, bytes]) -> None:
+def test_read_image_pngsuite_pngs_equal_references(pngsuite: dict[str, bytes]) -> None:
     names = [name[4:-4] for name in pngsuite if name.startswith("png/") and not name.startswith("png/x")]
     for name in names:
         reference = np.array(json.loads(pngsuite[f"json/{name}.json"]))
@@ -297,18 +297,20 @@ def test_pngsuite_pngs_decode_to_their_references(pngsuite: dict[str, bytes]) ->
     assert len(names) == 161
 
 
-def test_pngsuite_bmps_decode_like_their_pngs(pngsuite: dict[str, bytes]) -> None:
+def test_read_image_pngsuite_bmps_equal_pngs(pngsuite: dict[str, bytes]) -> None:
     names = [name[4:-4] for name in pngsuite if name.startswith("bmp/")]
     for name in names:
         from_bmp, from_png = (_rgba(read_image(pngsuite[f"{kind}/{name}.{kind}"])) for kind in ("bmp", "png"))
-        if name != "tbbn0g04":  # the writer of the BMP dropped the transparency
-            assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), name  # it rounded 16 bit gray
+        if name != "tbbn0g04":  # its BMP was written without transparency
+            assert abs(from_bmp - from_png).max() <= (1 if name.endswith("g16") else 0), (
+                name
+            )  # BMPs of 16-bit gray were rounded
     assert len(names) == 161
 
 
-def test_pngsuite_damaged_files_are_refused(pngsuite: dict[str, bytes]) -> None:
+def test_read_image_pngsuite_damaged_files_raise(pngsuite: dict[str, bytes]) -> None:
     damaged = [name for name in pngsuite if name.startswith("png/x")]
     for name in damaged:
-        with pytest.raises(DataError, match=r"cannot be decoded|not a picture"):
+        with pytest.raises(DataError, match=r"cannot be decoded|not an image"):
             read_image(pngsuite[name])
     assert len(damaged) == 14

@@ -1,8 +1,8 @@
-"""Classic kernels and pooling on any picture: one layer of a network without the network (article, A2, A5, A16).
+"""Classic kernels and pooling on any image: one layer of a network without the network (article, A2, A5, A16).
 
-Pixels are uint8 (h, w, c), and every channel is worked on by itself. The window stays inside the picture ("valid"), so
-the result is smaller. Lay transparency over white first (`preprocess.over_white`): an edge in the alpha channel is none
-in the picture.
+Pixels are uint8 (h, w, c), and each channel is filtered on its own. The window stays inside the image ("valid"), so the
+result is smaller. Composite transparency over white first (`color.over_white`): an edge of the alpha channel is not an
+edge of the image.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A named kernel: `rows` of integers, all divided by `divisor`; `about` says what it is and where it comes from."""
+    """A named kernel: `rows` of integers, all divided by `divisor`; `description` says what it finds and its source."""
 
     rows: tuple[tuple[int, ...], ...]
     divisor: int
-    about: str
+    description: str
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -45,17 +45,17 @@ KERNELS: dict[str, Kernel] = {
     "blur": Kernel(
         ((1, 2, 1), (2, 4, 2), (1, 2, 1)),
         16,
-        "a weighted mean: the binomial kernel, the smallest that resembles a Gaussian (Burt, Adelson 1983)",
+        "a weighted mean: the binomial kernel, the smallest approximation of a Gaussian (Burt, Adelson 1983)",
     ),
     "sharpen": Kernel(
         ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
         1,
-        "the picture minus its Laplacian (Gonzalez, Woods, Digital Image Processing)",
+        "the image minus its Laplacian (Gonzalez, Woods, Digital Image Processing)",
     ),
     "emboss": Kernel(
         ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
         1,
-        "the picture plus its slope along the diagonal: a relief lit from the top left",
+        "the image plus its slope along the diagonal: a relief lit from the top left",
     ),
     "sobel-x": Kernel(
         ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
@@ -71,15 +71,15 @@ KERNELS: dict[str, Kernel] = {
 
 POOLS: dict[str, Callable[..., NDArray[Any]]] = {"max": np.max, "min": np.min, "average": np.mean}
 
-_BAND = 2**20  # values worked on at a time: bounds the memory beside the result
+BAND_VALUES = 2**20  # values per step, which bounds the temporary arrays
 
 
-def named_or_written_kernel(text: str) -> NDArray[np.float64]:
+def parse_kernel(text: str) -> NDArray[np.float64]:
     """The weights of a kernel in KERNELS, or of a matrix as `parse_matrix` reads it: float64 (kernel height, width).
 
     Raises UsageError for a name that is not in KERNELS and for a matrix that cannot be read.
 
-    >>> named_or_written_kernel("sobel-x")[1]
+    >>> parse_kernel("sobel-x")[1]
     array([-2.,  0.,  2.])
     """
     name = text.strip().lower()
@@ -93,11 +93,11 @@ def named_or_written_kernel(text: str) -> NDArray[np.float64]:
 
 
 def parse_matrix(text: str) -> NDArray[np.float64]:
-    """A matrix as a person writes it: float64 (rows, columns).
+    """Read a matrix as a person writes it: float64 (rows, columns).
 
     Rows end with `/`, `;` or a new line; numbers are separated by spaces or commas. A row of digits alone is read digit
-    by digit, the article's notation. Raises UsageError for rows of different lengths, for what is not a finite number,
-    and for an empty text.
+    by digit, which is the article's notation. Raises UsageError for rows of different lengths, for anything that is not
+    a finite number, and for an empty text.
 
     >>> parse_matrix("1 0 1 / 0 1 0 / 1 1 0").tolist() == parse_matrix("101/010/110").tolist()
     True
@@ -106,11 +106,12 @@ def parse_matrix(text: str) -> NDArray[np.float64]:
     """
     rows = [_parse_row(row) for row in re.split(r"[/;\n]", text) if row.strip()]
     if not rows:
-        raise UsageError(f"an empty matrix '{text.strip()}': expected rows of numbers such as '1 0 1 / 0 1 0 / 1 1 0'")
+        raise UsageError(f"empty matrix '{text.strip()}': expected rows of numbers such as '1 0 1 / 0 1 0 / 1 1 0'")
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise UsageError(
-                f"row {number} of the matrix has {len(row)} numbers where row 1 has {len(rows[0])}: give all rows alike"
+                f"row {number} of the matrix has {len(row)} numbers, row 1 has {len(rows[0])}: "
+                "expected rows of equal length"
             )
     return np.array(rows)
 
@@ -130,15 +131,23 @@ def _parse_number(word: str, row: str) -> float:
     return value
 
 
-def convolve_picture(pixels: Pixels, kernel: NDArray[np.float64], stride: int = 1) -> Values:
+def convolve_image(pixels: Pixels, kernel: NDArray[np.float64], stride: int = 1) -> Values:
     """Slide the kernel over each channel, multiply and sum (cross-correlation: it is not flipped; article, A2 and A3).
 
-    pixels: uint8 (h, w, c). kernel: (kh, kw). Result: float32 (h', w', c), h' = (h - kh) // stride + 1; summed in
-    float64, so exact for integer weights while sums stay below 2^24.
-    Raises UsageError for a kernel larger than the picture and for a stride below 1.
+    Args:
+        pixels: uint8 (h, w, c).
+        kernel: float64 (kh, kw).
+        stride: step of the kernel in pixels, 1 or more.
+
+    Returns:
+        float32 (h', w', c) with h' = (h - kh) // stride + 1. Sums are float64, and therefore exact for integer weights
+        as long as they stay below 2^24.
+
+    Raises:
+        UsageError: the kernel is larger than the image, or the stride is below 1.
 
     >>> image = parse_matrix("11011 / 10101 / 11110 / 00110 / 11000").astype(np.uint8)
-    >>> convolve_picture(image[..., None], parse_matrix("101 / 010 / 110"))[..., 0]
+    >>> convolve_image(image[..., None], parse_matrix("101 / 010 / 110"))[..., 0]
     array([[3., 5., 3.],
            [3., 2., 5.],
            [4., 4., 2.]], dtype=float32)
@@ -146,44 +155,54 @@ def convolve_picture(pixels: Pixels, kernel: NDArray[np.float64], stride: int = 
     (height, width, channels), (rows, columns) = pixels.shape, kernel.shape
     _check_window("kernel", (rows, columns), pixels)
     if stride < 1:
-        raise UsageError(f"the stride is {stride}: expected 1 or more")
+        raise UsageError(f"stride {stride}: expected 1 or more")
     out = np.empty(((height - rows) // stride + 1, (width - columns) // stride + 1, channels), np.float32)
     for band in _bands(out):
         top = band.start * stride
         sums = np.zeros_like(out[band], np.float64)
         for i, j in zip(*np.nonzero(kernel), strict=True):
-            met = pixels[top + i :: stride, j::stride]
-            sums += kernel[i, j] * met[: sums.shape[0], : sums.shape[1]]
+            covered = pixels[top + i :: stride, j::stride]
+            sums += kernel[i, j] * covered[: sums.shape[0], : sums.shape[1]]
         out[band] = sums
     return out
 
 
-def pool_picture(pixels: Pixels, kind: str, size: int) -> Values:
-    """One value per block of size x size pixels in each channel: float32 (h // size, w // size, c) (article, A5).
+def pool_image(pixels: Pixels, kind: str, size: int) -> Values:
+    """Reduce each block of size x size pixels in each channel to one value (article, A5).
 
-    pixels: uint8 (h, w, c). kind: "max", "min" or "average". Rows and columns that fill no block are left out.
-    Raises UsageError for another kind, a size below 1 and blocks larger than the picture.
+    Args:
+        pixels: uint8 (h, w, c).
+        kind: "max", "min" or "average".
+        size: side of a block in pixels, 1 or more.
+
+    Returns:
+        float32 (h // size, w // size, c). Rows and columns that do not fill a block are dropped.
+
+    Raises:
+        UsageError: another kind, a size below 1, or blocks larger than the image.
 
     >>> image = parse_matrix("3541 / 2256 / 4425 / 1354").astype(np.uint8)[..., None]
-    >>> [pool_picture(image, kind, 2)[..., 0].tolist() for kind in POOLS]
+    >>> [pool_image(image, kind, 2)[..., 0].tolist() for kind in POOLS]
     [[[5.0, 6.0], [4.0, 5.0]], [[2.0, 1.0], [1.0, 2.0]], [[3.0, 4.0], [3.0, 4.0]]]
     """
     if kind not in POOLS:
         raise UsageError(f"unknown pooling '{kind}': expected {', '.join(POOLS)}")
     if size < 1:
-        raise UsageError(f"the pooling size is {size}: expected 1 or more")
+        raise UsageError(f"pooling size {size}: expected 1 or more")
     _check_window("pooling block", (size, size), pixels)
     rows, columns, channels = pixels.shape[0] // size, pixels.shape[1] // size, pixels.shape[2]
     blocks = pixels[: rows * size, : columns * size].reshape(rows, size, columns, size, channels)
     return POOLS[kind](blocks, axis=(1, 3)).astype(np.float32)
 
 
-def as_picture(values: NDArray[np.floating[Any]], *, magnitude: bool = False) -> Pixels:
-    """Results as pixels: rounded (halves up), below 0 is black and above 255 white; uint8, of the same shape.
+def to_pixels(values: NDArray[np.floating[Any]], *, magnitude: bool = False) -> Pixels:
+    """Convert a feature map to pixels: uint8 of the same shape, rounded half up and clipped to 0..255.
 
-    magnitude: show the absolute value. `finds_edges` says for which kernels that is wanted.
+    Args:
+        values: float, of any shape.
+        magnitude: take absolute values first; see `is_edge_kernel`.
 
-    >>> as_picture(np.array([-300.0, -20.0, 99.5])), as_picture(np.array([-300.0, -20.0, 99.5]), magnitude=True)
+    >>> to_pixels(np.array([-300.0, -20.0, 99.5])), to_pixels(np.array([-300.0, -20.0, 99.5]), magnitude=True)
     (array([  0,   0, 100], dtype=uint8), array([255,  20, 100], dtype=uint8))
     """
     out = np.empty(values.shape, np.uint8)
@@ -193,28 +212,30 @@ def as_picture(values: NDArray[np.floating[Any]], *, magnitude: bool = False) ->
     return out
 
 
-def finds_edges(kernel: NDArray[np.float64]) -> bool:
-    """Whether the weights sum to 0, so that flat areas give 0 and an edge gives a value of either sign.
+def is_edge_kernel(kernel: NDArray[np.float64]) -> bool:
+    """Whether the weights sum to 0: flat areas give 0, and an edge gives a value of either sign.
 
-    Its sign only tells on which side the light is, so such a result is shown by its magnitude: clipping at 0 would lose
-    half the edges.
+    The sign only tells which side is brighter, so the result is best shown by its magnitude; clipping at 0 would lose
+    half of the edges.
 
-    >>> [name for name, kernel in KERNELS.items() if finds_edges(kernel.matrix)]
+    >>> [name for name, kernel in KERNELS.items() if is_edge_kernel(kernel.matrix)]
     ['edge', 'sobel-x', 'sobel-y']
     """
     return bool(kernel.any()) and math.isclose(math.fsum(kernel.flat), 0, abs_tol=1e-9)
 
 
-def _check_window(what: str, window: tuple[int, int], pixels: Pixels) -> None:
+def _check_window(name: str, window: tuple[int, int], pixels: Pixels) -> None:
+    """Raise UsageError if a window (height, width) is larger than the image."""
     height, width = pixels.shape[:2]
     if window[0] > height or window[1] > width:
         raise UsageError(
-            f"the {what} is {window[1]}x{window[0]}, larger than the picture, which is {width}x{height}: "
-            f"choose a smaller {what} or a larger picture"
+            f"the {name} is {window[1]}x{window[0]}, larger than the image, which is {width}x{height}: "
+            f"choose a smaller {name} or a larger image"
         )
 
 
 def _bands(out: NDArray[np.generic]) -> Iterator[slice]:
-    count = max(1, _BAND // max(1, out[0].size))
+    """Slices of rows with about BAND_VALUES values each."""
+    count = max(1, BAND_VALUES // max(1, out[0].size))
     for start in range(0, len(out), count):
         yield slice(start, start + count)

@@ -1,4 +1,4 @@
-"""Any picture file -> uint8 pixels, or one clear line about what is wrong with it.
+"""Decode any image file to uint8 pixels, or raise one clear line that says what is wrong with it.
 
 Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PPM and PBM. What a decoder has to decide:
 
@@ -6,12 +6,12 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     gray with transparency    becomes RGBA
     1 bit                     0 or 255
     16 bit                    the high byte (value >> 8), for gray exactly as Pillow's decoders do it for color
-    floating point            refused: the range of its values is not defined
+    floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
-    gamma, color profiles    ignored
-    checksums of a PNG        checked, all of them
+    gamma, color profiles     ignored
+    checksums of a PNG        all of them are checked
 
-Pixels are only decoded once the size in the file's header is known to be allowed.
+Pixels are decoded only after the size in the file's header has been checked.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope.errors import DataError
 
-FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
-MAX_SIDE = 2**20  # the resize in preprocess.py is exact in float64 up to here
+IMAGE_FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
+MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
 
-# Asked directly and not through Image.open, whose limit on the size is one for the whole process.
+# Called directly, because the size limit of Image.open is global to the process.
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
@@ -58,10 +58,10 @@ _MODE_NOTES = {
     "1": ("1 bit expanded to 8",),
     "P": ("palette expanded",),
     "PA": ("palette expanded",),
-    "CMYK": ("CMYK turned into RGB",),
+    "CMYK": ("CMYK converted to RGB",),
 }
 
-# EXIF 2.32, tag 274: what brings the stored rows and columns to the upright picture
+# EXIF 2.32, tag 274: the operation that turns the stored image upright
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -72,30 +72,36 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_QUIET = threading.Lock()
+_WARNING_FILTERS = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One decoded picture.
+    """One decoded image.
 
-    pixels: uint8 (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
-    notes: what was done to the stored pixels to get there, short phrases.
-    name: for messages, the path where there is one.
+    Attributes:
+        pixels: uint8 (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
+        notes: short phrases that say how the stored pixels were changed.
+        name: the path, or "image" if it was not a file; for messages.
     """
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
-    name: str = "picture"
+    name: str = "image"
 
 
 def read_image(
     source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0
 ) -> DecodedImage:
-    """The picture in a file, in a file's bytes, in a PIL image, or in a uint8 array (h, w) or (h, w, 1, 3 or 4).
+    """Decode an image.
 
-    Raises DataError, one line that names the file: no such file, a folder, empty, not a picture, damaged or cut off,
-    floating-point pixels, more than `max_megapixels` (10^6 pixels) or a side over 2^20.
+    Args:
+        source: a path, the bytes of a file, a PIL image, or a uint8 array (h, w) or (h, w, 1, 3 or 4).
+        max_megapixels: larger images are rejected, in 10^6 pixels.
+
+    Raises:
+        DataError: the file is missing, a folder, empty, not an image, damaged or truncated, has floating-point pixels,
+            more than `max_megapixels` or a side over 2^20. The message is one line that names the file.
 
     >>> read_image(np.zeros((2, 3), np.uint8)).pixels.shape
     (2, 3, 1)
@@ -103,18 +109,18 @@ def read_image(
     if isinstance(source, np.ndarray):
         return _from_array(source, max_megapixels)
     if isinstance(source, Image.Image):
-        name = str(getattr(source, "filename", "")) or "picture"
+        name = str(getattr(source, "filename", "")) or "image"
         _check_size(source.size, name, max_megapixels)
-        with _damage_reported(name):
+        with _report_damage(name):
             return DecodedImage(*_pixels(source, name), name)
     if isinstance(source, bytes):
-        return _from_stream(BytesIO(source), "picture", max_megapixels)
-    with _opened(Path(source)) as stream:
+        return _from_stream(BytesIO(source), "image", max_megapixels)
+    with _open(Path(source)) as stream:
         return _from_stream(stream, str(source), max_megapixels)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG file's bytes of uint8 pixels (h, w, 1, 3 or 4).
+    """Encode uint8 pixels (h, w, 1, 3 or 4) as the bytes of a PNG file.
 
     >>> read_image(encode_png(np.full((2, 3, 1), 7, np.uint8))).pixels[0, 0, 0]
     np.uint8(7)
@@ -128,16 +134,16 @@ def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> DecodedImag
     shaped = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] not in (1, 3, 4) or not pixels.size:
         raise DataError(
-            f"picture: expected a uint8 array (height, width) or (height, width, 1, 3 or 4), "
+            f"image: expected a uint8 array (height, width) or (height, width, 1, 3 or 4), "
             f"got {pixels.dtype} {pixels.shape}; convert it to uint8 0..255 first"
         )
-    _check_size((shaped.shape[1], shaped.shape[0]), "picture", max_megapixels)
+    _check_size((shaped.shape[1], shaped.shape[0]), "image", max_megapixels)
     return DecodedImage(shaped)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     if path.is_dir():
-        raise DataError(f"{path}: a folder, expected one picture file ({FORMATS}); name a file in it")
+        raise DataError(f"{path}: a folder, expected one image file ({IMAGE_FORMATS}); name a file in it")
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -150,18 +156,18 @@ def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Decoded
     head = stream.read(8)
     reader = next((reader for magic, reader in _READERS if head.startswith(magic)), None)
     if not head:
-        raise DataError(f"{name}: an empty file, expected a picture ({FORMATS}); get the file again")
+        raise DataError(f"{name}: an empty file, expected an image ({IMAGE_FORMATS}); get the file again")
     if reader is None:
-        raise DataError(f"{name}: not a picture, expected {FORMATS}; convert it to one of them")
-    with _damage_reported(name):
-        return _decoded(stream, reader, name, max_megapixels)
+        raise DataError(f"{name}: not an image, expected {IMAGE_FORMATS}; convert it to one of these")
+    with _report_damage(name):
+        return _decode(stream, reader, name, max_megapixels)
 
 
-def _decoded(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixels: float) -> DecodedImage:
-    with _quiet():
+def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixels: float) -> DecodedImage:
+    with _without_warnings():
         image = _header(stream, reader, name)
         _check_size(image.size, name, max_megapixels)
-        if isinstance(image, PngImageFile):  # load() leaves the checksums of the pixel data unread
+        if isinstance(image, PngImageFile):  # load() does not check the checksums of the pixel data
             image.verify()
             image = _header(stream, reader, name)
             _widen_transparency(image)
@@ -174,12 +180,12 @@ def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:
     stream.seek(0)
     try:
         return reader(stream, name)
-    except Image.DecompressionBombError:  # GIF and WebP, whose readers allocate the canvas at once
-        raise DataError(f"{name}: larger than any {reader.format} that is read; make it smaller") from None
+    except Image.DecompressionBombError:  # the readers of GIF and WebP allocate the canvas at once
+        raise DataError(f"{name}: larger than the largest {reader.format} that can be read; make it smaller") from None
 
 
 def _widen_transparency(image: ImageFile) -> None:
-    """Pillow widens the pixels of 2- and 4-bit gray to 8 bits, but not the gray that a PNG declares transparent."""
+    """Widen the gray level that a PNG of 2 or 4 bits declares transparent; Pillow widens only the pixels."""
     factor = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args))
     if factor and "transparency" in image.info:
         image.info["transparency"] *= factor
@@ -189,46 +195,46 @@ def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None
     width, height = size
     if width * height > round(max_megapixels * 1e6):
         raise DataError(
-            f"{name}: {width}x{height} are {width * height / 1e6:g} megapixels, at most {max_megapixels:g} are read; "
+            f"{name}: {width}x{height} are {width * height / 1e6:g} megapixels, expected at most {max_megapixels:g}; "
             "make it smaller or raise --max-megapixels"
         )
     if max(size) > MAX_SIDE:
-        raise DataError(f"{name}: {width}x{height}, no side may be over {MAX_SIDE}; cut it into parts")
+        raise DataError(f"{name}: {width}x{height}, expected sides of at most {MAX_SIDE}; cut it into parts")
 
 
 def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The upright uint8 pixels (h, w, 1, 3 or 4) of an image, and notes on what that took."""
+    """The upright uint8 pixels (h, w, 1, 3 or 4) of an image, and notes on how they were changed."""
     before = _orientation(image)
     image.load()
-    after = _orientation(image)  # 1 where Pillow has turned it already (TIFF); a PNG may only tell now
+    after = _orientation(image)  # 1 if Pillow has applied it (TIFF); a PNG's may only be known now
     if after in _UPRIGHT:
         image = image.transpose(_UPRIGHT[after])
     pixels, notes = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
     rotated = before in _UPRIGHT or after in _UPRIGHT
-    return pixels, (*(("rotated as its EXIF says",) if rotated else ()), *notes)
+    return pixels, (*(("rotated by its EXIF orientation",) if rotated else ()), *notes)
 
 
 def _orientation(image: Image.Image) -> int:
-    with _quiet():
+    with _without_warnings():
         try:
             return int(image.getexif().get(274, 1))
-        except Exception:  # damaged EXIF must not make a sound picture unreadable; viewers ignore it too
+        except Exception:  # damaged EXIF must not make an image unreadable; viewers ignore it too
             return 1
 
 
 def _eight_bit(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if image.mode == "F":
-        raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bit")
+        raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bits")
     mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
     pixels = np.asarray(image.convert(mode))
     return pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ())
 
 
 def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The 16-bit gray modes of Pillow: I;16, I;16B and I, whose 32 bits must hold 16-bit values."""
+    """The high bytes of Pillow's gray modes I;16, I;16B and I (32 bits, which must hold 16-bit values), with notes."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise DataError(f"{name}: 32-bit pixels outside of 0..65535; save it with 8 or 16 bit")
+        raise DataError(f"{name}: 32-bit pixels outside 0..65535; save it with 8 or 16 bits")
     gray = (values >> 8).astype(np.uint8)[..., None]
     clear = image.info.get("transparency")
     if clear is not None:
@@ -238,21 +244,22 @@ def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings of Pillow about sizes and metadata; one thread at a time, as the filters belong to the process."""
-    with _QUIET, warnings.catch_warnings():
+def _without_warnings() -> Iterator[None]:
+    """Suppress Pillow's warnings about sizes and metadata; one thread at a time, as warning filters are global."""
+    with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _damage_reported(name: str) -> Iterator[None]:
+def _report_damage(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into a DataError."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # a decoder raises whatever a damaged file leads it to
+    except Exception as error:  # decoders raise exceptions of any kind for damaged files
         reason = str(error) or type(error).__name__
         raise DataError(
-            f"{name}: cannot be decoded ({reason}); it is damaged, cut off or of a rare kind: save it again as PNG"
+            f"{name}: cannot be decoded ({reason}); it is damaged, truncated or of a rare kind: save it again as PNG"
         ) from error

@@ -207,7 +207,7 @@ def test_wrong_patterns(examine: Examine, pattern: str, message: str) -> None:
 
 
 CASES: list[tuple[str, dict[str, Pixels | bytes], str, int]] = [
-    ("unreadable", {"cat/x.png": b"x", "dog/y.png": b"y"}, "2 files cannot be read: not a picture", 2),
+    ("unreadable", {"cat/x.png": b"x", "dog/y.png": b"y"}, "2 files cannot be read: not an image", 2),
     ("stray", {"x.png": noise(5)}, "1 file in no class folder", 1),
     ("few", {}, "2 classes with fewer than 20 images: cat 6, dog 6", 0),
     ("unequal", {f"dog/m{i}.png": noise(50 + i) for i in range(13)}, "classes of unequal size: cat 6, dog 19", 0),

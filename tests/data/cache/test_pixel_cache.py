@@ -190,9 +190,9 @@ def test_what_cannot_be_read_is_named_and_stays_empty(folder: Path, opened: Open
     found, listing = opened(folder), list_files(folder)
     reasons = {listing.files[number]: reason for number, reason in found.reasons.items()}
     assert set(reasons) == {"cat/a.txt", "cat/b.png", "cat/c.png", "dog/d.png", "dog/e.png"}
-    assert reasons["cat/a.txt"].startswith("not a picture, expected PNG")
+    assert reasons["cat/a.txt"].startswith("not an image, expected PNG")
     assert reasons["cat/b.png"].startswith("an empty file")
-    assert reasons["cat/c.png"].startswith("50000x50000 are 2500 megapixels, at most 50 are read")
+    assert reasons["cat/c.png"].startswith("50000x50000 are 2500 megapixels, expected at most 50")
     assert reasons["dog/d.png"].startswith("cannot be decoded")
     assert reasons["dog/e.png"] == "cannot be read (No such file or directory)"
     assert not found.pixels[list(found.reasons)].any()
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_named_and_stays_empty(folder: Path, opened: Open
 
 
 def test_a_set_without_a_picture(tmp_path: Path, opened: Open) -> None:
-    with pytest.raises(DataError, match=r"none of 2 files is a picture; the first, a/1: not a picture"):
+    with pytest.raises(DataError, match=r"none of 2 files is a picture; the first, a/1: not an image"):
         opened(write(tmp_path / "set", {"a/1": b"x", "b/2": b"y"}))
     assert not list((tmp_path / "cache" / "images").iterdir())
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
-from convscope.images.preprocessing import Preprocessing, gray, over_white
+from convscope.images.color import over_white, to_gray
+from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
 
 Pixels = NDArray[np.uint8]
@@ -98,7 +99,7 @@ def look(path: Path, max_megapixels: float, preprocessing: Preprocessing | None 
         (colors[..., 0] != colors[..., 1]).any() or (colors[..., 1] != colors[..., 2]).any()
     )
     edge = np.concatenate([colors[0], colors[-1], colors[:, 0], colors[:, -1]])[None]
-    brightness = (gray(edge) if edge.shape[2] == 3 else edge).ravel()
+    brightness = (to_gray(edge) if edge.shape[2] == 3 else edge).ravel()
     facts["height"], facts["width"] = pixels.shape[:2]
     facts["colored"], facts["clear"] = colored, clear
     facts["turned"] = any(note.startswith("rotated") for note in picture.notes)
@@ -140,7 +141,7 @@ def _answer(message: bytes) -> bytes:
         try:
             facts[i : i + 1], arranged = look(Path(path), task.max_megapixels, preprocessing)
         except DataError as error:
-            reasons[task.first + i] = str(error).removeprefix("picture: ")
+            reasons[task.first + i] = str(error).removeprefix("image: ")
             continue
         if arranged is not None:
             rows[i] = arranged

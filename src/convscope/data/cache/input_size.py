@@ -7,7 +7,8 @@ import numpy as np
 from convscope.data.cache.decode import Facts
 from convscope.data.dataset import LARGE
 from convscope.data.options import LoadOptions
-from convscope.images.preprocessing import Preprocessing, polarity_of
+from convscope.images.preprocessing import Preprocessing
+from convscope.images.statistics import polarity_of
 
 SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)
 USUAL = 80  # pixels: more gain nothing in minutes; dev/LOG.md says how this and the next are known
