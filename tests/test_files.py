@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whatever fails and wherever."""
+"""Atomic writes under every failure, removal, checksums and locks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from convscope._files import alone, remove, remove_temporary, sha256, write_atomically
+from convscope._files import LOCK_FILE, lock_folder, remove, remove_temporary, sha256, write_atomically
 from convscope.errors import ConvscopeError, UsageError
 
 
@@ -25,7 +25,7 @@ def full(*_: object, **__: object) -> Any:
 
 
 class FullFile(io.BytesIO):
-    """A file that takes nothing."""
+    """A file that refuses every write."""
 
     write = full
 
@@ -47,7 +47,7 @@ FAILURES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 
 @pytest.mark.parametrize("step", FAILURES)
 @pytest.mark.parametrize("old", ["old content", None])
-def test_where_a_step_fails_the_old_file_stays_and_nothing_else(
+def test_write_atomically_failing_step_leaves_the_old_file_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, old: str | None
 ) -> None:
     path = tmp_path / "a.txt"
@@ -64,7 +64,7 @@ def test_where_a_step_fails_the_old_file_stays_and_nothing_else(
     assert old is None or path.read_text() == old
 
 
-def test_an_interruption_leaves_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_atomically_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -75,7 +75,7 @@ def test_an_interruption_leaves_nothing_either(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("place", ["file/a.txt", "file/deep/a.txt", "folder", "a" * 300])
-def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, place: str) -> None:
+def test_write_atomically_unwritable_path_is_named_in_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -87,30 +87,30 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, pla
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_atomically_syncs_the_content_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, calls = tmp_path / "a.txt", []
     path.write_text("old")
     fsync, replace = os.fsync, Path.replace
 
-    def note_fsync(descriptor: int) -> None:
+    def record_fsync(descriptor: int) -> None:
         calls.append(("fsync", os.fstat(descriptor).st_ino, path.read_text()))
         fsync(descriptor)
 
-    def note_replace(source: Path, target: Path) -> Path:
+    def record_replace(source: Path, target: Path) -> Path:
         calls.append(("replace", source.stat().st_ino, source.read_text()))
         return replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_replace)
     write_atomically(path, "new")
     file, folder = path.stat().st_ino, tmp_path.stat().st_ino
     assert calls == [("fsync", file, "old"), ("replace", file, "new"), ("fsync", folder, "new")]
 
 
-def test_where_even_the_temporary_file_cannot_be_removed_the_first_failure_is_told(
+def test_write_atomically_failing_cleanup_reports_the_first_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it goes when the next process cleans up."""
+    """remove_temporary removes the file later."""
     (tmp_path / ".a.txt").write_text("mine")
     (tmp_path / "b.tmp").write_text("mine")
     with monkeypatch.context() as patched:
@@ -123,16 +123,18 @@ def test_where_even_the_temporary_file_cannot_be_removed_the_first_failure_is_to
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.txt", "b.tmp", "deep"]
 
 
-def test_removing_a_file_is_told_where_it_fails(tmp_path: Path) -> None:
+def test_remove_failure_raises_with_path_and_reason(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("content")
     remove(tmp_path / "a.txt")
     remove(tmp_path / "a.txt")
     (tmp_path / "full" / "a").mkdir(parents=True)
-    with pytest.raises(ConvscopeError, match=f"^cannot remove {tmp_path}/full: [A-Z][a-z ]+; see who may write there$"):
+    with pytest.raises(
+        ConvscopeError, match=f"^cannot remove {tmp_path}/full: [A-Z][a-z ]+; check the permissions of its folder$"
+    ):
         remove(tmp_path / "full")
 
 
-def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
+def test_write_atomically_open_reader_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     write_atomically(path, b"old")
     with path.open("rb") as reader:
@@ -151,51 +153,83 @@ def umask(mask: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666)])
-def test_permissions_follow_the_umask(tmp_path: Path, mask: int, expected: int) -> None:
+def test_write_atomically_permissions_follow_the_umask(tmp_path: Path, mask: int, expected: int) -> None:
     with umask(mask):
         write_atomically(tmp_path / "a.txt", "content")
         assert os.umask(mask) == mask
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == expected
 
 
-def test_text_is_written_as_utf_8_and_line_ends_stay(tmp_path: Path) -> None:
+def test_write_atomically_text_is_utf_8_with_its_line_ends(tmp_path: Path) -> None:
     write_atomically(tmp_path / "new" / "folder" / "a.txt", "Größe 28×28\r\n")
     assert (tmp_path / "new" / "folder" / "a.txt").read_bytes() == "Größe 28×28\r\n".encode()
 
 
-def test_the_checksum_is_the_standards(tmp_path: Path) -> None:
+def test_sha256_of_abc_equals_the_standard(tmp_path: Path) -> None:
     """FIPS 180-2, appendix B.1."""
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_folder_is_one_process_s_at_a_time_and_free_when_that_is_killed(tmp_path: Path) -> None:
+HOLD = (
+    "import sys, pathlib, convscope._files as f\n"
+    "with f.lock_folder(pathlib.Path(sys.argv[1])): print(1); sys.stdin.read()"
+)
+COUNT = """
+import sys, pathlib, convscope._files as f
+folder = pathlib.Path(sys.argv[1])
+for _ in range(20):
+    with f.lock_folder(folder, wait=True):
+        counter = folder / "counter"
+        counter.write_text(str(int(counter.read_text()) + 1))
+"""
+
+
+def test_lock_folder_held_by_another_process_raises_until_that_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "run"
-    code = (
-        "import sys, pathlib, convscope._files as f\n"
-        "with f.alone(pathlib.Path(sys.argv[1])): print(1); sys.stdin.read()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-uc", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-uc", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == "1\n"
-        message = f"^{folder} is being trained by another process: wait for its end, or stop it$"
-        with pytest.raises(UsageError, match=message), alone(folder):
+        message = f"^{folder} is in use by another process: wait until it ends, or stop it$"
+        with pytest.raises(UsageError, match=message), lock_folder(folder):
             pass
-        with alone(tmp_path / "new"):
+        with lock_folder(tmp_path / "new"):
             pass
         other.kill()
+    assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
     for _ in range(2):
-        with alone(folder):
-            assert not list(folder.iterdir())
+        with lock_folder(folder):
+            assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
+        assert not list(folder.iterdir())
 
 
-def test_where_a_folder_cannot_be_held_its_first_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in ("mkdir", "open", "flock"):
-        with monkeypatch.context() as patched:
-            patched.setattr(*{"mkdir": (Path, "mkdir"), "open": (os, "open"), "flock": (fcntl, "flock")}[step], full)
-            with alone(tmp_path / step):
-                pass
-    with alone(tmp_path / "flock"):
+def test_lock_folder_twice_in_one_process_raises(tmp_path: Path) -> None:
+    with lock_folder(tmp_path), pytest.raises(UsageError, match="is in use by another process"), lock_folder(tmp_path):
+        pass
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
+        _ = 1 / 0
+    with lock_folder(tmp_path):
+        pass
+
+
+def test_lock_folder_with_wait_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "counter").write_text("0")
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT, tmp_path]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert (tmp_path / "counter").read_text() == "80"
+    assert [path.name for path in tmp_path.iterdir()] == ["counter"]
+
+
+@pytest.mark.parametrize(("owner", "function"), [(Path, "mkdir"), (os, "open"), (fcntl, "flock")])
+def test_lock_folder_that_cannot_be_locked_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, function: str
+) -> None:
+    """The first file written to the folder reports the reason."""
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, function, full)
+        with lock_folder(tmp_path / "run"):
+            pass
+    with lock_folder(tmp_path / "run"):
         pass

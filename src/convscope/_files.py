@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: temporary file, fsync, rename."""
+"""Files that are written whole or not at all, and folders that only one process works in."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from pathlib import Path
 
 from convscope.errors import ConvscopeError, UsageError
 
-TEMPORARY = ".tmp"  # how the names of temporary files end, behind a point at their beginning
+TEMPORARY_SUFFIX = ".tmp"  # of temporary files; their names start with a dot
+LOCK_FILE = ".lock"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8) to `path` so that a reader sees the old file or the new one, never a part.
+    """Write a file by way of a temporary one, so that a reader sees the old content or the new, never a part of it.
 
-    The folder is made when it is missing. Raises ConvscopeError, with nothing left behind, when the
-    disk is full or the folder cannot be written.
+    Missing folders are created. The content is on the disk (fsync) before the file gets its name.
+
+    Args:
+        path: Where to write.
+        data: The whole content; text is encoded as UTF-8.
+
+    Raises:
+        ConvscopeError: The disk is full, or the folder cannot be written. Nothing is left behind.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +37,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f".{path.name}.", path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -50,46 +57,61 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, where it is there. Raises ConvscopeError where that fails."""
+    """Remove a file if it exists. Raises ConvscopeError if that fails."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise ConvscopeError(f"cannot remove {path}: {error.strerror}; see who may write there") from error
+        raise ConvscopeError(f"cannot remove {path}: {error.strerror}; check the permissions of its folder") from error
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the temporary files that processes which were killed have left in `folder` and below it."""
-    for path in folder.rglob(f".*{TEMPORARY}"):
+    """Remove the temporary files that killed processes have left in a folder and its subfolders."""
+    for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
         remove(path)
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the same out of a folder, which is made when it is missing.
+def lock_folder(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes that lock the same folder out of it; the operating system frees it if this one is killed.
 
-    One that is killed lets go of it. Where it cannot be made or held, as on Windows, nothing is kept out. Raises
-    UsageError where another process, or another call of this one, has it.
+    The lock is the file `.lock` in the folder, which is created if necessary; the file goes when the lock is released.
+    Nothing is locked if the folder cannot be written, or if its file system has no locks.
+
+    Args:
+        folder: The folder to lock.
+        wait: Wait until the folder is free instead of raising.
+
+    Raises:
+        UsageError: Another process, or another call in this one, has locked the folder.
     """
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError, ImportError):  # what cannot be made, the first file in it will say
-            import fcntl
+    from filelock import FileLock, Timeout  # here, because it takes a while to import
 
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY)
-            held.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"{folder} is being trained by another process: wait for its end, or stop it"
-                ) from error
+    lock = FileLock(folder / LOCK_FILE, timeout=-1 if wait else 0, fallback_to_soft=False)
+    with contextlib.suppress(OSError):  # the first file written to the folder reports the reason
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UsageError(f"{folder} is in use by another process: wait until it ends, or stop it") from error
+    try:
         yield
+    finally:
+        if lock.is_locked:
+            _unlink_quietly(folder / LOCK_FILE)  # while it is locked: a process that waits notices and tries again
+            lock.release()
+            if os.name == "nt":  # which keeps open files
+                _unlink_quietly(folder / LOCK_FILE)
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unlink_quietly(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _umask() -> int:
@@ -99,7 +121,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; a folder cannot be opened for that on Windows."""
+    """Make a rename in the folder durable; Windows cannot open a folder for that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

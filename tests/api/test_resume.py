@@ -185,7 +185,7 @@ def test_a_training_that_runs_is_not_gone_on_with(stopped: Path, whole: Run) -> 
 
     assert resume_run(stopped, watch=resume_too, reporter=SilentReporter()).manifest.status == "complete"
     assert [(answer.returncode, answer.stdout) for answer in answers] == [(2, "")]
-    message = f"convscope: {stopped} is being trained by another process: wait for its end, or stop it\n"
+    message = f"convscope: {stopped} is in use by another process: wait until it ends, or stop it\n"
     assert answers[0].stderr.endswith(message)
     assert (stopped / "last.safetensors").read_bytes() == (whole.path / "last.safetensors").read_bytes()
 

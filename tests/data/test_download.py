@@ -129,9 +129,7 @@ def serve() -> Iterator[Callable[..., Mirror]]:
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
-    )
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_set_is_downloaded_once_and_then_read_from_the_cache(serve: Callable[..., Mirror], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
-from convscope._files import alone
+from convscope._files import lock_folder
 from convscope._hardware import hardware_info, keep_memory, max_threads
 from convscope._reporting import Reporter
 from convscope._text import list_some
@@ -182,7 +182,7 @@ def run_plan(
     """
     config = plan.config
     folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
-    with stop_signals() as stop, alone(folder):
+    with stop_signals() as stop, lock_folder(folder):
         model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resumed)
         if plan.start is not None:

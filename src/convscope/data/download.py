@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from convscope._files import write_atomically
+from convscope._files import lock_folder, write_atomically
 from convscope._reporting import Reporter
 from convscope.data.archives import Package, read_package, unpack
 from convscope.data.registry import NamedSet
@@ -38,7 +35,7 @@ def fetch(wanted: NamedSet, folder: Path, reporter: Reporter | None = None) -> d
         return contents
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / ".lock"):
+        with lock_folder(folder, wait=True):
             contents, missing = _cached(wanted, folder)
             return contents | _from_mirrors(wanted.mirrors, missing, folder, reporter or Reporter())
     except OSError as error:
@@ -164,19 +161,3 @@ def _store(path: Path, content: bytes) -> None:
         write_atomically(path, content)
     except ConvscopeError as error:
         raise DataError(str(error)) from error
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is in here; the kernel opens the lock when its holder ends, however it ends.
-
-    Windows, and file systems that cannot lock, do without: there two processes may spoil each other's .part, which
-    then fails its checksum and is fetched again.
-    """
-    with lock.open("ab") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

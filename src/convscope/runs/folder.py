@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from convscope._files import remove, remove_temporary, sha256, write_atomically
+from convscope._files import LOCK_FILE, remove, remove_temporary, sha256, write_atomically
 from convscope._records import Record
 from convscope._statistics import reaches
 from convscope._text import pluralize
@@ -46,7 +46,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def check_free(path: Path) -> None:
     """Raises UsageError when there is something at `path` that a new run would overwrite."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(file.name != LOCK_FILE for file in path.iterdir())):
         raise UsageError(f"{path} exists already: choose another --run, or move it away")
 
 
@@ -92,7 +92,7 @@ class RunWriter:
         files = {
             name: _file(self.path / name)
             for name in names
-            if name != MANIFEST_FILE and not name.startswith(f"{CHECKPOINT_FOLDER}/")
+            if name not in (MANIFEST_FILE, LOCK_FILE) and not name.startswith(f"{CHECKPOINT_FOLDER}/")
         }
         status: Status = "complete" if EVALUATION_FILE in files else "interrupted"
         manifest = Manifest(
