@@ -1,4 +1,4 @@
-"""Every test and every example in the documentation runs in an empty folder of its own, and on one thread."""
+"""Every test and every example in the documentation runs in an empty folder of its own, on one thread."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: several test processes share the cores
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is loaded by a test itself
+
+collect_ignore = ["tests/core"]  # `make test-core` runs these in an environment of their own
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ ROOT = Path(convscope.__file__).parent
 
 # Rooms in the order in which they may import each other: the way data flows in the design.
 ROOMS = [
-    "errors", "_files", "_hardware", "_records", "_reporting", "_statistics", "_text", "_workers",
+    "errors", "_extras", "_files", "_hardware", "_records", "_reporting", "_statistics", "_text", "_workers",
     "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report", "deploy",
     "api", "integrations", "cli",
 ]  # fmt: skip

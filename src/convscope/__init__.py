@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from convscope._extras import needs_extra
+
 if TYPE_CHECKING:
     from convscope.api.inspect import explain_picture
     from convscope.api.resume import resume_run, train_more
@@ -77,7 +79,8 @@ if not TYPE_CHECKING:  # a type checker reports misspelled names only if it does
         if name not in _HOMES:
             raise AttributeError(f"module 'convscope' has no attribute {name!r}")
         module, _, inner = _HOMES[name].partition(":")
-        return getattr(import_module(f"convscope.{module}"), inner or name)
+        with needs_extra(name):
+            return getattr(import_module(f"convscope.{module}"), inner or name)
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,13 @@
-"""What can go wrong because of the user's input, and the exit code each kind ends the command with.
+"""Errors that the user can correct, and the exit code of the command line for each.
 
-    ConvscopeError            1   failed while running
+    ConvscopeError            1   a failure while running
     ├── UsageError            2   an option, preset, recipe or layer word that does not exist
-    │   └── ArchitectureError 2   an architecture line; carries the offset of the wrong word
-    ├── DataError             3   a data set or picture that cannot be used
-    └── ModelFileError        4   a run folder or model file that is missing something or was altered
+    │   ├── ArchitectureError 2   an architecture line; carries the offset of the wrong word
+    │   └── MissingExtraError 2   a feature whose packages are not installed
+    ├── DataError             3   a data set or image that cannot be used
+    └── ModelFileError        4   a run folder or model file that is incomplete or was altered
 
-Every message is one line: what was expected, what came, and what to do next.
+Every message is one line: what was expected, what came, what to do.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import re
 
 
 class ConvscopeError(Exception):
-    """Base of all errors that are the input's fault and not convscope's."""
+    """Base class of all errors that the user can correct."""
 
     exit_code = 1
 
 
 class UsageError(ConvscopeError):
-    """A name or option the user gave does not exist or does not fit."""
+    """A name or an option does not exist, or does not fit the rest."""
 
     exit_code = 2
 
@@ -29,7 +30,11 @@ class UsageError(ConvscopeError):
 class ArchitectureError(UsageError):
     """An architecture line is wrong at one word.
 
-    `line` is the text as given, `start` and `end` the character offsets of the word that is wrong.
+    Args:
+        message: One line: what was expected, what came, what to do.
+        line: The text as given.
+        start: Offset of the first character of the wrong word.
+        end: Offset after its last character.
     """
 
     def __init__(self, message: str, line: str, start: int, end: int) -> None:
@@ -38,18 +43,22 @@ class ArchitectureError(UsageError):
 
     @property
     def pointer(self) -> str:
-        """The line with a caret under every character of the wrong word, as two text lines."""
+        """Two lines of text: the architecture line, and carets under the wrong word."""
         line = re.sub(r"\s", " ", self.line)
         return f"{line}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 
+class MissingExtraError(UsageError):
+    """A feature needs packages that are not installed; the message names the extra that brings them."""
+
+
 class DataError(ConvscopeError):
-    """A data set or a picture cannot be read or cannot be used for what was asked."""
+    """A data set or an image cannot be read, or does not fit the task."""
 
     exit_code = 3
 
 
 class ModelFileError(ConvscopeError):
-    """A run folder or a model file is incomplete, altered or of another format version."""
+    """A run folder or a model file is incomplete, was altered, or has another format version."""
 
     exit_code = 4

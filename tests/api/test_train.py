@@ -225,7 +225,7 @@ def test_a_data_set_in_memory_makes_a_run_in_the_next_free_folder(
     assert run.path == Path("runs/stripes-custom-2")
     assert run.config.dataset.path == ""
     assert run.evaluation is not None
-    scores = Predictor(run.path).scores(stripes.test.images)[0]
+    scores = Predictor(run.path).predict_logits(stripes.test.images)
     assert run.evaluation.accuracy == (scores.argmax(1) == stripes.test.labels).mean()
     with pytest.raises(UsageError, match="stripes-custom-2 was trained on data given in memory: name a data set to"):
         evaluate_run(run)
@@ -311,7 +311,7 @@ def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset)
     assert (again.n, again.accuracy, again.interval, again.per_class) == (
         359, first.accuracy, first.interval, first.per_class,
     )  # fmt: skip
-    right = Predictor(digits_run.path).scores(digits.test.images)[0].argmax(1) == digits.test.labels
+    right = Predictor(digits_run.path).predict_logits(digits.test.images).argmax(1) == digits.test.labels
     assert again.accuracy == right.mean()
 
 
@@ -326,7 +326,7 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     assert open_run(run.path).evaluation == first
 
     def scores(images: Any) -> Any:
-        return Predictor(run.path).scores(images)[0]
+        return Predictor(run.path).predict_logits(images)
 
     right = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
     assert (first.tta.accuracy, first.tta.interval) == (right / 20, wilson(right, 20))
@@ -344,7 +344,7 @@ def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Datase
     assert evaluate_run(digits_run, reporter=SilentReporter()).tta is None
     found = evaluate_run(digits_run, reporter=SilentReporter(), tta=True).tta
     predictor = Predictor(digits_run.path)
-    scores = tta_logits(lambda images: predictor.scores(images)[0], digits.test.images, False)
+    scores = tta_logits(predictor.predict_logits, digits.test.images, False)
     assert found is not None
     assert found.accuracy == (scores.argmax(1) == digits.test.labels).mean()
 
@@ -375,7 +375,7 @@ def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Datase
     evaluation = run.evaluation
     assert evaluation is not None
     assert (evaluation.tta is not None) is recipe.tta
-    scores = Predictor(run.path).scores(colors.test.images)[0]
+    scores = Predictor(run.path).predict_logits(colors.test.images)
     assert evaluation.accuracy == (scores.argmax(1) == colors.test.labels).mean()
     opened = open_run(run.path)
     assert opened.network == parse_network(line, (16, 24, 3), 2)

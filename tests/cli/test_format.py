@@ -70,7 +70,9 @@ def test_durations(seconds: float, expected: str) -> None:
 def test_names_are_printed_as_they_are(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(display.evaluation_lines(evaluation), capsys)
     assert [line.split("  ")[0] for line in text.splitlines()[3:7]] == list(ODD)
-    prediction = Prediction("[b]:dog:.png", {":cat:": 0.75, "[red]": 0.25}, ("resized 9x9 -> 8x8",))
+    prediction = Prediction(
+        image="[b]:dog:.png", probabilities={":cat:": 0.75, "[red]": 0.25}, notes=("resized 9x9 -> 8x8",)
+    )
     assert printed(display.prediction_lines(prediction, 2), capsys) == (
         "[b]:dog:.png: :cat:\n  resized 9x9 -> 8x8\n  :cat: 75.00 %, [red] 25.00 %\n"
     )
@@ -112,12 +114,12 @@ def test_without_a_mistake_that_is_said(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_prediction_says_in_one_line_what_was_done() -> None:
     done = ("inverted because its background is light", "letterboxed to 28x28")
     shares = {"7": 0.9, "1": 0.08, "9": 0.02}
-    assert display.prediction_lines(Prediction("a.png", shares, done), 2) == [
+    assert display.prediction_lines(Prediction(image="a.png", probabilities=shares, notes=done), 2) == [
         "a.png: 7",
         "  inverted because its background is light, letterboxed to 28x28",
         "  7 90.00 %, 1 8.00 %",
     ]
-    assert display.prediction_lines(Prediction("a.png", shares, ()), 9)[1:] == [
+    assert display.prediction_lines(Prediction(image="a.png", probabilities=shares, notes=()), 9)[1:] == [
         "  fits the network as it is",
         "  7 90.00 %, 1 8.00 %, 9 2.00 %",
     ]
@@ -198,7 +200,7 @@ def test_a_line_that_does_not_fit_4k_says_nothing_about_it(capsys: pytest.Captur
 def test_every_preset_is_listed_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(display.preset_lines(preset_table()), capsys)
     assert all(line in text for line in PRESETS.values())
-    assert "article   542,230 parameters, 736 k multiply-adds" in text
+    assert "article        542,230 parameters, 736 k multiply-adds" in text
 
 
 def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys: pytest.CaptureFixture[str]) -> None:

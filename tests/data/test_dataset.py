@@ -31,7 +31,7 @@ from convscope.data.formats.idx import parse_idx
 from convscope.data.load import load_data, load_default
 from convscope.data.options import LoadOptions
 from convscope.data.statistics import image_as_text, summary
-from convscope.errors import DataError, UsageError
+from convscope.errors import DataError, MissingExtraError, UsageError
 from convscope.images.preprocessing import Preprocessing
 from helpers.reporting import RecordingReporter
 
@@ -180,8 +180,9 @@ def test_with_no_set_named_mnist_is_taken_or_else_digits(data_folder: Path, monk
 
 
 def test_digits_without_scikit_learn_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"digits lies inside scikit-learn: .* pip install 'convscope\[train\]'"):
+    monkeypatch.delitem(sys.modules, "sklearn.datasets", raising=False)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtraError, match=r"^digits needs the training extra: pip install 'convscope\[train\]'$"):
         load_data("digits")
 
 

@@ -1,4 +1,4 @@
-"""The Predictor: right answers without torch, and one clear line for every wrong file and picture."""
+"""The Predictor: the answers of torch without torch, and one line for every unusable file and image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from convscope.backends.onnx.metadata import Metadata
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.predictor import Prediction, Predictor
 from convscope.errors import DataError, ModelFileError
-from convscope.images.read import encode_png
+from convscope.images.read import encode_png, read_image
 from helpers.lines import ALL_PRESETS, Line, noise, record, trained
 
 LINE = Line("conv 4 3 pad same, relu, maxpool 2, flatten", (6, 8, 3), 5)
@@ -49,12 +49,12 @@ def expected_probabilities(line: Line, images: NDArray[np.uint8], seed: int = 0)
 
 
 @pytest.mark.parametrize("name", ALL_PRESETS)
-def test_every_preset_predicts_what_torch_does(name: str, tmp_path: Path) -> None:
-    """Probabilities to 1e-4."""
+def test_predictor_every_preset_agrees_with_torch(name: str, tmp_path: Path) -> None:
+    """Probabilities within 1e-4."""
     line = ALL_PRESETS[name]
     predictor = Predictor(write_model(tmp_path / "m.onnx", line, [str(i) for i in range(10)]))
     images = noise(line, 8)
-    logits, probabilities = predictor.scores(images)
+    logits, probabilities = predictor.predict_logits(images), predictor.predict_proba(images)
     with torch.inference_mode():
         expected = trained(line)(as_batch(record(line).normalize(images))).numpy()
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
@@ -63,7 +63,7 @@ def test_every_preset_predicts_what_torch_does(name: str, tmp_path: Path) -> Non
     assert labels == [str(i) for i in probabilities.argmax(1)]
 
 
-def test_a_run_folder_will_do(tmp_path: Path) -> None:
+def test_predictor_of_run_folder_opens_its_model_file(tmp_path: Path) -> None:
     write_model(tmp_path / "model.onnx")
     predictor = Predictor(str(tmp_path))
     assert predictor.path == tmp_path / "model.onnx"
@@ -72,36 +72,37 @@ def test_a_run_folder_will_do(tmp_path: Path) -> None:
     assert predictor.metadata.architecture == LINE.text
 
 
-def test_a9_a_prediction_ranks_probabilities_that_sum_to_one(predictor: Predictor) -> None:
+def test_predict_probabilities_are_ranked_and_sum_to_one(predictor: Predictor) -> None:
     images = noise(LINE, 20)
     rows = expected_probabilities(LINE, images)
     for row, prediction in zip(rows, predictor.predict(list(images)), strict=True):
-        shares = prediction.probabilities
-        assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
-        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+        found = prediction.probabilities
+        assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+        assert list(found.values()) == sorted(found.values(), reverse=True)
         assert prediction.label == NAMES[row.argmax()]
-        assert prediction.probability == shares[prediction.label] == max(shares.values())
-        assert [shares[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
+        assert prediction.probability == found[prediction.label] == max(found.values())
+        assert [found[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
 
 
-def test_pictures_of_any_form_and_size_in_one_call(predictor: Predictor, tmp_path: Path) -> None:
+def test_predict_accepts_images_of_every_kind_and_size_in_one_call(predictor: Predictor, tmp_path: Path) -> None:
     image = noise(LINE, 1)[0]
     (tmp_path / "a.png").write_bytes(encode_png(image))
     large, gray = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
-    pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, gray]
-    found = predictor.predict(pictures)
-    assert [prediction.name for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["image"] * 4
+    images = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, gray]
+    found = predictor.predict(images)
+    assert [prediction.image for prediction in found] == [str(tmp_path / "a.png")] * 2 + ["image"] * 4
     assert [prediction.notes for prediction in found] == [()] * 4 + [("resized 80x60 -> 8x6",), ()]
     for same in found[1:4]:
         assert same.probabilities == found[0].probabilities
-    assert predictor.predict(tuple(pictures)) == found
+    assert predictor.predict(tuple(images)) == found
     assert predictor.predict(image) == [found[3]]
     assert predictor.predict(tmp_path / "a.png") == [found[0]]
+    assert predictor.predict_images([read_image(source) for source in images]) == found
 
 
-def test_more_images_than_one_batch_holds(predictor: Predictor) -> None:
+def test_predict_logits_of_more_images_than_one_batch(predictor: Predictor) -> None:
     images = noise(LINE, 2_345)
-    logits, probabilities = predictor.scores(images)
+    logits, probabilities = predictor.predict_logits(images), predictor.predict_proba(images)
     assert logits.shape == probabilities.shape == (2_345, 5)
     np.testing.assert_allclose(probabilities, expected_probabilities(LINE, images), rtol=0, atol=1e-5)
 
@@ -116,7 +117,7 @@ print(json.dumps(prediction.probabilities))
 """
 
 
-def test_predicting_needs_nothing_of_what_training_needs(tmp_path: Path) -> None:
+def test_predict_without_packages_of_the_training_extra(tmp_path: Path) -> None:
     model, image = write_model(tmp_path / "model.onnx"), noise(LINE, 1)
     (tmp_path / "a.png").write_bytes(encode_png(image[0]))
     command = [sys.executable, "-W", "error", "-c", WITHOUT_TRAINING, str(model), str(tmp_path / "a.png")]
@@ -128,7 +129,7 @@ def test_predicting_needs_nothing_of_what_training_needs(tmp_path: Path) -> None
 
 
 def foreign(properties: Mapping[str, str]) -> bytes:
-    """An ONNX file that was not written here: it doubles its input."""
+    """An ONNX file that convscope did not write: it doubles its input."""
     value = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 5])
     out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 5])
     graph = helper.make_graph([helper.make_node("Add", ["images", "images"], ["logits"])], "other", [value], [out])
@@ -142,41 +143,43 @@ def metadata(**changed: Any) -> str:
     return json.dumps(values | changed)
 
 
-def renamed(content: bytes, text: str) -> bytes:
-    """A model file with other metadata."""
+def with_metadata(content: bytes, text: str) -> bytes:
+    """The same model file with other metadata."""
     model = onnx.load_from_string(content)
     model.metadata_props[0].value = text
     return bytes(model.SerializeToString())
 
 
 GOOD = to_onnx(LINE.network, get_weights(trained(LINE)), record(LINE), NAMES)
-NOT_ONNX = "is not a readable ONNX file: put it back from a copy, or train again"
-OTHER_VERSION = "carries metadata that this version cannot read: train again, or update"
+NOT_ONNX = "is not a readable ONNX file: restore it from a copy, or train again"
+OTHER_VERSION = "has metadata that this version of convscope cannot read: train again, or update convscope"
 
-# what the file holds (None: there is no file), and the message after its path
+# contents of the file (None: it does not exist), and the message after its path
 WRONG_FILES: dict[str, tuple[bytes | None, str]] = {
-    "missing": (None, "is not there: train one first"),
+    "missing": (None, "does not exist: train a model first"),
     "empty": (b"", NOT_ONNX),
-    "text": (b"hello, I am no model", NOT_ONNX),
-    "picture": (encode_png(np.zeros((2, 2, 1), np.uint8)), NOT_ONNX),
+    "text": (b"not a model", NOT_ONNX),
+    "image": (encode_png(np.zeros((2, 2, 1), np.uint8)), NOT_ONNX),
     "cut off": (GOOD[: len(GOOD) // 2], NOT_ONNX),
     "foreign": (foreign({}), "was not written by convscope: its metadata has no 'convscope' entry"),
     "foreign with an author": (foreign({"author": "somebody"}), "was not written by convscope"),
-    "no JSON": (renamed(GOOD, "convscope 1"), OTHER_VERSION),
-    "no classes": (renamed(GOOD, '{"format": 1}'), OTHER_VERSION),
-    "format of tomorrow": (renamed(GOOD, metadata(format=2)), OTHER_VERSION),
-    "unknown field": (renamed(GOOD, metadata(temperature=1.5)), OTHER_VERSION),
+    "no JSON": (with_metadata(GOOD, "convscope 1"), OTHER_VERSION),
+    "no classes": (with_metadata(GOOD, '{"format": 1}'), OTHER_VERSION),
+    "format of tomorrow": (with_metadata(GOOD, metadata(format=2)), OTHER_VERSION),
+    "unknown field": (with_metadata(GOOD, metadata(temperature=1.5)), OTHER_VERSION),
     "another graph": (foreign({"convscope": metadata()}), "was altered: its graph has {'images': [5], 'logits': [5]}"),
-    "fewer classes": (renamed(GOOD, metadata(classes=NAMES[:4])), "was altered: its graph has"),
+    "fewer classes": (with_metadata(GOOD, metadata(classes=NAMES[:4])), "was altered: its graph has"),
     "other image size": (
-        renamed(GOOD, metadata(preprocessing=record(LINE).model_copy(update={"width": 9}).model_dump(mode="json"))),
+        with_metadata(
+            GOOD, metadata(preprocessing=record(LINE).model_copy(update={"width": 9}).model_dump(mode="json"))
+        ),
         "but its metadata says {'images': [6, 9, 3], 'logits': [5], 'probabilities': [5]}",
     ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG_FILES)
-def test_wrong_model_files(name: str, tmp_path: Path) -> None:
+def test_predictor_of_unusable_file_raises_model_file_error(name: str, tmp_path: Path) -> None:
     content, message = WRONG_FILES[name]
     path = tmp_path / "model.onnx"
     if content is not None:
@@ -188,8 +191,8 @@ def test_wrong_model_files(name: str, tmp_path: Path) -> None:
         assert caught.value.exit_code == 4
 
 
-def test_the_good_model_file_is_good(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(renamed(GOOD, metadata()))
+def test_predictor_of_rewritten_metadata_opens(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(with_metadata(GOOD, metadata()))
     assert Predictor(tmp_path).classes == tuple(NAMES)
 
 
@@ -203,17 +206,17 @@ def test_the_good_model_file_is_good(tmp_path: Path) -> None:
         (np.zeros((0, 6, 8, 3), np.uint8), "uint8 (0, 6, 8, 3)"),
     ],
 )
-def test_arrays_that_do_not_fit(predictor: Predictor, images: NDArray[Any], got: str) -> None:
-    message = f"expected uint8 images (n, 6, 8, 3), got {got}: use predict() for other pictures"
+def test_predict_logits_of_other_array_raises_data_error(predictor: Predictor, images: NDArray[Any], got: str) -> None:
+    message = f"expected uint8 images (n, 6, 8, 3), got {got}: use predict() for other images"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-        predictor.scores(images)
+        predictor.predict_logits(images)
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
-        (lambda _: [], "expected at least one picture to classify, got none"),
-        (lambda _: (), "expected at least one picture to classify, got none"),
+        (lambda _: [], "expected at least one image to classify, got none"),
+        (lambda _: (), "expected at least one image to classify, got none"),
         (lambda folder: folder / "no.png", r"no\.png: no such file"),
         (lambda folder: [noise(LINE, 1)[0], folder / "no.png"], r"no\.png: no such file"),
         (lambda _: np.zeros((2, 2), np.float32), r"image: expected a uint8 array .* got float32 \(2, 2\)"),
@@ -221,13 +224,13 @@ def test_arrays_that_do_not_fit(predictor: Predictor, images: NDArray[Any], got:
     ],
     ids=["empty list", "empty tuple", "missing", "one missing", "floats", "too large"],
 )
-def test_pictures_that_cannot_be_read(
-    predictor: Predictor, tmp_path: Path, picture: Callable[[Path], Any], message: str
+def test_predict_unreadable_image_raises_data_error(
+    predictor: Predictor, tmp_path: Path, image: Callable[[Path], Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        predictor.predict(picture(tmp_path), max_megapixels=3)
+        predictor.predict(image(tmp_path), max_megapixels=3)
 
 
-def test_the_first_of_equal_classes_is_the_label() -> None:
-    assert Prediction("p", {"a": 0.5, "b": 0.5}, ()).label == "a"
-    assert Prediction("p", {"a": 0.5, "b": 0.5}, ()).probability == 0.5
+def test_prediction_label_of_equal_classes_is_the_first() -> None:
+    prediction = Prediction(image="p", probabilities={"a": 0.5, "b": 0.5}, notes=())
+    assert (prediction.label, prediction.probability) == ("a", 0.5)

@@ -173,7 +173,7 @@ def test_the_saved_model_file_answers_alike(fitted: ConvClassifier, tmp_path: Pa
     predictor = Predictor(fitted.save(tmp_path / "model.onnx"))
     assert predictor.classes == tuple("0123456789")
     levels = np.rint(DIGITS / 16 * 255).astype(np.uint8).reshape(-1, 8, 8, 1)
-    assert predictor.scores(levels)[1] == pytest.approx(fitted.predict_proba(DIGITS), abs=1e-5)
+    assert predictor.predict_proba(levels) == pytest.approx(fitted.predict_proba(DIGITS), abs=1e-5)
 
 
 # What goes in, and what comes out

@@ -134,7 +134,7 @@ def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits
     model = digits_run.model()
     assert not model.training
     logits = logits_of(model, images, digits_run.config.preprocessing)
-    assert Predictor(digits_run.path).scores(images)[0] == pytest.approx(logits, abs=1e-4)
+    assert Predictor(digits_run.path).predict_logits(images) == pytest.approx(logits, abs=1e-4)
 
 
 def test_the_pictures_are_pictures(digits_run: Run) -> None:

@@ -251,7 +251,7 @@ def evaluate_run(
     order = [config.classes.index(name) for name in dataset.classes]
     labels = np.array(order)[dataset.test.labels]
     recipe = config.recipe if tta is None else config.recipe.model_copy(update={"tta": tta})
-    return _measured(lambda some: predictor.scores(some)[0], chunks, labels, config.classes, recipe)[0]
+    return _measured(predictor.predict_logits, chunks, labels, config.classes, recipe)[0]
 
 
 def _write_weights(writer: RunWriter, config: RunConfig, fitted: Fitted) -> None:

@@ -93,7 +93,7 @@ def prediction_lines(prediction: Prediction, top: int) -> list[str]:
     """What was done to the picture in one line, then the classes with their probabilities."""
     ranked = list(prediction.probabilities.items())[:top]
     return [
-        f"{prediction.name}: {prediction.label}",
+        f"{prediction.image}: {prediction.label}",
         f"  {', '.join(prediction.notes) or 'fits the network as it is'}",
         "  " + ", ".join(f"{name} {percent(share)}" for name, share in ranked),
     ]
@@ -267,7 +267,7 @@ def explanation_lines(explained: Explanation) -> list[Any]:
         )
         for layer in explained.layers
     ]
-    answer = Prediction(explained.picture, explained.probabilities, explained.notes)
+    answer = Prediction(image=explained.picture, probabilities=explained.probabilities, notes=explained.notes)
     lines: list[Any] = [
         *prediction_lines(answer, 3),
         "",

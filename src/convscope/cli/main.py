@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from convscope._extras import needs_extra
 from convscope.cli.console import print_message
 from convscope.errors import ArchitectureError, ConvscopeError
 
@@ -89,8 +90,10 @@ def main() -> None:
     # Waiting OpenMP threads spin for about 20 microseconds, then sleep: longer spinning makes a busy machine many times
     # slower, sleeping at once halves the speed of an idle one (dev/LOG.md). libgomp reads this when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    words = current_options(sys.argv[1:])
     try:
-        code = app(current_options(sys.argv[1:]), standalone_mode=False)
+        with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):
+            code = app(words, standalone_mode=False)
         sys.stdout.flush()  # while a failure can still be reported
     except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
+from convscope._extras import needs_extra
 from convscope._reporting import Reporter
 from convscope.data.archives import naming, read_package
 from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Split, default_test_split
@@ -115,10 +116,8 @@ def _places(wanted: NamedSet) -> list[Path]:
 
 def _load_digits() -> Dataset:
     """The 1,797 digits of 8x8 pixels inside scikit-learn, their values 0..16 stretched to 0..255."""
-    try:
+    with needs_extra("digits"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError("digits lies inside scikit-learn: install it with pip install 'convscope[train]'") from error
     digits = load_digits()
     images = np.rint(digits.images * 255 / 16).astype(np.uint8)
     train, test = default_test_split(Split(images, digits.target))

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from convscope._records import Record
 from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, Metadata
+from convscope.deploy.session import open_session
 from convscope.errors import DataError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage, read_image
 
-SCORING_BATCH = 1000
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from PIL.Image import Image
+
+BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
+ImageSource: TypeAlias = "str | Path | Image | NDArray[np.uint8]"
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The classes of one picture with their probabilities (which sum to 1), most likely first.
+class Prediction(Record):
+    """The classification of one image.
 
-    `notes` says what was done to the picture before the network saw it.
+    Attributes:
+        image: Path of the image, or "image" if it was given as an array.
+        probabilities: Probability of each class, most likely first; they sum to 1.
+        notes: What preprocessing did to the image, such as "resized 60x80 -> 28x28".
     """
 
-    name: str
+    image: str
     probabilities: dict[str, float]
     notes: tuple[str, ...]
 
     @property
     def label(self) -> str:
-        """The most likely class."""
+        """The most likely class; of equally likely classes the first."""
         return next(iter(self.probabilities))
 
     @property
@@ -43,88 +50,117 @@ class Prediction:
 
 
 class Predictor:
-    """A model file, ready to answer.
+    """Classifies images with a trained model file.
 
-    `source` is a `model.onnx` or a run folder that holds one. Raises ModelFileError when it is not a model file that
-    convscope wrote.
+    Args:
+        source: A `model.onnx`, or a run folder that contains one.
+
+    Attributes:
+        path: The model file.
+        metadata: What the model file stores beside the network: classes, preprocessing, architecture.
+
+    Raises:
+        ModelFileError: The file does not exist, is damaged, or was not written by convscope.
     """
 
     def __init__(self, source: str | Path) -> None:
         path = Path(source)
         path = path / "model.onnx" if path.is_dir() else path
         if not path.is_file():
-            raise ModelFileError(f"expected a run folder or a model.onnx, but {path} is not there: train one first")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its complaints come as exceptions too, and one message is enough
-        try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes share no public base
             raise ModelFileError(
-                f"{path} is not a readable ONNX file: put it back from a copy, or train again"
-            ) from error
-        self.path, self.metadata = path, _metadata(self._session, path)
+                f"expected a run folder or a model.onnx, but {path} does not exist: train a model first"
+            )
+        self.path = path
+        self._session = open_session(path)
+        self.metadata = _read_metadata(self._session, path)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs."""
+        """Class names in the order of the network's outputs."""
         return self.metadata.classes
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What is done to pixels before the network sees them."""
+        """How an image becomes the network's input."""
         return self.metadata.preprocessing
 
-    def scores(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits and probabilities, each float32 (n, classes), of uint8 images (n, h, w, c) of the network's size."""
+    def predict(self, images: ImageSource | Sequence[ImageSource], *, max_megapixels: float = 25.0) -> list[Prediction]:
+        """Classify images of any size.
+
+        Args:
+            images: One image or a list of them: paths, PIL images, or uint8 arrays (height, width) or
+                (height, width, channels).
+            max_megapixels: Reject larger images.
+
+        Returns:
+            One prediction per image, in order.
+
+        Raises:
+            DataError: An image cannot be read (the message names it), or there is none.
+        """
+        sources = images if isinstance(images, list | tuple) else [cast("ImageSource", images)]
+        return self.predict_images([read_image(source, max_megapixels=max_megapixels) for source in sources])
+
+    def predict_images(self, images: Sequence[DecodedImage]) -> list[Prediction]:
+        """Classify images that `read_image` has decoded; see `predict`."""
+        if len(images) == 0:
+            raise DataError("expected at least one image to classify, got none")
+        transformed = [self.preprocessing.transform(image) for image in images]
+        probabilities = self.predict_proba(np.stack([pixels for pixels, _ in transformed]))
+        return [
+            Prediction(image=image.name, probabilities=self._ranked(row), notes=notes)
+            for image, (_, notes), row in zip(images, transformed, probabilities, strict=True)
+        ]
+
+    def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's outputs before softmax.
+
+        Args:
+            images: uint8 (n, height, width, channels) of the network's input size, n at least 1.
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            DataError: The array has another dtype or shape.
+        """
+        return self._run(LOGITS, images)
+
+    def predict_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities, float32 (n, classes), of images as in `predict_logits`."""
+        return self._run(PROBABILITIES, images)
+
+    def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         expected = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected or len(images) == 0:
             wanted = f"uint8 images (n, {', '.join(map(str, expected))})"
-            raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: use predict() for other pictures")
-        parts = [
-            self._session.run([LOGITS, PROBABILITIES], {INPUT: images[first : first + SCORING_BATCH]})
-            for first in range(0, len(images), SCORING_BATCH)
-        ]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-    def predict(self, pictures: Sequence[Any] | Any, *, max_megapixels: float = 25.0) -> list[Prediction]:
-        """Classify pictures of any size and form: paths, PIL images or uint8 arrays (h, w) or (h, w, c).
-
-        Raises DataError, naming the picture, for one that cannot be read.
-        """
-        many: Sequence[Any] = pictures if isinstance(pictures, list | tuple) else [pictures]
-        if len(many) == 0:
-            raise DataError("expected at least one picture to classify, got none")
-        read = [read_image(picture, max_megapixels=max_megapixels) for picture in many]
-        return self.predict_read(read)
-
-    def predict_read(self, pictures: Sequence[DecodedImage]) -> list[Prediction]:
-        """Classify pictures that `read_image` has read."""
-        arranged = [self.preprocessing.transform(picture) for picture in pictures]
-        _, probabilities = self.scores(np.stack([pixels for pixels, _ in arranged]))
-        return [
-            Prediction(picture.name, self._ranked(row), notes)
-            for picture, (_, notes), row in zip(pictures, arranged, probabilities, strict=True)
-        ]
+            raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: use predict() for other images")
+        batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+        return np.concatenate([self._session.run([output], {INPUT: batch})[0] for batch in batches])
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
+        """Probabilities (classes,) by class name, largest first."""
         order = np.argsort(-probabilities, kind="stable")
         return {self.classes[i]: float(probabilities[i]) for i in order}
 
 
-def _metadata(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
+def _read_metadata(session: InferenceSession, path: Path) -> Metadata:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise ModelFileError(f"{path} was not written by convscope: its metadata has no {METADATA_KEY!r} entry")
+        raise ModelFileError(
+            f"{path} was not written by convscope: its metadata has no {METADATA_KEY!r} entry; "
+            "use a model.onnx from a run folder"
+        )
     try:
         metadata = Metadata.model_validate_json(text)
     except ValidationError as error:
         raise ModelFileError(
-            f"{path} carries metadata that this version cannot read: train again, or update"
+            f"{path} has metadata that this version of convscope cannot read: train again, or update convscope"
         ) from error
-    found = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
-    if found != metadata.shapes:
+    shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
+    if shapes != metadata.shapes:
         raise ModelFileError(
-            f"{path} was altered: its graph has {found}, but its metadata says {metadata.shapes}: "
-            "put it back from a copy, or train again"
+            f"{path} was altered: its graph has {shapes}, but its metadata says {metadata.shapes}: "
+            "restore it from a copy, or train again"
         )
     return metadata

@@ -54,7 +54,7 @@ def predict(
         except ConvscopeError as error:
             print_message(f"convscope: {error}")
             failed = error.exit_code
-    values = [{"image": p.name, "label": p.label, "notes": p.notes, "probabilities": p.probabilities} for p in found]
+    values = [{"image": p.image, "label": p.label, "notes": p.notes, "probabilities": p.probabilities} for p in found]
     if found:
         print_result(as_json, {"predictions": values}, [line for p in found for line in prediction_lines(p, top)])
     raise typer.Exit(failed)

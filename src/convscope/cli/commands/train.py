@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from convscope._extras import require_package
 from convscope.cli.commands.data import ImageOptions
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import expand_records
@@ -70,6 +71,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
+    require_package("torch", "train")
     from convscope.report.render_pool import helpers
 
     with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is

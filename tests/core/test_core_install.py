@@ -1,0 +1,129 @@
+"""After `pip install convscope` alone: what works without torch, and the one line that everything else prints.
+
+`make test-core` runs this in a virtual environment that holds the wheel and its dependencies, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import convscope
+from convscope.errors import MissingExtraError
+
+FOLDER = Path(os.environ["CONVSCOPE_CORE_FOLDER"])  # written by prepare.py
+TRAINING_PACKAGES = ("torch", "sklearn", "scipy", "matplotlib", "onnx", "tensorboardX", "pandas")
+
+
+class Answer(NamedTuple):
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `convscope` with these words in an empty folder, with an empty home."""
+
+    def call(*words: object) -> Answer:
+        environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        environment.pop("CONVSCOPE_DATA", None)
+        script = Path(sys.executable).with_name("convscope")
+        done = subprocess.run(
+            [script, *map(str, words)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+IMAGE = FOLDER / "images" / "0" / "0.png"
+WORKING = [
+    ("--version",),
+    ("--help",),
+    ("train", "--help"),
+    ("explain", "--help"),
+    ("bench", "--help"),
+    ("data", "show", "--help"),
+    ("predict", FOLDER / "run", IMAGE),
+    ("predict", FOLDER / "run" / "model.onnx", IMAGE),
+    ("evaluate", FOLDER / "run"),
+    ("evaluate", FOLDER / "digits-run", FOLDER / "digits.npz"),
+    ("filter", "11011/10101/11110/00110/11000", "--kernel", "101/010/110"),
+    ("filter", IMAGE, "--kernel", "edge"),
+    ("data", "show", FOLDER / "digits.npz"),
+    ("data", "show", FOLDER / "images"),
+    ("data", "check", FOLDER / "images"),
+    ("models",),
+    ("models", "article"),
+    ("models", "conv 4 3, relu, flatten", "--data", FOLDER / "digits.npz"),
+]
+NEEDING_TRAINING = [
+    ("train", ("train", FOLDER / "digits.npz")),
+    ("train", ("train", "--resume", FOLDER / "run")),
+    ("explain", ("explain", FOLDER / "run", IMAGE)),
+    ("bench", ("bench",)),
+    ("digits", ("evaluate", FOLDER / "digits-run")),
+    ("digits", ("data", "show", "digits")),
+]
+
+
+@pytest.mark.parametrize("package", TRAINING_PACKAGES)
+def test_core_environment_has_no_package_of_the_training_extra(package: str) -> None:
+    assert importlib.util.find_spec(package) is None
+
+
+@pytest.mark.parametrize("words", WORKING, ids=lambda words: " ".join(Path(word).name for word in words))
+def test_command_without_training_extra_works(run: Run, words: tuple[object, ...]) -> None:
+    answer = run(*words)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out
+
+
+@pytest.mark.parametrize("words", [words for words in WORKING if not str(words[-1]).startswith("--")],
+                         ids=lambda words: " ".join(Path(word).name for word in words))  # fmt: skip
+def test_command_without_training_extra_prints_json(run: Run, words: tuple[object, ...]) -> None:
+    answer = run(*words, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert isinstance(json.loads(answer.out), dict)
+
+
+@pytest.mark.parametrize(("feature", "words"), NEEDING_TRAINING, ids=lambda value: Path(str(value)).name)
+def test_command_that_needs_training_extra_says_so_in_one_line(
+    run: Run, feature: str, words: tuple[object, ...]
+) -> None:
+    answer = run(*words)
+    message = f"convscope: {feature} needs the training extra: pip install 'convscope[train]'\n"
+    assert answer == (2, "", message)
+
+
+def test_models_without_training_extra_says_that_timing_needs_it(run: Run) -> None:
+    answer = run("models", "article")
+    assert "542,230" in answer.out
+    assert "needs the training extra: pip install 'convscope[train]'" in answer.out
+
+
+def test_python_without_training_extra_predicts_and_evaluates() -> None:
+    trained = convscope.open_run(FOLDER / "run")
+    evaluation = convscope.evaluate_run(trained)
+    assert evaluation == trained.evaluation
+    assert convscope.Predictor(FOLDER / "run").predict(IMAGE)[0].label in trained.classes
+
+
+@pytest.mark.parametrize("name", ["train_model", "build_model", "ConvClassifier", "explain_picture"])
+def test_python_name_that_needs_training_extra_says_so(name: str) -> None:
+    with pytest.raises(MissingExtraError, match=f"^{name} needs the training extra: pip install"):
+        getattr(convscope, name)
