@@ -21,9 +21,8 @@ from convscope.cli import format as display
 from convscope.evaluation.explain import Cell, Term
 from convscope.evaluation.metrics import Proportion, evaluate
 from convscope.network.build import parse_network
+from convscope.network.cost import NetworkCost, TimeEstimate, TrainingCost, network_cost
 from convscope.network.presets import PRESETS, preset_table
-from convscope.training.estimate import Cost, TimeEstimate, at_4k
-from convscope.training.recipes import RECIPES
 
 ODD = ("[red]", ":cat:", "[/b]", "Ankle boot")  # names that rich would take for its own
 
@@ -156,17 +155,15 @@ def test_of_a_window_every_value_is_shown() -> None:
     assert [line.split() for line in lines[1:-1]] == [[f"[{i}]", f"{i:+d}"] for i in range(49)]
 
 
-def cost(line: str) -> Cost:
-    network = parse_network(PRESETS.get(line, line))
+def cost(architecture: str) -> NetworkCost:
+    """The cost of a preset or line, with a made-up time estimate."""
+    found = network_cost(parse_network(PRESETS.get(architecture, architecture)))
     machine = hardware_info(1).model_copy(update={"processor": "Abacus", "cores": 4, "peak_gflops": 100.0})
-    return Cost(
-        network,
-        54_000,
-        RECIPES["default"],
-        machine,
-        TimeEstimate(2, 95.0, 190.0, 4.2),
-        at_4k(network.architecture, 1, 10),
+    time = TimeEstimate(epochs=2, epoch_seconds=95.0, training_seconds=190.0, probe_seconds=4.2)
+    training = TrainingCost(
+        recipe="default", images=54_000, epoch_multiply_adds=119_311_056_000, time=time, machine=machine
     )
+    return found.model_copy(update={"training": training})
 
 
 def test_a6_a16_costs_before_training(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,11 +181,11 @@ def test_a6_a16_costs_before_training(capsys: pytest.CaptureFixture[str]) -> Non
         total 542,230 736,488 217,200"""
     )
     assert text.splitlines()[11:] == [
-        "one image     736 k multiply-adds, 217 kB of activations",
-        "one epoch     119 G multiply-adds for 54,000 images, about 1 min 35 s",
-        "training      about 3 min 10 s for 2 epochs of recipe default",
-        "measured      4.2 s of training on random images; Abacus, 1 of 4 cores, 100 GFLOP/s float32",
-        "a 4K picture  3840x2160 as it is: 9.01 G multiply-adds, 2.65 GB of activations, 6.63 G parameters; "
+        "one image   736 k multiply-adds, 217 kB of activations",
+        "one epoch   119 G multiply-adds for 54,000 images, about 1 min 35 s",
+        "training    about 3 min 10 s for 2 epochs of recipe default",
+        "measured    4.2 s of training on random images; Abacus, 1 of 4 cores, 100 GFLOP/s float32",
+        "a 4K image  3840x2160 at full size: 9.01 G multiply-adds, 2.65 GB of activations, 6.63 G parameters; "
         "reduced to 28x28: 736 k multiply-adds, 217 kB of activations, 542 k parameters (12,235 times less work)",
     ]
 

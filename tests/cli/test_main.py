@@ -248,12 +248,13 @@ SCHEMAS = {
     "models": under("presets[]", f"name architecture {WORK}"),
     "models flatten --data digits": " ".join(
         (
-            "architecture input[] classes recipe epoch.images epoch.multiply_adds",
-            under("layers[]", f"name source output[] {WORK}"),
+            "architecture input_shape[] classes",
+            under("layers[]", f"name source output_shape[] {WORK}"),
             under("image", WORK),
-            under("time", "epochs epoch_seconds training_seconds probe_seconds"),
-            under("machine", MACHINE),
-            under("photo_4k", f"input[] {WORK}"),
+            under("image_4k", f"input_shape[] {WORK}"),
+            under("training", "recipe images epoch_multiply_adds"),
+            under("training.time", "epochs epoch_seconds training_seconds probe_seconds"),
+            under("training.machine", MACHINE),
         )
     ),
     "filter 11011/10101/11110/00110/11000 --kernel 101/010/110 --cell 0,0": (
@@ -442,8 +443,8 @@ def test_elsewhere_an_interruption_ends_the_command_in_silence(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.api.filter.detect", interrupted)
-    assert command("filter", "11/10", "--kernel", "1") == (130, "", "")
+    monkeypatch.setattr("convscope.deploy.predictor.Predictor", interrupted)
+    assert command("predict", "run/model.onnx", "seven.png") == (130, "", "")
 
 
 @pytest.mark.parametrize("words", [["models"], ["models", "--json"]], ids=" ".join)

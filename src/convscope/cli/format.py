@@ -11,7 +11,8 @@ from convscope._text import duration, percent, pluralize
 from convscope.cli.console import aligned, plain_table
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation
-from convscope.network.layers import Network, shape_text
+from convscope.network.cost import NetworkCost, TrainingCost, Work
+from convscope.network.layers import shape_text
 from convscope.runs.config import REPORT_FILE, RunConfig
 from convscope.runs.folder import Run
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from convscope.data.audit.issue import Issue
     from convscope.data.audit.report import AuditReport
     from convscope.evaluation.explain import Cell
-    from convscope.training.estimate import Cost
 
 SHOWN_TERMS = 36
 CLASS_ROWS = 50
@@ -43,18 +43,17 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
-def layer_table(network: Network) -> Table:
-    """One row per layer with what it costs for one image."""
-    body = [
-        (layer.name, layer.source, shape_text(layer.output_shape), f"{layer.parameters:,}", f"{layer.multiply_adds:,}",
-         f"{layer.activation_bytes:,}")
-        for layer in network.layers
-    ]  # fmt: skip
-    total = ("total", "", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", f"{network.activation_bytes:,}")
+def layer_table(cost: NetworkCost) -> Table:
+    """One row per layer with its cost for one image, and the totals."""
+    body = [(layer.name, layer.source, shape_text(layer.output_shape), *_work_cells(layer)) for layer in cost.layers]
     columns = ("layer", "source", "output", "parameters", "multiply-adds", "activation bytes")
-    table = plain_table(columns, [*body, total], numbers_from=2)
+    table = plain_table(columns, [*body, ("total", "", "", *_work_cells(cost.image))], numbers_from=2)
     table.rows[-2].end_section = True
     return table
+
+
+def _work_cells(work: Work) -> tuple[str, str, str]:
+    return f"{work.parameters:,}", f"{work.multiply_adds:,}", f"{work.activation_bytes:,}"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[Any]:
@@ -179,31 +178,36 @@ def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, "", "Costs are for 28x28x1 images and 10 classes; see one in full with: convscope models article"]
 
 
-def cost_lines(cost: Cost) -> list[Any]:
-    """The layer table, then what an image, an epoch and the training cost, and what a 4K picture would."""
-    network, time = cost.network, cost.time
-    pairs = {
-        "one image": f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations",
-        "one epoch": f"{short(cost.epoch_multiply_adds)} multiply-adds for {cost.images:,} images, "
+def cost_lines(cost: NetworkCost) -> list[Any]:
+    """The layer table, then the cost of an image, of training if it was estimated, and of a 4K image."""
+    work = cost.image
+    pairs = {"one image": f"{short(work.multiply_adds)} multiply-adds, {short(work.activation_bytes)}B of activations"}
+    if cost.training:
+        pairs |= _training_pairs(cost.training)
+    if cost.image_4k:
+        size = shape_text(cost.input_shape[:2][::-1])
+        pairs["a 4K image"] = (
+            f"3840x2160 at full size: {_work_text(cost.image_4k)}; reduced to {size}: {_work_text(work)} "
+            f"({cost.image_4k.multiply_adds / work.multiply_adds:,.0f} times less work)"
+        )
+    return [layer_table(cost), "", *aligned(pairs)]
+
+
+def _training_pairs(training: TrainingCost) -> dict[str, str]:
+    time = training.time
+    return {
+        "one epoch": f"{short(training.epoch_multiply_adds)} multiply-adds for {training.images:,} images, "
         f"about {duration(time.epoch_seconds)}",
         "training": f"about {duration(time.training_seconds)} for {pluralize(time.epochs, 'epoch')} of recipe "
-        f"{cost.recipe.name}",
-        "measured": f"{duration(time.probe_seconds)} of training on random images; {cost.machine.summary}",
+        f"{training.recipe}",
+        "measured": f"{duration(time.probe_seconds)} of training on random images; {training.machine.summary}",
     }
-    photo = cost.photo
-    if photo is not None:
-        size = shape_text(network.input_shape[:2][::-1])
-        pairs["a 4K picture"] = (
-            f"3840x2160 as it is: {_work(photo)}; reduced to {size}: {_work(network)} "
-            f"({photo.multiply_adds / network.multiply_adds:,.0f} times less work)"
-        )
-    return [layer_table(network), "", *aligned(pairs)]
 
 
-def _work(network: Network) -> str:
+def _work_text(work: Work) -> str:
     return (
-        f"{short(network.multiply_adds)} multiply-adds, {short(network.activation_bytes)}B of activations, "
-        f"{short(network.parameters)} parameters"
+        f"{short(work.multiply_adds)} multiply-adds, {short(work.activation_bytes)}B of activations, "
+        f"{short(work.parameters)} parameters"
     )
 
 

@@ -30,10 +30,12 @@ def models(
         presets = preset_table()
         print_result(as_json, {"presets": presets}, preset_lines(presets))
         return
-    from convscope.training.estimate import cost_of
+    from convscope.api.models import model_cost
+    from convscope.cli import progress
 
-    cost = cost_of(architecture, data, recipe, threads)
-    print_result(as_json, cost.to_dict(), cost_lines(cost))
+    with progress.loading() as reporter:
+        cost = model_cost(architecture, data, recipe, threads, reporter)
+    print_result(as_json, cost, cost_lines(cost))
 
 
 @app.command(epilog="Example: convscope bench --threads 2")

@@ -1,0 +1,108 @@
+"""What a network costs: parameters, work and memory, counted from its layer records without running it."""
+
+from __future__ import annotations
+
+from convscope._hardware import HardwareInfo
+from convscope._records import Record
+from convscope.errors import ArchitectureError
+from convscope.network.build import parse_network
+from convscope.network.layers import Layer, Network, Shape
+
+HEIGHT_4K, WIDTH_4K = 2160, 3840
+
+
+class Work(Record):
+    """Parameters, and multiply-adds and bytes of activations (float32) for one image."""
+
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+class LayerCost(Work):
+    """The work of one layer; `source` is its part of the architecture line."""
+
+    name: str
+    source: str
+    output_shape: tuple[int, ...]
+
+
+class ImageCost(Work):
+    """The work for one image of another size."""
+
+    input_shape: Shape
+
+
+class TimeEstimate(Record):
+    """Expected seconds on this machine, scaled up from `probe_seconds` of real training on random images."""
+
+    epochs: int
+    epoch_seconds: float
+    training_seconds: float
+    probe_seconds: float
+
+
+class TrainingCost(Record):
+    """The cost of training on `images` images; `epoch_multiply_adds` counts the forward and the backward pass."""
+
+    recipe: str
+    images: int
+    epoch_multiply_adds: int
+    time: TimeEstimate
+    machine: HardwareInfo
+
+
+class NetworkCost(Record):
+    """The cost of a network.
+
+    Attributes:
+        layers: One entry per layer record.
+        image: The totals for one image of the network's input size.
+        image_4k: The same architecture on a 3840x2160 image; None if it does not accept that size.
+        training: None if it was not estimated.
+    """
+
+    architecture: str
+    input_shape: Shape
+    classes: int
+    layers: tuple[LayerCost, ...]
+    image: Work
+    image_4k: ImageCost | None
+    training: TrainingCost | None = None
+
+
+def network_cost(network: Network) -> NetworkCost:
+    """Count the cost of a network; `training` stays None.
+
+    >>> cost = network_cost(parse_network("conv 32 3, relu, maxpool 2, flatten, dense 100, relu"))
+    >>> cost.image.parameters, cost.image.multiply_adds
+    (542230, 736488)
+    """
+    layers = tuple(
+        LayerCost(name=layer.name, source=layer.source, output_shape=layer.output_shape, **_work(layer))
+        for layer in network.layers
+    )
+    at_4k = _at_4k(network)
+    return NetworkCost(
+        architecture=network.architecture,
+        input_shape=network.input_shape,
+        classes=network.classes,
+        layers=layers,
+        image=Work(**_work(network)),
+        image_4k=ImageCost(input_shape=at_4k.input_shape, **_work(at_4k)) if at_4k else None,
+    )
+
+
+def _work(part: Network | Layer) -> dict[str, int]:
+    return {
+        "parameters": part.parameters,
+        "multiply_adds": part.multiply_adds,
+        "activation_bytes": part.activation_bytes,
+    }
+
+
+def _at_4k(network: Network) -> Network | None:
+    try:
+        return parse_network(network.architecture, (HEIGHT_4K, WIDTH_4K, network.input_shape[-1]), network.classes)
+    except ArchitectureError:
+        return None
