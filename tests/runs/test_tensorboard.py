@@ -1,18 +1,20 @@
-"""TensorBoard events, read back by the definition of their format."""
+"""TensorBoard events, read back with a reader written from the definition of their format."""
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from convscope import Run
-from convscope.runs.config import EVENTS_FILE
-from convscope.runs.tensorboard import event_file
+from convscope.runs.config import EVENT_FOLDER
+from convscope.runs.tensorboard import EventWriter
 from convscope.training.state import Epoch
 
 TAGS = {
@@ -51,28 +53,77 @@ def records(content: bytes) -> Iterator[bytes]:
         content = content[16 + length :]
 
 
-def test_the_crc_is_the_standards() -> None:
+def events_in(folder: Path) -> list[Event]:
+    """The events of the only file in the folder."""
+    (file,) = folder.iterdir()
+    assert re.fullmatch(r"events\.out\.tfevents\.\d{10}\.convscope", file.name)
+    return [Event.FromString(data) for data in records(file.read_bytes())]
+
+
+def scalars(events: list[Event]) -> list[tuple[int, str, float]]:
+    return [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
+
+
+def epochs(first: int, last: int) -> list[Epoch]:
+    return [Epoch(n, 1 / n, 0.5, 2 / n, 0.25, 0.1, 1000.0, 2.0) for n in range(first, last + 1)]
+
+
+def test_crc32c_check_value_equals_the_standard() -> None:
     assert crc32c(b"123456789") == 0xE3069283
 
 
-def test_events_hold_what_metrics_hold(digits_run: Run) -> None:
-    first, *events = [Event.FromString(data) for data in records((digits_run.path / EVENTS_FILE).read_bytes())]
-    assert first.file_version == "brain.Event:2"
-    found = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
-    assert found == [
-        (row["epoch"], tag, np.float32(row[name])) for row in digits_run.history for tag, name in TAGS.items()
+def test_events_of_a_run_hold_its_metrics(digits_run: Run) -> None:
+    version, start, *events = events_in(digits_run.path / EVENT_FOLDER)
+    assert version.file_version == "brain.Event:2"
+    assert (start.session_log.status, start.step) == (SessionLog.START, 1)
+    assert scalars(events) == [
+        (row["epoch"], tag, float(np.float32(row[name]))) for row in digits_run.history for tag, name in TAGS.items()
     ]
     ends = digits_run.config.created.timestamp() + np.cumsum([row["seconds"] for row in digits_run.history])
     assert [event.wall_time for event in events] == pytest.approx(np.repeat(ends, len(TAGS)), rel=0, abs=1e-5)
 
 
-def test_before_the_first_epoch_there_is_a_file_without_values() -> None:
-    (only,) = records(event_file([], datetime.now(UTC).timestamp()))
-    assert Event.FromString(only).file_version == "brain.Event:2"
+def test_event_writer_without_epochs_writes_no_scalars(tmp_path: Path) -> None:
+    EventWriter(tmp_path, datetime.now(UTC).timestamp()).close()
+    assert scalars(events_in(tmp_path)) == []
 
 
-def test_every_value_of_a_long_history_is_there() -> None:
-    history = [Epoch(n, 1 / n, 0.5, 2 / n, 0.25, 0.1, 1000.0, 2.0) for n in range(1, 101)]
-    _, *events = [Event.FromString(data) for data in records(event_file(history, 1_000_000.0))]
-    assert len(events) == 100 * len(TAGS)
+def test_event_writer_100_epochs_holds_every_value(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, 1_000_000.0)
+    for epoch in epochs(1, 100):
+        writer.add(epoch)
+    writer.close()
+    _, _, *events = events_in(tmp_path)
+    assert len(scalars(events)) == len(events) == 100 * len(TAGS)
     assert [event.wall_time for event in events[:: len(TAGS)]] == [1_000_000.0 + 2 * n for n in range(1, 101)]
+
+
+def test_event_writer_after_an_epoch_only_appends(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, 0.0, epochs(1, 2))
+    (file,) = tmp_path.iterdir()
+    before = file.read_bytes()
+    assert len(scalars(events_in(tmp_path))) == 2 * len(TAGS)  # a reader sees them at once
+    writer.add(epochs(3, 3)[0])
+    writer.flush()
+    after = file.read_bytes()
+    assert after.startswith(before)
+    assert len(after) > len(before)
+    writer.close()
+
+
+def test_event_writer_of_a_resumed_run_replaces_the_file_without_duplicate_steps(tmp_path: Path) -> None:
+    """The first process was killed after epoch 4, of which the checkpoint knows nothing."""
+    killed = EventWriter(tmp_path, 0.0)
+    for epoch in epochs(1, 4):
+        killed.add(epoch)
+    killed.flush()
+    killed.records.close()
+    resumed = EventWriter(tmp_path, 0.0, epochs(1, 2))
+    for epoch in epochs(3, 5):
+        resumed.add(epoch)
+    resumed.close()
+    version, start, *events = events_in(tmp_path)
+    assert version.file_version == "brain.Event:2"
+    assert (start.session_log.status, start.step) == (SessionLog.START, 1)  # TensorBoard drops what it has read before
+    steps = [step for step, tag, _ in scalars(events) if tag == "loss/train"]
+    assert steps == [1, 2, 3, 4, 5]

@@ -51,7 +51,7 @@ from convscope.runs.config import (
     RunConfig,
 )
 from convscope.runs.folder import Run, RunWriter, next_run_folder, now
-from convscope.runs.metrics_log import Metrics
+from convscope.runs.metrics_log import MetricsLog
 from convscope.training.autotune import TuningProbe, autotune
 from convscope.training.budget import Budget, share_of
 from convscope.training.flip_probe import probe_flips
@@ -188,26 +188,26 @@ def run_plan(
         if plan.start is not None:
             writer.write(INITIAL_WEIGHTS_FILE, save(plan.start))
         checkpoints = Checkpoints(folder, checkpoint_every, stop, (reporter or Reporter()).message)
-        metrics = Metrics(writer)
 
-        def start(state: State) -> None:
-            if plan.start is not None:
-                set_weights(state.model, plan.start)
-            if resumed:
-                checkpoints.restore(state)
-            metrics.write(state.fitted.history)
+        with MetricsLog(writer) as metrics:
 
-        def epoch_done(history: list[Epoch]) -> None:
-            watch_epoch(history[-1])
-            metrics.epoch_done(history)
+            def start(state: State) -> None:
+                if plan.start is not None:
+                    set_weights(state.model, plan.start)
+                if resumed:
+                    checkpoints.restore(state)
+                metrics.start(state.fitted.history)
 
-        fitted = fit(
-            model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-            precision=config.precision, limit=config.training_seconds, before=config.before,
-            after_batch=watch, after_epoch=epoch_done,
-            start=start, save=checkpoints.save, stop=stop,
-        )  # fmt: skip
-        metrics.write(fitted.history)
+            def epoch_done(history: list[Epoch]) -> None:
+                watch_epoch(history[-1])
+                metrics.add(history[-1])
+
+            fitted = fit(
+                model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
+                precision=config.precision, limit=config.training_seconds, before=config.before,
+                after_batch=watch, after_epoch=epoch_done,
+                start=start, save=checkpoints.save, stop=stop,
+            )  # fmt: skip
         _write_weights(writer, config, fitted)
         if not fitted.signal:
             _write_results(writer, plan, model, fitted, draw)

@@ -1,32 +1,61 @@
-"""The rows of all epochs in a run folder, as JSON lines and as TensorBoard events, while it is being trained."""
+"""The metrics of a run, appended after every epoch: `metrics.jsonl` and TensorBoard events."""
 
 from __future__ import annotations
 
-import time
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import IO, Self
 
-from convscope.runs.config import EVENTS_FILE, METRICS_FILE
+from convscope.errors import ConvscopeError
+from convscope.runs.config import EVENT_FOLDER, METRICS_FILE
 from convscope.runs.folder import RunWriter
-from convscope.runs.tensorboard import event_file
-from convscope.training.loop import history_rows
+from convscope.runs.tensorboard import EventWriter
 from convscope.training.state import Epoch
 
-LEAST_PAUSE, PAUSE = 1.0, 50  # seconds between two times, or as many times what writing took
 
+class MetricsLog:
+    """Appends one row per epoch to both files, which it closes at the end of a with block.
 
-class Metrics:
-    """Writes all rows anew after an epoch, but not so often that training would wait for it."""
+    A process that is killed may leave the last row incomplete; a resumed run starts both files with the epochs of its
+    checkpoint. All methods raise ConvscopeError if a file cannot be written.
+    """
 
     def __init__(self, writer: RunWriter) -> None:
-        self.writer, self.due = writer, 0.0
+        self.writer = writer
+        self.rows: IO[str] | None = None
+        self.events: EventWriter | None = None
 
-    def epoch_done(self, history: list[Epoch]) -> None:
-        """Write them where it is time."""
-        if time.monotonic() >= self.due:
-            self.write(history)
+    def __enter__(self) -> Self:
+        return self
 
-    def write(self, history: list[Epoch]) -> None:
-        began = time.monotonic()
-        self.writer.write_rows(METRICS_FILE, history_rows(history))
-        self.writer.write(EVENTS_FILE, event_file(history, self.writer.config.created.timestamp()))
-        ended = time.monotonic()
-        self.due = ended + max(LEAST_PAUSE, PAUSE * (ended - began))
+    def __exit__(self, *_: object) -> None:
+        for file in (self.rows, self.events):
+            if file is not None:
+                with self._one_line():
+                    file.close()
+
+    def start(self, history: Sequence[Epoch] = ()) -> None:
+        """Begin both files with the epochs that are finished already."""
+        self.writer.write_rows(METRICS_FILE, [asdict(epoch) for epoch in history])
+        with self._one_line():
+            self.rows = (self.writer.path / METRICS_FILE).open("a", encoding="utf-8", newline="\n", buffering=1)
+            start = self.writer.config.created.timestamp()
+            self.events = EventWriter(self.writer.path / EVENT_FOLDER, start, history)
+
+    def add(self, epoch: Epoch) -> None:
+        """Append an epoch."""
+        assert self.rows and self.events, "start comes first"
+        with self._one_line():
+            self.rows.write(json.dumps(asdict(epoch)) + "\n")
+            self.events.add(epoch)
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """Turn an OSError into a message."""
+        try:
+            yield
+        except OSError as error:
+            message = f"cannot write the metrics to {self.writer.path}: {error.strerror}; free some space"
+            raise ConvscopeError(message) from error

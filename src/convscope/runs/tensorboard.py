@@ -1,16 +1,23 @@
-"""The history of a run as TensorBoard events."""
+"""TensorBoard events of a run, appended after every epoch.
+
+tensorboardX's SummaryWriter is not used: when its background thread meets a full disk, it ends, and the next
+`add_scalar` blocks the training forever. Its record format is used here without the thread.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
+from convscope._files import remove
 from convscope.training.state import Epoch
 
-CURVES = {
+SCALARS = {  # tag: field of an epoch
     "loss/train": "train_loss",
     "loss/validation": "validation_loss",
     "accuracy/train": "train_accuracy",
@@ -18,16 +25,65 @@ CURVES = {
     "learning_rate": "learning_rate",
     "images_per_second": "images_per_second",
 }
+FLUSH_INTERVAL_S = 1.0
 
 
-def event_file(history: Sequence[Epoch], start: float) -> bytes:
-    """A TensorBoard event file with one scalar per curve and epoch; `start` is the time in seconds since 1970."""
-    with tempfile.TemporaryDirectory() as folder:
-        writer = SummaryWriter(folder)
-        clock = start
-        for epoch in history:
-            clock += epoch.seconds
-            for curve, attribute in CURVES.items():
-                writer.add_scalar(curve, getattr(epoch, attribute), epoch.epoch, walltime=clock)
-        writer.close()
-        return next(Path(folder).iterdir()).read_bytes()
+class EventWriter:
+    """Writes the scalars of each epoch to a new event file, which replaces the others in the folder.
+
+    The file starts with `history`, the epochs of a resumed run. It tells a TensorBoard that has read an older file to
+    drop everything from step 1 on, so that no step appears twice.
+    """
+
+    def __init__(self, folder: Path, start: float, history: Iterable[Epoch] = ()) -> None:
+        """Create the file.
+
+        Args:
+            folder: Created if it is missing.
+            start: Time at which the run was created, in seconds since 1970.
+            history: Epochs that are finished already.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            remove(old)
+        self.clock, self.flushed = start, 0.0
+        self.records = RecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.convscope"))
+        self._write(Event(wall_time=start, file_version="brain.Event:2"))
+        self._write(Event(wall_time=start, step=1, session_log=SessionLog(status=SessionLog.START)))
+        try:
+            for epoch in history:
+                self._add(epoch)
+            self.flush()
+        except BaseException:
+            self.records.close()
+            raise
+
+    def add(self, epoch: Epoch) -> None:
+        """Append an epoch. Raises OSError if that fails."""
+        self._add(epoch)
+        if time.monotonic() - self.flushed >= FLUSH_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put everything on the disk. Raises OSError if that fails."""
+        self.records.flush()
+        self.flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file. Raises OSError if that fails."""
+        try:
+            self.flush()
+        finally:
+            self.records.close()
+
+    def _add(self, epoch: Epoch) -> None:
+        self.clock += epoch.seconds
+        for tag, field in SCALARS.items():
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=getattr(epoch, field))])
+            self._write(Event(wall_time=self.clock, step=epoch.epoch, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        self.records.write(event.SerializeToString())
