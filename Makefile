@@ -1,49 +1,76 @@
-# make run    installs into .venv, trains a classifier, prints its accuracy and the path of its report
-# make test   runs every test
-# make check  formatting, lint and types
-# make clean  removes what the others made, but not your runs
+# `make help` lists the targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TEST_WORKERS ?= auto
-KERNELS ?= here# the fast kernels for this machine's processor; or all
+KERNELS ?= here# build the kernels for this machine's processor only; or: all
+MIN_COVERAGE := 90
+# Isolated builds obey the first of these in old versions of pip, and the second in new ones.
+PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: run test check clean
+.PHONY: help run test fast test-core cov check fmt clean
 .NOTPARALLEL:
 
-run: .venv/train.done .venv/kernels-$(KERNELS).built
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: .venv/train.done .venv/kernels-$(KERNELS).built ## Install into .venv, train a classifier, print its accuracy and report
 	$(BIN)/convscope train
 
-test: .venv/dev.done .venv/kernels-$(KERNELS).built
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+test: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test but those of test-core
+	$(PYTEST)
 
-check: .venv/dev.done
+fast: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run the tests that are not slow, in under a minute on 2 cores
+	$(PYTEST) -m 'not slow'
+
+cov: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test and measure coverage; fail below MIN_COVERAGE
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=$(MIN_COVERAGE)
+
+# Builds the wheel and tests it where nothing but its dependencies is installed.
+test-core: .venv/dev.done ## Test the wheel without the training extra, in .venv-core
+	rm -rf build/bdist* build/lib build/wheel
+	$(BIN)/python tests/core/prepare.py build/core
+	$(PINNED_BUILD) $(PIP) wheel --no-deps -w build/wheel .
+	$(PYTHON) -m venv --clear .venv-core
+	.venv-core/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt build/wheel/*.whl pytest
+	CONVSCOPE_CORE_FOLDER=$(CURDIR)/build/core .venv-core/bin/python -m pytest -q -c tests/core/pytest.ini tests/core
+
+check: .venv/dev.done ## Check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-clean:
-	rm -rf .venv build dist native/build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+fmt: .venv/dev.done ## Format the code and fix what lint can fix
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean: ## Remove everything that the other targets made, except runs
+	rm -rf .venv .venv-core build dist native/build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-# PyTorch's own index has a CPU build without gigabytes of GPU packages; it is offered where it answers in 3 seconds.
+# PyTorch's own index has a CPU build without gigabytes of GPU packages; pip may use it if it answers within 3 seconds.
 .venv/%.done: pyproject.toml constraints.txt | $(BIN)/python
 	extra=$$(curl -m 3 -sf -o /dev/null $(CPU_INDEX)/torch/ && echo --extra-index-url $(CPU_INDEX) || true); \
 	$(PIP) install $$extra -c constraints.txt -e '.[train$(if $(filter dev,$*),$(comma)dev)]'
 	touch $@
 
-# The fast kernels, from source. Where that fails everything runs without them, and the next make tries again.
+# The kernels, from source. If the build fails, convscope runs without them, and the next make tries again.
+# --config-settings in full: pip 23.0, as in Debian 12, does not know -C.
 .venv/kernels-%.built: constraints.txt native/CMakeLists.txt native/pyproject.toml $(wildcard native/src/*) \
 		$(wildcard native/convscope_native/*.py*) | $(BIN)/python
 	@rm -f .venv/kernels-*.built
 	@echo 'building the fast kernels ...'
-	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(PIP) install ./native \
-		-C cmake.define.CONVSCOPE_HERE=$(if $(filter here,$*),ON,OFF) --force-reinstall --no-deps \
-		>.venv/kernels.log 2>&1 && touch $@ || { $(PIP) uninstall -y convscope-native >>.venv/kernels.log 2>&1; echo \
-		'The fast kernels could not be built: going on without them, slower. They need a C++ compiler; see .venv/kernels.log'; }
+	@$(PINNED_BUILD) $(PIP) install ./native --force-reinstall --no-deps \
+		--config-settings=cmake.define.CONVSCOPE_HERE=$(if $(filter here,$*),ON,OFF) \
+		>.venv/kernels.log 2>&1 && touch $@ || { \
+		echo 'The fast kernels could not be built, so convscope runs without them, slower. .venv/kernels.log ends with:'; \
+		sed '/^[[:space:]]*$$/d' .venv/kernels.log | tail -n 1; \
+		command -v $${CXX:-c++} >/dev/null || echo 'There is no C++ compiler: install g++ or clang, and run make again.'; \
+		$(PIP) uninstall -y convscope-native >>.venv/kernels.log 2>&1 || true; }
 
 comma := ,

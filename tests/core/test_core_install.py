@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,3 +123,17 @@ def test_python_without_training_extra_predicts_and_evaluates() -> None:
 def test_python_name_that_needs_training_extra_says_so(name: str) -> None:
     with pytest.raises(MissingExtraError, match=f"^{name} needs the training extra: pip install"):
         getattr(convscope, name)
+
+
+def test_wheel_contains_license_notice_and_types() -> None:
+    files = {path.name for path in metadata.files("convscope") or ()}
+    assert {"LICENSE", "NOTICE", "py.typed", "report.css"} <= files
+    assert not any(path.parts[0] in ("tests", "native") for path in metadata.files("convscope") or ())
+
+
+def test_wheel_metadata_names_extras_and_project_urls() -> None:
+    found = metadata.metadata("convscope")
+    assert found.get_all("Provides-Extra") == ["train", "parquet", "serve", "cluster", "dev"]
+    assert found["License-Expression"] == "Apache-2.0"
+    assert len(found.get_all("Project-URL") or ()) == 4
+    assert len(found.get_all("Classifier") or ()) > 10
