@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(whole: Run, stopped: 
     names = [{re.sub(r"\.\d{10}\.", ".TIME.", name) for name in one.manifest.files} for one in (run, whole)]
     assert names[0] == names[1]
     kept = {path.relative_to(stopped).as_posix() for path in stopped.rglob("*") if path.is_file()}
-    assert kept == {*whole.manifest.files, "manifest.json"}
+    assert kept == {*run.manifest.files, "manifest.json"}
     assert (run.manifest.status, run.manifest.signal, run.manifest.selected_epoch) == (
         "complete", 0, whole.manifest.selected_epoch,
     )  # fmt: skip
