@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convscope._extras import needs_extra
 
 if TYPE_CHECKING:
-    from convscope.api.inspect import explain_picture
+    from convscope.api.explain import explain_image
     from convscope.api.resume import resume_run, train_more
     from convscope.api.train import evaluate_run, train_model
     from convscope.backends.pytorch.models import build_model
@@ -40,7 +40,7 @@ __all__ = [
     "Run",
     "build_model",
     "evaluate_run",
-    "explain_picture",
+    "explain_image",
     "load_data",
     "open_run",
     "parse_network",
@@ -61,7 +61,7 @@ _HOMES = {
     "Run": "runs.folder",
     "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.train",
-    "explain_picture": "api.inspect",
+    "explain_image": "api.explain",
     "load_data": "data.load:load_data",
     "open_run": "runs.folder",
     "parse_network": "network.build:parse_network",

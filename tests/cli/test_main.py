@@ -231,7 +231,7 @@ SCHEMAS = {
     "explain run big.png --cell conv1,0,0,0": " ".join(
         (
             "image notes[] probabilities folder written[]",
-            under("layers[]", "name source output[] least mean most"),
+            under("layers[]", "name source output[] min mean max"),
             under("cells[]", "layer place[] rule bias value network agrees"),
             under("cells[].terms[]", "source value weight product"),
         )

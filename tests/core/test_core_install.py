@@ -119,7 +119,7 @@ def test_python_without_training_extra_predicts_and_evaluates() -> None:
     assert convscope.Predictor(FOLDER / "run").predict(IMAGE)[0].label in trained.classes
 
 
-@pytest.mark.parametrize("name", ["train_model", "build_model", "ConvClassifier", "explain_picture"])
+@pytest.mark.parametrize("name", ["train_model", "build_model", "ConvClassifier", "explain_image"])
 def test_python_name_that_needs_training_extra_says_so(name: str) -> None:
     with pytest.raises(MissingExtraError, match=f"^{name} needs the training extra: pip install"):
         getattr(convscope, name)

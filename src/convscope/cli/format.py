@@ -18,8 +18,8 @@ from convscope.runs.folder import Run
 
 if TYPE_CHECKING:
     from convscope.api.benchmark import Bench
+    from convscope.api.explain import Explanation
     from convscope.api.filter import FilterResult
-    from convscope.api.inspect import Explanation
     from convscope.backends.native.roofline import Roofline
     from convscope.data.audit.issue import Issue
     from convscope.data.audit.report import AuditReport
@@ -264,24 +264,24 @@ def explanation_lines(explained: Explanation) -> list[Any]:
     """The answer, every layer's output in short, the arithmetic of the cells, and where the pictures are."""
     body = [
         (
-            layer["name"],
-            layer["source"],
-            shape_text(layer["output"]),
-            *(f"{layer[key]:.3f}" for key in ("least", "mean", "most")),
+            layer.name,
+            layer.source,
+            shape_text(layer.output),
+            *(f"{value:.3f}" for value in (layer.min, layer.mean, layer.max)),
         )
         for layer in explained.layers
     ]
-    answer = Prediction(image=explained.picture, probabilities=explained.probabilities, notes=explained.notes)
+    answer = Prediction(image=explained.image, probabilities=explained.probabilities, notes=explained.notes)
     lines: list[Any] = [
         *prediction_lines(answer, 3),
         "",
-        plain_table(("layer", "source", "output", "least", "mean", "most"), body, 2),
+        plain_table(("layer", "source", "output", "min", "mean", "max"), body, 2),
     ]
     for cell in explained.cells:
         lines += ["", *cell_lines(cell)]
     if not explained.cells:
         lines += ["", "the arithmetic of any cell: --cell LAYER,ROW,COLUMN,CHANNEL, or --cell LAYER,INDEX for vectors"]
-    return [*lines, "", f"{len(explained.written)} pictures in {explained.folder}"]
+    return [*lines, "", f"{len(explained.written)} figures in {explained.folder}"]
 
 
 def filtered_lines(found: FilterResult) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import computed_field
 from torch import Tensor, nn
 
 from convscope import reference
@@ -56,6 +57,7 @@ class Term:
     value: float
     weight: float = 1.0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def product(self) -> float:
         return self.value * self.weight
@@ -73,6 +75,7 @@ class Cell:
     value: float
     network: float
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def agrees(self) -> bool:
         """Whether both are equal within float32 rounding of the terms' size."""

@@ -73,11 +73,11 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what every layer computes for an image, and the arithmetic of any one cell."""
-    from convscope.api.inspect import explain_picture
+    from convscope.api.explain import explain_image
     from convscope.cli.format import explanation_lines
 
-    explained = explain_picture(_opened(run), image, cell or (), out, max_megapixels=max_megapixels)
-    print_result(as_json, explained.to_dict(), explanation_lines(explained))
+    explained = explain_image(_opened(run), image, cell or (), out, max_megapixels=max_megapixels)
+    print_result(as_json, explained, explanation_lines(explained))
 
 
 def _opened(path: Path) -> Run:

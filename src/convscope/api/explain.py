@@ -1,0 +1,105 @@
+"""Follow one image through a trained network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from convscope._files import write_atomically
+from convscope._records import Record
+from convscope.errors import UsageError
+from convscope.evaluation.explain import Cell, Step, cell, trace
+from convscope.images.read import read_image
+from convscope.report.figures import drawn, layer_figures
+from convscope.runs.folder import Run
+
+
+class LayerSummary(Record):
+    """The output of one layer: its shape and its smallest, mean and largest value."""
+
+    name: str
+    source: str
+    output: tuple[int, ...]
+    min: float
+    mean: float
+    max: float
+
+
+class Explanation(Record):
+    """What a network computes for one image.
+
+    `probabilities` has the most probable class first. `cells` holds the arithmetic of the requested cells. `written`
+    are the names of the figures in `folder`.
+    """
+
+    image: str
+    notes: tuple[str, ...]
+    probabilities: dict[str, float]
+    layers: tuple[LayerSummary, ...]
+    cells: tuple[Cell, ...]
+    folder: Path
+    written: tuple[str, ...]
+
+
+def explain_image(
+    run: Run,
+    image: Path | str,
+    cells: Sequence[str] = (),
+    folder: Path | None = None,
+    *,
+    max_megapixels: float = 25.0,
+) -> Explanation:
+    """Follow an image through the network of a run, and draw a figure of every layer's output.
+
+    Args:
+        run: The run whose weights are used.
+        image: An image file.
+        cells: Cells whose arithmetic is worked out, each "LAYER,ROW,COLUMN,CHANNEL", or "LAYER,INDEX" in a vector.
+        folder: Where the figures go; by default RUN/explain/NAME, after the name of the image.
+        max_megapixels: Refuse larger images, in millions of pixels.
+
+    Raises:
+        DataError: The image cannot be read.
+        UsageError: The network has no such cell.
+    """
+    pixels, notes = run.config.preprocessing.transform(read_image(image, max_megapixels=max_megapixels))
+    folder = folder or run.path / "explain" / Path(image).stem
+    model = run.model()
+    steps = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
+    found = tuple(cell(steps, *_parse_cell(text)) for text in cells)
+    written = []
+    for name, figure in drawn(layer_figures(run.config, model, pixels, Path(image).name, every_layer=True)):
+        write_atomically(folder / f"{name}.png", figure.png)
+        written.append(f"{name}.png")
+    probabilities = steps["softmax"].output
+    return Explanation(
+        image=str(image),
+        notes=notes,
+        probabilities={run.classes[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
+        layers=tuple(_summary(name, step) for name, step in steps.items()),
+        cells=found,
+        folder=folder,
+        written=tuple(written),
+    )
+
+
+def _summary(name: str, step: Step) -> LayerSummary:
+    output = step.output
+    return LayerSummary(
+        name=name,
+        source=step.layer.source,
+        output=output.shape,
+        min=float(output.min()),
+        mean=float(output.mean()),
+        max=float(output.max()),
+    )
+
+
+def _parse_cell(text: str) -> tuple[str, tuple[int, ...]]:
+    layer, *numbers = (part.strip() for part in text.split(","))
+    if not layer or not numbers or not all(re.fullmatch(r"\d+", number) for number in numbers):
+        raise UsageError(f"--cell {text!r}: expected LAYER,ROW,COLUMN,CHANNEL such as conv1,3,4,0, or LAYER,INDEX")
+    return layer, tuple(map(int, numbers))
