@@ -93,7 +93,7 @@ def main() -> None:
     words = current_options(sys.argv[1:])
     try:
         with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):
-            code = app(words, standalone_mode=False)
+            code = app(words, prog_name="convscope", standalone_mode=False)
         sys.stdout.flush()  # while a failure can still be reported
     except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

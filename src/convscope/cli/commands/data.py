@@ -16,7 +16,9 @@ from convscope.errors import DataError
 if TYPE_CHECKING:
     from convscope.data.options import LoadOptions
 
-app = typer.Typer(help="Inspect a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    name="data", help="Inspect a data set before training on it.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 class ImageOptions(Record):
