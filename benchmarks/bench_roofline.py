@@ -18,15 +18,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it,
 
 from convscope._hardware import HardwareInfo, hardware_info, keep_memory, usable_cores
 from convscope.backends.native import backend
-from convscope.backends.native.roofline import (
+from convscope.backends.native.roofline import KernelTiming, Roofline, roofline
+from convscope.backends.native.roofline_kernels import (
     Kernel,
-    KernelTiming,
-    Roofline,
     conv_act_pool,
     dense,
     gather_batch,
     norm_act_pool,
-    roofline,
     sgd_step,
 )
 from peers import HERE
@@ -40,15 +38,15 @@ def kernels() -> list[Kernel]:
     """The shapes of the article's network first, then those of other networks for MNIST's and CIFAR's images."""
     precisions = (False, True)
     return [
-        *conv_act_pool(28, 1, 32, 3, pool=2),
-        *conv_act_pool(28, 1, 32, 5, pool=2),
-        *conv_act_pool(32, 3, 64, 3, pool=2),
-        *conv_act_pool(32, 3, 64, 3, pool=1),
+        *conv_act_pool(28, 1, 32, 3, pool_size=2),
+        *conv_act_pool(28, 1, 32, 5, pool_size=2),
+        *conv_act_pool(32, 3, 64, 3, pool_size=2),
+        *conv_act_pool(32, 3, 64, 3, pool_size=1),
         *(kernel for bf16 in precisions for kernel in dense(5408, 100, bf16)),
-        *(kernel for bf16 in precisions for kernel in norm_act_pool(26, 32, pool=2, bf16=bf16)),
-        *(kernel for bf16 in precisions for kernel in norm_act_pool(28, 16, pool=1, bf16=bf16)),
-        *(kernel for bf16 in precisions for kernel in norm_act_pool(32, 64, pool=2, bf16=bf16)),
-        *(kernel for bf16 in precisions for kernel in norm_act_pool(16, 128, pool=1, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(26, 32, pool_size=2, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(28, 16, pool_size=1, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(32, 64, pool_size=2, bf16=bf16)),
+        *(kernel for bf16 in precisions for kernel in norm_act_pool(16, 128, pool_size=1, bf16=bf16)),
         gather_batch((28, 28, 1)),
         gather_batch((32, 32, 3)),
         sgd_step(542_230),

@@ -1,1 +1,1 @@
-"""Fast CPU kernels for convscope; `convscope.backends.native` is their only user and holds their naive twins."""
+"""CPU kernels of convscope. `convscope.backends.native` is their only user and has a reference for each of them."""

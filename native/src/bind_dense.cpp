@@ -1,34 +1,50 @@
-// The dense layer for Python. Tensors come as addresses, their shapes, types and layouts checked by
-// convscope/kernels/dense.py: to become an ndarray takes a tensor longer than a small layer takes.
+// The dense layer for Python. convscope/backends/native/dense.py checks types and layouts of the tensors: to convert a
+// tensor to an ndarray takes longer than a small layer.
 #include <nanobind/nanobind.h>
 
-#include "address.h"
+#include "bind_job.h"
 #include "chosen.h"
-#include "kernels.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace convscope {
+namespace {
+
+void check(const Dense& job) {
+  expect(job.n > 0 && job.inputs > 0 && job.units > 0, "expected at least one row, input and unit");
+  expect(job.weight, "expected the address of weight");
+}
+
+}  // namespace
 
 void bind_dense(nb::module_& m) {
-  m.def(
-      "dense_forward",
-      [](uintptr_t x, bool x_is_bf16, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t n, int64_t inputs,
-         int64_t units, bool relu, bool half) {
-        chosen->dense_forward({at<const void>(x), at<const float>(weight), at<const float>(bias),
-                               at<float>(y), n, inputs, units, x_is_bf16, relu, half});
-      },
-      nb::call_guard<nb::gil_scoped_release>());
-  m.def(
-      "dense_backward",
-      [](uintptr_t x, bool x_is_bf16, uintptr_t weight, uintptr_t y, uintptr_t dy, uintptr_t dx, uintptr_t dweight,
-         uintptr_t dbias, int64_t n, int64_t inputs, int64_t units, bool half) {
-        chosen->dense_backward({at<const void>(x), at<const float>(weight), at<const float>(y),
-                                at<const float>(dy), at<void>(dx), at<float>(dweight),
-                                at<float>(dbias), n, inputs, units, x_is_bf16, half});
-      },
-      nb::call_guard<nb::gil_scoped_release>());
+  nb::class_<Dense> job(m, "Dense");
+  job.def("__init__", [](Dense* self) { new (self) Dense{}; });
+  job.def_rw("n", &Dense::n).def_rw("inputs", &Dense::inputs).def_rw("units", &Dense::units);
+  job.def_rw("relu", &Dense::relu).def_rw("bf16", &Dense::bf16).def_rw("x_is_bf16", &Dense::x_is_bf16);
+  bind_address<&Dense::x>(job, "x");
+  bind_address<&Dense::weight>(job, "weight");
+  bind_address<&Dense::bias>(job, "bias");
+  bind_address<&Dense::y>(job, "y");
+  bind_address<&Dense::dy>(job, "dy");
+  bind_address<&Dense::dx>(job, "dx");
+  bind_address<&Dense::dweight>(job, "dweight");
+  bind_address<&Dense::dbias>(job, "dbias");
+  m.def("dense_forward", [](const Dense& self) {
+    check(self);
+    expect(self.x && self.bias && self.y, "expected addresses of x, bias and y");
+    nb::gil_scoped_release released;
+    chosen->dense_forward(self);
+  }, "job"_a);
+  m.def("dense_backward", [](const Dense& self) {
+    check(self);
+    expect(self.dy, "expected the address of dy");
+    expect(self.x || !self.dweight, "expected the address of x");
+    expect(self.y || !self.relu, "expected the address of y");
+    nb::gil_scoped_release released;
+    chosen->dense_backward(self);
+  }, "job"_a);
 }
 
 }  // namespace convscope

@@ -1,5 +1,5 @@
-// A training step for Python. Tensors come as addresses, as those of the dense layer do; of a data set's arrays, which
-// come from outside, shapes and places are checked here.
+// A training step for Python. Tensors arrive as addresses, checked by convscope/backends/native/step.py; the arrays of a
+// data set may come from users, so their shapes and indices are checked here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-#include "address.h"
+#include "bind_job.h"
 #include "chosen.h"
 
 namespace nb = nanobind;
@@ -20,51 +20,54 @@ namespace {
 template <class T, class... Rest>
 using Array = nb::ndarray<T, Rest..., nb::c_contig, nb::device::cpu>;
 
-void expect(bool holds, const char* what) {
-  if (!holds) throw nb::value_error(what);
+void gather_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb::ndim<1>> index,
+                  Array<const float, nb::ndim<2>> table, std::optional<Array<const int64_t, nb::ndim<2>>> shifts,
+                  std::optional<Array<const uint8_t, nb::ndim<1>>> flips, Array<float, nb::ndim<4>> out) {
+  const auto n = index.shape(0), h = images.shape(1), w = images.shape(2), c = images.shape(3);
+  expect(out.shape(0) == n && out.shape(1) == h && out.shape(2) == w && out.shape(3) == c, "expected out (n, h, w, c)");
+  expect(table.shape(0) == 256 && table.shape(1) == c, "expected table (256, c)");
+  expect(!shifts || (shifts->shape(0) == n && shifts->shape(1) == 2), "expected shifts (n, 2)");
+  expect(!flips || flips->shape(0) == n, "expected flips (n,)");
+  for (size_t i = 0; i < n; ++i)
+    expect(index(i) >= 0 && index(i) < int64_t(images.shape(0)), "index out of range of the images");
+  GatherBatch job{};
+  job.n = int64_t(n), job.h = int64_t(h), job.w = int64_t(w), job.c = int64_t(c);
+  job.images = images.data(), job.index = index.data(), job.table = table.data(), job.out = out.data();
+  job.shifts = shifts ? shifts->data() : nullptr;
+  job.flips = flips ? flips->data() : nullptr;
+  nb::gil_scoped_release released;
+  chosen->gather_batch(job);
 }
 
-void cut_batch(Array<const uint8_t, nb::ndim<4>> images, Array<const int64_t, nb::ndim<1>> index,
-               std::optional<Array<const int64_t, nb::ndim<2>>> moves,
-               std::optional<Array<const uint8_t, nb::ndim<1>>> flips, Array<const float, nb::ndim<2>> table,
-               Array<float, nb::ndim<4>> out) {
-  const auto n = int64_t(index.shape(0)), h = int64_t(images.shape(1)), w = int64_t(images.shape(2)),
-             c = int64_t(images.shape(3));
-  expect(out.shape(0) == size_t(n) && out.shape(1) == size_t(h) && out.shape(2) == size_t(w) && out.shape(3) == size_t(c),
-         "out must be (n, h, w, c)");
-  expect(table.shape(0) == 256 && table.shape(1) == size_t(c), "table must be (256, c)");
-  expect(!moves || (moves->shape(0) == size_t(n) && moves->shape(1) == 2), "moves must be (n, 2)");
-  expect(!flips || flips->shape(0) == size_t(n), "flips must be (n,)");
-  for (int64_t i = 0; i < n; ++i) expect(index(i) >= 0 && index(i) < int64_t(images.shape(0)), "index out of range");
+std::pair<double, int64_t> cross_entropy(uintptr_t logits, uintptr_t labels, int64_t n, int64_t classes,
+                                         float smoothing, uintptr_t gradient) {
+  CrossEntropy job{};
+  job.n = n, job.classes = classes, job.smoothing = smoothing;
+  job.logits = at<const float>(logits), job.labels = at<const int64_t>(labels), job.gradient = at<float>(gradient);
+  for (int64_t i = 0; i < n; ++i)
+    expect(job.labels[i] >= 0 && job.labels[i] < classes, "label out of range of the classes");
   nb::gil_scoped_release released;
-  chosen->cut_batch(images.data(), index.data(), moves ? moves->data() : nullptr,
-                    flips ? flips->data() : nullptr, table.data(), n, h, w, c, out.data());
-}
-
-std::pair<double, int64_t> cross_entropy(uintptr_t logits, uintptr_t labels, int64_t n, int64_t classes, float smoothing,
-                                         uintptr_t gradient) {
-  const auto* label = at<const int64_t>(labels);
-  for (int64_t i = 0; i < n; ++i) expect(label[i] >= 0 && label[i] < classes, "label out of range");
-  nb::gil_scoped_release released;
-  int64_t right;
-  const double total = chosen->cross_entropy(at<const float>(logits), label, n, classes, smoothing,
-                                             at<float>(gradient), &right);
-  return {total / double(n), right};
-}
-
-void descend(uintptr_t weight, uintptr_t gradient, uintptr_t velocity, int64_t size, float rate, float momentum,
-             float decay, bool nesterov) {
-  nb::gil_scoped_release released;
-  chosen->descend(at<float>(weight), at<const float>(gradient), at<float>(velocity), size, rate, momentum,
-                  decay, nesterov);
+  const CrossEntropySums sums = chosen->cross_entropy(job);
+  return {sums.loss / double(n), sums.correct};
 }
 
 }  // namespace
 
 void bind_step(nb::module_& m) {
-  m.def("cut_batch", &cut_batch, "images"_a, "index"_a, "moves"_a.none(), "flips"_a.none(), "table"_a, "out"_a);
-  m.def("cross_entropy", &cross_entropy);
-  m.def("descend", &descend);
+  m.def("gather_batch", &gather_batch, "images"_a, "index"_a, "table"_a, "shifts"_a.none(), "flips"_a.none(), "out"_a);
+  m.def("cross_entropy", &cross_entropy, "logits"_a, "labels"_a, "n"_a, "classes"_a, "smoothing"_a, "gradient"_a);
+  nb::class_<SgdStep> job(m, "SgdStep");
+  job.def("__init__", [](SgdStep* self) { new (self) SgdStep{}; });
+  job.def_rw("size", &SgdStep::size).def_rw("lr", &SgdStep::lr).def_rw("momentum", &SgdStep::momentum);
+  job.def_rw("weight_decay", &SgdStep::weight_decay).def_rw("nesterov", &SgdStep::nesterov);
+  bind_address<&SgdStep::weight>(job, "weight");
+  bind_address<&SgdStep::gradient>(job, "gradient");
+  bind_address<&SgdStep::velocity>(job, "velocity");
+  m.def("sgd_step", [](const SgdStep& self) {
+    expect(!self.size || (self.weight && self.gradient && self.velocity), "expected addresses of weight, gradient and velocity");
+    nb::gil_scoped_release released;
+    chosen->sgd_step(self);
+  }, "job"_a);
 }
 
 }  // namespace convscope

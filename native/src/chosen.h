@@ -1,4 +1,4 @@
-// The kernels in use: those of the best instruction set here, or of the one that use_variant() named.
+// The kernels in use: those of the best instruction set of this processor, or of the one that use_variant() selected.
 #pragma once
 
 #include "kernels.h"

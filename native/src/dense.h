@@ -1,4 +1,4 @@
-// The fully connected layer, y = x weight^T + bias with its ReLU, and its gradients.
+// The fully connected layer, y = x weight^T + bias with ReLU, and its gradients.
 #pragma once
 
 #include <algorithm>
@@ -13,23 +13,24 @@
 namespace CONVSCOPE_NAMESPACE {
 namespace dense {
 
+using convscope::Dense;
 using convscope::parallel_for;
 
 // ---- forward -------------------------------------------------------------------------------------------------------
 
-constexpr int64_t kMostRows = 256, kMostColumns = 128;  // of one chunk
-constexpr int64_t kDeep = 2 * kBlock;                   // words packed at a time
+constexpr int64_t kMaxRows = 256, kMaxColumns = 128;  // of one chunk
+constexpr int64_t kDeep = 2 * kBlock;                 // words packed at a time
 
-// How the product of (rows, depth) and (columns, depth) is cut: by the shape alone.
+// How the product of (rows, depth) and (columns, depth) is cut into chunks, by its shape alone.
 struct Cut {
   int64_t row_blocks, rows, column_blocks, columns, groups, depth, pitch;
   Cut(int64_t all_rows, int64_t all_columns, int64_t all_depth) {
-    row_blocks = blocks(all_rows, kMostRows);
+    row_blocks = blocks(all_rows, kMaxRows);
     rows = blocks(all_rows, row_blocks);
-    columns = round_up(blocks(all_columns, blocks(all_columns, kMostColumns)), kWidth);
+    columns = round_up(blocks(all_columns, blocks(all_columns, kMaxColumns)), kWidth);
     column_blocks = blocks(all_columns, columns);
     const int64_t areas = row_blocks * column_blocks;
-    groups = 1;  // parts of the depth, so that four threads get equal shares
+    groups = 1;  // parts of the depth, so that four threads get equal work
     while (areas < 16 && groups < 8 && all_depth >= 2 * kBlock * groups && (areas * groups < 8 || areas * groups % 4))
       groups *= 2;
     depth = round_up(blocks(all_depth, groups), 2 * kWidth);
@@ -38,7 +39,7 @@ struct Cut {
   }
 };
 
-// partial [group][row][column, to a whole vector] = sums over each group's part of the depth
+// partial [group][row][column, padded to a register] = the sums over each group's part of the depth
 template <class Words, class A, class B>
 void partial_products(const Cut& cut, const A* a, int64_t rows, const B* b, int64_t columns, int64_t depth,
                       float* partial) {
@@ -58,15 +59,16 @@ void partial_products(const Cut& cut, const A* a, int64_t rows, const B* b, int6
         const B* const source = b + (column + first) * depth + k;
         pack_transposed<Words>(source, depth, column_count - first, count, vectors, panel);
         float* const sums = partial + (group * rows + row) * cut.pitch + column + first;
-        multiply<Words>(packed, row_count, panel, vectors, words, sums, cut.pitch, vectors * kWidth, k > from);
+        multiply<Words, float>({packed, row_count, row_count * kPitch}, {panel, words, vectors},
+                               {sums, cut.pitch, k > from}, vectors * kWidth);
       }
     }
   });
 }
 
-// y (n, units) = the groups' sum, in order, + bias, ReLU.
+// y (n, units) = the sum over the groups, in order, + bias, ReLU.
 // partial is (groups, units, pitch of n) or (groups, n, pitch of units).
-inline void finish(const Cut& cut, const convscope::DenseForward& d, const float* partial, bool units_are_rows) {
+inline void finish(const Cut& cut, const Dense& d, const float* partial, bool units_are_rows) {
   const int64_t rows = units_are_rows ? d.units : d.n;
   const auto sum = [&](int64_t row, int64_t column) {
     Vec total = load(partial + row * cut.pitch + column);
@@ -99,9 +101,9 @@ inline void finish(const Cut& cut, const convscope::DenseForward& d, const float
 }
 
 template <class Words, class X>
-void forward_as(const convscope::DenseForward& d) {
+void forward_as(const Dense& d) {
   const X* const x = static_cast<const X*>(d.x);
-  const bool units_are_rows = round_up(d.n, kWidth) * d.units <= round_up(d.units, kWidth) * d.n;  // fewer lanes idle
+  const bool units_are_rows = round_up(d.n, kWidth) * d.units <= round_up(d.units, kWidth) * d.n;  // fewer idle lanes
   const Cut cut = units_are_rows ? Cut(d.units, d.n, d.inputs) : Cut(d.n, d.units, d.inputs);
   static thread_local Scratch scratch;
   float* const partial = scratch.get(cut.groups * (units_are_rows ? d.units : d.n) * cut.pitch);
@@ -114,24 +116,24 @@ void forward_as(const convscope::DenseForward& d) {
 
 // ---- backward ------------------------------------------------------------------------------------------------------
 
-constexpr int64_t kColumns = 128;  // of `inputs` in one chunk
+constexpr int64_t kColumns = 128;  // inputs per chunk
 
-// The gradient before the ReLU, packed as rows for both products: by_image is (n, units), by_unit is (units, n).
+// The gradient before ReLU, packed as rows for both products: by_image (n, units) and by_unit (units, n).
 template <class Words>
-void pack_gradient(const convscope::DenseBackward& d, float* by_image, float* by_unit) {
+void pack_gradient(const Dense& d, float* by_image, float* by_unit) {
   constexpr int64_t kStep = kWidth * Words::kDepth;
   const int64_t units = round_up(d.units, kStep);
   parallel_for(units / kStep, [&](int64_t chunk) {
     const int64_t first = chunk * kStep, word = first / Words::kDepth, images = round_up(d.n, kStep);
     static thread_local Scratch scratch;
-    float* const masked = scratch.get(images * kStep);  // (n, kStep), with zeros to whole squares
+    float* const masked = scratch.get(images * kStep);  // (n, kStep), padded with zeros to squares
     Vec sums[Words::kDepth] = {};
     for (int64_t image = 0; image < images; ++image) {
       for (int64_t part = 0; part < Words::kDepth; ++part) {
         const int64_t unit = first + part * kWidth, at = image * d.units + unit;
         const int64_t count = image < d.n ? d.units - unit : 0;
         Vec gradient = load_part(d.dy + at, count);
-        if (d.y) gradient = select(load_part(d.y + at, count) <= Vec{}, Vec{}, gradient);  // NaN passes, as in torch
+        if (d.relu) gradient = select(load_part(d.y + at, count) <= Vec{}, Vec{}, gradient);  // NaN passes, as in PyTorch
         sums[part] += gradient;
         store(masked + image * kStep + part * kWidth, gradient);
       }
@@ -160,7 +162,7 @@ void pack_gradient(const convscope::DenseBackward& d, float* by_image, float* by
 }
 
 template <class Words, class X>
-void backward_as(const convscope::DenseBackward& d) {
+void backward_as(const Dense& d) {
   const X* const x = static_cast<const X*>(d.x);
   X* const dx = static_cast<X*>(d.dx);
   const auto packed_size = [](int64_t rows, int64_t depth) {
@@ -185,7 +187,8 @@ void backward_as(const convscope::DenseBackward& d) {
     if (dx) {
       pack_columns<Words>(d.weight + first, d.inputs, d.units, columns, panels);
       each_panel(unit_words, [&](const float* panel, int vectors, int64_t column, int64_t count) {
-        multiply<Words>(by_image, d.n, panel, vectors, unit_words, dx + column, d.inputs, count, false);
+        multiply<Words, X>({by_image, d.n, d.n * kPitch}, {panel, unit_words, vectors}, {dx + column, d.inputs, false},
+                           count);
       });
     }
     for (int64_t image = 0; image < d.n && d.dweight; image += kDeep * Words::kDepth) {
@@ -193,7 +196,8 @@ void backward_as(const convscope::DenseBackward& d) {
       const float* const rows = by_unit + image / Words::kDepth / kBlock * d.units * kPitch;
       pack_columns<Words>(x + image * d.inputs + first, d.inputs, images, columns, panels);
       each_panel(words, [&](const float* panel, int vectors, int64_t column, int64_t count) {
-        multiply<Words>(rows, d.units, panel, vectors, words, d.dweight + column, d.inputs, count, image > 0);
+        multiply<Words, float>({rows, d.units, d.units * kPitch}, {panel, words, vectors},
+                               {d.dweight + column, d.inputs, image > 0}, count);
       });
     }
   });
@@ -201,20 +205,20 @@ void backward_as(const convscope::DenseBackward& d) {
 
 }  // namespace dense
 
-inline void dense_forward(const convscope::DenseForward& d) {
+inline void dense_forward(const convscope::Dense& d) {
   using namespace dense;
-  if (d.half)
-    d.x_is_bf16 ? forward_as<Halves, bf16>(d) : forward_as<Halves, float>(d);
+  if (d.bf16)
+    d.x_is_bf16 ? forward_as<Bf16Words, bf16>(d) : forward_as<Bf16Words, float>(d);
   else
-    d.x_is_bf16 ? forward_as<Floats, bf16>(d) : forward_as<Floats, float>(d);
+    d.x_is_bf16 ? forward_as<FloatWords, bf16>(d) : forward_as<FloatWords, float>(d);
 }
 
-inline void dense_backward(const convscope::DenseBackward& d) {
+inline void dense_backward(const convscope::Dense& d) {
   using namespace dense;
-  if (d.half)
-    d.x_is_bf16 ? backward_as<Halves, bf16>(d) : backward_as<Halves, float>(d);
+  if (d.bf16)
+    d.x_is_bf16 ? backward_as<Bf16Words, bf16>(d) : backward_as<Bf16Words, float>(d);
   else
-    d.x_is_bf16 ? backward_as<Floats, bf16>(d) : backward_as<Floats, float>(d);
+    d.x_is_bf16 ? backward_as<FloatWords, bf16>(d) : backward_as<FloatWords, float>(d);
 }
 
 }  // namespace CONVSCOPE_NAMESPACE

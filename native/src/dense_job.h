@@ -1,27 +1,24 @@
-// The work of the fully connected layer.
+// The job of the fully connected layer.
 #pragma once
 
 #include <cstdint>
 
 namespace convscope {
 
-// y (n, units) = x (n, inputs) times weight (units, inputs) transposed + bias (units). half: products of bf16 numbers.
-struct DenseForward {
-  const void* x;
-  const float *weight, *bias;
-  float* y;
+// y (n, units) = x (n, inputs) times weight (units, inputs) transposed + bias (units,), then ReLU.
+struct Dense {
   int64_t n, inputs, units;
-  bool x_is_bf16, relu, half;
-};
-
-// y is the layer's output if it had a ReLU, else null. dx has the type of x. dx, dweight and dbias may be null.
-struct DenseBackward {
+  bool relu;
+  bool bf16;          // round the operands of products to bfloat16; sums stay float32
+  bool x_is_bf16;     // x and dx are bfloat16, else float32
   const void* x;
-  const float *weight, *y, *dy;
-  void* dx;
-  float *dweight, *dbias;
-  int64_t n, inputs, units;
-  bool x_is_bf16, half;
+  const float* weight;
+  const float* bias;  // forward only
+  float* y;           // written by forward; backward reads it with ReLU only
+  const float* dy;    // from here on backward only
+  void* dx;           // dx, dweight and dbias may be null
+  float* dweight;
+  float* dbias;
 };
 
 }  // namespace convscope

@@ -1,6 +1,6 @@
-// One tile of registers for all products of matrices: a broadcast word of the "rows" operand times a vector of words of
-// the "columns" operand; and the packing of both. A word is 32 bits: one float32, or (Halves with AVX512-BF16) two bf16
-// that follow each other in the direction that is summed over.
+// One register tile for all matrix products: a broadcast word of the "rows" operand times a register of words of the
+// "columns" operand; and the packing of both. A word has 32 bits: one float32, or (Bf16Words with AVX512-BF16) two bf16
+// that are neighbors in the direction of the sum.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +14,13 @@ namespace CONVSCOPE_NAMESPACE {
 namespace dense {
 
 #if defined(__AVX512F__)
-constexpr int kRows = 13;  // 26 sums, 2 columns vectors and 1 broadcast word fill 29 of 32 registers
+constexpr int kRows = 13;  // 26 sums, 2 registers of columns and 1 broadcast word: 29 of 32 registers
 #else
 constexpr int kRows = 6;  // 12 sums of 16 registers
 #endif
 constexpr int kPanel = 2 * kWidth;   // columns of a tile
-constexpr int64_t kBlock = 128;      // words that a packed row holds in one piece
-constexpr int64_t kPitch = kBlock + 16;  // from packed row to packed row: an odd number of cache lines
+constexpr int64_t kBlock = 128;      // contiguous words of a packed row
+constexpr int64_t kPitch = kBlock + 16;  // words from packed row to packed row: an odd number of cache lines
 
 inline int64_t blocks(int64_t total, int64_t size) { return (total + size - 1) / size; }
 inline int64_t round_up(int64_t total, int64_t unit) { return blocks(total, unit) * unit; }
@@ -28,8 +28,8 @@ inline int64_t round_up(int64_t total, int64_t unit) { return blocks(total, unit
 using Lanes = std::make_integer_sequence<int, kWidth>;
 
 template <int... Lane>
-inline Vec spread(float word, std::integer_sequence<int, Lane...>) {
-  return Vec{(static_cast<void>(Lane), word)...};  // bits as they are: a word may be two bf16
+inline Vec broadcast(float word, std::integer_sequence<int, Lane...>) {
+  return Vec{(static_cast<void>(Lane), word)...};  // moves bits: a word may be two bf16
 }
 
 template <class T>
@@ -63,8 +63,8 @@ inline void transpose(Vec (&square)[kWidth]) {
   if constexpr (Step > 1) transpose<Step / 2>(square);
 }
 
-struct Floats {
-  static constexpr int64_t kDepth = 1;  // numbers in a word
+struct FloatWords {
+  static constexpr int64_t kDepth = 1;  // numbers per word
   template <class T>
   static Vec along(const T* from, int64_t count) { return load_part(from, count); }
   static Vec across(Vec even, Vec) { return even; }
@@ -72,7 +72,7 @@ struct Floats {
 };
 
 #if defined(__AVX512BF16__)
-struct Halves {
+struct Bf16Words {
   static constexpr int64_t kDepth = 2;
   static Vec join(Vec low, Vec high) { return (Vec)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
   template <class T>
@@ -80,18 +80,18 @@ struct Halves {
     return join(load_part(from, count), load_part(from + kWidth, count - kWidth));
   }
   template <int... Lane>
-  static Vec zip(Vec halves, std::integer_sequence<int, Lane...>) {
+  static Vec interleave(Vec pair, std::integer_sequence<int, Lane...>) {
     typedef uint16_t Wide __attribute__((vector_size(4 * kWidth)));
-    const Wide bits = (Wide)halves;
+    const Wide bits = (Wide)pair;
     return (Vec)__builtin_shufflevector(bits, bits, (Lane / 2 + (Lane & 1 ? kWidth : 0))...);
   }
-  static Vec across(Vec even, Vec odd) { return zip(join(even, odd), std::make_integer_sequence<int, 2 * kWidth>{}); }
+  static Vec across(Vec even, Vec odd) { return interleave(join(even, odd), std::make_integer_sequence<int, 2 * kWidth>{}); }
   static void multiply_add(Vec& sum, Vec a, Vec b) {
     sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
   }
 };
 #else
-struct Halves : Floats {  // bf16 operands, held as float32
+struct Bf16Words : FloatWords {  // rounded to bf16, stored as float32
   static Vec round(Vec value) {
     bf16 part[kWidth];
     store(part, value);
@@ -117,7 +117,7 @@ void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t depth, float
     }
 }
 
-// columns x depth numbers, columns at most vectors * kWidth -> [word][column]
+// columns x depth numbers, at most vectors * kWidth columns -> [word][column]
 template <class Words, class T>
 void pack_transposed(const T* from, int64_t stride, int64_t columns, int64_t depth, int vectors, float* to) {
   for (int64_t column = 0; column < vectors * kWidth; column += kWidth)
@@ -133,22 +133,22 @@ void pack_transposed(const T* from, int64_t stride, int64_t columns, int64_t dep
     }
 }
 
-// depth x columns numbers -> [panel][word][column of the panel]; the last panel may be half as wide
+// depth x columns numbers -> [panel][word][column of the panel]; the last panel may have one register only
 template <class Words, class T>
 void pack_columns(const T* from, int64_t stride, int64_t depth, int64_t columns, float* to) {
-  constexpr int64_t kAhead = 8;
+  constexpr int64_t kAhead = 8;  // words
   const int64_t words = blocks(depth, Words::kDepth), vectors = blocks(columns, kWidth);
   for (int64_t word = 0; word < words; ++word) {
     const T* const even = from + word * Words::kDepth * stride;
     const bool pair = (word + 1) * Words::kDepth <= depth;
-    if (word + kAhead + 1 < words)  // rows lie pages apart: no prefetcher of the processor's follows them
+    if (word + kAhead + 1 < words)  // rows are pages apart, which defeats the hardware prefetcher
       for (int64_t part = 0; part < Words::kDepth; ++part)
         for (int64_t column = 0; column < columns; column += 64 / int64_t(sizeof(T)))
           __builtin_prefetch(even + (kAhead * Words::kDepth + part) * stride + column);
     for (int64_t vector = 0; vector < vectors; ++vector) {
-      const int64_t at = vector * kWidth, wide = vector / 2 * 2 + 1 < vectors ? 2 : 1;
+      const int64_t at = vector * kWidth, width = vector / 2 * 2 + 1 < vectors ? 2 : 1;
       const Vec odd = Words::kDepth == 2 && pair ? load_part(even + stride + at, columns - at) : Vec{};
-      store(to + vector / 2 * words * kPanel + (word * wide + vector % 2) * kWidth,
+      store(to + vector / 2 * words * kPanel + (word * width + vector % 2) * kWidth,
             Words::across(load_part(even + at, columns - at), odd));
     }
   }
@@ -156,63 +156,89 @@ void pack_columns(const T* from, int64_t stride, int64_t depth, int64_t columns,
 
 // ---- the tile ------------------------------------------------------------------------------------------------------
 
-// out (Rows, Vectors * kWidth) (+)= rows (Rows, words) times panel (words, Vectors * kWidth)
-template <class Words, class T, int Vectors, int Rows>
-void tile(const float* rows, int64_t step, const float* panel, int64_t words, T* out, int64_t stride, bool add) {
-  Vec sums[Rows][Vectors] = {};
-  if (add)
+// Packed rows: `count` of them, in blocks of kBlock words that are `step` floats apart.
+struct Rows {
+  const float* words;
+  int64_t count, step;
+};
+
+// One packed panel: `depth` words of `vectors` registers.
+struct Panel {
+  const float* words;
+  int64_t depth;
+  int vectors;
+};
+
+// The product is stored to `to`, rows `stride` numbers apart, or added to what is there.
+template <class T>
+struct Target {
+  T* to;
+  int64_t stride;
+  bool add;
+};
+
+// target (kCount, kVectors * kWidth) = rows (kCount, depth) times panel (depth, kVectors * kWidth)
+template <class Words, class T, int kVectors, int kCount>
+void tile(const float* rows, int64_t step, const Panel& panel, const Target<T>& target) {
+  Vec sums[kCount][kVectors] = {};
+  T* const to = target.to;
+  const int64_t stride = target.stride, depth = panel.depth;
+  const float* words = panel.words;
+  if (target.add)
 #pragma GCC unroll 16
-    for (int row = 0; row < Rows; ++row)
+    for (int row = 0; row < kCount; ++row)
 #pragma GCC unroll 2
-      for (int vector = 0; vector < Vectors; ++vector) sums[row][vector] = load(out + row * stride + vector * kWidth);
-  for (int64_t first = 0; first < words; first += kBlock, rows += step) {
-    const int64_t count = std::min(kBlock, words - first);
+      for (int vector = 0; vector < kVectors; ++vector) sums[row][vector] = load(to + row * stride + vector * kWidth);
+  for (int64_t first = 0; first < depth; first += kBlock, rows += step) {
+    const int64_t count = std::min(kBlock, depth - first);
     for (int64_t word = 0; word < count; ++word) {
-      Vec columns[Vectors];
+      Vec columns[kVectors];
 #pragma GCC unroll 2
-      for (int vector = 0; vector < Vectors; ++vector) columns[vector] = load(panel + vector * kWidth);
+      for (int vector = 0; vector < kVectors; ++vector) columns[vector] = load(words + vector * kWidth);
 #pragma GCC unroll 16
-      for (int row = 0; row < Rows; ++row) {
-        const Vec factor = spread(rows[row * kPitch + word], Lanes{});
+      for (int row = 0; row < kCount; ++row) {
+        const Vec factor = broadcast(rows[row * kPitch + word], Lanes{});
 #pragma GCC unroll 2
-        for (int vector = 0; vector < Vectors; ++vector)
+        for (int vector = 0; vector < kVectors; ++vector)
           Words::multiply_add(sums[row][vector], factor, columns[vector]);
       }
-      panel += Vectors * kWidth;
+      words += kVectors * kWidth;
     }
   }
 #pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row)
+  for (int row = 0; row < kCount; ++row)
 #pragma GCC unroll 2
-    for (int vector = 0; vector < Vectors; ++vector) store(out + row * stride + vector * kWidth, sums[row][vector]);
+    for (int vector = 0; vector < kVectors; ++vector) store(to + row * stride + vector * kWidth, sums[row][vector]);
 }
 
 template <class T>
-using Tile = void (*)(const float*, int64_t, const float*, int64_t, T*, int64_t, bool);
+using Tile = void (*)(const float*, int64_t, const Panel&, const Target<T>&);
 
-template <class Words, class T, int Vectors, int... Row>
+template <class Words, class T, int kVectors, int... Row>
 inline Tile<T> tile_of(int rows, std::integer_sequence<int, Row...>) {
-  static constexpr Tile<T> kTiles[] = {tile<Words, T, Vectors, Row + 1>...};
+  static constexpr Tile<T> kTiles[] = {tile<Words, T, kVectors, Row + 1>...};
   return kTiles[rows - 1];
 }
 
-// out (rows, columns) (+)= packed rows times one packed panel of `vectors` vectors
+// target (rows, columns) = rows times panel, whose last register may be partly used
 template <class Words, class T>
-void multiply(const float* packed, int64_t rows, const float* panel, int vectors, int64_t words, T* out,
-              int64_t stride, int64_t columns, bool add) {
-  const int64_t tiles = blocks(rows, kRows);
+void multiply(const Rows& rows, const Panel& panel, const Target<T>& target, int64_t columns) {
+  const int64_t tiles = blocks(rows.count, kRows);
   for (int64_t index = 0, row = 0; index < tiles; ++index) {
-    const int64_t count = (rows - row) / (tiles - index);  // as even as can be
+    const int64_t count = (rows.count - row) / (tiles - index);  // tiles of nearly equal height
     constexpr auto kCounts = std::make_integer_sequence<int, kRows>{};
-    const Tile<T> run = vectors == 2 ? tile_of<Words, T, 2>(count, kCounts) : tile_of<Words, T, 1>(count, kCounts);
-    T* const to = out + row * stride;
-    if (columns >= vectors * kWidth) {
-      run(packed + row * kPitch, rows * kPitch, panel, words, to, stride, add);
-    } else {  // the last columns: not a whole vector
+    const Tile<T> run =
+        panel.vectors == 2 ? tile_of<Words, T, 2>(count, kCounts) : tile_of<Words, T, 1>(count, kCounts);
+    const float* const words = rows.words + row * kPitch;
+    T* const to = target.to + row * target.stride;
+    if (columns >= panel.vectors * kWidth) {
+      run(words, rows.step, panel, {to, target.stride, target.add});
+    } else {
       T part[kRows][kPanel] = {};
-      for (int64_t line = 0; line < count && add; ++line) std::copy_n(to + line * stride, columns, part[line]);
-      run(packed + row * kPitch, rows * kPitch, panel, words, part[0], kPanel, add);
-      for (int64_t line = 0; line < count; ++line) std::copy_n(part[line], columns, to + line * stride);
+      for (int64_t line = 0; line < count && target.add; ++line)
+        std::copy_n(to + line * target.stride, columns, part[line]);
+      run(words, rows.step, panel, {part[0], kPanel, target.add});
+      for (int64_t line = 0; line < count; ++line) std::copy_n(part[line], columns, to + line * target.stride);
     }
     row += count;
   }

@@ -1,4 +1,4 @@
-// Every family of kernels is compiled by itself, side by side with the others, and puts its functions into the table.
+// Each family of kernels is a translation unit of its own that enters its functions into the table.
 #pragma once
 
 #include "kernels.h"
@@ -6,9 +6,9 @@
 
 namespace CONVSCOPE_NAMESPACE {
 
-void add_first_stage_forward(convscope::Kernels& table);
-void add_first_stage_backward(convscope::Kernels& table);
-void add_chain(convscope::Kernels& table);
+void add_stem_forward(convscope::Kernels& table);
+void add_stem_backward(convscope::Kernels& table);
+void add_norm_act_pool(convscope::Kernels& table);
 void add_dense(convscope::Kernels& table);
 void add_step(convscope::Kernels& table);
 

@@ -1,4 +1,4 @@
-// The table of one instruction set; like all kernels_*.cpp compiled once for each, see CMakeLists.txt.
+// The table of one instruction set. This and every kernels_*.cpp is compiled once per set, see CMakeLists.txt.
 #include "families.h"
 
 namespace convscope {
@@ -9,14 +9,14 @@ namespace convscope {
 
 const Kernels& CONVSCOPE_TABLE() {
   static const Kernels table = [] {
-    Kernels made{};
-    made.name = CONVSCOPE_TEXT(CONVSCOPE_VARIANT);
-    CONVSCOPE_NAMESPACE::add_first_stage_forward(made);
-    CONVSCOPE_NAMESPACE::add_first_stage_backward(made);
-    CONVSCOPE_NAMESPACE::add_chain(made);
-    CONVSCOPE_NAMESPACE::add_dense(made);
-    CONVSCOPE_NAMESPACE::add_step(made);
-    return made;
+    Kernels kernels{};
+    kernels.name = CONVSCOPE_TEXT(CONVSCOPE_VARIANT);
+    CONVSCOPE_NAMESPACE::add_stem_forward(kernels);
+    CONVSCOPE_NAMESPACE::add_stem_backward(kernels);
+    CONVSCOPE_NAMESPACE::add_norm_act_pool(kernels);
+    CONVSCOPE_NAMESPACE::add_dense(kernels);
+    CONVSCOPE_NAMESPACE::add_step(kernels);
+    return kernels;
   }();
   return table;
 }

@@ -1,30 +1,27 @@
-// The table of kernels that each instruction set fills. module.cpp checks shapes and calls through it.
+// The table of kernels, filled once per instruction set. The bindings check the jobs; the kernels trust them.
 #pragma once
 
 #include <cstdint>
 
-#include "chain_job.h"
 #include "dense_job.h"
-#include "first_stage_job.h"
+#include "norm_act_pool_job.h"
+#include "stem_job.h"
+#include "step_job.h"
 
 namespace convscope {
 
 struct Kernels {
   const char* name;
-  // Multiply-adds in registers alone, on one thread: the number of floating-point operations done.
-  int64_t (*multiply_add_loop)(int64_t rounds);
-  void (*first_stage_forward)(const FirstStage&);
-  void (*first_stage_backward)(const FirstStage&);
-  void (*chain_forward)(const Chain&);
-  void (*chain_backward)(const Chain&);
-  void (*dense_forward)(const DenseForward&);
-  void (*dense_backward)(const DenseBackward&);
-  void (*cut_batch)(const uint8_t* images, const int64_t* index, const int64_t* moves, const uint8_t* flips,
-                    const float* table, int64_t n, int64_t h, int64_t w, int64_t c, float* out);
-  double (*cross_entropy)(const float* logits, const int64_t* labels, int64_t n, int64_t classes, float smoothing,
-                          float* gradient, int64_t* right);
-  void (*descend)(float* weight, const float* gradient, float* velocity, int64_t size, float rate, float momentum,
-                  float decay, bool nesterov);
+  int64_t (*multiply_add_loop)(int64_t rounds);  // on one thread; returns the number of floating-point operations
+  void (*conv_act_pool_forward)(const ConvActPool&);
+  void (*conv_act_pool_backward)(const ConvActPool&);
+  void (*norm_act_pool_forward)(const NormActPool&);
+  void (*norm_act_pool_backward)(const NormActPool&);
+  void (*dense_forward)(const Dense&);
+  void (*dense_backward)(const Dense&);
+  void (*gather_batch)(const GatherBatch&);
+  CrossEntropySums (*cross_entropy)(const CrossEntropy&);
+  void (*sgd_step)(const SgdStep&);
 };
 
 const Kernels& kernels_plain();

@@ -1,6 +1,5 @@
-#include "families.h"
-
 #include "dense.h"
+#include "families.h"
 
 void CONVSCOPE_NAMESPACE::add_dense(convscope::Kernels& table) {
   table.dense_forward = dense_forward;

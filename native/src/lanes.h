@@ -1,4 +1,4 @@
-// Registers that are only partly used.
+// Loads and stores of the first lanes of a register.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +7,12 @@
 #include "vec.h"
 
 #if defined(__AVX2__)
-#include <immintrin.h>  // lane masks and lane permutations, which GCC 12 does not find by itself
+#include <immintrin.h>  // lane masks, which GCC 12 does not generate
 #endif
 
 namespace CONVSCOPE_NAMESPACE {
 
-// The first `lanes` numbers of a register; a loaded register is 0 in the others.
+// The first `lanes` numbers of a register; a load sets the others to 0.
 template <class Number>
 inline void store_lanes(Number* to, Vec value, int lanes) {
   if (lanes == kWidth) return store(to, value);

@@ -1,4 +1,4 @@
-// What Python sees. Shapes, types and layouts are checked here once; kernels trust them.
+// The Python module: the choice of the instruction set, threads, and the kernels of bind_*.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -17,14 +17,14 @@ using namespace nb::literals;
 
 namespace convscope {
 
-void bind_first_stage(nb::module_& m);
-void bind_chain(nb::module_& m);
+void bind_stem(nb::module_& m);
+void bind_norm_act_pool(nb::module_& m);
 void bind_dense(nb::module_& m);
 void bind_step(nb::module_& m);
 
 namespace {
 
-// The instruction sets this processor has, worst first.
+// The variants that this processor can run, slowest first.
 std::vector<const Kernels*> usable() {
   std::vector<const Kernels*> found{&kernels_plain()};
 #if defined(__x86_64__)
@@ -59,10 +59,10 @@ void use_variant(const std::string& name) {
       return;
     }
   }
-  throw std::invalid_argument("this processor or build has no kernels for '" + name + "'");
+  throw std::invalid_argument("no kernels for '" + name + "' in this build or for this processor; see variants()");
 }
 
-// 1e9 floating-point operations per second of all threads together, best of some tries.
+// 1e9 floating-point operations per second of all threads together, the best of 5 attempts.
 double peak_gflops() {
   const int64_t rounds = 20000, count = threads();
   double best = 0;
@@ -78,9 +78,19 @@ double peak_gflops() {
   return best;
 }
 
+// {name: number} of an enumeration.
+template <size_t kCount>
+nb::dict numbers(const char* const (&names)[kCount]) {
+  nb::dict found;
+  for (size_t number = 0; number < kCount; ++number) found[names[number]] = number;
+  return found;
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
+  m.attr("ACTIVATIONS") = numbers(kActivationNames);
+  m.attr("POOLS") = numbers(kPoolNames);
   m.def("variants", [] {
     std::vector<std::string> names;
     for (const Kernels* candidate : usable()) names.push_back(candidate->name);
@@ -93,8 +103,8 @@ NB_MODULE(_kernels, m) {
   m.def("share_openmp", &share_openmp, "share"_a);
   m.def("active_threads", &active_threads);
   m.def("peak_gflops", &peak_gflops, nb::call_guard<nb::gil_scoped_release>());
-  bind_first_stage(m);
-  bind_chain(m);
+  bind_stem(m);
+  bind_norm_act_pool(m);
   bind_dense(m);
   bind_step(m);
 }

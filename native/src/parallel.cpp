@@ -26,8 +26,8 @@ void pause() {
 #endif
 }
 
-// libgomp's entry for a parallel region (its ABI since GCC 4.9). Looked up and never linked, for a process must not
-// have two OpenMP runtimes.
+// The entry point of libgomp for a parallel region (its ABI since GCC 4.9). It is looked up rather than linked, because a
+// process must not have two OpenMP runtimes.
 using GompParallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
 GompParallel find_openmp() {
@@ -38,22 +38,25 @@ GompParallel find_openmp() {
 #endif
 }
 
-// A ticket is one number, so that claiming a chunk is one atomic addition and a late worker can never mistake an old
-// job for a new one: 24 bits of generation, 20 of chunks, 20 of the next chunk to take.
+// A ticket is one number, so that claiming a chunk is one atomic addition and a late worker cannot mistake an old job
+// for a new one: 24 bits of generation, 20 bits of the number of chunks, 20 bits of the next chunk.
 constexpr int kBits = 20;
 constexpr uint64_t kMask = (uint64_t{1} << kBits) - 1;
-constexpr int64_t kMostChunks = int64_t{1} << (kBits - 1);  // the rest is room for late claims
+constexpr int64_t kMaxChunks = int64_t{1} << (kBits - 1);  // the rest is headroom for late claims
 
-constexpr int kAll = 1 << 30;
-constexpr int kSpins = 20000;  // some 200 us: longer than the pause between two kernels of a training step
-// A thread that has lost its core in the middle of a chunk keeps the others waiting for it: a stall. Waiting for the last
-// chunk is none, which is why only waits count that are long, and long for what the calling thread worked.
-constexpr auto kLongWait = std::chrono::microseconds(200);
-constexpr double kLongShare = 0.5;
-constexpr auto kLook = std::chrono::milliseconds(30);   // stalls are added up for so long,
-constexpr double kMostStalled = 0.15;                   // and this share of it is too much: work with one thread less
-constexpr auto kCalm = std::chrono::milliseconds(60);   // after so long without, try one more,
-constexpr auto kMostCalm = std::chrono::milliseconds(960);  // waiting twice as long whenever that went wrong
+constexpr int kUnlimited = 1 << 30;
+constexpr int kSpins = 20000;  // about 200 us: longer than the pause between two kernels of a training step
+
+// A thread that loses its core in the middle of a chunk makes the others wait: a stall. A wait for the last chunk is
+// normal, so a wait counts as a stall only if it is long in itself and long compared with the calling thread's work.
+constexpr auto kStallMin = std::chrono::microseconds(200);
+constexpr double kStallFraction = 0.5;
+// Every interval, a stalled fraction above the limit takes one thread away. After a period without stalls one thread
+// comes back; the period doubles each time that this turns out to be too early.
+constexpr auto kInterval = std::chrono::milliseconds(30);
+constexpr double kMaxStalledFraction = 0.15;
+constexpr auto kMinRecovery = std::chrono::milliseconds(60);
+constexpr auto kMaxRecovery = std::chrono::milliseconds(960);
 
 struct Pool {
   alignas(64) std::atomic<uint64_t> ticket{0};
@@ -61,16 +64,16 @@ struct Pool {
   alignas(64) std::atomic<uint32_t> generation{0};
   std::atomic<int> asleep{0};
   std::atomic<bool> working{false};
-  std::atomic<int> active{1};  // threads that may work now
+  std::atomic<int> active{1};  // threads that may work
   std::atomic<int> spins{kSpins};
   std::atomic<bool> ending{false};
   void (*body)(void*, int64_t) = nullptr;
   void* context = nullptr;
   std::vector<std::thread> workers;
-  GompParallel openmp = nullptr;  // who works, if not the workers
+  GompParallel openmp = nullptr;  // used instead of the workers if not null
 
-  Clock::time_point looked = Clock::now(), changed = looked;
-  Clock::duration stalled{}, calm = kCalm;
+  Clock::time_point interval_start = Clock::now(), last_change = interval_start;
+  Clock::duration stalled{}, recovery = kMinRecovery;
 
   ~Pool() { resize(1); }
 
@@ -78,7 +81,7 @@ struct Pool {
     ending = true;
     generation.fetch_add(1);
     generation.notify_all();
-    active = kAll;
+    active = kUnlimited;
     active.notify_all();
     for (auto& worker : workers) worker.join();
     workers.clear();
@@ -92,7 +95,7 @@ struct Pool {
       const uint64_t claim = ticket.fetch_add(1, std::memory_order_acq_rel);
       const int64_t chunk = claim & kMask, chunks = (claim >> kBits) & kMask;
       if (chunk >= chunks) return;
-      body(context, chunk);  // both stay as they are until this chunk is counted as done
+      body(context, chunk);  // body and context do not change before this chunk counts as done
       if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks) done.notify_one();
     }
   }
@@ -131,36 +134,36 @@ struct Pool {
     for (int64_t count; (count = done.load(std::memory_order_acquire)) < chunks;) done.wait(count);
     const auto now = Clock::now();
     const auto waited = now - finished;
-    if (waited > kLongWait && waited > kLongShare * (finished - began)) stalled += waited;
+    if (waited > kStallMin && waited > kStallFraction * (finished - began)) stalled += waited;
     adapt(now);
   }
 
-  // Other processes on our cores show as stalls. Then work with fewer threads, and let them wait asleep.
+  // Stalls show that other processes use the cores: then fewer threads work, and idle ones sleep instead of spinning.
   void adapt(Clock::time_point now) {
-    if (now - looked < kLook) return;
-    const bool busy = stalled > kMostStalled * (now - looked);
-    looked = now;
+    if (now - interval_start < kInterval) return;
+    const bool busy = stalled > kMaxStalledFraction * (now - interval_start);
+    interval_start = now;
     stalled = {};
     if (busy) {
-      calm = std::min<Clock::duration>(kMostCalm, 2 * calm);
+      recovery = std::min<Clock::duration>(kMaxRecovery, 2 * recovery);
       active = std::max(1, active - 1);
       spins = 0;
-      changed = now;
-    } else if (now - changed > calm) {
-      const int most = static_cast<int>(workers.size()) + 1;
-      if (active == most) {
-        calm = std::max<Clock::duration>(kCalm, calm / 2);
+      last_change = now;
+    } else if (now - last_change > recovery) {
+      const int count = static_cast<int>(workers.size()) + 1;
+      if (active == count) {
+        recovery = std::max<Clock::duration>(kMinRecovery, recovery / 2);
       } else {
         ++active;
         active.notify_all();
       }
-      spins = active == most ? kSpins : 0;
-      changed = now;
+      spins = active == count ? kSpins : 0;
+      last_change = now;
     }
   }
 };
 
-// Never destroyed: at the end of the process the workers may be gone already.
+// Never destroyed: at the end of the process the workers may no longer exist.
 Pool& pool() {
   static Pool* const instance = new Pool;
   return *instance;
@@ -189,7 +192,7 @@ void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context) {
     team.working = false;
     return;
   }
-  for (int64_t first = 0; first < chunks; first += kMostChunks) {
+  for (int64_t first = 0; first < chunks; first += kMaxChunks) {
     struct Shifted {
       void (*body)(void*, int64_t);
       void* context;
@@ -199,7 +202,7 @@ void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context) {
       const auto& job = *static_cast<Shifted*>(from);
       job.body(job.context, job.first + chunk);
     };
-    team.run(std::min(kMostChunks, chunks - first), work, &shifted);
+    team.run(std::min(kMaxChunks, chunks - first), work, &shifted);
   }
   team.working = false;
 }

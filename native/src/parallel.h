@@ -1,5 +1,5 @@
-// A thread pool whose results do not depend on the number of threads: work is cut into chunks that the caller fixes, and
-// whichever thread is free takes the next one. The calling thread works too, so a sleeping worker delays nothing.
+// A thread pool whose results do not depend on the number of threads: the caller fixes how work is cut into chunks, and
+// every free thread takes the next chunk. The calling thread works too, so a sleeping worker delays nothing.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +7,19 @@
 
 namespace convscope {
 
-// Threads that work, the caller included. At least 1.
+// The number of threads, including the calling one; at least 1.
 void set_threads(int count);
 int threads();
 
-// Whether the work goes to the threads of the OpenMP runtime that the process has loaded already (torch's), so that its
-// threads and ours never want the same cores. Returns whether it does: only GNU's runtime can be found.
+// Runs the chunks on the threads of the OpenMP runtime that the process has loaded (PyTorch's), so that the two sets of
+// threads do not compete for cores. Returns whether they do: only GNU's runtime can be found.
 bool share_openmp(bool share);
 
-// Threads that took part lately: fewer than threads() while other processes want the cores.
+// The number of threads in use: fewer than threads() while other processes need the cores.
 int active_threads();
 
-// Calls body(context, chunk) once for every chunk in [0, chunks), on any thread, and returns when all are done.
-// A call from inside a body, or beside another thread's call, runs on the calling thread alone. body must not throw.
+// Calls body(context, chunk) once for every chunk in [0, chunks), on any thread, and returns when all are done. A call
+// from within a body, or while another thread's call is running, uses the calling thread only. body must not throw.
 void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context);
 
 template <class Body>

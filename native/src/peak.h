@@ -1,4 +1,4 @@
-// What the machine can do at most: multiply-adds that touch nothing but registers.
+// The peak of the processor: multiply-adds of registers, without memory access.
 #pragma once
 
 #include "vec.h"
@@ -6,14 +6,14 @@
 namespace CONVSCOPE_NAMESPACE {
 
 inline int64_t multiply_add_loop(int64_t rounds) {
-  constexpr int kChains = 12;  // enough independent sums to hide the latency of a multiply-add
+  constexpr int kChains = 12;  // independent sums, enough to hide the latency of a multiply-add
   Vec sums[kChains];
   for (int chain = 0; chain < kChains; ++chain) sums[chain] = all(float(chain));
   Vec factor = all(0.999f), term = all(0.001f);
   for (int64_t round = 0; round < rounds; ++round) {
     asm volatile("" : "+m"(factor), "+m"(term));
     const Vec f = factor, t = term;
-    for (int again = 0; again < 64; ++again)
+    for (int repeat = 0; repeat < 64; ++repeat)
 #pragma GCC unroll 12
       for (int chain = 0; chain < kChains; ++chain) sums[chain] = sums[chain] * f + t;
   }

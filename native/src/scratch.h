@@ -1,4 +1,4 @@
-// Memory that kernels work in.
+// Working memory of the kernels.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace CONVSCOPE_NAMESPACE {
 
-// Memory that only grows, from a cache line's start. No std::vector: the linker would take one instruction set's
-// copy of its functions for all.
+// A buffer that only grows, aligned to a cache line. Not a std::vector: the linker would merge its functions across
+// instruction sets.
 class Scratch {
  public:
   ~Scratch() { std::free(memory_); }

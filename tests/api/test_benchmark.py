@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -17,9 +16,10 @@ from convscope import _hardware as machine
 from convscope._hardware import busy_share, hardware_info, last_cache
 from convscope.api import benchmark as bench
 from convscope.api.benchmark import PEER, Bench, Training, in_turn, plain_network, training_rows
-from convscope.backends.native import backend, dense, norm_act_pool, roofline, stem, step
+from convscope.backends.native import backend, roofline_kernels
 from convscope.backends.native.backend import Precision
-from convscope.backends.native.roofline import Kernel, KernelTiming, Roofline, Summary
+from convscope.backends.native.roofline import KernelTiming, Roofline, Summary
+from convscope.backends.native.roofline_kernels import Kernel
 from convscope.backends.pytorch.models import build_model
 from convscope.cli import format as display
 from convscope.cli.console import stdout_console
@@ -40,168 +40,6 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(torchs)
     if backend.native is not None:
         backend.native.set_threads(ours)
-
-
-# The work of a kernel
-
-
-@native
-@pytest.mark.parametrize(
-    ("make", "flops", "moved"),
-    [
-        # 26 x 26 cells of 9 multiply-adds for 32 filters; backward one argmax in four. 28 x 28 pixels in, 13 x 13 out
-        # with a argmax's byte each, 32 x 9 weights.
-        (lambda: roofline.conv_act_pool(28, 1, 32, 3, pool=2, n=10),
-         [10 * 26 * 26 * 32 * 18, 10 * 13 * 13 * 32 * 18],
-         2 * [10 * (28 * 28 * 4 + 13 * 13 * 32 * 5) + 32 * 9 * 4]),
-        (lambda: roofline.conv_act_pool(6, 3, 4, 5, pool=1, n=2),  # 2 x 2 cells of 75, none of them lost
-         [2 * 4 * 4 * 150] * 2, 2 * [2 * (36 * 3 + 4 * 4) * 4 + 4 * 75 * 4]),
-        (lambda: roofline.conv_act_pool(8, 1, 2, 3, pool=4, n=1),  # 6 x 6 cells, of which one window of 4 x 4 is full
-         [16 * 2 * 18, 2 * 18], 2 * [64 * 4 + 2 * 5 + 2 * 9 * 4]),
-        (lambda: roofline.dense(5408, 100, n=128),
-         [138_444_800, 276_889_600], [(128 * 5408 + 540_800 + 12_800) * 4, (128 * 5408 + 540_800 + 12_800) * 8]),
-        (lambda: roofline.dense(6, 5, bf16=True, n=2), [120, 240], [24 + 120 + 40, 2 * 184]),
-        # a map in, a quarter of it out with the argmaxes; backward the map and its gradient, a quarter and the argmaxes
-        (lambda: roofline.norm_act_pool(4, 3, pool=2, n=2), [0, 0], [96 * 4 + 24 * 5, 2 * 96 * 4 + 24 * 5]),
-        (lambda: roofline.norm_act_pool(4, 3, pool=1, bf16=True, n=2), [0, 0], [96 * 2 * 2, 96 * 2 * 3]),
-        (lambda: [roofline.gather_batch((28, 28, 1), n=128, images=200)], [0], [128 * 784 * 5]),
-        (lambda: [roofline.sgd_step(542_230)], [0], [10_844_600]),
-    ],
-)  # fmt: skip
-def test_the_work_is_what_one_counts_by_hand(
-    make: Callable[[], list[Kernel]], flops: list[int], moved: list[int]
-) -> None:
-    made = make()
-    assert [kernel.flops for kernel in made] == flops
-    assert [kernel.bytes_moved for kernel in made] == moved
-    for kernel in made:
-        kernel.call()
-
-
-class Listening:
-    """convscope-native, noting each call: its name, and its arguments but for where arrays are and what is in them."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.calls = inner, list[tuple[Any, ...]]()
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self.inner, name)
-
-        def call(*arguments: Any) -> Any:
-            self.calls.append((name, *map(noted, arguments)))
-            return function(*arguments)
-
-        return call
-
-
-def noted(argument: Any) -> Any:
-    if hasattr(argument, "shape"):
-        return str(argument.dtype), tuple(argument.shape), isinstance(argument, torch.Tensor) and argument.stride()
-    return "address" if isinstance(argument, int) and argument > 1 << 20 else argument
-
-
-def train_conv_act_pool() -> None:
-    weight, bias = torch.ones(8, 3, 3, 3, requires_grad=True), torch.zeros(8, requires_grad=True)
-    weight = weight.to(memory_format=torch.channels_last)
-    images = torch.ones(4, 3, 10, 10).contiguous(memory_format=torch.channels_last)
-    stem.conv_act_pool(images, weight, bias, pool=("max", 2)).sum().backward()  # type: ignore[no-untyped-call]
-
-
-def train_dense(bf16: bool) -> None:
-    x = torch.ones(4, 20, dtype=torch.bfloat16 if bf16 else torch.float32, requires_grad=True)
-    weight, bias = torch.ones(6, 20, requires_grad=True), torch.zeros(6, requires_grad=True)
-    dense.dense(x, weight, bias, relu=True, bf16=bf16).sum().backward()  # type: ignore[no-untyped-call]
-
-
-def train_norm_act_pool(bf16: bool, pool: tuple[str, int] | None) -> None:
-    x = torch.rand(4, 5, 8, 8).to(torch.bfloat16 if bf16 else torch.float32).requires_grad_()
-    norm_act_pool.norm_act_pool(x, torch.nn.BatchNorm2d(5), "relu", pool).sum().backward()  # type: ignore[no-untyped-call]
-
-
-def run_sgd_step() -> None:
-    step.sgd_step(torch.ones(30), torch.ones(30), torch.ones(30), 1e-3, 0.9, 0.0, False)
-
-
-def run_gather_batch() -> None:
-    step.gather_batch(np.zeros((50, 8, 8, 3), np.uint8), np.arange(4), np.zeros((256, 3), np.float32))
-
-
-@native
-@pytest.mark.parametrize(
-    ("measured", "trained"),
-    [
-        (lambda: roofline.conv_act_pool(10, 3, 8, 3, pool=2, n=4), train_conv_act_pool),
-        (lambda: roofline.dense(20, 6, n=4), lambda: train_dense(bf16=False)),
-        (lambda: roofline.dense(20, 6, bf16=True, n=4), lambda: train_dense(bf16=True)),
-        (lambda: roofline.norm_act_pool(8, 5, pool=2, n=4), lambda: train_norm_act_pool(False, ("max", 2))),
-        (lambda: roofline.norm_act_pool(8, 5, pool=1, bf16=True, n=4), lambda: train_norm_act_pool(True, None)),
-        (lambda: [roofline.gather_batch((8, 8, 3), n=4, images=50)], run_gather_batch),
-        (lambda: [roofline.sgd_step(30)], run_sgd_step),
-    ],
-)
-def test_what_is_measured_is_what_training_calls(
-    monkeypatch: pytest.MonkeyPatch, measured: Callable[[], list[Kernel]], trained: Callable[[], None]
-) -> None:
-    listening = Listening(backend.native)
-    monkeypatch.setattr(backend, "native", listening)
-    trained()
-    real, kernels = listening.calls.copy(), measured()
-    listening.calls.clear()
-    for kernel in kernels:
-        kernel.call()
-    assert listening.calls == real
-
-
-@native
-def test_the_article_has_each_of_them() -> None:
-    names = [kernel.name for kernel in roofline.article_kernels() if kernel.precision == "float32"]
-    both = [f"{name} {way}" for name in ("conv_act_pool", "dense", "norm_act_pool") for way in ("fwd", "bwd")]
-    assert names == [*both, "gather_batch", "sgd_step"]
-
-
-# Times and limits
-
-
-def test_a_kernel_is_held_against_the_best_limit_of_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    peaks = iter([40.0, 100.0, 60.0])
-    seconds = {"sum": iter([[0.5, 0.1, 0.2], [0.1] * 3, [0.4] * 3]), "move": iter([[2.0], [1.0], [4.0]])}
-    copies = iter([0.8, 0.5, 0.7])
-    fake = SimpleNamespace(peak_gflops=lambda: next(peaks), set_threads=lambda _: None, threads=lambda: 1)
-    monkeypatch.setattr(backend, "native", fake)
-    monkeypatch.setattr(roofline, "_timed", lambda call, _: next(seconds[call()]))
-    monkeypatch.setattr(roofline, "_copy_seconds", lambda *_: next(copies))
-    monkeypatch.setattr(roofline, "last_cache", lambda: 1_000_000_000)
-    kernels = [
-        Kernel("sum", "big", "bf16", 10_000_000_000, 12, lambda: "sum"),
-        Kernel("move", "big", "float32", 0, 4_000_000_000, lambda: "move"),
-    ]
-    found = roofline.roofline(kernels, threads=1, rounds=3)
-    assert (found.threads, found.rounds, found.peak_gflops) == (1, 3, 100.0)
-    sums, moves = found.kernels
-    # 1e10 operations in 0.2 s, the median of the rounds' medians
-    assert sums.milliseconds == Summary(min=100.0, median=200.0, max=400.0)
-    assert (sums.unit, sums.limit) == ("GFLOP/s", 100.0)
-    assert [sums.rate, sums.fraction] == pytest.approx([50, 0.5])
-    # 4e9 bytes in 2 s, a copy at best in half a second
-    assert moves.unit == "GB/s"
-    assert [moves.rate, moves.limit, moves.fraction] == pytest.approx([2, 8, 0.25])
-    assert (sums.in_cache, moves.in_cache) == (True, False)
-    assert (sums.name, sums.fraction_text) == ("sum bf16", "50 % peak")
-    assert (moves.name, moves.fraction_text) == ("move", "25 % copy*")
-
-
-@native
-def test_measured_shares_fit_their_rates() -> None:
-    kernels = [*roofline.conv_act_pool(10, 1, 8, 3, pool=2, n=4), roofline.sgd_step(1000)]
-    found = roofline.roofline(kernels, threads=2, rounds=2, seconds=0)
-    assert backend.native is not None
-    assert (backend.native.threads(), torch.get_num_threads()) == (2, 2)
-    for kernel, timing in zip(kernels, found.kernels, strict=True):
-        work = kernel.flops or kernel.bytes_moved
-        assert timing.rate == pytest.approx(work / timing.milliseconds.median / 1e6)
-        assert timing.fraction == pytest.approx(timing.rate / timing.limit)
-        assert math.isfinite(timing.fraction) and timing.fraction > 0
-        assert timing.limit == found.peak_gflops or not kernel.flops
 
 
 def test_programs_take_turns_and_fill_the_time() -> None:
@@ -264,7 +102,7 @@ def test_every_program_trains_and_times_the_steps_asked_for(monkeypatch: pytest.
 
 
 def some_kernels() -> list[Kernel]:
-    return [*roofline.dense(6, 5, n=2), roofline.sgd_step(100)]
+    return [*roofline_kernels.dense(6, 5, n=2), roofline_kernels.sgd_step(100)]
 
 
 SUMMARY = {"min", "median", "max"}

@@ -16,7 +16,8 @@ from torch.nn import functional
 from convscope._hardware import HardwareInfo, busy_share, hardware_info, has_bf16, keep_memory, last_cache, max_threads
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
-from convscope.backends.native.roofline import Kernel, Roofline, Summary, article_kernels, roofline
+from convscope.backends.native.roofline import Roofline, Summary, roofline
+from convscope.backends.native.roofline_kernels import Kernel, article_kernels
 from convscope.backends.pytorch.models import as_batch, build_model
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convscope.backends.native.dense import times, times_transposed
+from convscope.backends.native.dense import matmul, matmul_transposed
 from convscope.backends.native.norm_act_pool import NORMS
 from convscope.backends.native.step import sgd_step
 from convscope.training.recipes import Recipe
@@ -72,9 +72,9 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = (wide / (wide.norm() + 1e-7)).contiguous()
     for _ in range(MUON_STEPS):
-        square = times_transposed(x, x)
-        polynomial = times_transposed(square, square).mul_(c).add_(square, alpha=b)
-        x = times(polynomial, x).add_(x, alpha=a)
+        square = matmul_transposed(x, x)
+        polynomial = matmul_transposed(square, square).mul_(c).add_(square, alpha=b)
+        x = matmul(polynomial, x).add_(x, alpha=a)
     found: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
     return found
 

@@ -1,4 +1,4 @@
-"""Whether the kernels are used is decided once, can be forbidden, and is said; they share a process with torch."""
+"""Whether the kernels are used: CONVSCOPE_NATIVE, missing or broken installations, and what the user is told."""
 
 from __future__ import annotations
 
@@ -14,43 +14,45 @@ from convscope.backends.native import backend
 from helpers.command import Command
 from helpers.kernels import needs_native, without_native
 
-SHOWN = "from convscope.backends.native import backend; print(backend.native is None, backend.backend_name(), sep='|')"
+PRINT_BACKEND = (
+    "from convscope.backends.native import backend; print(backend.native is None, backend.backend_name(), sep='|')"
+)
 
 
-def answer(code: str, **environment: str) -> str:
+def run_python(code: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}
     )
     return done.stdout.strip()
 
 
-def test_they_can_be_forbidden() -> None:
-    assert answer(SHOWN, CONVSCOPE_NATIVE="0") == "True|torch, because CONVSCOPE_NATIVE=0"
+def test_backend_native_0_is_torch() -> None:
+    assert run_python(PRINT_BACKEND, CONVSCOPE_NATIVE="0") == "True|torch, because CONVSCOPE_NATIVE=0"
 
 
 @needs_native
-def test_else_they_are_used() -> None:
-    none, which = answer(SHOWN, CONVSCOPE_NATIVE="1").split("|")
-    assert none == "False"
-    assert which.startswith("native ")
-    assert which == backend.backend_name() == backend.variant()
+def test_backend_default_is_native() -> None:
+    is_none, name = run_python(PRINT_BACKEND, CONVSCOPE_NATIVE="1").split("|")
+    assert is_none == "False"
+    assert name.startswith("native ")
+    assert name == backend.backend_name() == backend.variant()
 
 
-def test_what_is_missing_is_said() -> None:
-    code = f"import sys; sys.modules['convscope_native'] = None; {SHOWN}"
-    assert answer(code, CONVSCOPE_NATIVE="1") == "True|torch, because convscope-native is not installed"
+def test_backend_not_installed_reason_says_so() -> None:
+    code = f"import sys; sys.modules['convscope_native'] = None; {PRINT_BACKEND}"
+    assert run_python(code, CONVSCOPE_NATIVE="1") == "True|torch, because convscope-native is not installed"
 
 
-def test_what_is_broken_is_said(tmp_path: Path) -> None:
+def test_backend_broken_reason_has_import_error(tmp_path: Path) -> None:
     (tmp_path / "convscope_native").mkdir()
     (tmp_path / "convscope_native" / "__init__.py").touch()
     (tmp_path / "convscope_native" / "_kernels.py").write_text("raise ImportError('GLIBC_2.99 not found')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {SHOWN}"
-    why = "convscope-native is not usable (GLIBC_2.99 not found)"
-    assert answer(code, CONVSCOPE_NATIVE="1") == f"True|torch, because {why}"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {PRINT_BACKEND}"
+    reason = "convscope-native is not usable (GLIBC_2.99 not found)"
+    assert run_python(code, CONVSCOPE_NATIVE="1") == f"True|torch, because {reason}"
 
 
-def test_training_says_it_before_it_begins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_without_native_reason_is_reported_first(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "reason", "convscope-native is not installed")
     with without_native():
         said = command(*["train", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1", "--run", "run"])
@@ -61,7 +63,7 @@ def test_training_says_it_before_it_begins(command: Command, monkeypatch: pytest
     assert config["kernels"] == "torch, because convscope-native is not installed"
 
 
-TRAINED = """
+TRAIN = """
 import convscope.cli.main
 from pathlib import Path
 from convscope.api.train import plan
@@ -85,8 +87,8 @@ print(*{Path(word).name.split(".")[0] for word in maps if "convscope_native" in 
 
 @needs_native
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
-def test_a_process_that_trains_has_one_openmp_runtime() -> None:
-    """Torch's: the kernels have threads of their own."""
-    runtimes, kernels = answer(TRAINED, CONVSCOPE_NATIVE="1").splitlines()
+def test_training_process_has_one_openmp_runtime() -> None:
+    """PyTorch's: the kernels have threads of their own."""
+    runtimes, kernels = run_python(TRAIN, CONVSCOPE_NATIVE="1").splitlines()
     assert len(runtimes.split()) == 1
     assert kernels == "_kernels"

@@ -1,9 +1,7 @@
-"""The fused first stage against plain torch operations in float64, and against the NumPy textbook."""
+"""conv_act_pool against its reference in float64, and against the NumPy textbook."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,17 +10,13 @@ import torch
 from torch import Tensor
 
 from convscope import reference
-from convscope.backends.native import backend
-from convscope.backends.native.stem import Function, Padding, Pooling, conv_act_pool, conv_act_pool_ref
+from convscope.backends.native import backend, stem
+from convscope.backends.native.reference_ops import Pooling
+from convscope.backends.native.stem import Padding, conv_act_pool, conv_act_pool_ref
+from helpers.kernels import needs_native, record_kernels, use_native_threads
 
-native = backend.native
-needs_native = pytest.mark.skipif(
-    native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
-)
-VARIANTS: list[str] = native.variants() if native is not None else ["none"]
-
-# images (n, c, h, w), filters, kernel, padding, activation, pool
-Case = tuple[tuple[int, int, int, int], int, int, Padding, Function, Pooling | None]
+# images (n, c, h, w), filters, kernel size, padding, activation, pool
+Case = tuple[tuple[int, int, int, int], int, int, Padding, str, Pooling | None]
 CASES: list[Case] = [
     ((5, 1, 28, 28), 32, 3, (0, 0, 0, 0), "relu", ("max", 2)),
     ((3, 1, 28, 28), 16, 5, (2, 2, 2, 2), "relu", ("max", 2)),
@@ -46,183 +40,165 @@ CASES: list[Case] = [
     ((70, 1, 6, 6), 8, 3, (0, 0, 0, 0), "gelu", ("min", 2)),
     ((2, 4, 9, 9), 18, 1, (0, 0, 0, 0), "relu", ("max", 1)),
 ]
+FORWARD, BACKWARD = "conv_act_pool_forward", "conv_act_pool_backward"
 
 
-@pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert native is not None
-    before = native.variant()
-    native.use_variant(request.param)
-    yield request.param
-    native.use_variant(before)
-
-
-def numbers(*shape: int, seed: int = 0) -> Tensor:
+def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
 
 
 def operands(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """x, weight and bias."""
     (n, c, h, w), filters, k, *_ = case
-    x = numbers(n, c, h, w).to(memory_format=torch.channels_last)
-    return x, numbers(filters, c, k, k, seed=1) / (k * c**0.5), numbers(filters, seed=2) / 4
+    x = randn(n, c, h, w).to(memory_format=torch.channels_last)
+    return x, randn(filters, c, k, k, seed=1) / (k * c**0.5), randn(filters, seed=2) / 4
 
 
-def run(function: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *plan: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, and the gradients of its product with fixed numbers that bfloat16 has, too."""
+def run(function: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, and the gradients of weight and bias for a fixed gradient that bfloat16 represents exactly."""
     weight = weight.clone().requires_grad_()
     bias = None if bias is None else bias.clone().requires_grad_()
-    y = function(x, weight, bias, *plan)
-    y.backward(numbers(*y.shape, seed=3).bfloat16().to(y.dtype))
+    y = function(x, weight, bias, *options)
+    y.backward(randn(*y.shape, seed=3).bfloat16().to(y.dtype))
     assert weight.grad is not None
     return y.detach(), weight.grad, torch.zeros(()) if bias is None or bias.grad is None else bias.grad
 
 
-def close(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
-    assert got.shape == wanted.shape
-    scale = float(wanted.abs().max()) + 1e-30
-    assert float((got.double() - wanted.double()).abs().max()) <= tolerance * scale
-
-
-def used_native(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the kernels called from here on."""
-    calls: list[str] = []
-
-    class Spy:
-        def __getattr__(self, name: str) -> Any:
-            calls.append(name)
-            return getattr(native, name)
-
-    monkeypatch.setattr(backend, "native", Spy())
-    return calls
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """The largest difference relative to the largest expected number."""
+    assert actual.shape == expected.shape
+    scale = float(expected.abs().max()) + 1e-30
+    assert float((actual.double() - expected.double()).abs().max()) <= tolerance * scale
 
 
 @needs_native
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_and_gradients(case: Case, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = used_native(monkeypatch)
-    plan = case[3:]
+def test_conv_act_pool_float32_matches_reference(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record_kernels(monkeypatch)
+    options = case[3:]
     x, weight, bias = operands(case)
-    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *plan)
-    got = run(conv_act_pool, x, weight, bias, *plan)
-    assert calls == ["first_stage_forward", "first_stage_backward"], variant
-    assert got[0].is_contiguous(memory_format=torch.channels_last)
-    for mine, theirs in zip(got, wanted, strict=True):
-        close(mine, theirs)
+    expected = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *options)
+    actual = run(conv_act_pool, x, weight, bias, *options)
+    assert recorder.names == [FORWARD, BACKWARD]
+    assert actual[0].is_contiguous(memory_format=torch.channels_last)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other)
     with torch.no_grad():
-        assert torch.equal(conv_act_pool(x, weight, bias, *plan), got[0])
-    without = run(conv_act_pool, x, weight, None, *plan)
-    for mine, theirs in zip(without, run(conv_act_pool_ref, x.double(), weight.double(), None, *plan), strict=True):
-        close(mine, theirs)
+        assert torch.equal(conv_act_pool(x, weight, bias, *options), actual[0])
+    expected = run(conv_act_pool_ref, x.double(), weight.double(), None, *options)
+    for one, other in zip(run(conv_act_pool, x, weight, None, *options), expected, strict=True):
+        assert_close(one, other)
 
 
 @needs_native
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bfloat16(case: Case, variant: str) -> None:
-    """Products are float32: only y is rounded, by 2^-8 at most; tanh's slope comes from the rounded y."""
-    plan = case[3:]
+def test_conv_act_pool_autocast_rounds_output_only(case: Case) -> None:
+    """Products are float32: y is rounded, by 2^-8 at most; the slope of tanh follows from the rounded y."""
+    options = case[3:]
     x, weight, bias = operands(case)
-    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *plan)
+    expected = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *options)
     with torch.autocast("cpu", torch.bfloat16):
-        got = run(conv_act_pool, x, weight, bias, *plan)
-    assert got[0].dtype == torch.bfloat16, variant
-    assert got[1].dtype == torch.float32
-    close(got[0], wanted[0], 2**-8 * 1.01)
-    for mine, theirs in zip(got[1:], wanted[1:], strict=True):
-        close(mine, theirs, 2**-6 if plan[1] == "tanh" else 1e-5)
+        actual = run(conv_act_pool, x, weight, bias, *options)
+    assert actual[0].dtype == torch.bfloat16
+    assert actual[1].dtype == torch.float32
+    assert_close(actual[0], expected[0], 2**-8 * 1.01)
+    for one, other in zip(actual[1:], expected[1:], strict=True):
+        assert_close(one, other, 2**-6 if options[1] == "tanh" else 1e-5)
 
 
 @needs_native
 @pytest.mark.parametrize("threads", [2, 3, 4])
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[19]], ids=str)
-def test_threads_do_not_change_a_bit(case: Case, threads: int) -> None:
-    assert native is not None
-    inputs, before = operands(case), native.threads()
-    try:
-        native.set_threads(1)
-        alone = run(conv_act_pool, *inputs, *case[3:])
-        native.set_threads(threads)
-        together = run(conv_act_pool, *inputs, *case[3:])
-    finally:
-        native.set_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+def test_conv_act_pool_on_threads_is_bit_identical(case: Case, threads: int) -> None:
+    with use_native_threads(1):
+        expected = run(conv_act_pool, *operands(case), *case[3:])
+    with use_native_threads(threads):
+        actual = run(conv_act_pool, *operands(case), *case[3:])
+    assert all(torch.equal(one, other) for one, other in zip(actual, expected, strict=True))
 
 
 @needs_native
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("kind", ["max", "min", "average"])
-def test_the_textbook_agrees(kind: Any, variant: str) -> None:
-    """relu, then pooling, of a same convolution with an even kernel: reference.py, value and gradients."""
-    x, weight, bias = numbers(2, 2, 6, 7).contiguous(memory_format=torch.channels_last), numbers(5, 2, 2, 2), numbers(5)
+def test_conv_act_pool_matches_textbook(kind: Any) -> None:
+    """ReLU and pooling of a same convolution with an even kernel: values and gradients of reference.py."""
+    x, weight, bias = randn(2, 2, 6, 7).contiguous(memory_format=torch.channels_last), randn(5, 2, 2, 2), randn(5)
     images = x.permute(0, 2, 3, 1).double().numpy()
     kernel = weight.permute(2, 3, 1, 0).double().numpy()
     sums = reference.convolve(images, kernel, bias.double().numpy(), pad="same")
     hidden = reference.relu(sums)
-    wanted = reference.pool(hidden, 2, kind=kind)
-    grad = numbers(*wanted.transpose(0, 3, 1, 2).shape, seed=3).bfloat16().permute(0, 2, 3, 1).double().numpy()
+    expected = reference.pool(hidden, 2, kind=kind)
+    grad = randn(*expected.transpose(0, 3, 1, 2).shape, seed=3).bfloat16().permute(0, 2, 3, 1).double().numpy()
     dsums = reference.relu_backward(reference.pool_backward(grad, hidden, 2, kind=kind), sums)
     _, dkernel, dbias = reference.convolve_backward(dsums, images, kernel, pad="same")
-    y, dweight, dbias_got = run(conv_act_pool, x, weight, bias, (0, 1, 0, 1), "relu", (kind, 2))
-    np.testing.assert_allclose(y.permute(0, 2, 3, 1).numpy(), wanted, rtol=1e-5, atol=1e-5, err_msg=variant)
-    np.testing.assert_allclose(dweight.permute(2, 3, 1, 0).numpy(), dkernel, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(dbias_got.numpy(), dbias, rtol=1e-4, atol=1e-4)
+    actual = run(conv_act_pool, x, weight, bias, (0, 1, 0, 1), "relu", (kind, 2))
+    np.testing.assert_allclose(actual[0].permute(0, 2, 3, 1).numpy(), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual[1].permute(2, 3, 1, 0).numpy(), dkernel, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual[2].numpy(), dbias, rtol=1e-4, atol=1e-4)
 
 
 @needs_native
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("pool", [("max", 2), ("min", 2), ("max", 3), ("average", 2), None], ids=str)
 @pytest.mark.parametrize("activation", ["none", "relu", "gelu", "tanh"])
-def test_nan_comes_out_where_the_twin_has_it(activation: Function, pool: Pooling | None, variant: str) -> None:
-    x, weight, bias = numbers(2, 1, 11, 12), numbers(18, 1, 3, 3), numbers(18)
+def test_conv_act_pool_nan_spreads_as_in_reference(activation: str, pool: Pooling | None) -> None:
+    x, weight, bias = randn(2, 1, 11, 12), randn(18, 1, 3, 3), randn(18)
     x[0, 0, 4, 5] = x[1, 0, 0, 0] = torch.nan
-    got, wanted = (f(x, weight, bias, (0, 0, 0, 0), activation, pool) for f in (conv_act_pool, conv_act_pool_ref))
-    assert torch.equal(got.isnan(), wanted.isnan()), variant
-    assert wanted.isnan().any()
-    close(got.nan_to_num(), wanted.nan_to_num())
+    options = (0, 0, 0, 0), activation, pool
+    actual, expected = conv_act_pool(x, weight, bias, *options), conv_act_pool_ref(x, weight, bias, *options)
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert expected.isnan().any()
+    assert_close(actual.nan_to_num(), expected.nan_to_num())
 
 
 @needs_native
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_first_of_equal_cells_wins(kind: Any, size: int, variant: str) -> None:
-    """Constant images tie everywhere except at the padding; the gradients show which cell was taken."""
-    x, weight, bias = torch.ones(3, 1, 12, 12), numbers(19, 1, 3, 3), numbers(19)
+def test_conv_act_pool_equal_cells_first_gets_gradient(kind: str, size: int) -> None:
+    """In constant images all cells are equal except at the padding; integer weights keep the sums exact."""
+    x, weight, bias = torch.ones(3, 1, 12, 12), randn(19, 1, 3, 3).round(), randn(19).round()
     x[1, 0, :, 6:] = -1
     for activation in ("none", "relu"):
-        plan = ((1, 1, 1, 1), activation, (kind, size))
-        weight = weight.round()  # whole numbers: sums are exact, so ties are the conv_act_pool_ref's ties
-        for mine, theirs in zip(run(conv_act_pool, x, weight, bias.round(), *plan),
-                                run(conv_act_pool_ref, x, weight, bias.round(), *plan), strict=True):  # fmt: skip
-            close(mine, theirs)
-    assert variant
+        options = (1, 1, 1, 1), activation, (kind, size)
+        expected = run(conv_act_pool_ref, x, weight, bias, *options)
+        for one, other in zip(run(conv_act_pool, x, weight, bias, *options), expected, strict=True):
+            assert_close(one, other)
 
 
 @needs_native
-def test_other_layouts_give_the_same() -> None:
+def test_conv_act_pool_layouts_give_same_bits() -> None:
     x, weight, bias = operands(CASES[3])
-    plan = CASES[3][3:]
-    wanted = run(conv_act_pool, x, weight, bias, *plan)
+    options = CASES[3][3:]
+    expected = run(conv_act_pool, x, weight, bias, *options)
     wide = torch.zeros(4, *x.shape[1:])
     wide[::2] = x
     for images in (x.contiguous(), wide[::2], x.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)):
-        got = run(conv_act_pool, images, weight.to(memory_format=torch.channels_last), bias, *plan)
-        assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
-    assert torch.equal(conv_act_pool(x, weight.transpose(2, 3), bias, *plan),
-                       conv_act_pool(x, weight.transpose(2, 3).contiguous(), bias, *plan))  # fmt: skip
+        actual = run(conv_act_pool, images, weight.to(memory_format=torch.channels_last), bias, *options)
+        assert all(torch.equal(one, other) for one, other in zip(actual, expected, strict=True))
+    transposed = weight.transpose(2, 3)
+    assert torch.equal(
+        conv_act_pool(x, transposed, bias, *options), conv_act_pool(x, transposed.contiguous(), bias, *options)
+    )
 
 
 @needs_native
-def test_a_gradient_that_is_one_repeated_number() -> None:
+def test_conv_act_pool_expanded_gradient_matches_reference() -> None:
     x, weight, bias = operands(CASES[0])
     grads = []
     for function in (conv_act_pool, conv_act_pool_ref):
-        free = weight.clone().requires_grad_()
-        y: Tensor = function(x, free, bias, *CASES[0][3:])
+        leaf = weight.clone().requires_grad_()
+        y: Tensor = function(x, leaf, bias, *CASES[0][3:])
         torch.autograd.backward(y.sum())
-        assert free.grad is not None
-        grads.append(free.grad)
-    close(grads[0], grads[1])
+        assert leaf.grad is not None
+        grads.append(leaf.grad)
+    assert_close(grads[0], grads[1])
 
 
 @needs_native
-def test_only_the_bias_learns() -> None:
+def test_conv_act_pool_frozen_weight_bias_gets_gradient() -> None:
     x, weight, bias = operands(CASES[0])
     bias.requires_grad_()
     torch.autograd.backward(conv_act_pool(x, weight, bias, *CASES[0][3:]).sum())
@@ -230,117 +206,145 @@ def test_only_the_bias_learns() -> None:
     assert weight.grad is None
 
 
-def test_what_the_kernel_cannot_do_goes_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = used_native(monkeypatch)
+@needs_native
+def test_conv_act_pool_retained_graph_gives_same_gradient_twice() -> None:
     x, weight, bias = operands(CASES[0])
-    five, wide = numbers(2, 5, 9, 9), numbers(3, 5, 3, 3)
-    assert torch.equal(conv_act_pool(five, wide), conv_act_pool_ref(five, wide, None, (0, 0, 0, 0), "relu", None))
+    weight.requires_grad_()
+    loss = conv_act_pool(x, weight, bias, *CASES[0][3:]).sum()
+    first, second = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_conv_act_pool_unsupported_input_runs_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record_kernels(monkeypatch)
+    x, weight, bias = operands(CASES[0])
+    five, filters = randn(2, 5, 9, 9), randn(3, 5, 3, 3)
+    assert torch.equal(conv_act_pool(five, filters), conv_act_pool_ref(five, filters, None, (0,) * 4, "relu", None))
     assert conv_act_pool(x.double(), weight.double(), bias.double()).dtype == torch.float64
     assert conv_act_pool(x, weight, bias, pool=("max", 5)).shape == (5, 32, 5, 5)
     x.requires_grad_()
     torch.autograd.backward(conv_act_pool(x, weight, bias).sum())
     assert x.grad is not None
-    assert calls == []
+    assert recorder.names == []
 
 
-def test_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conv_act_pool_unknown_activation_runs_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record_kernels(monkeypatch)
+    monkeypatch.setattr(stem, "activate", lambda x, activation: x + len(activation))
+    x, weight, bias = operands(CASES[0])
+    y = conv_act_pool(x, weight, bias, activation="new")
+    torch.testing.assert_close(y, torch.nn.functional.conv2d(x, weight, bias) + 3)
+    assert recorder.names == []
+
+
+def test_conv_act_pool_without_native_runs_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "native", None)
     x, weight, bias = operands(CASES[3])
-    got = run(conv_act_pool, x, weight, bias, *CASES[3][3:])
-    wanted = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *CASES[3][3:])
-    for mine, theirs in zip(got, wanted, strict=True):
-        close(mine, theirs)
-    assert got[0].is_contiguous(memory_format=torch.channels_last)
+    options = CASES[3][3:]
+    actual = run(conv_act_pool, x, weight, bias, *options)
+    expected = run(conv_act_pool_ref, x.double(), weight.double(), bias.double(), *options)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other)
+    assert actual[0].is_contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        assert conv_act_pool(x, weight, bias, *CASES[3][3:]).dtype == torch.bfloat16
+        assert conv_act_pool(x, weight, bias, *options).dtype == torch.bfloat16
 
 
-# The kernel trusts addresses: what may lie behind them is for conv_act_pool to see to.
+# The kernel trusts addresses: conv_act_pool has to check what is behind them.
 
 
 @needs_native
-def test_maps_and_weights_of_any_layout_reach_the_kernel(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
-    """Values and gradients, of float32 and under autocast, whose backward pass comes after it."""
-    calls = used_native(monkeypatch)
+@pytest.mark.usefixtures("variant")
+def test_conv_act_pool_strided_operands_reach_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients, in float32 and under autocast, with the backward pass outside of autocast."""
+    recorder = record_kernels(monkeypatch)
     x, weight, bias = operands(CASES[3])
-    plan = CASES[3][3:]
-    holes, one = numbers(64, 3, 3, 6), numbers(1, 3, 3, 3)
-    weights = [weight.to(memory_format=torch.channels_last), weight.transpose(2, 3), holes[..., ::2]]
+    options = CASES[3][3:]
+    gaps, one = randn(64, 3, 3, 6)[..., ::2], randn(1, 3, 3, 3)
+    weights = [weight.to(memory_format=torch.channels_last), weight.transpose(2, 3), gaps, one.expand(64, 3, 3, 3)]
     for images in (x, x.contiguous(), x.flip(3).transpose(2, 3)):
-        for kernels in (*weights, one.expand(64, 3, 3, 3)):
+        for kernels in weights:
             for bf16 in (False, True):
-                leaf, dense = kernels.detach().requires_grad_(), kernels.detach().double().requires_grad_()
+                leaf, exact = kernels.detach().requires_grad_(), kernels.detach().double().requires_grad_()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    y = conv_act_pool(images, leaf, bias, *plan)
-                wanted = conv_act_pool_ref(images.double(), dense, bias.double(), *plan)
-                dy = numbers(*y.shape, seed=3).bfloat16()
+                    y = conv_act_pool(images, leaf, bias, *options)
+                expected = conv_act_pool_ref(images.double(), exact, bias.double(), *options)
+                dy = randn(*y.shape, seed=3).bfloat16()
                 torch.autograd.backward(y, dy.to(y.dtype))
-                torch.autograd.backward(wanted, dy.double())
-                assert leaf.grad is not None and dense.grad is not None
+                torch.autograd.backward(expected, dy.double())
+                assert leaf.grad is not None and exact.grad is not None
                 assert y.dtype == (torch.bfloat16 if bf16 else torch.float32)
-                close(y.detach(), wanted.detach(), 2**-8 * 1.01 if bf16 else 1e-5)
-                close(leaf.grad, dense.grad)
-    assert calls == ["first_stage_forward", "first_stage_backward"] * 24, variant
+                assert_close(y.detach(), expected.detach(), 2**-8 * 1.01 if bf16 else 1e-5)
+                assert_close(leaf.grad, exact.grad)
+    assert recorder.names == [FORWARD, BACKWARD] * 24
 
 
 @needs_native
-def test_results_lie_where_the_images_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = used_native(monkeypatch)
+def test_conv_act_pool_other_default_device_result_is_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record_kernels(monkeypatch)
     x, weight, bias = operands(CASES[0])
-    wanted = conv_act_pool(x, weight, bias)
+    expected = conv_act_pool(x, weight, bias)
     with torch.device("meta"):
-        assert torch.equal(conv_act_pool(x, weight, bias), wanted)
-    assert calls == ["first_stage_forward"] * 2
+        assert torch.equal(conv_act_pool(x, weight, bias), expected)
+    assert recorder.names == [FORWARD] * 2
 
 
-IMAGES, FILTERS, BIAS = numbers(2, 1, 4, 4), numbers(6, 1, 3, 3), numbers(6)
+IMAGES, FILTERS, BIAS = randn(2, 1, 4, 4), randn(6, 1, 3, 3), randn(6)
 
 
 @pytest.mark.parametrize(
     ("x", "weight", "bias"),
     [
-        pytest.param(IMAGES, FILTERS, numbers(12)[::2], id="a bias with gaps"),
-        pytest.param(IMAGES, FILTERS, numbers(1).expand(6), id="a bias of one number"),
-        pytest.param(IMAGES, FILTERS, numbers(5), id="a bias too short"),
-        pytest.param(IMAGES, FILTERS, numbers(6, 1), id="a bias with two axes"),
-        pytest.param(IMAGES, FILTERS, BIAS.double(), id="a bias of float64"),
-        pytest.param(IMAGES, FILTERS, BIAS.to("meta"), id="a bias elsewhere"),
-        pytest.param(IMAGES, FILTERS.double(), BIAS, id="a weight of float64"),
-        pytest.param(IMAGES, FILTERS.to("meta"), BIAS, id="a weight elsewhere"),
-        pytest.param(IMAGES, FILTERS[..., :2], BIAS, id="a kernel that is not square"),
-        pytest.param(IMAGES, FILTERS[..., :0, :0], BIAS, id="a kernel of no pixels"),
-        pytest.param(IMAGES, numbers(6, 1, 5, 5), BIAS, id="a kernel larger than the images"),
+        pytest.param(IMAGES, FILTERS, randn(12)[::2], id="bias with gaps"),
+        pytest.param(IMAGES, FILTERS, randn(1).expand(6), id="expanded bias"),
+        pytest.param(IMAGES, FILTERS, randn(5), id="short bias"),
+        pytest.param(IMAGES, FILTERS, randn(6, 1), id="bias with two axes"),
+        pytest.param(IMAGES, FILTERS, BIAS.double(), id="float64 bias"),
+        pytest.param(IMAGES, FILTERS, BIAS.to("meta"), id="bias on another device"),
+        pytest.param(IMAGES, FILTERS.double(), BIAS, id="float64 weight"),
+        pytest.param(IMAGES, FILTERS.to("meta"), BIAS, id="weight on another device"),
+        pytest.param(IMAGES, FILTERS[..., :2], BIAS, id="kernel that is not square"),
+        pytest.param(IMAGES, FILTERS[..., :0, :0], BIAS, id="empty kernel"),
+        pytest.param(IMAGES, randn(6, 1, 5, 5), BIAS, id="kernel larger than the images"),
         pytest.param(IMAGES, FILTERS[:0], BIAS[:0], id="no filters"),
-        pytest.param(numbers(2, 2, 4, 4), FILTERS, BIAS, id="channels that the weight does not have"),
+        pytest.param(randn(2, 2, 4, 4), FILTERS, BIAS, id="channels of images and weight differ"),
         pytest.param(IMAGES[:, :0], FILTERS[:, :0], BIAS, id="no channels"),
         pytest.param(IMAGES[:0], FILTERS, BIAS, id="no images"),
-        pytest.param(IMAGES[0], FILTERS, BIAS, id="one image without an axis for it"),
-        pytest.param(IMAGES.bfloat16(), FILTERS, BIAS, id="images of bfloat16"),
-        pytest.param(IMAGES.to("meta"), FILTERS, BIAS, id="images elsewhere"),
+        pytest.param(IMAGES[0], FILTERS, BIAS, id="image without batch axis"),
+        pytest.param(IMAGES.bfloat16(), FILTERS, BIAS, id="bfloat16 images"),
+        pytest.param(IMAGES.to("meta"), FILTERS, BIAS, id="images on another device"),
     ],
 )
-def test_what_the_kernel_must_not_read_goes_to_the_twin(
+def test_conv_act_pool_bad_operands_reach_reference_only(
     x: Tensor, weight: Tensor, bias: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "native", object())  # without a kernel: to call it fails
-    monkeypatch.setattr("convscope.backends.native.stem.conv_act_pool_ref", lambda *given: given)
-    given = conv_act_pool(x, weight, bias)
-    assert all(mine is theirs for mine, theirs in zip(given, (x, weight, bias), strict=False))
+    recorder = record_kernels(monkeypatch)
+    monkeypatch.setattr(stem, "conv_act_pool_ref", lambda *arguments: arguments)
+    arguments = conv_act_pool(x, weight, bias)
+    assert all(one is other for one, other in zip(arguments, (x, weight, bias), strict=False))
+    assert recorder.names == []
 
 
-def test_a_bias_with_gaps_learns() -> None:
+def test_conv_act_pool_bias_with_gaps_gets_gradient() -> None:
     x, weight, _ = operands(CASES[0])
     grads = []
     for function in (conv_act_pool, conv_act_pool_ref):
-        wide = numbers(64).requires_grad_()
+        wide = randn(64).requires_grad_()
         torch.autograd.backward(function(x, weight, wide[::2], *CASES[0][3:]).sum())
         assert wide.grad is not None
         grads.append(wide.grad)
-    close(grads[0], grads[1])
+    assert_close(grads[0], grads[1])
 
 
-def test_float16_goes_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = used_native(monkeypatch)
+def test_conv_act_pool_float16_autocast_runs_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record_kernels(monkeypatch)
     with torch.autocast("cpu", torch.float16):
         assert conv_act_pool(IMAGES, FILTERS, BIAS).dtype == torch.float16
-    assert calls == []
+    assert recorder.names == []
+
+
+@needs_native
+def test_stem_limits_are_those_of_the_kernel() -> None:
+    assert backend.native is not None
+    assert backend.native.STEM_MAX_CHANNELS == stem.MAX_CHANNELS
+    assert backend.native.STEM_MAX_POOL_SIZE == stem.MAX_POOL_SIZE

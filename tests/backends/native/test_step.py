@@ -1,4 +1,4 @@
-"""Cutting batches, the loss and the update: kernels against their twins, twins against the textbook."""
+"""gather_batch, cross_entropy and sgd_step against their references, and the references against the textbook."""
 
 from __future__ import annotations
 
@@ -17,42 +17,49 @@ from torch import Tensor
 from torch.nn import functional
 
 from convscope.backends.native import backend
-from convscope.backends.native.step import cross_entropy, gather_batch, sgd_step
-from helpers.kernels import VARIANTS, needs_native, use_native_threads, use_variant, without_native
+from convscope.backends.native.step import (
+    cross_entropy,
+    cross_entropy_ref,
+    gather_batch,
+    gather_batch_ref,
+    sgd_step,
+    sgd_step_ref,
+)
+from helpers.kernels import needs_native, record_kernels, use_native_threads, without_native
 from helpers.lines import many
 
-Case = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], Any, Any]
+# images, index, table, shifts, flips
+Batch = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], Any, Any]
 
 
-# Cutting batches
+# gather_batch
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Images of any small size, some of them several times, moved by up to their own size and more."""
+def batches(draw: st.DrawFn) -> Batch:
+    """Small images of any size, some of them several times, shifted by more than their size."""
     count, n = draw(st.integers(1, 4)), draw(st.integers(1, 20))
     height, width, channels = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.sampled_from([1, 3, 4]))
     images = draw(hnp.arrays(np.uint8, (count, height, width, channels)))
     index = draw(hnp.arrays(np.int64, n, elements=st.integers(0, count - 1)))
     table = draw(hnp.arrays(np.float32, (256, channels), elements=st.floats(-2, 2, width=32)))
-    moves = draw(st.none() | hnp.arrays(np.int64, (n, 2), elements=st.integers(-7, 7)))
+    shifts = draw(st.none() | hnp.arrays(np.int64, (n, 2), elements=st.integers(-7, 7)))
     flips = draw(st.none() | hnp.arrays(np.bool_, n))
-    return images, index, table, moves, flips
+    return images, index, table, shifts, flips
 
 
-def by_hand(case: Case) -> NDArray[np.float32]:
-    """Pixel by pixel."""
-    images, index, table, moves, flips = case
+def gather_pixelwise(batch: Batch) -> NDArray[np.float32]:
+    images, index, table, shifts, flips = batch
     _, height, width, channels = images.shape
     out = np.empty((len(index), height, width, channels), np.float32)
 
-    def mirrored(at: int, size: int) -> int:
+    def reflect(at: int, size: int) -> int:
         at = abs(at)
         return max(0, 2 * (size - 1) - at if at >= size else at)
 
     for n, row, column, channel in np.ndindex(out.shape):
-        down, right = (0, 0) if moves is None else moves[n]
-        y, x = mirrored(row - down, height), mirrored(column - right, width)
+        down, right = (0, 0) if shifts is None else shifts[n]
+        y, x = reflect(row - down, height), reflect(column - right, width)
         if flips is not None and flips[n]:
             x = width - 1 - x
         out[n, row, column, channel] = table[images[index[n], y, x, channel], channel]
@@ -60,185 +67,143 @@ def by_hand(case: Case) -> NDArray[np.float32]:
 
 
 @many
-@given(cases())
-def test_a_batch_is_cut_pixel_by_pixel(case: Case) -> None:
-    for found in [gather_batch(*case), by_the_twin(case)]:
-        assert found.dtype == np.float32
-        assert found.flags.c_contiguous
-        np.testing.assert_array_equal(found, by_hand(case))
+@given(batches())
+def test_gather_batch_any_batch_equals_pixelwise(batch: Batch) -> None:
+    for out in (gather_batch(*batch), gather_batch_ref(*batch)):
+        assert out.dtype == np.float32
+        assert out.flags.c_contiguous
+        np.testing.assert_array_equal(out, gather_pixelwise(batch))
 
 
-def by_the_twin(case: Case) -> NDArray[np.float32]:
-    with without_native():
-        return gather_batch(*case)
-
-
-def test_moves_and_flips_by_hand() -> None:
-    """The edge is not repeated; an image is flipped before it is moved."""
+def test_gather_batch_shifts_and_flips_by_hand() -> None:
+    """The edge pixel is not repeated; an image is flipped before it is shifted."""
     image = np.arange(4, dtype=np.uint8).reshape(1, 1, 4, 1)
     table, index = np.arange(256, dtype=np.float32)[:, None], np.zeros(6, np.int64)
     columns = np.array([0, 1, 2, -1, 1, 9])
-    moves, flips = np.stack([columns * 0, columns], 1), np.array([0, 0, 0, 0, 1, 0], bool)
+    shifts, flips = np.stack([columns * 0, columns], 1), np.array([0, 0, 0, 0, 1, 0], bool)
     expected = [[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [1, 2, 3, 2], [2, 3, 2, 1], [0, 0, 0, 0]]
-    assert gather_batch(image, index, table, moves, flips)[:, 0, :, 0].tolist() == expected
-    assert by_the_twin((image, index, table, moves, flips))[:, 0, :, 0].tolist() == expected
+    for function in (gather_batch, gather_batch_ref):
+        assert function(image, index, table, shifts, flips)[:, 0, :, 0].tolist() == expected
 
 
-def test_images_that_lie_otherwise_in_memory_are_cut_by_the_twin() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
-    turned = images.transpose(0, 2, 1, 3)
-    table = np.random.default_rng(1).random((256, 3), np.float32)
-    assert not turned.flags.c_contiguous
-    np.testing.assert_array_equal(
-        gather_batch(turned, np.array([3, 1]), table), gather_batch(turned.copy(), np.array([3, 1]), table)
-    )
+def test_gather_batch_strided_images_equal_contiguous() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8).transpose(0, 2, 1, 3)
+    table, index = np.random.default_rng(1).random((256, 3), np.float32), np.array([3, 1])
+    assert not images.flags.c_contiguous
+    np.testing.assert_array_equal(gather_batch(images, index, table), gather_batch(images.copy(), index, table))
 
 
 @needs_native
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_instruction_set_and_any_number_of_threads_cut_the_same(variant: str) -> None:
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_gather_batch_on_threads_equals_reference(threads: int) -> None:
     random = np.random.default_rng(0)
     images, index = random.integers(0, 256, (50, 28, 28, 1), np.uint8), random.integers(0, 50, 129)
-    table, moves = random.random((256, 1), np.float32), random.integers(-2, 3, (129, 2))
-    flips = random.random(129) < 0.5
-    expected = by_the_twin((images, index, table, moves, flips))
-    with use_variant(variant):
-        for threads in (1, 2, 3, 4):
-            with use_native_threads(threads):
-                np.testing.assert_array_equal(gather_batch(images, index, table, moves, flips), expected)
+    table, shifts = random.random((256, 1), np.float32), random.integers(-2, 3, (129, 2))
+    batch = images, index, table, shifts, random.random(129) < 0.5
+    with use_native_threads(threads):
+        np.testing.assert_array_equal(gather_batch(*batch), gather_batch_ref(*batch))
 
 
 @needs_native
-def test_an_image_that_is_not_there_is_refused() -> None:
+@pytest.mark.parametrize("index", [3, -4])
+def test_gather_batch_index_out_of_range_raises(index: int) -> None:
     images, table = np.zeros((3, 2, 2, 1), np.uint8), np.zeros((256, 1), np.float32)
-    for wrong in (3, -4):
-        with pytest.raises((IndexError, ValueError)):
-            gather_batch(images, np.array([0, wrong]), table)
+    with pytest.raises(ValueError, match="index out of range of the images"):
+        gather_batch(images, np.array([0, index]), table)
 
 
-# The loss
+@needs_native
+@pytest.mark.parametrize(
+    ("table", "shifts", "flips", "message"),
+    [
+        (np.zeros((255, 1), np.float32), None, None, r"expected table \(256, c\)"),
+        (np.zeros((256, 3), np.float32), None, None, r"expected table \(256, c\)"),
+        (np.zeros((256, 1), np.float32), np.zeros((1, 2), np.int64), None, r"expected shifts \(n, 2\)"),
+        (np.zeros((256, 1), np.float32), None, np.zeros(3, bool), r"expected flips \(n,\)"),
+    ],
+    ids=["short table", "channels of the table", "shifts", "flips"],
+)
+def test_gather_batch_wrong_shape_raises(table: Any, shifts: Any, flips: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gather_batch(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1]), table, shifts, flips)
 
 
-def both(logits: Tensor, labels: Tensor, smoothing: float) -> list[tuple[float, Tensor, int]]:
-    """Loss, gradient of three times the loss, and right answers: of the kernel, of the twin, of the twin in float64."""
-    found = []
-    for dtype, twin in ((torch.float32, False), (torch.float32, True), (torch.float64, True)):
-        given = logits.detach().to(dtype).requires_grad_()
-        if twin:
-            with without_native():
-                loss, right = cross_entropy(given, labels, smoothing)
-        else:
-            loss, right = cross_entropy(given, labels, smoothing)
-        (3 * loss).backward()  # type: ignore[no-untyped-call]
-        assert given.grad is not None
-        found.append((loss.item(), given.grad.double(), right))
-    return found
+# cross_entropy
+
+
+def loss_of(function: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[float, Tensor, int]:
+    """Loss, gradient of three times the loss, and number of correct labels."""
+    leaf = logits.detach().requires_grad_()
+    loss, correct = function(leaf, labels, smoothing)
+    (3 * loss).backward()
+    assert leaf.grad is not None
+    return loss.item(), leaf.grad.double(), correct
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize(("n", "classes"), [(1, 1), (1, 2), (3, 10), (128, 10), (7, 1000), (33, 17)])
-@pytest.mark.parametrize("size", [1.0, 50.0])
-def test_the_loss_and_its_gradient_are_torchs_in_float64(n: int, classes: int, smoothing: float, size: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_cross_entropy_matches_float64(n: int, classes: int, smoothing: float, scale: float) -> None:
     draw = torch.Generator().manual_seed(0)
-    logits = size * torch.randn(n, classes, generator=draw)
-    labels = torch.randint(classes, (n,), generator=draw)
-    kernel, twin, (loss, gradient, right) = both(logits, labels, smoothing)
-    for found, grad, count in (kernel, twin):
-        assert found == pytest.approx(loss, rel=2e-6, abs=1e-6)
-        assert float((grad - gradient).abs().max()) <= 1e-6
-        assert count == right == int((logits.argmax(1) == labels).sum())
+    logits, labels = scale * torch.randn(n, classes, generator=draw), torch.randint(classes, (n,), generator=draw)
+    loss, gradient, correct = loss_of(cross_entropy_ref, logits.double(), labels, smoothing)
+    for function in (cross_entropy, cross_entropy_ref):
+        actual = loss_of(function, logits, labels, smoothing)
+        assert actual[0] == pytest.approx(loss, rel=2e-6, abs=1e-6)
+        assert float((actual[1] - gradient).abs().max()) <= 1e-6
+        assert actual[2] == correct == int((logits.argmax(1) == labels).sum())
 
 
-def test_the_loss_by_hand() -> None:
+def test_cross_entropy_by_hand() -> None:
     logits, labels = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]]), torch.tensor([1, 0])
-    loss, right = cross_entropy(logits, labels)
+    loss, correct = cross_entropy(logits, labels)
     assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, rel=1e-6)
-    assert right == 2  # of equal logits the first is taken
+    assert correct == 2  # the first of equal logits counts
     assert loss.dtype is torch.float32
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("function", [cross_entropy, cross_entropy_ref])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("label", [0, 1])
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_logit_that_is_no_number_makes_a_loss_that_is_none(wrong: float, label: int, place: int) -> None:
+@pytest.mark.parametrize("column", [0, 1])
+def test_cross_entropy_non_finite_logit_loss_is_not_finite(
+    function: Any, value: float, label: int, column: int
+) -> None:
     logits = torch.zeros(2, 3)
-    logits[1, place] = wrong
-    for loss, gradient, _ in both(logits, torch.tensor([0, label]), 0.0)[:2]:
-        assert not math.isfinite(loss)
-        assert torch.isnan(gradient[1]).any()
-        assert torch.isfinite(gradient[0]).all()
+    logits[1, column] = value
+    loss, gradient, _ = loss_of(function, logits, torch.tensor([0, label]), 0.0)
+    assert not math.isfinite(loss)
+    assert torch.isnan(gradient[1]).any()
+    assert torch.isfinite(gradient[0]).all()
 
 
-def test_minus_infinity_is_a_class_that_cannot_be() -> None:
+@pytest.mark.parametrize("function", [cross_entropy, cross_entropy_ref])
+def test_cross_entropy_minus_infinity_has_probability_zero(function: Any) -> None:
     logits = torch.tensor([[0.0, -math.inf, 0.0]])
-    for loss, gradient, _ in both(logits, torch.tensor([0]), 0.0):
-        assert loss == pytest.approx(math.log(2), rel=1e-6)
-        assert gradient.tolist() == [[-1.5, 0.0, 1.5]]
+    loss, gradient, _ = loss_of(function, logits, torch.tensor([0]), 0.0)
+    assert loss == pytest.approx(math.log(2), rel=1e-6)
+    assert gradient.tolist() == [[-1.5, 0.0, 1.5]]
 
 
-def test_logits_that_lie_otherwise_in_memory_or_are_of_another_type() -> None:
-    turned, labels = torch.randn(10, 7).T, torch.arange(7)
-    assert not turned.is_contiguous()
-    found = []
-    for logits in (turned, turned.double(), turned.contiguous()):
-        given = logits.detach().requires_grad_()
-        loss, _ = cross_entropy(given, labels)
-        (gradient,) = torch.autograd.grad(loss, given)
-        assert loss.dtype is gradient.dtype is given.dtype
-        found.append(gradient.float())
-    for gradient in found[:2]:
-        torch.testing.assert_close(gradient, found[2], rtol=1e-5, atol=1e-7)
+def test_cross_entropy_other_layout_or_dtype_same_gradient() -> None:
+    transposed, labels = torch.randn(10, 7).T, torch.arange(7)
+    assert not transposed.is_contiguous()
+    gradients = []
+    for logits in (transposed, transposed.double(), transposed.contiguous()):
+        leaf = logits.detach().requires_grad_()
+        loss, _ = cross_entropy(leaf, labels)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        assert loss.dtype is gradient.dtype is leaf.dtype
+        gradients.append(gradient.float())
+    for gradient in gradients[:2]:
+        torch.testing.assert_close(gradient, gradients[2], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("label", [3, -1])
-def test_a_label_that_is_no_class_is_refused(label: int) -> None:
-    with pytest.raises((ValueError, IndexError)):
+def test_cross_entropy_unknown_label_raises(label: int) -> None:
+    with pytest.raises((ValueError, IndexError), match=r"out of (range|bounds)"):
         cross_entropy(torch.zeros(1, 3), torch.tensor([label]))
-
-
-# The update
-
-
-@needs_native
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("shape", [(1,), (7,), (129,), (4, 3, 5, 5), (200, 300)], ids=str)
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_descending_is_the_twins(shape: tuple[int, ...], nesterov: bool, variant: str) -> None:
-    """For weights in rows, columns or channels last, with gradients laid out alike or not."""
-    draw = torch.Generator().manual_seed(0)
-    first = [torch.randn(shape, generator=draw) for _ in range(3)]
-    layouts = [[tensor.clone() for tensor in first]]
-    layouts.append([layouts[0][0].clone(), first[1].flip(0).contiguous().flip(0), first[2].clone()])
-    if len(shape) == 4:
-        layouts.append([tensor.clone(memory_format=torch.channels_last) for tensor in first])
-        layouts.append([layouts[2][0].clone(), first[1].clone(), layouts[2][2].clone()])
-    for weight, gradient, velocity in layouts:
-        expected, moved = weight.clone(), velocity.clone()
-        with without_native():
-            sgd_step(expected, gradient, moved, 0.1, 0.9, 0.01, nesterov)
-        kept = gradient.clone()
-        for threads in (1, 3):
-            one, other = weight.clone(), velocity.clone()
-            with use_variant(variant), use_native_threads(threads):
-                sgd_step(one, gradient, other, 0.1, 0.9, 0.01, nesterov)
-            torch.testing.assert_close(one, expected, rtol=1e-6, atol=1e-6)
-            torch.testing.assert_close(other, moved, rtol=1e-6, atol=1e-6)
-            assert torch.equal(gradient, kept)
-
-
-def test_one_step_by_hand() -> None:
-    """g = 2 + 0.5 * 4 = 4; v = 0.5 * 6 + 4 = 7; w = 4 - 0.1 * 7, or with Nesterov 4 - 0.1 * (4 + 0.5 * 7)."""
-    for nesterov, expected in ((False, 3.3), (True, 3.25)):
-        weight, gradient, velocity = torch.tensor([4.0]), torch.tensor([2.0]), torch.tensor([6.0])
-        sgd_step(weight, gradient, velocity, 0.1, 0.5, 0.5, nesterov)
-        assert velocity.item() == 7.0
-        assert weight.item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_numbers_of_another_type_are_changed_too() -> None:
-    weight, velocity = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    sgd_step(weight, torch.ones(3, dtype=torch.float64), velocity, 0.5, 0.9, 0.0, False)
-    assert (weight.tolist(), velocity.tolist()) == ([-0.5] * 3, [1.0] * 3)
 
 
 @needs_native
@@ -252,24 +217,80 @@ def test_numbers_of_another_type_are_changed_too() -> None:
         (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)),
         (torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")),
     ],
-    ids=["int32", "too few", "two-dimensional", "no classes", "none", "elsewhere"],
+    ids=["int32 labels", "too few labels", "two-dimensional labels", "no class axis", "empty", "other device"],
 )
-def test_a_batch_that_the_kernel_must_not_read_is_torchs(
+def test_cross_entropy_unsupported_batch_runs_reference(
     logits: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend.native, "cross_entropy", lambda *_: pytest.fail("the kernel was called"))
-    with suppress(
-        RuntimeError, ValueError, IndexError, NotImplementedError
-    ):  # what torch makes of it is its own affair
+    recorder = record_kernels(monkeypatch)
+    with suppress(RuntimeError, ValueError, IndexError, NotImplementedError):  # PyTorch may refuse it
         cross_entropy(logits, labels)
+    assert recorder.names == []
 
 
 @needs_native
-def test_labels_with_gaps_are_read_as_they_are() -> None:
+def test_cross_entropy_strided_labels_are_read_correctly() -> None:
     logits, labels = torch.randn(5, 3), torch.tensor([0, 9, 1, 9, 2, 9, 0, 9, 1, 9])[::2]
-    loss, right = cross_entropy(logits, labels)
+    loss, correct = cross_entropy(logits, labels)
     torch.testing.assert_close(loss, functional.cross_entropy(logits, labels))
-    assert right == int((logits.argmax(1) == labels).sum())
+    assert correct == int((logits.argmax(1) == labels).sum())
+
+
+# sgd_step
+
+
+@needs_native
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("shape", [(1,), (7,), (129,), (4, 3, 5, 5), (200, 300)], ids=str)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_step_any_layout_matches_reference(shape: tuple[int, ...], nesterov: bool) -> None:
+    """For contiguous and channels_last weights, and gradients of the same or another layout."""
+    draw = torch.Generator().manual_seed(0)
+    first = [torch.randn(shape, generator=draw) for _ in range(3)]
+    layouts = [[tensor.clone() for tensor in first]]
+    layouts.append([layouts[0][0].clone(), first[1].flip(0).contiguous().flip(0), first[2].clone()])
+    if len(shape) == 4:
+        layouts.append([tensor.clone(memory_format=torch.channels_last) for tensor in first])
+        layouts.append([layouts[2][0].clone(), first[1].clone(), layouts[2][2].clone()])
+    for weight, gradient, velocity in layouts:
+        expected, expected_velocity, kept = weight.clone(), velocity.clone(), gradient.clone()
+        sgd_step_ref(expected, gradient, expected_velocity, 0.1, 0.9, 0.01, nesterov)
+        for threads in (1, 3):
+            actual, actual_velocity = weight.clone(), velocity.clone()
+            with use_native_threads(threads):
+                sgd_step(actual, gradient, actual_velocity, 0.1, 0.9, 0.01, nesterov)
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(actual_velocity, expected_velocity, rtol=1e-6, atol=1e-6)
+            assert torch.equal(gradient, kept)
+
+
+@pytest.mark.parametrize(("nesterov", "expected"), [(False, 3.3), (True, 3.25)])
+def test_sgd_step_by_hand(nesterov: bool, expected: float) -> None:
+    """g = 2 + 0.5 * 4 = 4; v = 0.5 * 6 + 4 = 7; w = 4 - 0.1 * 7, or with Nesterov 4 - 0.1 * (4 + 0.5 * 7)."""
+    for function in (sgd_step, sgd_step_ref):
+        weight, gradient, velocity = torch.tensor([4.0]), torch.tensor([2.0]), torch.tensor([6.0])
+        function(weight, gradient, velocity, 0.1, 0.5, 0.5, nesterov)
+        assert velocity.item() == 7.0
+        assert weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_sgd_step_without_native_runs_reference() -> None:
+    weight, velocity = torch.zeros(3), torch.zeros(3)
+    with without_native():
+        sgd_step(weight, torch.ones(3), velocity, 0.5, 0.9, 0.0, False)
+    assert (weight.tolist(), velocity.tolist()) == ([-0.5] * 3, [1.0] * 3)
+
+
+def test_sgd_step_float64_is_updated() -> None:
+    weight, velocity = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    sgd_step(weight, torch.ones(3, dtype=torch.float64), velocity, 0.5, 0.9, 0.0, False)
+    assert (weight.tolist(), velocity.tolist()) == ([-0.5] * 3, [1.0] * 3)
+
+
+def test_sgd_step_empty_weight_is_accepted() -> None:
+    weight = torch.zeros(0)
+    sgd_step(weight, torch.zeros(0), torch.zeros(0), 0.5, 0.9, 0.0, False)
+    assert weight.shape == (0,)
 
 
 @needs_native
@@ -283,11 +304,21 @@ def test_labels_with_gaps_are_read_as_they_are() -> None:
         (torch.ones(4), torch.zeros(8)[::2]),
         (torch.ones(4, device="meta"), torch.zeros(4)),
     ],
-    ids=["long gradient", "long velocity", "other gradient", "other velocity", "velocity with gaps", "elsewhere"],
+    ids=["long gradient", "long velocity", "float64 gradient", "float64 velocity", "strided velocity", "other device"],
 )
-def test_what_is_not_alike_is_torchs_to_sgd_step(
+def test_sgd_step_mismatched_tensors_run_reference(
     gradient: Tensor, velocity: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend.native, "descend", lambda *_: pytest.fail("the kernel was called"))
-    with suppress(RuntimeError, NotImplementedError):
+    recorder = record_kernels(monkeypatch)
+    with suppress(RuntimeError, NotImplementedError):  # PyTorch may refuse them
         sgd_step(torch.ones(4), gradient, velocity, 0.1, 0.9, 0.0, False)
+    assert recorder.names == []
+
+
+@needs_native
+def test_native_threads_are_restored() -> None:
+    assert backend.native is not None
+    before = backend.native.threads()
+    with use_native_threads(before + 1):
+        assert backend.native.threads() == before + 1
+    assert backend.native.threads() == before

@@ -1,1 +1,1 @@
-"""The native kernels, each with its reference in PyTorch or NumPy."""
+"""The native kernels, each in one module with its reference implementation in PyTorch or NumPy."""

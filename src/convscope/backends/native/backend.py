@@ -1,4 +1,4 @@
-"""The backend to convscope-native: whether its kernels are used, and how many threads they may take."""
+"""Whether the kernels of convscope-native are used, and on how many threads."""
 
 from __future__ import annotations
 
@@ -25,36 +25,41 @@ def _load() -> tuple[ModuleType | None, str]:
     return _kernels, ""
 
 
-native, reason = _load()  # the extension module or None, and then why
+native, reason = _load()  # the extension module; or None and why
 
 
 def address(tensor: Tensor | None) -> int:
-    """Where a tensor's numbers lie, 0 for none; it has to live as long as the kernel works."""
+    """The address of a tensor's data, 0 for None. The tensor must outlive the kernel's call."""
     return 0 if tensor is None else tensor.data_ptr()
 
 
 def variant() -> str:
-    """Which kernels run: the instruction set of convscope-native's, or `torch` for the twins."""
+    """The kernels in use: `native` and the instruction set, or `torch` for the reference implementations."""
     return f"native {native.variant()}" if native is not None else "torch"
 
 
 def backend_name() -> str:
-    """The same, and why they are torch's where they are: `torch, because convscope-native is not installed`."""
+    """The kernels in use, and the reason if they are PyTorch's: `torch, because convscope-native is not installed`."""
     return f"{variant()}, because {reason}" if reason else variant()
 
 
 def share_torch_threads(share: bool) -> None:
-    """Let the kernels work on torch's own threads, or on theirs.
+    """Run the kernels on PyTorch's threads instead of their own.
 
-    Theirs give way on a busy machine, whose OpenMP threads wait for each other; but two sets of threads would fight
-    for the cores where torch works hard between two kernels.
+    Their own threads cope better with a busy machine, where OpenMP's wait for each other. But if PyTorch does much work
+    between two kernels, two sets of threads would compete for the cores.
     """
     if native is not None:
         native.share_openmp(share)
 
 
 def use_threads(threads: int, torch_works: bool = True) -> None:
-    """So many threads for the kernels, and for torch: one, where it only adds small things up between them."""
+    """Set the number of threads of the kernels and of PyTorch.
+
+    Args:
+        threads: Number of threads, at least 1.
+        torch_works: Whether PyTorch does much work between the kernels; if not, it gets one thread.
+    """
     import torch
 
     torch.set_num_threads(threads if torch_works else 1)

@@ -1,8 +1,8 @@
-"""The fully connected layer with its bias and ReLU in one kernel, forward and backward."""
+"""The fully connected layer in one kernel: product, bias and ReLU."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,50 +10,39 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from convscope.backends.native import backend
+from convscope.backends.native.backend import address
+
+if TYPE_CHECKING:
+    from convscope_native._kernels import Dense
 
 FLOATS = (torch.float32, torch.bfloat16)
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, bf16: bool = False) -> Tensor:
-    """`x weight^T + bias`, then ReLU if asked for: float32 (n, units), the same bits for any number of threads.
-
-    x is float32 or bfloat16 (n, inputs), weight float32 (units, inputs), bias float32 (units,). With `bf16` the
-    operands of the three products (values, gradient of x, gradient of weight) are rounded to bfloat16; sums stay
-    float32. Gradients come once: what is to be differentiated twice runs as the twin.
+    """Compute `x weight^T + bias`, then ReLU if requested; bit-identical for any number of threads.
 
     >>> dense(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]]), torch.ones(2), relu=True)
     tensor([[12.,  0.]])
+
+    Args:
+        x: (n, inputs), float32 or bfloat16 for the native kernel.
+        weight: (units, inputs), float32.
+        bias: (units,), float32.
+        relu: Apply ReLU.
+        bf16: Round the operands of the three products (values, gradient of x, gradient of weight) to bfloat16; sums
+            stay float32.
+
+    Returns:
+        (n, units), float32. It is differentiable once; `dense_ref` is differentiable twice.
     """
-    if backend.native is None or not _suits(x, weight, bias):
+    if backend.native is None or not _is_supported(x, weight, bias):
         return dense_ref(x, weight, bias, relu, bf16)
     result: Tensor = _Dense.apply(x.contiguous(), weight, bias, relu, bf16)  # type: ignore[no-untyped-call]
     return result
 
 
-def times_transposed(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T: float32 (n, units) of float32 (n, inputs) and (units, inputs), contiguous, without gradients."""
-    if backend.native is None or not _are_floats(a, b):
-        return a @ b.T
-    (n, inputs), units = a.shape, b.shape[0]
-    y, bias = _floats(n, units), _floats(units).zero_()
-    addresses = a.data_ptr(), False, b.data_ptr(), bias.data_ptr(), y.data_ptr()
-    backend.native.dense_forward(*addresses, n, inputs, units, False, False)
-    return y
-
-
-def times(a: Tensor, b: Tensor) -> Tensor:
-    """a b: float32 (n, inputs) of float32 (n, units) and (units, inputs), contiguous, without gradients."""
-    if backend.native is None or not _are_floats(a, b):
-        return a @ b
-    (n, units), inputs = a.shape, b.shape[1]
-    y = _floats(n, inputs)
-    addresses = y.data_ptr(), False, b.data_ptr(), 0, a.data_ptr(), y.data_ptr(), 0, 0
-    backend.native.dense_backward(*addresses, n, inputs, units, False)
-    return y
-
-
 def dense_ref(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, bf16: bool = False) -> Tensor:
-    """What `dense` computes, in torch's own operations."""
+    """`dense` in PyTorch operations."""
     with torch.autocast("cpu", enabled=False):
         if bf16:
             x, weight = x.bfloat16(), weight.bfloat16()
@@ -61,7 +50,29 @@ def dense_ref(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, bf16:
         return functional.relu(y) if relu else y
 
 
-def _suits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T of float32 matrices (n, inputs) and (units, inputs): (n, units), without gradients."""
+    if backend.native is None or not _are_matrices(a, b):
+        return a @ b.T
+    y, zeros = _new_floats(a.shape[0], b.shape[0]), _new_floats(b.shape[0]).zero_()
+    job = _new_job(a, b)
+    job.bias, job.y = zeros.data_ptr(), y.data_ptr()
+    backend.native.dense_forward(job)
+    return y
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a b of float32 matrices (n, units) and (units, inputs): (n, inputs), without gradients."""
+    if backend.native is None or not _are_matrices(a, b):
+        return a @ b
+    y = _new_floats(a.shape[0], b.shape[1])
+    job = _new_job(y, b)
+    job.dy, job.dx = a.data_ptr(), y.data_ptr()
+    backend.native.dense_backward(job)
+    return y
+
+
+def _is_supported(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     return (
         x.dtype in FLOATS
         and weight.dtype is torch.float32
@@ -77,12 +88,21 @@ def _suits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     )
 
 
-def _are_floats(a: Tensor, b: Tensor) -> bool:
+def _are_matrices(a: Tensor, b: Tensor) -> bool:
     return all(m.dtype is torch.float32 and m.is_cpu and m.is_contiguous() and m.numel() for m in (a, b))
 
 
-def _floats(*shape: int) -> Tensor:
-    """Memory for a kernel's result, whatever torch's default type and device are."""
+def _new_job(x: Tensor, weight: Tensor) -> Dense:
+    assert backend.native is not None
+    job: Dense = backend.native.Dense()
+    job.n, job.inputs = x.shape
+    job.units = weight.shape[0]
+    job.x, job.x_is_bf16, job.weight = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr()
+    return job
+
+
+def _new_floats(*shape: int) -> Tensor:
+    """Uninitialized float32 memory on the CPU, whatever PyTorch's default type and device are."""
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
@@ -90,29 +110,27 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool, bf16: bool) -> Tensor:
         assert backend.native is not None
-        n, inputs = x.shape
-        units = weight.shape[0]
-        y = _floats(n, units)
-        wide = x.dtype is torch.float32
-        addresses = x.data_ptr(), not wide, weight.data_ptr(), bias.data_ptr(), y.data_ptr()
-        backend.native.dense_forward(*addresses, n, inputs, units, relu, bf16)
+        job = _new_job(x, weight)
+        y = _new_floats(job.n, job.units)
+        job.relu, job.bf16 = relu, bf16
+        job.bias, job.y = bias.data_ptr(), y.data_ptr()
+        backend.native.dense_forward(job)
         ctx.save_for_backward(x, weight, y if relu else None)
-        ctx.bf16 = bf16
+        ctx.job = job
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         assert backend.native is not None
         x, weight, y = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        n, inputs = x.shape
-        units = weight.shape[0]
-        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
-        dx = torch.empty_like(x) if for_x else None
-        dweight = _floats(units, inputs) if for_weight else None
-        dbias = _floats(units) if for_bias else None
-        sources = x.data_ptr(), x.dtype is torch.bfloat16, weight.data_ptr(), backend.address(y), gradient.data_ptr()
-        results = backend.address(dx), backend.address(dweight), backend.address(dbias)
-        backend.native.dense_backward(*sources, *results, n, inputs, units, ctx.bf16)
+        dy = dy.contiguous()
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        job: Dense = ctx.job
+        dx = torch.empty_like(x) if wants_x else None
+        dweight = _new_floats(job.units, job.inputs) if wants_weight else None
+        dbias = _new_floats(job.units) if wants_bias else None
+        job.x, job.weight, job.y, job.dy = x.data_ptr(), weight.data_ptr(), address(y), dy.data_ptr()
+        job.dx, job.dweight, job.dbias = address(dx), address(dweight), address(dbias)
+        backend.native.dense_backward(job)
         return dx, dweight, dbias, None, None

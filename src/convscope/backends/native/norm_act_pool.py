@@ -1,25 +1,24 @@
-"""What stands between two convolutions in one go: `[pool] [batch norm] [activation] [pool]`, each part optional."""
+"""The layers between two convolutions in one kernel: `[pool] [batch norm] [activation] [pool]`, each optional."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from convscope.backends.native import backend
 from convscope.backends.native.backend import address
+from convscope.backends.native.reference_ops import Pooling, activate, pool2d
+
+if TYPE_CHECKING:
+    from convscope_native._kernels import NormActPool
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 NORMS = nn.BatchNorm1d, nn.BatchNorm2d
-Pooling = tuple[str, int]  # "max", "min" or "average", and the width of the windows, which lie side by side
 
-ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
-POOLS = {"max": 1, "min": 2, "average": 3}
-MAX_POOL_SIZE = 15  # 15 x 15 cells: the argmax's number fits a byte
+MAX_POOL_SIZE = 15
 
 
 def norm_act_pool(
@@ -29,145 +28,140 @@ def norm_act_pool(
     pool: Pooling | None = None,
     pool_first: bool = False,
 ) -> Tensor:
-    """activation(norm(pool(x))) with `pool_first`, else pool(activation(norm(x))); any part may be missing.
+    """Normalize, activate and pool x; each part is optional.
 
-    x: float32 or bfloat16 (n, channels, h, w), fastest in channels_last memory; the result has its type. activation:
-    none, relu, gelu (exact) or tanh. Cells that fill no window are left out. In training mode `norm` takes the
-    statistics of the batch and updates its running ones, as torch's modules do; one of vectors sees maps of one cell.
+    The native kernel takes float32 and bfloat16 feature maps, and pools of size 1 to 15. Everything else runs as
+    `norm_act_pool_ref`. Both update the running statistics of `norm` as its own forward pass does.
+
+    Args:
+        x: Feature maps (n, channels, h, w), fastest in channels_last memory.
+        norm: Batch normalization. It uses batch statistics in training mode or without running ones. A BatchNorm1d
+            sees maps of one cell.
+        activation: Name in `network.activations.ACTIVATIONS`, or "none".
+        pool: Kind, and size and stride of the window; or None. Cells that fill no window are dropped.
+        pool_first: Pool before the norm instead of after the activation.
+
+    Returns:
+        Feature maps (n, channels, oh, ow) with the dtype of x.
     """
-    batch = norm is not None and (norm.training or norm.running_mean is None)
-    if not _suits(x, norm, pool, pool_first, batch):
+    batch_statistics = norm is not None and (norm.training or norm.running_mean is None)
+    job = _plan(x, norm, activation, pool, pool_first, batch_statistics)
+    if job is None:
         return norm_act_pool_ref(x, norm, activation, pool, pool_first)
     if norm is None and pool is None and activation == "none":
         return x
-    if norm is None:
-        return _call(x, None, None, None, False, activation, pool, pool_first)
-    if norm.training and norm.num_batches_tracked is not None:
+    if norm is not None and norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-    return _call(x, norm.weight, norm.bias, norm, batch, activation, pool, pool_first)
-
-
-def norm_act_pool_ref(x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool) -> Tensor:
-    """The same, one operation of torch after the other."""
-    if pool and pool_first:
-        x = _pool(x, pool)
-    if norm is not None:
-        x = norm(x.flatten(2)).view_as(x) if isinstance(norm, nn.BatchNorm1d) else norm(x)
-    if activation != "none":
-        functions: dict[str, Callable[[Tensor], Tensor]]
-        functions = {"relu": functional.relu, "gelu": functional.gelu, "tanh": torch.tanh}
-        x = functions[activation](x)
-    return _pool(x, pool) if pool and not pool_first else x
-
-
-def _pool(x: Tensor, pool: Pooling) -> Tensor:
-    kind, size = pool
-    if kind == "average":
-        return functional.avg_pool2d(x, size)
-    return functional.max_pool2d(x, size) if kind == "max" else -functional.max_pool2d(-x, size)
-
-
-def _suits(x: Tensor, norm: Norm | None, pool: Pooling | None, pool_first: bool, batch: bool) -> bool:
-    if backend.native is None or x.dim() != 4 or x.device.type != "cpu" or x.numel() == 0:
-        return False
-    if x.dtype != torch.float32 and x.dtype != torch.bfloat16:
-        return False
-    n, channels, h, w = x.shape
-    if pool is not None:
-        size = pool[1]
-        if not isinstance(size, int) or not 0 < size <= min(h, w, MAX_POOL_SIZE):
-            return False
-        h, w = (h // size, w // size) if pool_first else (h, w)
-    if norm is None:
-        return True
-    if channels != norm.num_features or norm.momentum is None or (batch and n * h * w == 1):
-        return False
-    return all(part is None or part.dtype == torch.float32 for part in (norm.weight, norm.running_mean))
-
-
-def _call(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    norm: Norm | None,
-    batch: bool,
-    activation: str,
-    pool: Pooling | None,
-    pool_first: bool,
-) -> Tensor:
-    kind, size = (POOLS[pool[0]], pool[1]) if pool else (0, 1)
-    if norm is None and activation == "relu" and kind in (1, 2):
-        pool_first = False  # the same values; coming last, the pool alone remembers all that the gradient needs
-    n, channels, h, w = x.shape
-    shape = (n, h, w, channels, x.dtype == torch.bfloat16, ACTIVATIONS[activation], kind, size, pool_first,
-             norm is not None, batch)  # fmt: skip
+    weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
-    result: Tensor = _NormActPool.apply(x, weight, bias, norm, shape)  # type: ignore[no-untyped-call]
+    result: Tensor = _NormActPool.apply(x, weight, bias, norm, job)  # type: ignore[no-untyped-call]
     return result
 
 
+def norm_act_pool_ref(x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool) -> Tensor:
+    """`norm_act_pool` in PyTorch operations."""
+    if pool_first:
+        x = pool2d(x, pool)
+    if norm is not None:
+        x = norm(x.flatten(2)).view_as(x) if isinstance(norm, nn.BatchNorm1d) else norm(x)
+    x = activate(x, activation)
+    return x if pool_first else pool2d(x, pool)
+
+
+def _plan(
+    x: Tensor, norm: Norm | None, activation: str, pool: Pooling | None, pool_first: bool, batch_statistics: bool
+) -> NormActPool | None:
+    """The kernel's job without addresses, or None if the kernel cannot do it."""
+    native = backend.native
+    if native is None or x.dim() != 4 or x.device.type != "cpu" or x.numel() == 0:
+        return None
+    if (x.dtype != torch.float32 and x.dtype != torch.bfloat16) or activation not in native.ACTIVATIONS:
+        return None
+    n, c, h, w = x.shape
+    kind, size = pool or ("none", 1)
+    if kind not in native.POOLS or not isinstance(size, int) or not 0 < size <= min(h, w, MAX_POOL_SIZE):
+        return None
+    if norm is not None and not _is_supported(norm, c):
+        return None
+    cells = (h // size) * (w // size) if pool_first else h * w
+    if batch_statistics and n * cells == 1:
+        return None  # PyTorch raises the error
+    job: NormActPool = native.NormActPool()
+    job.n, job.h, job.w, job.c = n, h, w, c
+    job.activation = native.ACTIVATIONS[activation]
+    job.pool, job.pool_size = native.POOLS[kind], size
+    # Without a norm, ReLU and a max or min pool commute; if the pool comes last, its argmax is all that backward needs.
+    job.pool_first = pool_first and not (norm is None and activation == "relu" and job.has_argmax)
+    job.bf16 = x.dtype == torch.bfloat16
+    job.norm, job.batch_statistics = norm is not None, batch_statistics
+    return job
+
+
+def _is_supported(norm: Norm, channels: int) -> bool:
+    return (
+        norm.num_features == channels
+        and norm.momentum is not None
+        and all(part is None or part.dtype == torch.float32 for part in (norm.weight, norm.running_mean))
+    )
+
+
 class _NormActPool(torch.autograd.Function):
-    """Saves the map that the norm (else the activation) saw and the argmaxes, nothing that can be recomputed."""
+    """Saves the input of the norm, or else of the activation, and the argmax; backward recomputes the rest."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        norm: Norm | None,
-        shape: tuple[Any, ...],
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm | None, job: NormActPool
     ) -> Tensor:
-        n, h, w, channels, _, activation, pool, size, pool_first, _, batch = shape
-        out = (n, channels, h // size, w // size)
-        y = _map_like(x, out)
-        argmax = x.new_empty(out, dtype=torch.uint8) if pool in (1, 2) else None
-        statistics = running_mean = running_var = None
-        momentum = eps = 0.0
-        if norm is not None:
-            statistics = torch.empty(2, channels, dtype=torch.float32, device="cpu")
-            momentum, eps = norm.momentum or 0.0, norm.eps
-            if not batch or norm.training:
-                running_mean, running_var = norm.running_mean, norm.running_var
-        z: Tensor | None = None  # the pooled map
-        seen: Tensor | None = x  # what the backward pass recomputes from
-        if pool and pool_first:
-            bare = norm is None and not activation
-            z = y if bare else _map_like(x, out) if batch or any(ctx.needs_input_grad) else None
-            seen = None if bare else z
-        elif norm is None and pool and activation < 2 and (argmax is not None or not activation):
-            seen = None
-        elif norm is None and not pool and activation == 1:
-            seen = y  # positive where x is; the next layer keeps it anyway
+        out = job.n, job.c, job.h // job.pool_size, job.w // job.pool_size
+        y = _new_map(out, x.dtype)
+        argmax = _new_map(out, torch.uint8) if job.has_argmax else None
+        saved = job.saved_for_backward
+        pooled: Tensor | None = None
+        if job.pool_first and not saved:
+            pooled = y  # a pool alone
+        elif job.pool_first and (job.batch_statistics or any(ctx.needs_input_grad)):
+            pooled = _new_map(out, x.dtype)
+        job.x, job.pooled, job.y, job.argmax = x.data_ptr(), address(pooled), y.data_ptr(), address(argmax)
+        statistics = None if norm is None else _set_norm(job, norm)
         assert backend.native is not None
-        backend.native.chain_forward(
-            *shape, x.data_ptr(), address(z), y.data_ptr(), address(argmax), address(weight), address(bias),
-            address(statistics), address(running_mean), address(running_var), momentum, eps
-        )  # fmt: skip
-        ctx.shape = shape
-        ctx.save_for_backward(seen, argmax, weight, bias, statistics)
+        backend.native.norm_act_pool_forward(job)
+        ctx.job = job
+        ctx.save_for_backward({"x": x, "pooled": pooled, "y": y}.get(saved), argmax, weight, bias, statistics)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        seen, argmax, weight, bias, statistics = ctx.saved_tensors
-        n, h, w, channels = ctx.shape[:4]
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        saved, argmax, weight, bias, statistics = ctx.saved_tensors
+        job: NormActPool = ctx.job
+        dy = dy.contiguous(memory_format=torch.channels_last)
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        dx = _map_like(gradient, (n, channels, h, w)) if wants_x else None
-        dweight, dbias = (
-            torch.empty(channels, dtype=torch.float32, device="cpu") if wanted else None
-            for wanted in (wants_weight, wants_bias)
-        )
+        dx = _new_map((job.n, job.c, job.h, job.w), dy.dtype) if wants_x else None
+        dweight = _new_floats(job.c) if wants_weight else None
+        dbias = _new_floats(job.c) if wants_bias else None
+        job.x, job.argmax, job.dy = address(saved), address(argmax), dy.data_ptr()
+        job.weight, job.bias, job.statistics = address(weight), address(bias), address(statistics)
+        job.dx, job.dweight, job.dbias = address(dx), address(dweight), address(dbias)
         assert backend.native is not None
-        backend.native.chain_backward(
-            *ctx.shape, address(seen), gradient.data_ptr(), address(dx), address(argmax), address(weight),
-            address(bias), address(statistics), address(dweight), address(dbias)
-        )  # fmt: skip
+        backend.native.norm_act_pool_backward(job)
         return dx, dweight, dbias, None, None
 
 
-def _map_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
+def _set_norm(job: NormActPool, norm: Norm) -> Tensor:
+    """Give the job what it needs of the norm; returns memory for the statistics in use, which must outlive its call."""
+    statistics = _new_floats(2, job.c)
+    job.statistics = statistics.data_ptr()
+    job.weight, job.bias = address(norm.weight), address(norm.bias)
+    job.momentum, job.eps = norm.momentum or 0.0, norm.eps
+    if norm.training or not job.batch_statistics:
+        job.running_mean, job.running_var = address(norm.running_mean), address(norm.running_var)
+    return statistics
+
+
+def _new_map(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
+
+
+def _new_floats(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")

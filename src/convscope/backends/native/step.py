@@ -1,4 +1,4 @@
-"""What a training step needs beside its layers: a batch cut out of the data set, the loss, and the weights' update."""
+"""The parts of a training step outside its layers: gathering the batch, the loss, and the update of the weights."""
 
 from __future__ import annotations
 
@@ -15,59 +15,77 @@ from convscope.backends.native import backend
 Pixels = NDArray[np.uint8]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
 
 
 def gather_batch(
-    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None = None, flips: Mask | None = None
-) -> NDArray[np.float32]:
-    """The images at `index` as a network's input: float32 (n, h, w, c) = table[pixel, channel].
+    images: Pixels, index: Index, table: Floats, shifts: Index | None = None, flips: Mask | None = None
+) -> Floats:
+    """Gather images as the input of a network: table[pixel, channel].
 
-    images: uint8 (.., h, w, c); table: float32 (256, c), what each pixel value becomes. moves: int64 (n, 2), how many
-    rows down and columns to the right each image is moved; what comes in at the edge is the image reflected there.
-    flips: bool (n,), whether it is flipped left to right before that.
+    Args:
+        images: uint8 (.., h, w, c).
+        index: int64 (n,), the rows of `images`.
+        table: float32 (256, c), the input value of each pixel value.
+        shifts: int64 (n, 2), rows down and columns to the right to shift each image by; its edges are filled by
+            reflection.
+        flips: bool (n,), whether to flip each image left to right before the shift.
+
+    Returns:
+        float32 (n, h, w, c).
     """
     if backend.native is None or not images.flags.c_contiguous:
-        return _gather_batch_ref(images, index, table, moves, flips)
+        return gather_batch_ref(images, index, table, shifts, flips)
     out = np.empty((len(index), *images.shape[1:]), np.float32)
-    backend.native.cut_batch(images, index, moves, None if flips is None else flips.view(np.uint8), table, out)
+    backend.native.gather_batch(images, index, table, shifts, None if flips is None else flips.view(np.uint8), out)
     return out
 
 
+def gather_batch_ref(images: Pixels, index: Index, table: Floats, shifts: Index | None, flips: Mask | None) -> Floats:
+    """`gather_batch` in NumPy."""
+    pixels = images[index]
+    if flips is not None:
+        pixels = np.where(flips[:, None, None, None], pixels[:, :, ::-1], pixels)
+    if shifts is not None:
+        height, width = pixels.shape[1:3]
+        rows = _reflect(np.arange(height) - shifts[:, :1], height)  # (n, h)
+        columns = _reflect(np.arange(width) - shifts[:, 1:], width)  # (n, w)
+        pixels = pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    batch: Floats = table[pixels, np.arange(pixels.shape[3])]
+    return batch
+
+
+def _reflect(at: Index, size: int) -> Index:
+    """Indices in [0, size) for positions `at`: reflected at the edges, whose pixels are not repeated."""
+    at = np.abs(at)
+    return np.maximum(np.where(at >= size, 2 * (size - 1) - at, at), 0)
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, int]:
-    """Mean cross-entropy in nats of softmax(logits), and how many labels have the largest logit.
+    """Mean cross-entropy of softmax(logits) in nats, and the number of labels with the largest logit.
 
-    logits: float32 (n, classes); labels: int64 (n,). The target is 1 - smoothing for the label, and `smoothing` is
-    spread over all classes (Szegedy et al., 2016).
+    Args:
+        logits: (n, classes), float32 for the native kernel.
+        labels: int64 (n,).
+        smoothing: Part of each target that is distributed evenly over all classes (Szegedy et al., 2016), in [0, 1).
+
+    Returns:
+        The loss, a differentiable scalar, and the number of correct labels.
     """
-    if backend.native is None or not _is_batch(logits, labels):
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        return loss, int((logits.argmax(1) == labels).sum())
-    right: list[int] = []
-    loss = _CrossEntropy.apply(logits.contiguous(), labels.contiguous(), smoothing, right)  # type: ignore[no-untyped-call]
-    return loss, right[0]
+    if backend.native is None or not _is_supported(logits, labels):
+        return cross_entropy_ref(logits, labels, smoothing)
+    correct: list[int] = []
+    loss = _CrossEntropy.apply(logits.contiguous(), labels.contiguous(), smoothing, correct)  # type: ignore[no-untyped-call]
+    return loss, correct[0]
 
 
-def sgd_step(
-    weight: Tensor, gradient: Tensor, velocity: Tensor, rate: float, momentum: float, decay: float, nesterov: bool
-) -> None:
-    """One step of stochastic gradient descent, in place, for float32 tensors laid out alike.
-
-    g = gradient + decay * weight; velocity = momentum * velocity + g; weight -= rate * velocity, or with Nesterov's
-    momentum (Sutskever et al., 2013) rate * (g + momentum * velocity).
-    """
-    if backend.native is not None and _are_alike(weight, gradient, velocity):
-        if gradient.stride() != weight.stride():
-            gradient = torch.empty_like(weight).copy_(gradient)
-        backend.native.descend(
-            weight.data_ptr(), gradient.data_ptr(), velocity.data_ptr(), weight.numel(), rate, momentum, decay, nesterov
-        )
-        return
-    gradient = gradient.add(weight, alpha=decay) if decay else gradient
-    velocity.mul_(momentum).add_(gradient)
-    weight.sub_(gradient.add(velocity, alpha=momentum) if nesterov else velocity, alpha=rate)
+def cross_entropy_ref(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, int]:
+    """`cross_entropy` in PyTorch operations."""
+    loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return loss, int((logits.argmax(1) == labels).sum())
 
 
-def _is_batch(logits: Tensor, labels: Tensor) -> bool:
+def _is_supported(logits: Tensor, labels: Tensor) -> bool:
     return (
         logits.dtype is torch.float32
         and labels.dtype is torch.int64
@@ -79,7 +97,67 @@ def _is_batch(logits: Tensor, labels: Tensor) -> bool:
     )
 
 
-def _are_alike(weight: Tensor, gradient: Tensor, velocity: Tensor) -> bool:
+class _CrossEntropy(torch.autograd.Function):
+    """The loss; forward computes its gradient, too."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, correct: list[int]) -> Tensor:
+        assert backend.native is not None
+        gradient = torch.empty_like(logits)
+        n, classes = logits.shape
+        loss, count = backend.native.cross_entropy(
+            logits.data_ptr(), labels.data_ptr(), n, classes, smoothing, gradient.data_ptr()
+        )
+        correct.append(count)
+        ctx.save_for_backward(gradient)
+        return torch.tensor(loss, dtype=logits.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * dloss, None, None, None
+
+
+def sgd_step(
+    weight: Tensor, gradient: Tensor, velocity: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    """Update weight and velocity in place by one step of stochastic gradient descent.
+
+    g = gradient + weight_decay * weight; velocity = momentum * velocity + g; weight -= lr * velocity, or with Nesterov
+    momentum (Sutskever et al., 2013) lr * (g + momentum * velocity).
+
+    Args:
+        weight: Any shape, float32 for the native kernel.
+        gradient: Of the same shape.
+        velocity: Of the same shape and strides.
+        lr: Learning rate.
+        momentum: In [0, 1).
+        weight_decay: At least 0.
+        nesterov: Use Nesterov momentum.
+    """
+    native = backend.native
+    if native is None or not _are_supported(weight, gradient, velocity):
+        sgd_step_ref(weight, gradient, velocity, lr, momentum, weight_decay, nesterov)
+        return
+    if gradient.stride() != weight.stride():
+        gradient = torch.empty_like(weight).copy_(gradient)
+    job = native.SgdStep()
+    job.size, job.nesterov = weight.numel(), nesterov
+    job.lr, job.momentum, job.weight_decay = lr, momentum, weight_decay
+    job.weight, job.gradient, job.velocity = weight.data_ptr(), gradient.data_ptr(), velocity.data_ptr()
+    native.sgd_step(job)
+
+
+def sgd_step_ref(
+    weight: Tensor, gradient: Tensor, velocity: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    """`sgd_step` in PyTorch operations."""
+    gradient = gradient.add(weight, alpha=weight_decay) if weight_decay else gradient
+    velocity.mul_(momentum).add_(gradient)
+    weight.sub_(gradient.add(velocity, alpha=momentum) if nesterov else velocity, alpha=lr)
+
+
+def _are_supported(weight: Tensor, gradient: Tensor, velocity: Tensor) -> bool:
     return (
         weight.dtype is gradient.dtype is velocity.dtype is torch.float32
         and weight.shape == gradient.shape == velocity.shape
@@ -88,44 +166,3 @@ def _are_alike(weight: Tensor, gradient: Tensor, velocity: Tensor) -> bool:
         and gradient.is_cpu
         and velocity.is_cpu
     )
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """The loss; its gradient is worked out with it."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, right: list[int]) -> Tensor:
-        assert backend.native is not None
-        gradient = torch.empty_like(logits)
-        loss, count = backend.native.cross_entropy(
-            logits.data_ptr(), labels.data_ptr(), *logits.shape, smoothing, gradient.data_ptr()
-        )
-        right.append(count)
-        ctx.save_for_backward(gradient)
-        return torch.tensor(loss, dtype=logits.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer, None, None, None
-
-
-def _gather_batch_ref(
-    images: Pixels, index: Index, table: NDArray[np.float32], moves: Index | None, flips: Mask | None
-) -> NDArray[np.float32]:
-    pixels = images[index]
-    if flips is not None:
-        pixels = np.where(flips[:, None, None, None], pixels[:, :, ::-1], pixels)
-    if moves is not None:
-        height, width = pixels.shape[1:3]
-        rows = _reflected(np.arange(height) - moves[:, :1], height)  # (n, h)
-        columns = _reflected(np.arange(width) - moves[:, 1:], width)  # (n, w)
-        pixels = pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    cut: NDArray[np.float32] = table[pixels, np.arange(pixels.shape[3])]
-    return cut
-
-
-def _reflected(at: Index, size: int) -> Index:
-    """Where position `at` of a line of `size` pixels is read: reflected at the edges, which are not repeated."""
-    at = np.abs(at)
-    return np.maximum(np.where(at >= size, 2 * (size - 1) - at, at), 0)

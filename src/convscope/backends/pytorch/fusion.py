@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from convscope.backends.native import backend
 from convscope.backends.native.dense import dense
 from convscope.backends.native.norm_act_pool import NORMS, norm_act_pool
-from convscope.backends.native.stem import MAX_POOL_SIZE, Function, Pooling, conv_act_pool
+from convscope.backends.native.reference_ops import Pooling
+from convscope.backends.native.stem import MAX_CHANNELS, MAX_POOL_SIZE, conv_act_pool
 from convscope.backends.pytorch.modules import MinPool2d, PaddedConv, UnevenPad
 from convscope.network.layers import PoolKind
-
-STEM_MAX_CHANNELS = 4  # the most input channels for which torch's own convolution is the slower one
 
 Layers = list[nn.Module]
 Step = Callable[[Tensor, Layers], Tensor]
@@ -101,7 +100,7 @@ def _is_first_convolution(layer: nn.Module) -> bool:
     conv = layer.conv if isinstance(layer, PaddedConv) else layer
     if not isinstance(conv, nn.Conv2d):
         return False
-    return conv.in_channels <= STEM_MAX_CHANNELS and conv.groups == 1 and conv.stride == (1, 1)
+    return conv.in_channels <= MAX_CHANNELS and conv.groups == 1 and conv.stride == (1, 1)
 
 
 def _conv_act_pool(x: Tensor, layers: Layers) -> Tensor:
@@ -132,7 +131,7 @@ def _alone(x: Tensor, layers: Layers) -> Tensor:
     return x
 
 
-def _activation(layers: Layers) -> Function:
+def _activation(layers: Layers) -> str:
     return next(
         (name for kind, name in ACTIVATION_NAMES.items() for layer in layers if isinstance(layer, kind)), "none"
     )
@@ -146,6 +145,6 @@ def _pool(layers: Layers) -> Pooling | None:
     return None
 
 
-ACTIVATION_NAMES: dict[type[nn.Module], Function] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
+ACTIVATION_NAMES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh"}
 POOL_NAMES: dict[type[nn.Module], PoolKind] = {nn.MaxPool2d: "max", MinPool2d: "min", nn.AvgPool2d: "average"}
 ACTIVATIONS, POOLS = tuple(ACTIVATION_NAMES), tuple(POOL_NAMES)

@@ -1,9 +1,9 @@
-// How a vector of channels is read and written.
+// Loads and stores of one register of channels.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
-#include "activation.h"
 #include "scratch.h"
 #include "vec.h"
 
@@ -13,14 +13,14 @@
 
 namespace CONVSCOPE_NAMESPACE {
 
-// kWidth channels at a time. A last vector that would stick out starts earlier and does some channels twice.
-struct Whole {
+// kWidth channels at a time. The last register starts earlier if it would exceed the channels, and repeats some.
+struct FullRegister {
   template <class T>
   Vec get(const T* from) const { return load(from); }
   template <class T>
   void put(T* to, Vec value) const { store(to, value); }
   IntVec get_bytes(const uint8_t* from) const {
-#if defined(__AVX512F__)  // GCC 12 widens byte by byte
+#if defined(__AVX512F__)  // GCC 12 would widen each byte separately
     __m128i bytes;
     std::memcpy(&bytes, from, sizeof bytes);
     return (IntVec)_mm512_maskz_cvtepu8_epi32(0xffff, bytes);
@@ -35,8 +35,8 @@ struct Whole {
   }
 };
 
-// Fewer channels than a vector holds.
-struct Part {
+// Fewer channels than a register holds.
+struct PartialRegister {
   int64_t count;
   template <class T>
   Vec get(const T* from) const {
@@ -60,18 +60,18 @@ struct Part {
   }
 };
 
-// work(lanes, number of the vector, first channel)
+// Calls work(lanes, index of the register, first channel).
 template <class Work>
 inline void over_channels(int64_t c, Work&& work) {
-  if (c < kWidth) return work(Part{c}, 0, 0);
-  for (int64_t vector = 0; vector * kWidth < c; ++vector)
-    work(Whole{}, vector, std::min(vector * kWidth, c - kWidth));
+  if (c < kWidth) return work(PartialRegister{c}, 0, 0);
+  for (int64_t index = 0; index * kWidth < c; ++index) work(FullRegister{}, index, std::min(index * kWidth, c - kWidth));
 }
 
-inline int64_t padded(int64_t c) { return (c + kWidth - 1) / kWidth * kWidth; }
+inline int64_t padded_channels(int64_t c) { return (c + kWidth - 1) / kWidth * kWidth; }
 
-// A piece of memory per thread and Use.
-template <int Use>
+// One buffer per thread and use.
+enum class Use { kSums, kResidual, kTable, kParts, kPooled };
+template <Use>
 inline float* scratch(int64_t floats) {
   static thread_local Scratch memory;
   return memory.get(floats);
