@@ -76,7 +76,7 @@ def convscope(given: Arrays) -> Arrays:
         settled.training.take(chosen),
         settled.validation.take(np.arange(1)),
         config.preprocessing,
-        config.recipe.model_copy(update={"epochs": 1}),
+        config.recipe.override(**{"epochs": 1}),
         config.seed,
         after_batch=lambda progress: means.append(progress.loss),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from convscope.api.train import train_model
 from convscope.network.presets import PRESETS
-from convscope.training.estimate import cost_of
+from convscope.training.probes.estimate import cost_of
 
 GATE = 0.25
 

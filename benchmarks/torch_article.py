@@ -22,7 +22,7 @@ from torch.nn import functional
 
 import mnist
 
-BATCH, SCORING_BATCH = 128, 1000
+BATCH, EVALUATION_BATCH_SIZE = 128, 1000
 
 
 def tensors(part: str, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def validate(model: nn.Module, images: Tensor, labels: Tensor, bf16: bool) -> tu
     """Mean loss and accuracy on all images."""
     model.eval()
     loss, correct = 0.0, 0
-    for pixels, targets in zip(images.split(SCORING_BATCH), labels.split(SCORING_BATCH), strict=True):
+    for pixels, targets in zip(images.split(EVALUATION_BATCH_SIZE), labels.split(EVALUATION_BATCH_SIZE), strict=True):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = model(pixels).float()
         loss += functional.cross_entropy(logits, targets, reduction="sum").item()

@@ -15,7 +15,7 @@ from hypothesis import settings
 import convscope
 from convscope.cli.main import main
 from convscope.data.dataset import Dataset, Split
-from convscope.training.recipes import changed, recipe_named
+from convscope.training.recipes import recipe_named
 from helpers.command import Answer, Command, required
 
 settings.register_profile("convscope", deadline=None)  # a busy machine must not fail a test
@@ -34,7 +34,7 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> convscope.Run:
     """One short training on digits; no test may change its folder."""
-    recipe = changed(recipe_named("default"), epochs=3)
+    recipe = recipe_named("default").override(epochs=3)
     return convscope.train_model("digits", "small", recipe, threads=1, run=tmp_path_factory.mktemp("digits") / "run")
 
 

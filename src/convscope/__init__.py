@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from convscope._extras import needs_extra
 
 if TYPE_CHECKING:
+    from convscope.api.evaluate import evaluate_run
     from convscope.api.explain import explain_image
     from convscope.api.resume import resume_run, train_more
-    from convscope.api.train import evaluate_run, train_model
+    from convscope.api.train import train_model
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
     from convscope.data.load import load_data as load_data
@@ -60,7 +61,7 @@ _HOMES = {
     "Recipe": "training.recipes",
     "Run": "runs.folder",
     "build_model": "backends.pytorch.models:build_model",
-    "evaluate_run": "api.train",
+    "evaluate_run": "api.evaluate",
     "explain_image": "api.explain",
     "load_data": "data.load:load_data",
     "open_run": "runs.folder",

@@ -16,4 +16,4 @@ class Reporter:
         warnings.warn(text, stacklevel=3)
 
     def progress(self, task: str, done: int, total: int | None) -> None:
-        """Called with `done` of `total` units of `task`, such as bytes of a file; `total` is None while unknown."""
+        """Called with `done` of `total` units of `task`, such as bytes of a file or decoded images."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+from convscope.errors import UsageError
+
+SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
@@ -62,3 +67,15 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s".removesuffix(" 0 s")
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min".removesuffix(" 0 min")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a text such as 90, 60s, 2min or 1.5h. Raises UsageError for any other.
+
+    >>> parse_duration("90"), parse_duration("2 min"), parse_duration("1.5h")
+    (90.0, 120.0, 5400.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
+    if not found or not float(found[1]):
+        raise UsageError(f"--budget {text!r}: expected a time such as 60s, 2min or 1.5h")
+    return float(found[1]) * SECONDS_PER_UNIT[found[2]]

@@ -1,23 +1,28 @@
-"""From a data set to a run folder: what is planned, what is trained on, and what is left when it is interrupted."""
+"""Training from a data set to a run folder: the plan, the run, interruptions, hooks, and repeated evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import signal
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from convscope import Predictor, Run, evaluate_run, load_data, open_run, parse_network, train_model
+from convscope._reporting import Reporter
 from convscope._statistics import wilson
-from convscope.api import train as experiment
-from convscope.api.train import Plan, plan, run_plan
+from convscope.api.hooks import HookKeywords, Hooks, TrainKeywords
+from convscope.api.options import TrainOptions
+from convscope.api.plan import Plan, make_plan
+from convscope.api.train import run_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.backends.pytorch.models import build_model
@@ -26,9 +31,10 @@ from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageErr
 from convscope.evaluation.metrics import tta_logits
 from convscope.images.preprocessing import Preprocessing
 from convscope.report.html import render
-from convscope.training.loop import fit
-from convscope.training.recipes import RECIPES, VARIANTS, Recipe, changed
-from convscope.training.state import Progress
+from convscope.training.callbacks import Callback, Trainer
+from convscope.training.loop import TrainConfig, fit
+from convscope.training.recipes import RECIPES, VARIANTS, Recipe
+from helpers.callbacks import Interrupt, RecordSteps
 from helpers.reporting import RecordingReporter, SilentReporter
 
 
@@ -51,15 +57,21 @@ def colors() -> Dataset:
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 
-SHORT = changed(RECIPES["default"], epochs=2, batch=8)
+SHORT = RECIPES["default"].override(epochs=2, batch_size=8)
+
+
+def plan(data: Dataset, model: str | None = None, recipe: Recipe | str | None = None, **options: Any) -> Plan:
+    """Make a plan; `origin` is the data set's name or path."""
+    origin = options.pop("origin", "")
+    return make_plan(data, TrainOptions(model=model, recipe=recipe, **options), origin)
 
 
 def weights(planned: Plan) -> bytes:
-    """The bytes of a weights file."""
-    config = planned.config
+    """Train as planned, and return the bytes of a weights file."""
+    config, data = planned.config, planned.data
     model = build_model(config.network, config.seed)
-    fitted = fit(model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed)
-    return save(fitted.weights)
+    train_config = TrainConfig(config.preprocessing, config.recipe, seed=config.seed)
+    return save(fit(model, data.train, data.validation, train_config).weights)
 
 
 # The plan
@@ -69,60 +81,62 @@ def weights(planned: Plan) -> bytes:
     ("rare", "recipe", "balance", "words"),
     [
         (9, "default", 0, ""),
-        (8, "default", 0.5, "classes of 8 to 27 images: those of the rarest are drawn 1.8 times as often"),
+        (8, "default", 0.5, "classes have 8 to 27 images: those of the smallest are drawn 1.8 times as often"),
         (8, "article", 0, ""),
     ],
 )
-def test_rare_classes_are_drawn_more_often_from_a_third_on(
+def test_plan_with_classes_below_a_third_of_the_largest_balances_them(
     digits: Dataset, rare: int, recipe: str, balance: float, words: str
 ) -> None:
-    places = [np.flatnonzero(digits.train.labels == label)[: rare if label == 3 else 27] for label in range(10)]
-    train = digits.train.take(np.concatenate(places))
+    indices = [np.flatnonzero(digits.train.labels == label)[: rare if label == 3 else 27] for label in range(10)]
+    train = digits.train.take(np.concatenate(indices))
     config = plan(dataclasses.replace(digits, train=train, validation=digits.test), "flatten", recipe).config
-    assert (config.recipe.balance, config.balance) == (balance, words)
+    assert (config.recipe.class_balance, config.reasons.get("class_balance", "")) == (balance, words)
 
 
 @pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
-def test_a13_the_test_set_decides_nothing(
+def test_a13_train_with_random_test_set_gives_identical_weights(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Recipe
 ) -> None:
-    """With nonsense in its place the same weights come out, to the bit, and the same curves but for the article's."""
-    monkeypatch.setattr(experiment, "_write_results", lambda *_: None)  # slow, and after training
+    """Weights are bit-identical, and so are the curves, except for the article's, which are drawn on the test set."""
+    monkeypatch.setattr("convscope.api.train.write_results", lambda *_: None)  # slow, and after training
     random = np.random.default_rng(0)
-    nonsense = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
-    first, blind = (
-        run_plan(plan(data, "small", changed(chosen, epochs=3)), tmp_path / folder)
-        for folder, data in (("first", digits), ("blind", dataclasses.replace(digits, test=nonsense)))
+    random_test = Split(random.integers(0, 256, digits.test.images.shape, np.uint8), 9 - digits.test.labels)
+    first, second = (
+        run_plan(plan(data, "small", chosen.override(epochs=3)), TrainOptions(run=tmp_path / folder))
+        for folder, data in (("first", digits), ("second", dataclasses.replace(digits, test=random_test)))
     )
-    weights = [run.weights_file.read_bytes() for run in (first, blind)]
+    weights = [run.weights_file.read_bytes() for run in (first, second)]
     assert weights[0] == weights[1]
-    assert first.manifest.selected_epoch == blind.manifest.selected_epoch
-    assert first.config.preprocessing == blind.config.preprocessing
-    curves = [[row["validation_loss"] for row in run.history] for run in (first, blind)]
+    assert first.manifest.selected_epoch == second.manifest.selected_epoch
+    assert first.config.preprocessing == second.config.preprocessing
+    curves = [[row["validation_loss"] for row in run.history] for run in (first, second)]
     assert (curves[0] == curves[1]) is (chosen.name != "article")
 
 
-def test_a11_a13_the_articles_plan(digits: Dataset) -> None:
+def test_a11_a13_plan_of_article_validates_on_test_set(digits: Dataset) -> None:
     planned = plan(digits, "article", "article")
-    assert planned.training is digits.train
-    assert planned.validation is digits.test
+    assert planned.data.train is digits.train
+    assert planned.data.validation is digits.test
     assert planned.config.preprocessing == Preprocessing.plain(digits.train.images)
     assert planned.config.epochs == 10
     assert planned.config.dataset.counts == "1,438 training, 359 test images"
 
 
-def test_the_default_recipe_measures_and_validates_on_training_images_alone(digits: Dataset) -> None:
+def test_plan_of_default_recipe_uses_training_images_only(digits: Dataset) -> None:
     planned = plan(digits)
-    assert (len(planned.training), len(planned.validation)) == (1293, 145)
-    together = np.concatenate([planned.training.images, planned.validation.images])
+    assert (len(planned.data.train), len(planned.data.validation)) == (1293, 145)
+    together = np.concatenate([planned.data.train.images, planned.data.validation.images])
     assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train.images))
-    assert planned.config.preprocessing == Preprocessing.standardized(planned.training.images)
-    assert planned.config.epochs == 55  # 11 batches an epoch, and 600 at least
+    assert planned.config.preprocessing == Preprocessing.standardized(planned.data.train.images)
+    assert planned.config.epochs == 55  # 11 batches per epoch, and at least 600 steps
     assert planned.config.dataset.counts == "1,293 training, 145 validation, 359 test images"
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_named_for_color_images_is_the_one_for_them(stripes: Dataset, colors: Dataset, name: str) -> None:
+def test_plan_with_recipe_name_for_color_images_takes_their_variant(
+    stripes: Dataset, colors: Dataset, name: str
+) -> None:
     assert plan(stripes, "flatten", name, threads=1).config.recipe.name == RECIPES[name].name
     expected = VARIANTS["color"].get(name, RECIPES[name])
     found = plan(colors, "flatten", name, threads=1).config.recipe
@@ -135,60 +149,64 @@ def test_a_recipe_named_for_color_images_is_the_one_for_them(stripes: Dataset, c
     [("cifar10", "always"), ("fashion-mnist", "always"), ("mnist", "never"), ("digits", "never"), ("", "never"),
      ("folder/cifar10", "never")],
 )  # fmt: skip
-def test_flips_are_for_data_sets_that_are_known_to_keep_their_classes(stripes: Dataset, origin: str, flip: str) -> None:
-    auto = SHORT.model_copy(update={"flip": "auto"})
-    assert plan(stripes, "flatten", auto, threads=1, origin=origin).config.recipe.flip == flip
+def test_plan_with_auto_flip_decides_by_data_set(stripes: Dataset, origin: str, flip: str) -> None:
+    auto = SHORT.override(horizontal_flip="auto")
+    assert plan(stripes, "flatten", auto, threads=1, origin=origin).config.recipe.augmentation.horizontal_flip == flip
     for asked in ("always", "never"):
-        kept = SHORT.model_copy(update={"flip": asked})
-        assert plan(stripes, "flatten", kept, threads=1, origin=origin).config.recipe.flip == asked
+        kept = SHORT.override(horizontal_flip=asked)
+        planned = plan(stripes, "flatten", kept, threads=1, origin=origin)
+        assert planned.config.recipe.augmentation.horizontal_flip == asked
 
 
 @pytest.mark.parametrize(
-    ("line", "grows"),
+    ("architecture", "resizes"),
     [
         ("whiten 2, relu, globalmax", True),
         ("conv 4 3, maxpool 2, globalavg", True),
         ("conv 4 3, relu, flatten", False),
-        ("maxpool 11, globalmax", False),  # 16 pixels are 10 at first
+        ("maxpool 11, globalmax", False),  # at first, 16 pixels are 10
         ("maxpool 15 stride 15, flatten", False),
     ],
 )
-def test_images_grow_for_networks_whose_weights_fit_every_size(colors: Dataset, line: str, grows: bool) -> None:
-    growth = ((0.3, 0.625), (0.6, 0.75))
-    recipe = SHORT.model_copy(update={"growth": growth})
-    assert plan(colors, line, recipe, threads=1).config.recipe.growth == (growth if grows else ())
+def test_plan_keeps_progressive_resizing_if_weights_fit_every_size(
+    colors: Dataset, architecture: str, resizes: bool
+) -> None:
+    scales = ((0.3, 0.625), (0.6, 0.75))
+    recipe = SHORT.override(progressive_resizing=scales)
+    found = plan(colors, architecture, recipe, threads=1).config.recipe.schedule.progressive_resizing
+    assert found == (scales if resizes else ())
 
 
-def test_a_seed_decides_what_is_held_out_and_what_is_learned(stripes: Dataset) -> None:
+def test_plan_with_another_seed_changes_validation_images_and_weights(stripes: Dataset) -> None:
     first, again, other = (plan(stripes, "flatten", SHORT, seed=seed) for seed in (0, 0, 1))
     assert weights(first) == weights(again) != weights(other)
-    assert first.validation.images.tobytes() != other.validation.images.tobytes()
+    assert first.data.validation.images.tobytes() != other.data.validation.images.tobytes()
 
 
 @pytest.mark.parametrize(
-    ("line", "torch_threads"),
+    ("architecture", "torch_threads"),
     [("conv 4 3 pad same, relu, conv 4 3, flatten", 2), ("flatten", 2 if backend.native is None else 1)],
 )
-def test_threads_are_set_and_written_down(stripes: Dataset, line: str, torch_threads: int) -> None:
-    """Where only kernels work torch gets one, so that two sets of threads do not fight."""
+def test_plan_with_threads_sets_and_records_them(stripes: Dataset, architecture: str, torch_threads: int) -> None:
+    """If the kernels do all the work, torch gets one thread, so that two thread pools do not compete."""
     before = torch.get_num_threads()
     try:
-        planned = plan(stripes, line, SHORT, threads=2)
+        planned = plan(stripes, architecture, SHORT, threads=2)
         assert (torch.get_num_threads(), planned.config.machine.threads) == (torch_threads, 2)
         assert backend.native is None or backend.native.threads() == 2
     finally:
         use_threads(before)
 
 
-def test_a_recipes_model_may_be_a_line(stripes: Dataset) -> None:
-    planned = plan(stripes, None, SHORT.model_copy(update={"model": "conv 4 3, flatten"}))
+def test_plan_with_architecture_as_recipe_model_is_custom(stripes: Dataset) -> None:
+    planned = plan(stripes, None, SHORT.override(model="conv 4 3, flatten"))
     assert (planned.config.model, planned.config.architecture) == ("custom", "conv 4 3, flatten")
     with pytest.raises(UsageError, match="unknown preset 'smal'"):
-        plan(stripes, None, SHORT.model_copy(update={"model": "smal"}))
+        plan(stripes, None, SHORT.override(model="smal"))
 
 
 @pytest.mark.parametrize("recipe", ["fast", "best", "default"])
-def test_small_takes_the_place_of_a_preset_that_does_not_fit_small_images(recipe: str, digits: Dataset) -> None:
+def test_plan_with_images_too_small_for_the_preset_takes_small(recipe: str, digits: Dataset) -> None:
     assert plan(digits, None, recipe).config.model == "small"
     larger = np.kron(digits.train.images[:40], np.ones((1, 4, 4, 1), np.uint8))
     split = Split(larger, digits.train.labels[:40] % 2)
@@ -204,7 +222,7 @@ def test_small_takes_the_place_of_a_preset_that_does_not_fit_small_images(recipe
         ("flatten", "deafult", "unknown recipe 'deafult': did you mean 'default'"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_written(
+def test_train_model_with_wrong_model_or_recipe_writes_nothing(
     stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, recipe: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -216,7 +234,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
 # The run
 
 
-def test_a_data_set_in_memory_makes_a_run_in_the_next_free_folder(
+def test_train_model_with_data_set_in_memory_takes_next_free_folder(
     stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -227,23 +245,13 @@ def test_a_data_set_in_memory_makes_a_run_in_the_next_free_folder(
     assert run.evaluation is not None
     scores = Predictor(run.path).predict_logits(stripes.test.images)
     assert run.evaluation.accuracy == (scores.argmax(1) == stripes.test.labels).mean()
-    with pytest.raises(UsageError, match="stripes-custom-2 was trained on data given in memory: name a data set to"):
+    with pytest.raises(UsageError, match="stripes-custom-2 was trained on data in memory: name a data set to"):
         evaluate_run(run)
 
 
-def interrupt(times: int, at: int) -> Callable[[Progress], None]:
-    """A watcher that sends SIGINT after a batch."""
-
-    def watch(now: Progress) -> None:
-        for _ in range(times if now.step == at else 0):
-            signal.raise_signal(signal.SIGINT)
-
-    return watch
-
-
 @pytest.mark.parametrize(("at", "epochs"), [(1, 0), (7, 1)])
-def test_an_interrupted_training_saves_what_was_learned(stripes: Dataset, tmp_path: Path, at: int, epochs: int) -> None:
-    run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run", watch=interrupt(1, at))
+def test_train_model_after_ctrl_c_saves_weights(stripes: Dataset, tmp_path: Path, at: int, epochs: int) -> None:
+    run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run", callbacks=[Interrupt(at)])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     opened = open_run(tmp_path / "run")
     assert opened.manifest == run.manifest
@@ -261,22 +269,22 @@ def test_an_interrupted_training_saves_what_was_learned(stripes: Dataset, tmp_pa
     assert sum(Predictor(run.path).predict(stripes.test.images[0])[0].probabilities.values()) == pytest.approx(1)
 
 
-def test_a_second_interruption_acts_at_once(stripes: Dataset, tmp_path: Path) -> None:
+def test_train_model_after_second_ctrl_c_ends_at_once(stripes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_model(stripes, "flatten", SHORT, run=tmp_path / "run", watch=interrupt(2, 7))
+        train_model(stripes, "flatten", SHORT, run=tmp_path / "run", callbacks=[Interrupt(7, times=2)])
     with pytest.raises(ModelFileError, match="its training did not finish"):
         open_run(tmp_path / "run")
 
 
-def test_an_interruption_while_the_report_is_made_lets_it_be_finished(
+def test_train_model_with_signal_during_report_completes_it(
     stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: Any) -> str:
         signal.raise_signal(signal.SIGTERM)
         return render(*arguments)
 
-    monkeypatch.setattr(experiment, "render", interrupted)
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("it must be held back"))
+    monkeypatch.setattr("convscope.api.results.render", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal must be held back"))
     try:
         run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run")
     finally:
@@ -285,14 +293,215 @@ def test_an_interruption_while_the_report_is_made_lets_it_be_finished(
     assert {"evaluation.json", "report.html", "README.md"} < set(run.manifest.files)
 
 
-def test_a_training_that_fails_leaves_no_run(stripes: Dataset, tmp_path: Path) -> None:
+def test_train_model_with_infinite_loss_leaves_no_run(stripes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConvscopeError, match=r"^the loss became (nan|inf) in epoch 1, step [0-9]: lower"):
-        train_model(stripes, "flatten", changed(SHORT, learning_rate=1e38), run=tmp_path / "run")
+        train_model(stripes, "flatten", SHORT.override(learning_rate=1e38), run=tmp_path / "run")
     with pytest.raises(ModelFileError, match="its training did not finish"):
         open_run(tmp_path / "run")
 
 
-# Evaluating it again
+def test_config_file_of_a_new_run_has_task_and_no_initial_epoch(digits_run: Run) -> None:
+    values = json.loads((digits_run.path / "config.json").read_text())
+    assert (values["task"], values["initial_epoch"]) == ("single-label", 0)
+    assert (values["augment"], values["metrics"]) == ("", [])
+
+
+# Options
+
+
+def test_train_keywords_agree_with_options_and_hooks() -> None:
+    """An option may be given as text in Python if it is a path there; model and recipe are parameters of their own."""
+    keywords, options, hooks = map(get_type_hints, (TrainKeywords, TrainOptions, Hooks))
+    fields = {name: options[name] for name in TrainOptions.model_fields if name not in ("model", "recipe")}
+    assert fields.pop("run") == Path | None
+    assert keywords.pop("run") == str | Path | None
+    hook_fields = {name: hooks[name] for name in HookKeywords.__annotations__}
+    assert keywords == fields | hook_fields
+    assert set(hook_fields) == {field.name for field in dataclasses.fields(Hooks)} - {"render"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 3, "budget": "60s"}, "^--budget and --epochs both say when training ends: give one of them$"),
+        ({"epochs": 3, "budget": 60}, "^--budget and --epochs both say when training ends: give one of them$"),
+        ({"epoch": 3}, "^epoch=3: there is no option of this name$"),
+        ({"watch": print}, "^watch=.*: there is no option of this name$"),
+        ({"epochs": 0}, "^epochs=0: expected a number of at least 1$"),
+        ({"budget": "soon"}, "'soon'"),
+        ({"recipe": "deafult"}, "unknown recipe 'deafult': did you mean 'default'"),
+    ],
+    ids=str,
+)
+def test_train_model_with_wrong_option_raises_before_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("convscope.api.train.load_for_training", lambda *_: pytest.fail("data were loaded"))
+    with pytest.raises(UsageError, match=message):
+        train_model("digits", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_model_options_reach_the_config(stripes: Dataset, tmp_path: Path) -> None:
+    options = {"epochs": 4, "batch_size": 9, "learning_rate": 0.02, "precision": "float32", "patience": 3, "seed": 7}
+    run = train_model(stripes, "flatten", threads=1, run=str(tmp_path / "run"), target_accuracy=0.999, **options)  # type: ignore[arg-type]
+    config, recipe = run.config, run.config.recipe
+    assert (config.epochs, config.seed, config.precision, config.machine.threads) == (4, 7, "float32", 1)
+    assert (recipe.epochs, recipe.min_steps, recipe.batch_size, recipe.optimizer.learning_rate) == (4, 0, 9, 0.02)
+    assert (recipe.stopping.target_accuracy, recipe.stopping.patience) == (0.999, 3)
+
+
+def test_train_model_with_budget_ends_in_time(stripes: Dataset, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run = train_model(stripes, "flatten", budget="12s", threads=1, run=tmp_path / "run")
+    assert time.monotonic() - started < 12 + 3
+    assert (run.config.budget, run.manifest.status) == (12, "complete")
+    assert run.config.time_limit is not None
+    assert run.manifest.train_seconds == pytest.approx(run.config.time_limit, abs=1)
+
+
+# Callbacks, metrics and augmentation of the caller
+
+
+class Recorder(Callback):
+    """Records the names of its hooks as they are called, with the step."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self.calls.append(("train begin", trainer.state.step))
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        self.calls.append(("batch end", trainer.state.step))
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        assert trainer.result.history[-1].epoch == trainer.result.last_epoch
+        self.calls.append(("epoch end", trainer.state.step))
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self.calls.append(("train end", trainer.state.step))
+
+
+def test_train_model_calls_every_hook_of_callbacks(stripes: Dataset, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "run", callbacks=[recorder])
+    batches = [("batch end", step) for step in range(1, 11)]
+    assert recorder.calls == [
+        ("train begin", 0), *batches[:5], ("epoch end", 5), *batches[5:], ("epoch end", 10), ("train end", 10),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
+def test_train_model_with_callback_that_stops_is_complete(stripes: Dataset, tmp_path: Path, hook: str) -> None:
+    class StopInFirstEpoch(Callback):
+        pass
+
+    def stop(_: Callback, trainer: Trainer) -> None:
+        trainer.stop_training = trainer.state.step >= 5
+
+    setattr(StopInFirstEpoch, hook, stop)
+    steps = RecordSteps()
+    run = train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "run", callbacks=[StopInFirstEpoch(), steps])
+    assert steps.steps == [1, 2, 3, 4, 5]
+    assert (run.manifest.status, run.manifest.signal) == ("complete", 0)
+    assert len(run.history) == (hook == "on_epoch_end")
+    assert not (run.path / "checkpoints").exists()
+
+
+def test_callback_raising_ends_training_with_its_error(stripes: Dataset, tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            raise ZeroDivisionError(trainer.state.step)
+
+    with pytest.raises(ZeroDivisionError, match=r"^5$"):
+        train_model(stripes, "flatten", SHORT, run=tmp_path / "run", callbacks=[Failing()])
+    with pytest.raises(ModelFileError, match="its training did not finish"):
+        open_run(tmp_path / "run")
+
+
+def balanced_accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    assert (str(logits.dtype), str(labels.dtype), len(logits)) == ("float32", "int64", len(labels))
+    return float(np.mean([(logits[labels == label].argmax(1) == label).mean() for label in np.unique(labels)]))
+
+
+def test_train_model_with_metrics_records_them_per_epoch_and_for_test_data(stripes: Dataset, tmp_path: Path) -> None:
+    def size(logits: NDArray[np.float32], _: NDArray[np.int64]) -> float:
+        return len(logits)
+
+    metrics = {"balanced_accuracy": balanced_accuracy, "size": size}
+    run = train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "run", metrics=metrics)
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["validation_size"] for row in rows] == [4, 4]
+    assert list(rows[0])[-2:] == ["validation_balanced_accuracy", "validation_size"]
+    assert run.history == rows
+    logits = Predictor(run.path).predict_logits(stripes.test.images)
+    assert run.evaluation is not None
+    assert run.evaluation.metrics == {"balanced_accuracy": balanced_accuracy(logits, stripes.test.labels), "size": 20}
+    assert open_run(run.path).evaluation == run.evaluation
+    assert open_run(run.path).config.metrics == ("balanced_accuracy", "size")
+    plain = train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "plain")
+    assert plain.weights_file.read_bytes() == run.weights_file.read_bytes()
+
+
+def test_train_model_with_augment_changes_training_images_only(stripes: Dataset, tmp_path: Path) -> None:
+    shapes, randoms = [], []
+
+    def invert(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+        shapes.append((str(images.dtype), *images.shape))
+        randoms.append(random.random())
+        inverted: NDArray[np.uint8] = 255 - images
+        return inverted
+
+    def train(name: str, **hooks: Any) -> Run:
+        return train_model(stripes, "conv 4 3, relu, flatten", SHORT, threads=1, run=tmp_path / name, **hooks)
+
+    store = stripes.train.images.copy()
+    run, plain = train("inverted", augment=invert), train("plain")
+    assert np.array_equal(stripes.train.images, store)
+    assert shapes == [*[("uint8", 8, 4, 4, 1)] * 4, ("uint8", 4, 4, 4, 1)] * 2
+    assert len(set(randoms)) == 10
+    assert run.weights_file.read_bytes() != plain.weights_file.read_bytes()
+    again = train("again", augment=invert)
+    assert again.weights_file.read_bytes() == run.weights_file.read_bytes()
+    assert randoms[:10] == randoms[10:]
+    assert run.config.augment.endswith("invert")
+    identical = train("identical", augment=lambda images, _: images)
+    assert identical.weights_file.read_bytes() == plain.weights_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("augment", "got"),
+    [
+        (lambda images, _: images[:, :3], r"uint8 \(8, 3, 4, 1\)"),
+        (lambda images, _: images / 255, r"float64 \(8, 4, 4, 1\)"),
+        (lambda *_: None, "NoneType"),
+    ],
+    ids=["shape", "dtype", "None"],
+)
+def test_train_model_with_augment_that_returns_other_arrays_raises(
+    stripes: Dataset, tmp_path: Path, augment: Any, got: str
+) -> None:
+    message = rf"^augment returned {got}: expected uint8 \(8, 4, 4, 1\), the shape that it was given$"
+    with pytest.raises(UsageError, match=message):
+        train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "run", augment=augment)
+
+
+def test_train_model_reports_to_the_reporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.api.load.load_default", default_data)
+    reporter = RecordingReporter()
+    run = train_model(model="flatten", recipe=SHORT, epochs=1, run=tmp_path / "run", reporter=reporter)
+    assert reporter.messages == ["No data set named"]
+    assert run.config.dataset.path == "digits"
+
+
+def default_data(reporter: Reporter) -> Dataset:
+    reporter.message("No data set named")
+    return load_data("digits")
+
+
+# Evaluating again
 
 
 def saved(path: Path, data: Dataset) -> str:
@@ -303,7 +512,7 @@ def saved(path: Path, data: Dataset) -> str:
     return str(path)
 
 
-def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset) -> None:
+def test_a14_evaluate_run_repeats_the_evaluation(digits_run: Run, digits: Dataset) -> None:
     again, first = evaluate_run(digits_run, reporter=SilentReporter()), digits_run.evaluation
     assert first is not None
     assert np.array_equal(again.confusion, first.confusion)
@@ -311,14 +520,12 @@ def test_a14_a_runs_evaluation_can_be_repeated(digits_run: Run, digits: Dataset)
     assert (again.n, again.accuracy, again.interval, again.per_class) == (
         359, first.accuracy, first.interval, first.per_class,
     )  # fmt: skip
-    right = Predictor(digits_run.path).predict_logits(digits.test.images).argmax(1) == digits.test.labels
-    assert again.accuracy == right.mean()
+    correct = Predictor(digits_run.path).predict_logits(digits.test.images).argmax(1) == digits.test.labels
+    assert again.accuracy == correct.mean()
 
 
-def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recipe_says_so(
-    stripes: Dataset, tmp_path: Path
-) -> None:
-    recipe = SHORT.model_copy(update={"tta": True})
+def test_evaluate_run_with_tta_recipe_also_reports_tta_accuracy(stripes: Dataset, tmp_path: Path) -> None:
+    recipe = SHORT.override(tta=True)
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
     first = run.evaluation
     assert first is not None
@@ -328,8 +535,8 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     def scores(images: Any) -> Any:
         return Predictor(run.path).predict_logits(images)
 
-    right = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
-    assert (first.tta.accuracy, first.tta.interval) == (right / 20, wilson(right, 20))
+    correct = int((tta_logits(scores, stripes.test.images, False).argmax(1) == stripes.test.labels).sum())
+    assert (first.tta.accuracy, first.tta.interval) == (correct / 20, wilson(correct, 20))
     assert first.accuracy == (scores(stripes.test.images).argmax(1) == stripes.test.labels).mean()
     assert evaluate_run(run, reporter=SilentReporter()).tta == first.tta
     assert evaluate_run(run, reporter=SilentReporter(), tta=True).tta == first.tta
@@ -338,7 +545,7 @@ def test_test_time_augmentation_stands_beside_the_plain_accuracy_where_the_recip
     assert without.accuracy == first.accuracy
 
 
-def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Dataset) -> None:
+def test_evaluate_run_with_tta_argument_measures_it(digits_run: Run, digits: Dataset) -> None:
     assert digits_run.evaluation is not None
     assert digits_run.evaluation.tta is None
     assert evaluate_run(digits_run, reporter=SilentReporter()).tta is None
@@ -350,51 +557,55 @@ def test_test_time_augmentation_can_be_asked_for(digits_run: Run, digits: Datase
 
 
 @pytest.mark.parametrize("flip", ["always", "never"])
-def test_test_time_augmentation_mirrors_what_training_flipped(
+def test_tta_flips_if_training_flipped(
     stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: str
 ) -> None:
-    asked: list[bool] = []
+    flipped: list[bool] = []
 
-    def noted(scores: Any, images: Any, mirror: bool) -> Any:
-        asked.append(mirror)
-        return scores(images)
+    def record(predict: Any, images: Any, flip: bool) -> Any:
+        flipped.append(flip)
+        return predict(images)
 
-    monkeypatch.setattr(experiment, "tta_logits", noted)
-    recipe = SHORT.model_copy(update={"tta": True, "flip": flip})
+    monkeypatch.setattr("convscope.evaluation.evaluate.tta_logits", record)
+    recipe = SHORT.override(tta=True, horizontal_flip=flip)
     run = train_model(saved(tmp_path / "stripes.npz", stripes), "flatten", recipe, threads=1, run=tmp_path / "run")
     evaluate_run(run, reporter=SilentReporter())
-    assert asked == [flip == "always"] * 2
+    assert flipped == [flip == "always"] * 2
 
 
-def test_a_whitened_network_that_grew_predicts_as_it_was_measured(colors: Dataset, tmp_path: Path) -> None:
-    """From the plan to the model file: 10x15, 12x18, then 16x24 pixels."""
-    line = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, globalmax"
-    recipe = changed(VARIANTS["color"]["best"], epochs=6, batch=8, learning_rate=0.05)
-    run = train_model(colors, line, recipe, threads=1, run=tmp_path / "run")
-    assert run.config.recipe.growth == recipe.growth != ()
+def test_predictor_after_whitening_and_progressive_resizing_agrees_with_evaluation(
+    colors: Dataset, tmp_path: Path
+) -> None:
+    """Images have 10x15, 12x18, then 16x24 pixels."""
+    architecture = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, globalmax"
+    recipe = VARIANTS["color"]["best"].override(epochs=6, batch_size=8, learning_rate=0.05)
+    run = train_model(colors, architecture, recipe, threads=1, run=tmp_path / "run")
+    assert run.config.recipe.schedule.progressive_resizing == recipe.schedule.progressive_resizing != ()
     evaluation = run.evaluation
     assert evaluation is not None
     assert (evaluation.tta is not None) is recipe.tta
     scores = Predictor(run.path).predict_logits(colors.test.images)
     assert evaluation.accuracy == (scores.argmax(1) == colors.test.labels).mean()
     opened = open_run(run.path)
-    assert opened.network == parse_network(line, (16, 24, 3), 2)
+    assert opened.network == parse_network(architecture, (16, 24, 3), 2)
     weight = load_file(run.weights_file)["whiten1.weight"]
     assert weight.shape == (24, 3, 2, 2)
     assert np.array_equal(weight[12:], -weight[:12])
 
 
-def test_classes_in_another_order_are_the_same_classes(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
+def test_evaluate_run_with_classes_in_another_order_maps_them(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
     train, test = (Split(split.images, 9 - split.labels) for split in (digits.train, digits.test))
-    turned = Dataset("turned", digits.classes[::-1], train, test, "")
-    found = evaluate_run(digits_run, saved(tmp_path / "turned.npz", turned), SilentReporter())
+    reversed_classes = Dataset("reversed_classes", digits.classes[::-1], train, test, "")
+    found = evaluate_run(digits_run, saved(tmp_path / "reversed.npz", reversed_classes), SilentReporter())
     assert digits_run.evaluation is not None
     assert found.classes == digits_run.classes
     assert np.array_equal(found.confusion, digits_run.evaluation.confusion)
 
 
-def test_images_of_another_size_are_brought_to_the_networks(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
-    """Doubled pixels, halved again, are nearly what they were."""
+def test_evaluate_run_with_images_of_another_size_resizes_them(
+    digits_run: Run, digits: Dataset, tmp_path: Path
+) -> None:
+    """Images that are doubled and halved again are nearly the same."""
     train, test = (
         Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels) for split in (digits.train, digits.test)
     )
@@ -415,7 +626,7 @@ def test_images_of_another_size_are_brought_to_the_networks(digits_run: Run, dig
         (tuple("abcdefghijkl"), "has the classes a, b, c, d, e, f, g, h, i, j and 2 more, but the network was trained"),
     ],
 )
-def test_data_with_other_classes_cannot_be_evaluated(
+def test_evaluate_run_with_other_classes_raises(
     digits_run: Run, tmp_path: Path, classes: tuple[str, ...], message: str
 ) -> None:
     labels = np.arange(4 * len(classes)) % len(classes)
@@ -425,12 +636,12 @@ def test_data_with_other_classes_cannot_be_evaluated(
         evaluate_run(digits_run, other)
 
 
-def test_data_that_changed_since_the_training_is_told(
+def test_evaluate_run_with_changed_data_reports_it(
     stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     saved(Path("stripes.npz"), stripes)
-    train_model("stripes.npz", "flatten", SHORT, run="run", watch=interrupt(1, 1))
+    train_model("stripes.npz", "flatten", SHORT, run="run", callbacks=[Interrupt(1)])
     monkeypatch.chdir("/")
     run = open_run(tmp_path / "run")
     assert run.config.dataset.path == str(tmp_path / "stripes.npz")
@@ -438,4 +649,4 @@ def test_data_that_changed_since_the_training_is_told(
     saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=stripes.train))
     reporter = RecordingReporter()
     assert evaluate_run(run, reporter=reporter).n == 40
-    assert reporter.messages == [f"{tmp_path}/stripes.npz is no longer the data that {run.path} was trained on"]
+    assert reporter.messages == [f"{tmp_path}/stripes.npz has changed since {run.path} was trained on it"]

@@ -18,9 +18,11 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from cases.bad_inputs import KERAS, BadInput, npz
-from convscope.api.train import plan
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
+from convscope.data.load import load_data
 from convscope.evaluation.metrics import evaluate
 from convscope.images.read import encode_png
 from convscope.runs.config import BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, METRICS_FILE, MODEL_FILE
@@ -42,7 +44,7 @@ def _foreign_onnx() -> bytes:
 def world() -> dict[str, bytes]:
     """What lies in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and learned nothing."""
     with TemporaryDirectory() as folder:
-        config = plan("digits", "conv 2 3, relu, flatten").config
+        config = make_plan(load_data("digits"), TrainOptions(model="conv 2 3, relu, flatten"), "digits").config
         writer, weights = RunWriter(Path(folder, "run"), config), get_weights(build_model(config.network))
         writer.write(BEST_WEIGHTS_FILE, save(weights))
         writer.write(LAST_WEIGHTS_FILE, save(weights))

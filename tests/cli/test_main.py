@@ -92,7 +92,7 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
     run = open_run(folder / "runs" / "digits-custom-1")
     evaluation, recipe = run.evaluation, run.config.recipe
     assert evaluation is not None
-    assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (1, 100, 0.05)
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer.learning_rate) == (1, 100, 0.05)
     assert f" {100 * evaluation.accuracy:.2f} % " in lines[0]
     assert Path("runs/digits-custom-1/report.html").is_file()
 
@@ -106,8 +106,8 @@ def test_train_takes_the_recipe_for_the_images_that_it_finds(command: Command, f
     assert answer.code == 0
     recipe, evaluation = open_run(folder / "colored").config.recipe, open_run(folder / "colored").evaluation
     expected = VARIANTS["color"]["best"] if channels == 3 else RECIPES["best"]
-    assert (recipe.name, recipe.momentum) == (expected.name, expected.momentum)
-    assert (recipe.epochs, recipe.batch, recipe.least_steps) == (1, 7, 0)
+    assert (recipe.name, recipe.optimizer.momentum) == (expected.name, expected.optimizer.momentum)
+    assert (recipe.epochs, recipe.batch_size, recipe.min_steps) == (1, 7, 0)
     assert evaluation is not None
     assert (evaluation.tta is not None) is expected.tta
     assert answer.out.count("with test-time augmentation") == expected.tta

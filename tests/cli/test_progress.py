@@ -1,4 +1,4 @@
-"""How far long work has come: bars for people at a terminal, few lines for everyone else, nothing on stdout."""
+"""Progress of long work: bars on a terminal, a few lines elsewhere, nothing on stdout."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import io
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from convscope.cli import progress
 from convscope.data.cache.pixel_cache import DECODING
-from convscope.training.state import Epoch, Progress
+from convscope.training.callbacks import Callback, Trainer
+from convscope.training.state import EpochMetrics, Progress
 
 
 class Terminal(io.StringIO):
@@ -22,7 +24,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What a person at a terminal sees of some work; the variables are set for it."""
+    """Run work with stderr as a terminal, and return what it shows."""
 
     def watch(work: Callable[[], None], **variables: str) -> str:
         with monkeypatch.context() as patched:
@@ -36,31 +38,43 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return watch
 
 
+def after_batch(display: Callback, now: Progress) -> None:
+    """Call the hook as the loop does after a batch."""
+    state = SimpleNamespace(progress=lambda: now)
+    display.on_train_batch_end(cast(Trainer, SimpleNamespace(state=state)))
+
+
+def after_epoch(display: Callback, epoch: EpochMetrics) -> None:
+    """Call the hook as the loop does after an epoch."""
+    display.on_epoch_end(cast(Trainer, SimpleNamespace(result=SimpleNamespace(history=[epoch]))))
+
+
 def train(epochs: int = 2, batches: int = 4) -> None:
-    """Watch a training that gets better all the time."""
+    """Display a training that improves with every batch."""
     steps = epochs * batches
-    with progress.training(epochs, "test") as watch:
+    with progress.training("test") as display:
         for step in range(1, steps + 1):
             epoch = -(-step // batches)
-            watch.batch(Progress(epoch, epochs, step, steps, 1 / step, 0.5, 1234.5, 0.5 * (steps - step)))
+            now = Progress(epoch, epochs, step, steps, 1 / step, 0.5, 1234.5, 0.5 * (steps - step))
+            after_batch(display, now)
             if step % batches == 0:
-                watch.epoch(Epoch(epoch, 1 / step, 0.5, 0.3, 1 - 1 / step, 0.1, 1234.5, 2.0))
+                after_epoch(display, EpochMetrics(epoch, 1 / step, 0.5, 0.3, 1 - 1 / step, 0.1, 1234.5, 2.0))
 
 
 @pytest.mark.parametrize(
-    ("epochs", "said"),
+    ("epochs", "shown"),
     [(1, [1]), (2, [1, 2]), (10, range(1, 11)), (11, [2, 4, 6, 8, 10, 11]), (55, [*range(6, 55, 6), 55])],
 )
-def test_elsewhere_there_is_a_line_after_about_ten_epochs(
-    capsys: pytest.CaptureFixture[str], epochs: int, said: list[int]
+def test_training_without_terminal_writes_about_ten_lines(
+    capsys: pytest.CaptureFixture[str], epochs: int, shown: list[int]
 ) -> None:
     train(epochs)
     out, err = capsys.readouterr()
     assert out == ""
-    assert [line.split()[1] for line in err.splitlines()] == [f"{epoch}/{epochs}" for epoch in said]
+    assert [line.split()[1] for line in err.splitlines()] == [f"{epoch}/{epochs}" for epoch in shown]
 
 
-def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_line_shows_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     train(2)
     assert capsys.readouterr().err == (
         "epoch 1/2  loss 0.2500  accuracy 50.00 %  test 75.00 %  1,234 images/s  2.0 s left\n"
@@ -68,28 +82,28 @@ def test_a_line_says_loss_accuracy_rate_and_time_left(capsys: pytest.CaptureFixt
     )
 
 
-def test_the_last_line_comes_where_the_clock_ends_training_a_step_late(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.training(30, by_the_clock=True) as watch:
-        watch.batch(Progress(29, 30, 2001, 2000, 0.5, 0.5, 100.0, 0.0))
-        watch.epoch(Epoch(29, 0.5, 0.5, 0.3, 0.9, 0.1, 100.0, 2.0))
+def test_training_past_its_last_step_writes_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.training(announce=False) as display:
+        after_batch(display, Progress(29, 30, 2001, 2000, 0.5, 0.5, 100.0, 0.0))
+        after_epoch(display, EpochMetrics(29, 0.5, 0.5, 0.3, 0.9, 0.1, 100.0, 2.0))
     line = "epoch 29/30  loss 0.5000  accuracy 50.00 %  validation 90.00 %  100 images/s  0.0 s left\n"
     assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(
-    ("pause", "left", "by_the_clock", "said"),
+    ("pause", "left", "announce", "expected"),
     [
-        (0.6, 239.4, False, "about 4 min 1 s for 20 epochs on this machine\n"),
-        (0.6, 8.5, False, ""),  # over before anyone has read it
-        (0.1, 239.4, False, ""),  # too early to know
-        (0.6, 239.4, True, ""),  # the clock is known
+        (0.6, 239.4, True, "about 4 min 1 s for 20 epochs on this machine\n"),
+        (0.6, 8.5, True, ""),  # too short to be worth a line
+        (0.1, 239.4, True, ""),  # too early to know
+        (0.6, 239.4, False, ""),  # with a budget, the user knows
     ],
 )
-def test_how_long_it_takes_is_told_once_and_early(
+def test_training_announces_its_duration_once(
     pause: float,
     left: float,
-    by_the_clock: bool,
-    said: str,
+    announce: bool,
+    expected: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,15 +111,17 @@ def test_how_long_it_takes_is_told_once_and_early(
     monkeypatch.setattr(time, "monotonic", lambda: next(moments))
 
     def train() -> None:
-        with progress.training(20, by_the_clock=by_the_clock) as watch:
+        with progress.training(announce=announce) as display:
             for step in range(1, 7):
-                watch.batch(Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left))
+                after_batch(display, Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left))
 
     train()
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", expected)
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_terminal_shows_a_bar_that_disappears(
+    seen: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     text = seen(train)
     assert "epoch 2/2" in text
     assert "loss 0.1250  accuracy 50.00 %  test 75.00 %  0.0 s left" in text  # of the epoch before
@@ -113,14 +129,14 @@ def test_a_terminal_gets_a_bar_that_goes_away(seen: Callable[..., str], capsys: 
     assert capsys.readouterr().out == ""
 
 
-def test_no_color_is_obeyed(seen: Callable[..., str]) -> None:
+def test_training_with_no_color_writes_no_colors(seen: Callable[..., str]) -> None:
     assert "\x1b[38;5;" in seen(train)
     plain = seen(train, NO_COLOR="1")
     assert "epoch 2/2" in plain
     assert "\x1b[38;5;" not in plain
 
 
-def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loading_without_terminal_names_each_download_once(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.loading() as reporter:
         for done in (0, 500, 1000):
             reporter.progress("a.gz", done, 1000)
@@ -129,7 +145,7 @@ def test_a_download_is_named_once_elsewhere(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
 
 
-def test_decoding_is_told_where_it_takes_a_while(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
+def test_loading_many_files_reports_decoding(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
     def decode() -> None:
         with progress.loading() as reporter:
             for done in (0, 1500, 3000):
@@ -142,7 +158,7 @@ def test_decoding_is_told_where_it_takes_a_while(capsys: pytest.CaptureFixture[s
     assert "3,000 of 3,000 files" in seen(decode)
 
 
-def test_a_download_has_a_bar_on_a_terminal(seen: Callable[..., str]) -> None:
+def test_loading_on_terminal_shows_a_bar_per_download(seen: Callable[..., str]) -> None:
     def download() -> None:
         with progress.loading() as reporter:
             reporter.progress("a.gz", 0, 2_000_000)

@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from convscope import ConvClassifier, ConvscopeError, Predictor, load_data, train_model
 from convscope.backends.native import backend
 from convscope.backends.pytorch.models import get_weights
-from convscope.training import autotune as autotune
+from convscope.training.probes import autotune as autotune
 from convscope.training.recipes import RECIPES, changed
 
 Array = NDArray[Any]
@@ -87,9 +87,9 @@ def test_a_pipeline() -> None:
 
 
 def test_a_clone_has_the_parameters_and_nothing_learned(fitted: ConvClassifier) -> None:
-    copy = clone(fitted.set_params(recipe=changed(RECIPES["fast"], batch=64)))
+    copy = clone(fitted.set_params(recipe=RECIPES["fast"].override(batch_size=64)))
     assert copy.get_params() == fitted.get_params()
-    assert copy.recipe.batch == 64
+    assert copy.recipe.batch_size == 64
     with pytest.raises(NotFittedError, match="not fitted yet"):
         copy.predict(DIGITS)
 
@@ -98,7 +98,7 @@ def test_a_clone_has_the_parameters_and_nothing_learned(fitted: ConvClassifier) 
 
 
 def test_it_learns_what_train_model_learns(tmp_path: Path) -> None:
-    digits, recipe = load_data("digits"), changed(RECIPES["default"], epochs=2)
+    digits, recipe = load_data("digits"), RECIPES["default"].override(epochs=2)
     run = train_model(digits, "small", recipe, seed=3, threads=1, run=tmp_path / "run")
     classifier = ConvClassifier("small", epochs=2, random_state=3, threads=1)
     classifier.fit(digits.train.images, digits.train.labels)
@@ -113,7 +113,7 @@ def test_parameters_reach_the_training() -> None:
     classifier = ConvClassifier("flatten", "fast", epochs=3, batch=50, learning_rate=0.02, random_state=7)
     config = classifier.fit(DIGITS[:200], LABELS[:200]).config_
     assert (config.model, config.architecture, config.seed, config.epochs) == ("custom", "flatten", 7, 3)
-    assert (config.recipe.name, config.recipe.batch, config.recipe.learning_rate) == ("fast", 50, 0.02)
+    assert (config.recipe.name, config.recipe.batch_size, config.recipe.optimizer.learning_rate) == ("fast", 50, 0.02)
     assert len(classifier.history_) == 3
     assert not classifier.model_.training
     assert classifier.set_params(model=None).fit(DIGITS[:200], LABELS[:200]).config_.model == "small"
@@ -162,7 +162,7 @@ def test_nothing_held_out_is_validated_on_the_training_images() -> None:
     _, ones = np.unique(LABELS, return_index=True)  # one image of each class
     classifier = clone(QUICK).fit(DIGITS[ones], LABELS[ones])
     assert classifier.config_.dataset.counts == "10 training, 10 test images"
-    assert classifier.config_.recipe.select == "last"
+    assert classifier.config_.recipe.selection.weights == "last"
     classifier.set_params(recipe="article").fit(DIGITS[:100], LABELS[:100])
     assert classifier.history_[-1]["validation_accuracy"] == classifier.score(DIGITS[:100], LABELS[:100])
     classifier = clone(QUICK).fit(DIGITS[:11], LABELS[:11])  # two of class 0

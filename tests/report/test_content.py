@@ -12,11 +12,17 @@ from convscope._statistics import wilson
 from convscope.evaluation.metrics import Proportion
 from convscope.report.content import model_card, notes, report_of
 from convscope.runs.config import RunConfig
-from convscope.training.loop import Fitted
+from convscope.training.callbacks import TrainResult
 from convscope.training.recipes import RECIPES, VARIANTS
-from convscope.training.state import Epoch
+from convscope.training.state import EpochMetrics
 
-FITTED = Fitted({}, 2, [Epoch(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (1, 2, 3)], seconds=3.25)
+RESULT = TrainResult(
+    "best",
+    best_epoch=2,
+    last_epoch=3,
+    history=[EpochMetrics(n, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for n in (1, 2, 3)],
+    seconds=3.25,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def test_else_the_test_set_was_used_once(config: Callable[..., RunConfig], selec
 
 def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
-    report = report_of(plan, evaluation, FITTED, [])
+    report = report_of(plan, evaluation, RESULT, [])
     assert report.title == "small on digits"
     assert (report.accuracy, report.interval, report.n) == (evaluation.accuracy, evaluation.interval, 359)
     assert report.summary == (
@@ -93,7 +99,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
             },
         ),
         (
-            {"label_smoothing": 0.1, "shift_pixels": 2},
+            {"label_smoothing": 0.1, "max_shift": 2},
             {
                 "Recipe": "default",
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
@@ -106,7 +112,12 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
             },
         ),
         (
-            {"optimizer": "muon", "shift_pixels": 1, "flip": "always", "growth": ((0.3, 0.625), (2 / 3, 0.75))},
+            {
+                "optimizer": {"name": "muon"},
+                "max_shift": 1,
+                "horizontal_flip": "always",
+                "progressive_resizing": ((0.3, 0.625), (2 / 3, 0.75)),
+            },
             {
                 "Recipe": "default",
                 "Optimizer": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
@@ -122,7 +133,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
             },
         ),
         (
-            {"shift_pixels": 0, "crop_area": 0.25, "jitter": 0.3, "cutmix": 0.7, "cutmix_until": 0.95},
+            {"max_shift": 0, "min_crop_area": 0.25, "color_jitter": 0.3, "cutmix": 0.7, "cutmix_until": 0.95},
             {
                 "Recipe": "default",
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
@@ -138,7 +149,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
             },
         ),
         (
-            {"shift_pixels": 0, "flip": "always", "nesterov": False},
+            {"max_shift": 0, "horizontal_flip": "always", "nesterov": False},
             {
                 "Recipe": "default",
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
@@ -155,17 +166,17 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
 def test_the_recipe_is_told_in_full(
     config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
 ) -> None:
-    assert dict(report_of(config(**changes), evaluation, FITTED, []).recipe) == facts
+    assert dict(report_of(config(**changes), evaluation, RESULT, []).recipe) == facts
 
 
 def test_time_that_was_given_is_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     given = config().model_copy(update={"budget": 120.0})
-    assert dict(report_of(given, evaluation, FITTED, []).recipe)["Time"] == "2 min from prompt to exit"
+    assert dict(report_of(given, evaluation, RESULT, []).recipe)["Time"] == "2 min from prompt to exit"
 
 
 def test_data_preprocessing_and_machine_are_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
-    report = report_of(plan, evaluation, FITTED, [])
+    report = report_of(plan, evaluation, RESULT, [])
     assert dict(report.dataset) == {
         "Data set": "digits",
         "Read from": plan.dataset.source,
@@ -191,7 +202,7 @@ def test_the_model_card_has_the_number_its_trust_and_its_use(
 ) -> None:
     for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["color"].values())):
         plan = config(recipe)
-        card = model_card(plan, evaluation, FITTED)
+        card = model_card(plan, evaluation, RESULT)
         low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)
         assert card.startswith("# small on digits\n\nTest accuracy ")
         assert f"{100 * evaluation.accuracy:.2f} % (95 % interval {low} to {high}, n = 359)" in card
@@ -207,10 +218,10 @@ def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_it
 ) -> None:
     plan, told = config(), "98.33 % (96.40 to 99.23)"
     both = evaluation.model_copy(update={"tta": Proportion(accuracy=353 / 359, interval=wilson(353, 359))})
-    report, plain = (report_of(plan, one, FITTED, []) for one in (both, evaluation))
+    report, plain = (report_of(plan, one, RESULT, []) for one in (both, evaluation))
     assert report.accuracy == plain.accuracy == evaluation.accuracy
     assert report.summary == (plain.summary[0], ("With test-time augmentation", told), *plain.summary[1:])
-    card, plain_card = (model_card(plan, one, FITTED) for one in (both, evaluation))
+    card, plain_card = (model_card(plan, one, RESULT) for one in (both, evaluation))
     assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told} with test-time augmentation.\n\n" in card
     assert card.replace(f"\nBeside it: {told} with test-time augmentation.", "") == plain_card
     assert "augmentation" not in plain_card

@@ -8,7 +8,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from convscope.api.train import plan
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
@@ -17,7 +18,7 @@ from convscope.report import plots
 from convscope.report.figures import dataset_figure, drawn, layer_figures, result_figures
 from convscope.report.html import Section
 from convscope.report.render_pool import Drawing
-from convscope.training.loop import logits_of
+from convscope.training.loop import predict_logits
 
 
 @cache
@@ -46,7 +47,7 @@ def test_a10_the_first_nine_training_images_are_drawn() -> None:
 
 def inside(line: str, *, every_layer: bool) -> dict[str, str]:
     """Names and headings of the pictures of one image in an untrained network."""
-    config = plan(digits(), line).config
+    config = make_plan(digits(), TrainOptions(model=line)).config
     model = build_model(config.network).eval()
     sketches = layer_figures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
     pictures = dict(drawn(sketches, name_only))
@@ -85,10 +86,10 @@ def test_headings_say_which_layer_it_is() -> None:
 
 
 def test_the_attribution_is_for_the_answer() -> None:
-    config = plan(digits(), "flatten").config
+    config = make_plan(digits(), TrainOptions(model="flatten")).config
     model = build_model(config.network).eval()
     images = digits().test.images[:6]
-    answers = logits_of(model, images, config.preprocessing).argmax(1).tolist()
+    answers = predict_logits(model, images, config.preprocessing).argmax(1).tolist()
     assert len(set(answers)) > 1
     for image, answer in zip(images, answers, strict=True):
         found = {sketch.name: sketch for sketch in layer_figures(config, model, image, "it", every_layer=False)}

@@ -223,12 +223,12 @@ def test_a_helper_loads_neither_torch_nor_what_lies_in_the_current_folder(
 def test_a_library_call_starts_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command line alone hands in helpers."""
     import convscope
-    from convscope.training.recipes import changed, recipe_named
+    from convscope.training.recipes import recipe_named
 
     started: list[Any] = []
     monkeypatch.setattr(processes, "Worker", lambda: started.append(1))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    recipe = changed(recipe_named("article"), epochs=1)
+    recipe = recipe_named("article").override(epochs=1)
     run = convscope.train_model("digits", "flatten", recipe, threads=1, run=tmp_path / "run")
     assert (run.path / "plots" / "confusion-matrix.png").is_file()
     assert not started

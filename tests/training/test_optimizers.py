@@ -19,7 +19,7 @@ LINE = "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same), maxpool 2, flatt
 
 def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(
-        {"name": "test", "learning_rate": 0.1, "momentum": 0.9, "batch": 4, "epochs": 1, **changes}
+        {"name": "test", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 4, "epochs": 1, **changes}
     )
 
 
@@ -39,7 +39,11 @@ RATES = [0.1, 0.07, 0.2, 0.01] * 10
 def by_torch(chosen: Recipe) -> list[Tensor]:
     model = a_model()
     optimizer = torch.optim.SGD(
-        model.parameters(), 1, chosen.momentum, weight_decay=chosen.weight_decay, nesterov=chosen.nesterov
+        model.parameters(),
+        1,
+        chosen.optimizer.momentum,
+        weight_decay=chosen.optimizer.weight_decay,
+        nesterov=chosen.optimizer.nesterov,
     )
     for step, rate in enumerate(RATES):
         optimizer.param_groups[0]["lr"] = rate

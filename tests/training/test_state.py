@@ -1,23 +1,24 @@
-"""How far a training has come."""
+"""The state of training: counters, clock, progress and metrics."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from convscope.errors import ConvscopeError
-from convscope.training.recipes import RECIPES
-from convscope.training.state import Course
+from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.state import TrainerState
 
-ONE_CYCLE = RECIPES["default"].model_copy(update={"learning_rate": 0.4, "warmup_share": 0.2})
-GROWING = ONE_CYCLE.model_copy(update={"growth": ((0.3, 0.5), (0.6, 0.75))})
+BATCH_SIZE = 10
+ONE_CYCLE = RECIPES["default"].override(learning_rate=0.4, warmup_fraction=0.2, batch_size=BATCH_SIZE)
+RESIZING = ONE_CYCLE.override(progressive_resizing=((0.3, 0.5), (0.6, 0.75)))
 
 
 class Clock:
-    """Stands where it is put."""
+    """A clock that stands still until a test sets it."""
 
     now = 100.0
 
@@ -32,97 +33,145 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def at(course: Course, batch: int) -> Course:
-    for _ in range(batch):
-        course.add(0.5, 8, 10)
-    return course
+def state_of(recipe: Recipe, epochs: int, batches: int, **options: Any) -> TrainerState:
+    """Return the state of a training of that many epochs and batches per epoch."""
+    return TrainerState(recipe.override(epochs=epochs), batches * BATCH_SIZE, **options)
 
 
-def test_epochs_end_a_training(clock: Clock) -> None:
-    course = Course(ONE_CYCLE, 2, 3)
+def add_batches(state: TrainerState, batches: int) -> TrainerState:
+    for _ in range(batches):
+        state.add_batch(0.5, 8, BATCH_SIZE)
+    return state
+
+
+def test_trainer_state_finishes_after_its_epochs(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE, 2, 3)
     for epoch in (1, 2):
-        assert (course.epoch, course.over) == (epoch, False)
+        assert (state.epoch, state.finished) == (epoch, False)
         for batch in (1, 2, 3):
             clock.now += 1000
-            at(course, 1)
-            assert (course.batch, course.out_of_time, course.over) == (batch, False, False)
-        course.new_epoch(epoch + 1)
-    assert course.over
+            add_batches(state, 1)
+            assert (state.batch, state.out_of_time, state.finished) == (batch, False, False)
+        state.begin_epoch(epoch + 1)
+    assert state.finished
 
 
-def test_a_limit_ends_a_training_in_the_middle_of_an_epoch(clock: Clock) -> None:
-    course = Course(ONE_CYCLE, 2, 3, limit=50)
+def test_trainer_state_time_limit_ends_training_in_the_middle_of_an_epoch(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE, 2, 3, time_limit=50)
     for second in range(0, 50, 10):
-        assert not course.out_of_time
-        assert not course.over
+        assert not state.out_of_time
+        assert not state.finished
         clock.now = 100 + second
-        at(course, 1)
-        if course.batch == 3:
-            course.new_epoch(2)
+        add_batches(state, 1)
+        if state.batch == 3:
+            state.begin_epoch(2)
     clock.now = 150
-    assert course.out_of_time
-    assert not course.over  # its last epoch is still to be measured
-    course.new_epoch(3)
-    assert course.over
+    assert state.out_of_time
+    assert not state.finished  # its last epoch has not been validated
+    state.begin_epoch(3)
+    assert state.finished
 
 
-def test_one_batch_is_always_trained_on(clock: Clock) -> None:
-    course = Course(ONE_CYCLE, 1, 3, limit=1)
+def test_trainer_state_time_limit_already_over_trains_one_batch(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE, 1, 3, time_limit=1)
     clock.now += 60
-    assert not course.over
-    assert not course.out_of_time
-    at(course, 1)
-    assert course.out_of_time
+    assert not state.finished
+    assert not state.out_of_time
+    add_batches(state, 1)
+    assert state.out_of_time
 
 
 @pytest.mark.parametrize("seconds", [0, 5, 10, 25, 49.9, 50, 1000])
-def test_the_learning_rate_follows_the_clock(clock: Clock, seconds: float) -> None:
-    course = Course(ONE_CYCLE, 7, 3, limit=50)
+def test_done_at_time_limit_learning_rate_follows_the_clock(clock: Clock, seconds: float) -> None:
+    state = state_of(ONE_CYCLE, 7, 3, time_limit=50)
     clock.now += seconds
     expected = np.interp(seconds, [0, 10, 50], [0, 0.4, 0])
-    assert ONE_CYCLE.learning_rate_at(course.done_at(course.step)) == pytest.approx(expected)
+    assert ONE_CYCLE.learning_rate_at(state.done_at(state.step)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("seconds", "share"), [(0, 0.5), (14.9, 0.5), (15, 0.75), (29.9, 0.75), (30, 1), (50, 1)])
-def test_images_grow_with_the_clock(clock: Clock, seconds: float, share: float) -> None:
-    course = Course(GROWING, 3, 3, limit=50)
+@pytest.mark.parametrize(("seconds", "scale"), [(0, 0.5), (14.9, 0.5), (15, 0.75), (29.9, 0.75), (30, 1), (50, 1)])
+def test_image_scale_time_limit_follows_the_clock(clock: Clock, seconds: float, scale: float) -> None:
+    state = state_of(RESIZING, 3, 3, time_limit=50)
     clock.now += seconds
-    assert course.image_share() == share
+    assert state.image_scale() == scale
 
 
 @pytest.mark.parametrize("limit", [None, 50])
-def test_what_is_left(clock: Clock, limit: float | None) -> None:
-    course = at(Course(ONE_CYCLE, 4, 3, limit), 2)
+def test_progress_counts_steps_and_estimates_the_time_left(clock: Clock, limit: float | None) -> None:
+    state = add_batches(state_of(ONE_CYCLE, 4, 3, time_limit=limit), 2)
     clock.now += 10
-    now = course.progress()
+    now = state.progress()
     assert now.seconds_left == pytest.approx(50 if limit is None else 40)
     assert (now.epoch, now.epochs, now.step, now.steps) == (1, 4, 2, 12 if limit is None else 10)
     assert (now.loss, now.accuracy, now.images_per_second) == (0.5, 0.8, 2.0)
 
 
-def test_time_left_knows_that_small_images_are_quick(clock: Clock) -> None:
-    """A step of 3 epochs at half size is a quarter of one of the 4 at the whole size, at 3/4 it is 9/16."""
-    course = at(Course(GROWING, 10, 5), 5)
+def test_progress_time_left_accounts_for_smaller_images(clock: Clock) -> None:
+    """A step of 3 epochs at half size costs 1/4 of one of the 4 at full size; at 3/4 it costs 9/16."""
+    state = add_batches(state_of(RESIZING, 10, 5), 5)
     clock.now += 10
-    course.new_epoch(2)
-    at(course, 1)
+    state.begin_epoch(2)
+    add_batches(state, 1)
     clock.now += 2
     work = 3 * 0.25 + 3 * 0.5625 + 4
-    assert course.progress().seconds_left == pytest.approx(12 * (work / (0.25 * 1.2) - 1))
+    assert state.progress().seconds_left == pytest.approx(12 * (work / (0.25 * 1.2) - 1))
 
 
-def test_a_course_goes_on_where_another_stood(clock: Clock) -> None:
-    first = at(Course(ONE_CYCLE, 4, 3, limit=50), 2)
+def test_load_state_dict_continues_and_skips_the_time_in_between(clock: Clock) -> None:
+    first = add_batches(state_of(ONE_CYCLE, 4, 3, time_limit=50), 2)
     clock.now += 20
-    then = first.standing()
-    clock.now += 1000  # nobody trained
-    second = Course(ONE_CYCLE, 4, 3, limit=50)
-    second.go_on(then)
-    assert second.standing() == replace(then, seconds=pytest.approx(20), epoch_seconds=pytest.approx(20))  # type: ignore[arg-type]
+    saved = first.state_dict()
+    clock.now += 1000  # nothing was trained
+    second = state_of(ONE_CYCLE, 4, 3, time_limit=50)
+    second.load_state_dict(saved)
+    assert saved == {
+        "step": 2, "epoch": 1, "loss_sum": 10.0, "correct": 16, "seen": 20, "seconds": 20.0, "epoch_seconds": 20.0,
+    }  # fmt: skip
+    assert second.state_dict() == {**saved, "seconds": pytest.approx(20), "epoch_seconds": pytest.approx(20)}
     assert second.done_at(second.step) == pytest.approx(0.4)
 
 
-def test_a_loss_that_is_no_number_ends_it() -> None:
-    course = at(Course(ONE_CYCLE, 2, 3), 1)
-    with pytest.raises(ConvscopeError, match="the loss became nan in epoch 1, step 2: lower --learning-rate"):
-        course.add(float("nan"), 0, 10)
+def test_add_batch_loss_not_finite_raises() -> None:
+    state = add_batches(state_of(ONE_CYCLE, 2, 3), 1)
+    message = "^the loss became nan in epoch 1, step 2: lower --learning-rate, for example to a tenth$"
+    with pytest.raises(ConvscopeError, match=message):
+        state.add_batch(float("nan"), 0, BATCH_SIZE)
+
+
+def test_trainer_state_initial_epoch_continues_the_schedule_of_all_epochs() -> None:
+    """One more epoch after nine is the last of ten."""
+    whole, more = state_of(RESIZING, 10, 5), state_of(RESIZING, 4, 5, initial_epoch=6)
+    for epoch in range(1, 5):
+        whole.begin_epoch(6 + epoch)
+        more.begin_epoch(epoch)
+        assert more.image_scale() == whole.image_scale()
+        for batch in range(5):
+            whole.step, more.step = (5 + epoch) * 5 + batch, (epoch - 1) * 5 + batch
+            assert more.batch == whole.batch == batch
+            assert more.done_at(more.step) == pytest.approx(whole.done_at(whole.step))
+
+
+def test_end_epoch_returns_means_and_the_users_metrics(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE, 2, 2)
+    state.add_batch(1.0, 2, 10)
+    state.add_batch(0.4, 4, 5)
+    clock.now += 9
+    metrics = state.end_epoch((0.7, 0.6, {"f1": 0.25}), seconds=3.0)
+    assert metrics.to_row() == {
+        "epoch": 1,
+        "train_loss": pytest.approx((10 + 2) / 15),
+        "train_accuracy": 6 / 15,
+        "validation_loss": 0.7,
+        "validation_accuracy": 0.6,
+        "learning_rate": ONE_CYCLE.learning_rate_at(1.5 / 4),
+        "images_per_second": 5.0,
+        "seconds": 3.0,
+        "validation_f1": 0.25,
+    }
+    assert list(metrics.to_row())[-1] == "validation_f1"
+
+
+def test_end_epoch_validation_loss_not_finite_raises() -> None:
+    state = add_batches(state_of(ONE_CYCLE, 2, 1), 1)
+    with pytest.raises(ConvscopeError, match="^the validation loss became inf in epoch 1, step 1: lower --learning-"):
+        state.end_epoch((float("inf"), 0.5, {}), 1.0)

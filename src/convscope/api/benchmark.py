@@ -23,9 +23,9 @@ from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.presets import MNIST_SHAPE, PRESETS
-from convscope.training.loop import Stop, fit
+from convscope.training.callbacks import Callback, Trainer
+from convscope.training.loop import TrainConfig, fit
 from convscope.training.recipes import RECIPES
-from convscope.training.state import Progress
 
 IMAGES, CLASSES = 60_000, 10
 RECIPE = RECIPES["article"]
@@ -110,7 +110,7 @@ def measure(
     use_threads(threads)
     random = np.random.default_rng(0)
     data = Split(random.integers(0, 256, (images, *MNIST_SHAPE), np.uint8), random.integers(0, CLASSES, images))
-    steps, times = in_turn(programs(data), seconds * (1 - KERNEL_SHARE), RECIPE.batches(images) - 1)
+    steps, times = in_turn(programs(data), seconds * (1 - KERNEL_SHARE), RECIPE.batches_per_epoch(images) - 1)
     chosen = kernels() if backend.native is not None else []
     each = seconds * KERNEL_SHARE / ROUNDS / max(1, len(chosen))
     return Bench(
@@ -120,7 +120,7 @@ def measure(
         backend.variant(),
         backend.reason,
         images,
-        RECIPE.batch,
+        RECIPE.batch_size,
         steps,
         len(times[PEER]),
         tuple(training_rows(times, steps, images)),
@@ -139,19 +139,27 @@ def programs(data: Split) -> dict[str, Program]:
 def ours(data: Split, precision: Precision) -> Program:
     """convscope's own loop on the article's network and recipe; the first step of a slice is not timed."""
     model, one = build_model(parse_network(PRESETS["article"], MNIST_SHAPE, CLASSES)), data.take(np.arange(1))
-    preprocessing = Preprocessing.plain(one.images)
+    config = TrainConfig(Preprocessing.plain(one.images), RECIPE, precision=precision)
 
     def run(steps: int) -> float:
-        moments, stop = [], Stop()
-
-        def note(_: Progress) -> None:
-            moments.append(time.perf_counter())
-            stop.number = int(len(moments) > steps)
-
-        fit(model, data, one, preprocessing, RECIPE, 0, precision=precision, after_batch=note, stop=stop)
-        return moments[-1] - moments[0]
+        timer = _StepTimer(steps)
+        fit(model, data, one, config, [timer])
+        return timer.times[-1] - timer.times[0]
 
     return run
+
+
+class _StepTimer(Callback):
+    """Records when each step ends, and stops training after one more than `steps`."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Record the time."""
+        self.times.append(time.perf_counter())
+        trainer.stop_training = len(self.times) > self.steps
 
 
 def plain(data: Split) -> Program:
@@ -162,12 +170,14 @@ def plain(data: Split) -> Program:
     model = plain_network()
     images = as_batch(data.images.astype(np.float32) / np.float32(255)).contiguous()
     labels = torch.from_numpy(np.array(data.labels, np.int64))
-    optimizer = torch.optim.SGD(model.parameters(), lr=RECIPE.learning_rate, momentum=RECIPE.momentum)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=RECIPE.optimizer.learning_rate, momentum=RECIPE.optimizer.momentum
+    )
 
     def run(steps: int) -> float:
         moments, loss_sum, correct = [], 0.0, 0
         order = torch.randperm(len(images))
-        for index in torch.split(order[: (steps + 1) * RECIPE.batch], RECIPE.batch):
+        for index in torch.split(order[: (steps + 1) * RECIPE.batch_size], RECIPE.batch_size):
             pixels, targets = images[index], labels[index]
             optimizer.zero_grad()
             logits = model(pixels)
@@ -215,7 +225,7 @@ def in_turn(programs: Mapping[str, Program], seconds: float, most_steps: int) ->
 
 def training_rows(times: Mapping[str, list[float]], steps: int, images: int) -> list[Training]:
     """Slices of so many steps, scaled to an epoch of so many images."""
-    epochs = steps * RECIPE.batch / images  # in a slice
+    epochs = steps * RECIPE.batch_size / images  # in a slice
     rows = []
     for name, slices in times.items():
         seconds = Summary.of(slices).scaled(1 / epochs)

@@ -2,363 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
-from torch import nn
 
 from convscope._files import lock_folder
-from convscope._hardware import hardware_info, keep_memory, max_threads
-from convscope._reporting import Reporter
-from convscope._text import list_some
-from convscope.backends.native import backend
-from convscope.backends.native.backend import use_threads
-from convscope.backends.onnx.export import to_onnx
+from convscope._records import validate_options
+from convscope.api.hooks import HookKeywords, Hooks, TrainKeywords
+from convscope.api.load import Source, load_for_training
+from convscope.api.options import TrainOptions
+from convscope.api.plan import Plan, make_plan
+from convscope.api.results import write_results, write_weights
 from convscope.backends.pytorch.models import build_model, set_weights
-from convscope.data.audit.rules import IMBALANCE_RATIO
-from convscope.data.dataset import Dataset, Split
-from convscope.data.load import load_data
-from convscope.data.options import LoadOptions
-from convscope.data.registry import NAMES, SETS
-from convscope.errors import ArchitectureError, DataError, UsageError
-from convscope.evaluation.metrics import Evaluation, evaluate, tta_logits
-from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import DecodedImage
-from convscope.network.build import parse_network
-from convscope.network.presets import resolve_architecture
-from convscope.report.content import model_card, report_of
-from convscope.report.figures import dataset_figure, drawn, issue_figures, layer_figures, result_figures
-from convscope.report.html import render
-from convscope.report.plots import learning_curves
-from convscope.report.render_pool import Draw, draw_here
-from convscope.runs.checkpoints import EVERY, Checkpoints
-from convscope.runs.config import (
-    BEST_WEIGHTS_FILE,
-    CARD_FILE,
-    EVALUATION_FILE,
-    INITIAL_WEIGHTS_FILE,
-    LAST_WEIGHTS_FILE,
-    MODEL_FILE,
-    PLOT_FOLDER,
-    REPORT_FILE,
-    DatasetInfo,
-    RunConfig,
-)
-from convscope.runs.folder import Run, RunWriter, next_run_folder, now
+from convscope.errors import UsageError
+from convscope.runs.checkpoints import Checkpoints, RestoreCheckpoint
+from convscope.runs.config import INITIAL_WEIGHTS_FILE
+from convscope.runs.folder import Run, RunWriter, next_run_folder
 from convscope.runs.metrics_log import MetricsLog
-from convscope.training.autotune import TuningProbe, autotune
-from convscope.training.budget import Budget, share_of
-from convscope.training.flip_probe import probe_flips
-from convscope.training.loop import (
-    Fitted,
-    State,
-    Weights,
-    fit,
-    fitting,
-    history_rows,
-    logits_of,
-    parts,
-    stop_signals,
-)
-from convscope.training.recipes import Recipe, recipe_named
-from convscope.training.state import Epoch, Progress
+from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_signals
+from convscope.training.loop import TrainConfig, fit
+from convscope.training.recipes import Recipe
 
-RUNS = Path("runs")
-MEASURED_PIXELS = 2**28  # values whose mean and deviation are measured: all of them in a set of MNIST's kind
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is settled before step 0; `start` are the weights to begin with, where they are not random."""
-
-    dataset: Dataset
-    training: Split
-    validation: Split
-    config: RunConfig
-    start: Weights | None = None
-
-
-def plan(
-    data: Dataset | str | Path,
-    model: str | None = None,
-    recipe: Recipe | str = "default",
-    *,
-    seed: int = 0,
-    threads: int | None = None,
-    origin: str = "",
-    budget: Budget | None = None,
-) -> Plan:
-    """Settle data, network, preprocessing and recipe, and check that they fit each other.
-
-    `model` is a preset or an architecture line, by default the recipe's preset (see `Recipe`); `origin` is the name or
-    path that a Dataset was loaded from, so that the run can find it again. With a `budget`, training ends with it
-    instead of the recipe's epochs. Raises the errors of `load_data`, `parse_network`, `recipe_named` and `share_of`.
-    """
-    dataset, origin = (data, origin) if isinstance(data, Dataset) else (load_data(data), str(data))
-    recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, dataset.kind)
-    model = model or _preset_that_fits(recipe.model, dataset)
-    line = resolve_architecture(model)
-    network = parse_network(line, dataset.shape, len(dataset.classes))
-    training, validation = parts(dataset, recipe, seed)
-    recipe, symmetry = _mirrored(fitting(recipe, network), origin, training, len(dataset.classes), threads)
-    recipe, balance = _balanced(recipe, training)
-    preprocessing = _preprocessing(dataset, training, recipe)
-    keep_memory()
-    settings = autotune(TuningProbe(network, training, preprocessing, recipe, seed), threads)
-    machine = hardware_info(settings.threads)
-    counts = len(training), len(validation), len(dataset.test)
-    share = share_of(budget, network, recipe, settings.precision, *counts) if budget else None
-    config = RunConfig(
-        created=now(),
-        dataset=_facts(dataset, origin, training, validation, recipe),
-        classes=dataset.classes,
-        model=model if line != model else "custom",
-        architecture=line,
-        input_shape=dataset.shape,
-        preprocessing=preprocessing,
-        recipe=recipe,
-        symmetry=symmetry,
-        balance=balance,
-        epochs=share.epochs if share else recipe.planned_epochs(len(training)),
-        budget=budget.seconds if budget else None,
-        training_seconds=share.seconds if share else None,
-        seed=seed,
-        precision=settings.precision,
-        precision_why=settings.why,
-        kernels=backend.backend_name(),
-        machine=machine,
-    )
-    return Plan(dataset, training, validation, config)
+RUNS_FOLDER = Path("runs")
 
 
 def train_model(
-    data: Dataset | str | Path,
+    data: Source | None = None,
     model: str | None = None,
-    recipe: Recipe | str = "default",
-    *,
-    seed: int = 0,
-    threads: int | None = None,
-    run: str | Path | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
-    checkpoint_every: float = EVERY,
+    recipe: Recipe | str | None = None,
+    **options: Unpack[TrainKeywords],
 ) -> Run:
-    """Train a classifier and return its run folder: weights, model file, evaluation, pictures and report.
+    """Train a classifier, evaluate it, and write its run folder with weights, model file, figures and report.
 
-    `data` is a name, a path or a Dataset; `run` the folder to write (by default the next free one below `runs`);
-    `watch` is called after every batch; every so many seconds a checkpoint is written, from which `resume_run` goes on.
-    The same seed, threads and versions give the same weights to the bit.
-    Raises ConvscopeError for anything the caller can put right.
+    The same seed, threads and versions give bit-identical weights.
+
+    Args:
+        data: a name, a path, a `Dataset`, or arrays: `(images, labels)`, or a dict of them by split, see `load_data`.
+            None stands for MNIST if it can be had, else for scikit-learn's digits.
+        model: a preset or an architecture; by default the recipe's preset.
+        recipe: a name or a `Recipe`; by default `"default"`, or with a budget the most accurate one that fits.
+        options: fields of `TrainOptions`, such as `epochs`, `budget="60s"`, `target_accuracy`, `image_size`, `seed`,
+            `threads` and `run`, the folder to write; and fields of `Hooks`: `callbacks`, `metrics`, `augment` and
+            `reporter`.
+
+    Raises:
+        UsageError: an option is wrong.
+        ArchitectureError: the architecture is wrong, or does not fit the images.
+        DataError: the data cannot be read, or do not suffice.
+        ConvscopeError: training failed, for example because the loss became infinite.
     """
-    planned = plan(data, model, recipe, seed=seed, threads=threads)
-    return run_plan(planned, run, watch, checkpoint_every=checkpoint_every)
+    given: dict[str, Any] = {"model": model, "recipe": recipe, **options}
+    hooks = Hooks(**{name: given.pop(name) for name in HookKeywords.__annotations__ if name in given})
+    checked = validate_options(TrainOptions, given)
+    checked.chosen_recipe()  # a wrong option is reported before anything is loaded
+    started = time.monotonic()
+    dataset, origin = load_for_training(data, checked, hooks.reporter)
+    return run_plan(make_plan(dataset, checked, origin, started), checked, hooks)
 
 
-def run_plan(
-    plan: Plan,
-    run: str | Path | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
-    draw: Draw = draw_here,
-    *,
-    watch_epoch: Callable[[Epoch], None] = lambda _: None,
-    checkpoint_every: float = EVERY,
-    resumed: bool = False,
-    reporter: Reporter | None = None,
-) -> Run:
-    """Train what was planned; `draw` makes the pictures.
+def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, resume: bool = False) -> Run:
+    """Train as planned, and write the run folder `options.run`, by default the next free one.
 
-    `watch` is called after every batch, `watch_epoch` after every epoch.
+    Ctrl-C or SIGTERM ends training after the current batch and saves the weights, without evaluation and report. If it
+    comes while those are written, they are completed. A second signal acts at once.
 
-    Ctrl-C or SIGTERM ends the training; what was learned is saved, without evaluation and report. One that comes while
-    these are written lets them be finished. A second one acts at once.
+    Args:
+        plan: see `make_plan`.
+        options: the run's folder and the interval of checkpoints count here.
+        hooks: callbacks, metrics and the rest.
+        resume: continue from the last checkpoint in the folder.
 
-    Where it is `resumed`, training goes on from the last checkpoint in the folder `run`; the reporter is told where.
-    Raises UsageError where another process trains in that folder.
+    Raises:
+        UsageError: the folder is not free, or another process trains in it.
     """
+    hooks = hooks or Hooks()
+    plan = _check_hooks(plan, hooks) if resume else _record_hooks(plan, hooks)
     config = plan.config
-    folder = Path(run) if run else next_run_folder(RUNS, config.dataset.name, config.model)
-    with stop_signals() as stop, lock_folder(folder):
+    folder = options.run or next_run_folder(RUNS_FOLDER, config.dataset.name, config.model)
+    with stop_on_signals() as stop, lock_folder(folder):
         model = build_model(config.network, config.seed)
-        writer = RunWriter(folder, config, resumed)
-        if plan.start is not None:
-            writer.write(INITIAL_WEIGHTS_FILE, save(plan.start))
-        checkpoints = Checkpoints(folder, checkpoint_every, stop, (reporter or Reporter()).message)
-
-        with MetricsLog(writer) as metrics:
-
-            def start(state: State) -> None:
-                if plan.start is not None:
-                    set_weights(state.model, plan.start)
-                if resumed:
-                    checkpoints.restore(state)
-                metrics.start(state.fitted.history)
-
-            def epoch_done(history: list[Epoch]) -> None:
-                watch_epoch(history[-1])
-                metrics.add(history[-1])
-
-            fitted = fit(
-                model, plan.training, plan.validation, config.preprocessing, config.recipe, config.seed,
-                precision=config.precision, limit=config.training_seconds, before=config.before,
-                after_batch=watch, after_epoch=epoch_done,
-                start=start, save=checkpoints.save, stop=stop,
-            )  # fmt: skip
-        _write_weights(writer, config, fitted)
-        if not fitted.signal:
-            _write_results(writer, plan, model, fitted, draw)
-        done = writer.finish(stop.number, fitted.epoch, fitted.seconds)
-        if not fitted.signal:
+        writer = RunWriter(folder, config, resume)
+        checkpoints = Checkpoints(folder, options.checkpoint_interval, hooks.reporter)
+        # the caller's callbacks see restored weights, and what they stop is saved
+        callbacks: list[Callback] = [*hooks.callbacks, stop, checkpoints, MetricsLog(writer)]
+        if resume:
+            callbacks.insert(0, RestoreCheckpoint(checkpoints))
+        if plan.initial_weights is not None:
+            writer.write(INITIAL_WEIGHTS_FILE, save(plan.initial_weights))
+            callbacks.insert(0, InitialWeights(plan.initial_weights))
+        result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
+        write_weights(writer, config, result)
+        if not stop.number:
+            write_results(writer, plan, model, result, hooks)
+        run = writer.finish(stop.number, result.epoch, result.seconds)
+        if not stop.number:
             checkpoints.remove()
-        return done
+        return run
 
 
-def evaluate_run(
-    run: Run,
-    data: str | None = None,
-    reporter: Reporter | None = None,
-    tta: bool | None = None,
-) -> Evaluation:
-    """Measure a run's model file on the test split of its own data set, or of another with the same classes.
+class InitialWeights(Callback):
+    """Starts training from given weights."""
 
-    `tta`: also with test-time augmentation; by default where the recipe does. Images of another size are brought
-    to the network's as `predict` would. Raises DataError when the classes differ.
-    """
-    from convscope.deploy.predictor import Predictor  # here, for training does without ONNX Runtime
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
 
-    config = run.config
-    source = data or config.dataset.path
-    if not source:
-        raise UsageError(f"{run.path} was trained on data given in memory: name a data set to evaluate on")
-    options = config.dataset.load_options if data is None else LoadOptions(preprocessing=config.preprocessing)
-    dataset = load_data(source, options, reporter)
-    if set(dataset.classes) != set(config.classes):
-        raise DataError(
-            f"{dataset.name} has the classes {list_some(dataset.classes, 10)}, but the network was trained on "
-            f"{list_some(config.classes, 10)}: choose data with the same classes"
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Load the weights."""
+        set_weights(trainer.model, self.weights)
+
+
+def _record_hooks(plan: Plan, hooks: Hooks) -> Plan:
+    """Return the plan with the names of the caller's own functions, which a resumed training needs again."""
+    update = {"augment": _name_of(hooks.augment), "metrics": tuple(hooks.metrics)}
+    return replace(plan, config=plan.config.model_copy(update=update))
+
+
+def _check_hooks(plan: Plan, hooks: Hooks) -> Plan:
+    """Raise UsageError unless the caller's own functions have the names of those that training began with."""
+    config = plan.config
+    if config.augment != _name_of(hooks.augment):
+        raise UsageError(
+            f"training began with augment={config.augment or None}, not {_name_of(hooks.augment) or None}: "
+            "resume it with the same function"
         )
-    if data is None and dataset.fingerprint != config.dataset.fingerprint:
-        (reporter or Reporter()).message(f"{source} is no longer the data that {run.path} was trained on")
-    predictor = Predictor(run.path)
-    record = config.preprocessing
-    chunks = dataset.test.chunks()
-    if dataset.test.shape != (record.height, record.width, record.channels):
-        chunks = (np.stack([record.transform(DecodedImage(image))[0] for image in images]) for images in chunks)
-    order = [config.classes.index(name) for name in dataset.classes]
-    labels = np.array(order)[dataset.test.labels]
-    recipe = config.recipe if tta is None else config.recipe.model_copy(update={"tta": tta})
-    return _measured(predictor.predict_logits, chunks, labels, config.classes, recipe)[0]
+    if config.metrics != tuple(hooks.metrics):
+        names = ", ".join(config.metrics) or "none"
+        raise UsageError(f"training began with these metrics of its own: {names}; resume it with the same ones")
+    return plan
 
 
-def _write_weights(writer: RunWriter, config: RunConfig, fitted: Fitted) -> None:
-    """The weights of the best and of the last epoch, and the model file with the selected ones."""
-    selected, other = fitted.weights, fitted.beside or fitted.weights
-    best, last = (selected, other) if config.recipe.select == "best" else (other, selected)
-    writer.write(BEST_WEIGHTS_FILE, save(best))
-    writer.write(LAST_WEIGHTS_FILE, save(last))
-    writer.write(MODEL_FILE, to_onnx(config.network, fitted.weights, config.preprocessing, config.classes))
+def _name_of(function: object) -> str:
+    return "" if function is None else str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, fitted: Fitted, draw: Draw) -> None:
-    """Evaluation, pictures, report and model card of a training that ran to its end."""
-    config, test = plan.config, plan.dataset.test
-    model.eval()
-    evaluation, logits = _measured(
-        lambda some: logits_of(model, some, config.preprocessing),
-        test.chunks(), test.labels, config.classes, config.recipe,
-    )  # fmt: skip
-    writer.write_record(EVALUATION_FILE, evaluation)
-    right = np.flatnonzero(logits.argmax(1) == test.labels)
-    chosen = int(right[0]) if len(right) else 0
-    what = f"test image {chosen}, labeled {config.classes[test.labels[chosen]]}"
-    curves = partial(learning_curves, history_rows(fitted.history), fitted.epoch, config.recipe.measured_on)
-    sketches = chain(
-        result_figures(plan.dataset, evaluation, logits, curves),
-        layer_figures(config, model, test.image(chosen), what, every_layer=False),
-        issue_figures(plan.dataset),
-        [dataset_figure(plan.dataset)],
-    )
-    pictures = []
-    for name, picture in drawn(sketches, draw):
-        writer.write(f"{PLOT_FOLDER}/{name}.png", picture.png)
-        pictures.append(picture)
-    writer.write(REPORT_FILE, render(report_of(config, evaluation, fitted, pictures, plan.dataset.issues)))
-    writer.write(CARD_FILE, model_card(config, evaluation, fitted))
-
-
-def _mirrored(recipe: Recipe, origin: str, training: Split, classes: int, threads: int | None) -> tuple[Recipe, str]:
-    """The recipe with `auto` flips settled, and why so: known of named data, measured on others."""
-    if recipe.flip != "auto":
-        return recipe, ""
-    if origin in NAMES:
-        flips, why = origin in SETS and SETS[origin].symmetric, ""
-    else:
-        use_threads(threads or max_threads(), torch_works=False)
-        symmetry = probe_flips(training, classes)
-        flips, why = symmetry.flips, symmetry.words
-    return recipe.model_copy(update={"flip": "always" if flips else "never"}), why
-
-
-def _balanced(recipe: Recipe, training: Split) -> tuple[Recipe, str]:
-    """The recipe, drawing rare classes more often only where classes are unequal, and why so."""
-    counts = np.bincount(training.labels)
-    least, most = int(counts[counts > 0].min()), int(counts.max())
-    if not recipe.balance:
-        return recipe, ""
-    if most <= IMBALANCE_RATIO * least:
-        return recipe.model_copy(update={"balance": 0}), ""
-    times = (most / least) ** recipe.balance
-    return recipe, f"classes of {least:,} to {most:,} images: those of the rarest are drawn {times:.1f} times as often"
-
-
-def _preprocessing(dataset: Dataset, training: Split, recipe: Recipe) -> Preprocessing:
-    """Mean and deviation of the training images where the recipe wants them; files are arranged as they were."""
-    measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
-    preprocessing = measure(training.subsample(MEASURED_PIXELS // training.store[0].size).images)
-    if not dataset.preprocessing:
-        return preprocessing
-    return preprocessing.model_copy(update=dataset.preprocessing.model_dump(include={"fit", "fill", "polarity"}))
-
-
-def _preset_that_fits(preset: str, dataset: Dataset) -> str:
-    """The preset, or `small` where the images are too small for it."""
-    try:
-        parse_network(resolve_architecture(preset), dataset.shape, len(dataset.classes))
-    except ArchitectureError:
-        return "small"
-    return preset
-
-
-def _measured(
-    scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    chunks: Iterable[NDArray[np.uint8]],
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
-    recipe: Recipe,
-) -> tuple[Evaluation, NDArray[np.float32]]:
-    """The evaluation, and the scores of one forward pass per image."""
-    plain, augmented = [], []
-    for images in chunks:
-        plain.append(scores(images))
-        if recipe.tta:
-            augmented.append(tta_logits(scores, images, recipe.flip == "always"))
-    logits = np.concatenate(plain)
-    return evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None), logits
-
-
-def _facts(dataset: Dataset, origin: str, training: Split, validation: Split, recipe: Recipe) -> DatasetInfo:
-    path = origin if origin in NAMES or not origin else str(Path(origin).resolve())
-    return DatasetInfo(
-        name=dataset.name,
-        path=path,
-        source=dataset.source,
-        load_options=dataset.load_options,
-        fingerprint=dataset.fingerprint,
-        train_images=len(training),
-        validation_images=0 if recipe.validates_on_test else len(validation),
-        test_images=len(dataset.test),
+def _train_config(plan: Plan, hooks: Hooks) -> TrainConfig:
+    config = plan.config
+    return TrainConfig(
+        preprocessing=config.preprocessing,
+        recipe=config.recipe,
+        seed=config.seed,
+        precision=config.precision,
+        time_limit=config.time_limit,
+        initial_epoch=config.initial_epoch,
+        metrics=hooks.metrics,
+        augment=hooks.augment,
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -17,25 +16,24 @@ from rich.progress import Progress as Bars
 from convscope._reporting import Reporter
 from convscope._text import duration, percent, pluralize
 from convscope.data.cache.pixel_cache import DECODING
+from convscope.training.callbacks import Callback, Trainer
 
 if TYPE_CHECKING:
-    from convscope.training.state import Epoch, Progress
+    from convscope.training.state import Progress
 
-KNOWN_AFTER, WORTH_SAYING = 1.0, 10.0  # seconds: of training that tell how long it takes, and of one that is long
+ANNOUNCE_AFTER_S, MIN_ANNOUNCED_S = 1.0, 10.0
 MANY_FILES = 500  # whose decoding takes long enough to be told
 
 
 @contextmanager
-def training(epochs: int, measured_on: str = "validation", by_the_clock: bool = False) -> Iterator[Watch]:
-    """What `fit` calls after every batch and epoch; how long it all takes is told early, where no clock ends it."""
-    expected = (lambda _: "") if by_the_clock else _Expected()
+def training(validation_name: str = "validation", announce: bool = True) -> Iterator[TrainingDisplay]:
+    """The callback that shows the progress of training: a bar on a terminal, lines elsewhere; see `TrainingDisplay`."""
     if not sys.stderr.isatty():
-        yield _Lines(measured_on, expected)
+        yield TrainingLines(validation_name, announce)
         return
     columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None, epoch=f"1/{epochs}", figures="")
-        yield _Bar(measured_on, expected, bars=bars, task=task)
+        yield TrainingBar(validation_name, announce, bars)
 
 
 class StderrReporter(Reporter):
@@ -93,82 +91,91 @@ def _so_far(name: str, done: int, total: int | None) -> str:
     return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
-class _Expected:
-    """Once, as soon as it can be known, a line that says how long the training takes; nothing where it is short."""
+class TrainingDisplay(Callback):
+    """Shows the progress of training; after the first second, also how long all of it takes, if that is long.
 
-    def __init__(self) -> None:
-        self.first: float | None = None
-        self.said = False
+    Args:
+        validation_name: the split that each epoch is measured on.
+        announce: whether to say how long training takes; with a budget, the user knows.
+    """
 
-    def __call__(self, now: Progress) -> str:
-        moment = time.monotonic()
-        self.first = moment if self.first is None else self.first
-        passed = moment - self.first
-        if self.said or passed < KNOWN_AFTER:
+    def __init__(self, validation_name: str, announce: bool) -> None:
+        self.validation_name, self.announce = validation_name, announce
+        self.started: float | None = None
+        self.progress: Progress | None = None
+        self.validation = ""
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Record the progress, and announce the duration once it is known."""
+        self.progress = trainer.state.progress()
+        if text := self._announcement(self.progress):
+            self.write(text)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Record the validation accuracy."""
+        accuracy = trainer.result.history[-1].validation_accuracy
+        self.validation = f"  {self.validation_name} {percent(accuracy)}"
+
+    def write(self, text: str) -> None:
+        """Write one line to stderr."""
+        sys.stderr.write(f"{text}\n")
+
+    def _announcement(self, progress: Progress) -> str:
+        now = time.monotonic()
+        self.started = now if self.started is None else self.started
+        elapsed = now - self.started
+        if not self.announce or elapsed < ANNOUNCE_AFTER_S:
             return ""
-        self.said = True
-        if passed + now.seconds_left < WORTH_SAYING:
+        self.announce = False
+        total = elapsed + progress.seconds_left
+        if total < MIN_ANNOUNCED_S:
             return ""
-        return f"about {duration(passed + now.seconds_left)} for {pluralize(now.epochs, 'epoch')} on this machine\n"
+        return f"about {duration(total)} for {pluralize(progress.epochs, 'epoch')} on this machine"
 
 
-@dataclass
-class Watch:
-    """What happens after every batch and after every epoch, whose validation images may be those of the test set."""
+class TrainingLines(TrainingDisplay):
+    """Writes a line after about ten of the epochs, and after the last."""
 
-    measured_on: str
-    expected: Callable[[Progress], str]
-    last: Progress | None = None
-    validation: str = ""
-
-    def batch(self, now: Progress) -> None:
-        """Note where training stands."""
-        self.last = now
-
-    def epoch(self, done: Epoch) -> None:
-        """Note what the epoch reached."""
-        self.validation = f"  {self.measured_on} {percent(done.validation_accuracy)}"
-
-
-class _Lines(Watch):
-    """A line after about ten of the epochs, whatever their number, and after the last."""
-
-    def batch(self, now: Progress) -> None:
-        super().batch(now)
-        sys.stderr.write(self.expected(now))
-
-    def epoch(self, done: Epoch) -> None:
-        super().epoch(done)
-        now = self.last
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Write the line."""
+        super().on_epoch_end(trainer)
+        now = self.progress
         if now and (now.epoch % ceil(now.epochs / 10) == 0 or now.step >= now.steps):
-            sys.stderr.write(
-                f"epoch {now.epoch}/{now.epochs}  {_figures(now)}{self.validation}  "
-                f"{now.images_per_second:,.0f} images/s  {_left(now)}\n"
+            self.write(
+                f"epoch {now.epoch}/{now.epochs}  {_metrics(now)}{self.validation}  "
+                f"{now.images_per_second:,.0f} images/s  {_left(now)}"
             )
 
 
-@dataclass
-class _Bar(Watch):
-    """A bar that goes away, with the last epoch's validation accuracy beside this one's figures so far."""
+class TrainingBar(TrainingDisplay):
+    """Shows a bar that disappears, with the metrics so far and the last epoch's validation accuracy."""
 
-    bars: Bars = field(kw_only=True)
-    task: TaskID = field(kw_only=True)
+    def __init__(self, validation_name: str, announce: bool, bars: Bars) -> None:
+        super().__init__(validation_name, announce)
+        self.bars = bars
+        self.task = bars.add_task("", total=None, epoch="1", figures="")
 
-    def batch(self, now: Progress) -> None:
-        super().batch(now)
-        self.bars.console.print(self.expected(now), end="", markup=False, highlight=False)
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Update the bar."""
+        super().on_train_batch_end(trainer)
+        now = self.progress
+        assert now is not None
         self.bars.update(
             self.task,
             completed=now.step,
             total=now.steps,
             epoch=f"{now.epoch}/{now.epochs}",
-            figures=f"{_figures(now)}{self.validation}  {_left(now)}",
+            figures=f"{_metrics(now)}{self.validation}  {_left(now)}",
         )
 
+    def write(self, text: str) -> None:
+        """Write one line above the bar."""
+        self.bars.console.print(text, markup=False, highlight=False)
 
-def _figures(now: Progress) -> str:
-    return f"loss {now.loss:.4f}  accuracy {percent(now.accuracy)}"
+
+def _metrics(progress: Progress) -> str:
+    return f"loss {progress.loss:.4f}  accuracy {percent(progress.accuracy)}"
 
 
-def _left(now: Progress) -> str:
-    return f"{duration(now.seconds_left)} left"
+def _left(progress: Progress) -> str:
+    return f"{duration(progress.seconds_left)} left"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from convscope._records import Record
 from convscope._statistics import wilson
@@ -55,7 +55,7 @@ class Evaluation(Record):
 
     `loss` is the mean cross-entropy in nats. `accuracy` and `top_k` are fractions, 0..1; `interval` is the 95 % Wilson
     interval of the accuracy. `confusion` is int64 (classes, classes): rows are true classes, columns predicted ones.
-    `tta` is the accuracy with test-time augmentation, None if it was not measured.
+    `tta` is the accuracy with test-time augmentation, None if it was not measured; `metrics` are the user's own.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -69,6 +69,7 @@ class Evaluation(Record):
     per_class: tuple[ClassScore, ...]
     confusion: CountMatrix
     tta: Proportion | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
 
     @property
     def accuracy_text(self) -> str:

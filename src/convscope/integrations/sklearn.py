@@ -1,4 +1,4 @@
-"""The way in from scikit-learn: a classifier with fit, predict, predict_proba and score."""
+"""A scikit-learn classifier with fit, predict, predict_proba and score."""
 
 from __future__ import annotations
 
@@ -15,37 +15,51 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convscope._files import write_atomically
 from convscope._hardware import max_threads
-from convscope.api.train import Plan, plan
+from convscope._records import validate_options
+from convscope.api.options import TrainOptions
+from convscope.api.plan import Plan, make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split, as_levels
 from convscope.errors import ConvscopeError
-from convscope.training import loop as train
-from convscope.training.recipes import Recipe, changed, recipe_named
+from convscope.reference import softmax
+from convscope.training.loop import TrainConfig, fit, predict_logits
+from convscope.training.recipes import Recipe
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 
 class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A convolutional network as a scikit-learn classifier: trained as `train_model` does, but no run is written.
+    """A convolutional network as a scikit-learn classifier; it trains like `train_model`, but writes no run folder.
 
-    X is images (n, height, width) or (n, height, width, channels), channels 1, 3 or 4, or rows of their pixels
-    (n, features). uint8 is taken as it is, other numbers within 0..1 as shares of full brightness; any others are
-    scaled by the least and the largest of all training values. What later lies outside that range is cut off at its
-    ends. An image classifier sees 256 levels: rows of measurements lose what lies between two of them.
+    X is images (n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or rows of their pixels
+    (n, features). uint8 values are used as they are, and other values from 0 to 1 as fractions of full brightness. All
+    others are scaled by the smallest and the largest training value; later values outside that range are clipped. The
+    network sees 256 levels, so rows of measurements lose what lies between two of them.
 
-    model, recipe, epochs, batch, learning_rate: as in `convscope train`; None leaves it to the recipe, which also says
-    how many training images are held out to choose the best epoch by. image_shape: (height, width) or
-    (height, width, channels) of X given as rows; one side may be -1, then it follows. By default rows are squares.
-    random_state: an integer is the seed of `train_model`. The same one, threads and versions give the same
-    probabilities to the bit. threads: by default $OMP_NUM_THREADS, or as many as there are cores.
+    Training needs all images for the learning-rate schedule and the preprocessing, so there is no `partial_fit`. It
+    uses $OMP_NUM_THREADS threads, by default one per core; the same random state, threads and versions give
+    bit-identical probabilities.
 
-    After fit: `classes_` (k,); `n_features_in_`, values per image; `X_range_`, what became levels 0 and 255; `config_`,
-    everything settled before step 0; `model_`, the torch model; `history_`, one row per epoch. Where the recipe holds
-    nothing out, or there is one image of each class, validation figures are those of the training images.
+    Args:
+        model: a preset or an architecture; by default the recipe's preset.
+        recipe: a name or a `Recipe`. It also sets the fraction of images that is held out to select the best epoch.
+        epochs: passes over the training images; None leaves it to the recipe.
+        batch_size: images per step; None leaves it to the recipe.
+        learning_rate: peak learning rate; None leaves it to the recipe.
+        image_shape: (height, width) or (height, width, channels) of the images if X has rows; one side may be -1 and
+            then follows. By default rows are square images.
+        random_state: an integer is the seed of `train_model`.
 
-    There is no partial_fit: the learning rate's schedule and the preprocessing need all images beforehand.
+    Attributes:
+        classes_: class labels (k,).
+        n_features_in_: values per image.
+        X_range_: the values that became levels 0 and 255.
+        config_: everything that was decided before step 0.
+        model_: the torch model.
+        history_: one row per epoch. If the recipe holds nothing out, or each class has one image, the validation values
+            are those of the training images.
 
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)  # rows of 64 pixels, 0..16
@@ -60,25 +74,25 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         recipe: Recipe | str = "default",
         *,
         epochs: int | None = None,
-        batch: int | None = None,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         image_shape: tuple[int, ...] | None = None,
         random_state: int | np.random.RandomState | None = 0,
-        threads: int | None = None,
     ) -> None:
         self.model = model
         self.recipe = recipe
         self.epochs = epochs
-        self.batch = batch
+        self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.image_shape = image_shape
         self.random_state = random_state
-        self.threads = threads
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on images X (n, ...) with labels y (n,) of any kind.
 
-        Raises ValueError for data or parameters that do not fit, ConvscopeError when the loss becomes no number.
+        Raises:
+            ValueError: the data or the parameters are wrong.
+            ConvscopeError: the loss became infinite or NaN.
         """
         rows, shape = _as_rows(X)
         rows, y = validate_data(self, rows, y)
@@ -90,40 +104,39 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             planned = self._plan(images, labels)
         except ConvscopeError as error:
             raise ValueError(str(error)) from error
-        config = planned.config
+        config, data = planned.config, planned.data
         model = build_model(config.network, config.seed)
-        fitted = train.fit(
-            model, planned.training, planned.validation, config.preprocessing, config.recipe, config.seed,
-            precision=config.precision,
-        )  # fmt: skip
-        self.config_, self.model_, self.history_ = config, model.eval(), train.history_rows(fitted.history)
+        train_config = TrainConfig(config.preprocessing, config.recipe, config.seed, config.precision)
+        result = fit(model, data.train, data.validation, train_config)
+        self.config_, self.model_ = config, model.eval()
+        self.history_ = [epoch.to_row() for epoch in result.history]
         return self
 
     def predict(self, X: ArrayLike) -> Array:
-        """The most likely class of each image, (n,), out of `classes_`. Raises as `predict_proba` does."""
+        """Return the most likely class of each image: (n,), elements of `classes_`."""
         most_likely = self._logits(X).argmax(axis=1)
         predicted: Array = self.classes_[most_likely]
         return predicted
 
     def predict_proba(self, X: ArrayLike) -> Floats:
-        """Probabilities, float64 (n, classes), in the order of `classes_`; rows sum to 1.
+        """Return probabilities, float64 (n, classes), in the order of `classes_`; rows sum to 1.
 
-        Raises NotFittedError before fit, and ValueError for images of another size than those of fit.
+        Raises:
+            NotFittedError: `fit` has not been called.
+            ValueError: the images have another size than those of `fit`.
         """
-        logits = self._logits(X)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: Floats = powers / powers.sum(axis=1, keepdims=True)
+        probabilities: Floats = softmax(self._logits(X)).astype(np.float64, copy=False)
         return probabilities
 
     def decision_function(self, X: ArrayLike) -> Floats:
-        """Scores before softmax, float64 (n, classes), of two classes their difference (n,); raises likewise."""
+        """Return logits, float64 (n, classes); for two classes their difference, (n,)."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def save(self, path: str | Path) -> Path:
-        """Write the model file (`model.onnx`), for `Predictor` and `convscope predict`; its path.
+        """Write the model file (`model.onnx`) for `Predictor` and `convscope predict`, and return its path.
 
-        It takes uint8 images: those of X where that was uint8, else with `X_range_` as 0..255.
+        It takes uint8 images: those of X if that was uint8, else with `X_range_` mapped to 0..255.
         """
         check_is_fitted(self)
         config, path = self.config_, Path(path)
@@ -138,13 +151,17 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _plan(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Plan:
         everything = Split(images, labels)
         data = Dataset("X", tuple(map(str, self.classes_)), everything, everything, "given to ConvClassifier.fit")
-        recipe = self.recipe if isinstance(self.recipe, Recipe) else recipe_named(self.recipe, data.kind)
-        recipe = changed(recipe, epochs=self.epochs, batch=self.batch, learning_rate=self.learning_rate)
-        if len(labels) == len(data.classes):  # one image of each: none can be held out
-            recipe = changed(recipe, validation_share=0, select="last")
         given = self.random_state
         seed = int(given if isinstance(given, int | np.integer) else check_random_state(given).randint(2**31))
-        return plan(data, self.model, recipe, seed=seed, threads=self.threads or max_threads())
+        names = ("model", "recipe", "epochs", "batch_size", "learning_rate")
+        options = validate_options(
+            TrainOptions,
+            {name: getattr(self, name) for name in names} | {"seed": seed, "threads": max_threads()},
+        )
+        if len(labels) == len(data.classes):  # one image per class: nothing can be held out
+            recipe = options.chosen_recipe(data.kind).override(selection={"weights": "last", "validation_fraction": 0})
+            options = options.model_copy(update={"recipe": recipe})
+        return make_plan(data, options)
 
     def _logits(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
@@ -153,11 +170,11 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ValueError(f"X is images of shape {shape}, but ConvClassifier expects {self.config_.input_shape}")
         images = as_levels(validate_data(self, rows, reset=False), *self.X_range_)
         images = images.reshape(-1, *self.config_.input_shape)
-        return train.logits_of(self.model_, images, self.config_.preprocessing).astype(np.float64)
+        return predict_logits(self.model_, images, self.config_.preprocessing).astype(np.float64)
 
 
 def _as_rows(X: ArrayLike) -> tuple[ArrayLike, tuple[int, ...]]:
-    """Images as rows of their pixels, and (height, width, channels); rows as they are, and ().
+    """Return images as rows of their pixels, with (height, width, channels); or rows as they are, with ().
 
     >>> rows, shape = _as_rows(np.zeros((5, 8, 6)))
     >>> rows.shape, shape
@@ -172,12 +189,12 @@ def _as_rows(X: ArrayLike) -> tuple[ArrayLike, tuple[int, ...]]:
 
 
 def _shaped(rows: NDArray[np.uint8], shape: tuple[int, ...] | None) -> NDArray[np.uint8]:
-    """Rows of pixels (n, features) as images (n, *shape), or squares. Raises ValueError where the pixels do not fit."""
+    """Return rows of pixels (n, features) as images (n, *shape), by default square. Raises ValueError if none fit."""
     features = rows.shape[1]
     side = math.isqrt(features)
     if shape is None and side * side != features:
         raise ValueError(
-            f"X has rows of n_features = {features}, which are no squares: "
+            f"X has rows of n_features = {features}, which is not a square: "
             "give image_shape=(height, width) or (height, width, channels)"
         )
     try:
@@ -187,7 +204,7 @@ def _shaped(rows: NDArray[np.uint8], shape: tuple[int, ...] | None) -> NDArray[n
 
 
 def _range_of(values: Array) -> tuple[float, float]:
-    """What counts as black and as white: the range of uint8, 0..1, or the least and the largest value.
+    """Return the values of black and white: the range of uint8, 0 to 1, or the smallest and the largest value.
 
     >>> _range_of(np.array([0.2, 0.9])), _range_of(np.array([-3, 2])), _range_of(np.array([9.0]))
     ((0.0, 1.0), (-3.0, 2.0), (9.0, 10.0))

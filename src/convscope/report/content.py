@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from convscope._text import duration, pluralize
 from convscope.data.audit.issue import Issue
@@ -10,8 +10,8 @@ from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers import shape_text
 from convscope.report.html import LayerRow, Picture, Report
 from convscope.runs.config import RunConfig
-from convscope.training.loop import Fitted
-from convscope.training.recipes import Recipe
+from convscope.training.augmentation import describe
+from convscope.training.callbacks import TrainResult
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -19,7 +19,7 @@ Facts = tuple[tuple[str, str], ...]
 def report_of(
     config: RunConfig,
     evaluation: Evaluation,
-    fitted: Fitted,
+    result: TrainResult,
     pictures: Iterable[Picture],
     issues: tuple[Issue, ...] = (),
 ) -> Report:
@@ -34,9 +34,9 @@ def report_of(
             ("Test loss", f"{evaluation.loss:.4f}"),
             *((("With test-time augmentation", evaluation.tta.text),) if evaluation.tta else ()),
             ("Parameters", f"{config.network.parameters:,}"),
-            ("Training time", f"{fitted.seconds:.1f} s for {pluralize(len(fitted.history), 'epoch')}"),
+            ("Training time", f"{result.seconds:.1f} s for {pluralize(len(result.history), 'epoch')}"),
         ),
-        notes=notes(config, fitted.epoch),
+        notes=notes(config, result.epoch),
         per_class=evaluation.per_class,
         layers=tuple(
             LayerRow(layer.source, layer.output_shape, layer.parameters, layer.multiply_adds, layer.activation_bytes)
@@ -58,7 +58,7 @@ def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
             "As in the article, the curves called validation are drawn on the test set; nothing was selected with "
             f"them: the weights are those of the last epoch, number {selected_epoch}.",
         )
-    chosen = "with the best validation accuracy" if config.recipe.select == "best" else "that came last"
+    chosen = "with the best validation accuracy" if config.recipe.selection.weights == "best" else "that came last"
     return (
         f"The weights are those of epoch {selected_epoch}, the one {chosen}. The "
         f"{config.dataset.validation_images:,} validation images were held out of the training set; the test set was "
@@ -66,12 +66,12 @@ def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
     )
 
 
-def model_card(config: RunConfig, evaluation: Evaluation, fitted: Fitted) -> str:
+def model_card(config: RunConfig, evaluation: Evaluation, result: TrainResult) -> str:
     """The run's README.md."""
     facts = (*_dataset(config), *_recipe(config), *_machine(config))
     listed = "\n".join(f"- {term}: {value}" for term, value in facts)
     augmented = f"\nBeside it: {evaluation.tta.text} with test-time augmentation." if evaluation.tta else ""
-    remarks = "\n".join(notes(config, fitted.epoch))
+    remarks = "\n".join(notes(config, result.epoch))
     return f"""# {config.model} on {config.dataset.name}
 
 Test accuracy {evaluation.accuracy_text}, test loss {evaluation.loss:.4f}.{augmented}
@@ -110,41 +110,24 @@ def _preprocessing(config: RunConfig) -> Facts:
 
 
 def _recipe(config: RunConfig) -> Facts:
-    recipe = config.recipe
-    name = {"sgd": "SGD", "muon": "Muon"}[recipe.optimizer]
-    momentum = f"{'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
-    time = f"{duration(config.budget)} from prompt to exit" if config.budget else ""
-    told = ("Time", time), ("FlipProbe", config.symmetry), ("Balance", config.balance)
+    recipe, optimizer = config.recipe, config.recipe.optimizer
+    name = {"sgd": "SGD", "muon": "Muon"}[optimizer.name]
+    momentum = f"{'Nesterov ' if optimizer.nesterov else ''}momentum {optimizer.momentum:g}"
+    budget = (("Budget", f"{duration(config.budget)} for the whole command"),) if config.budget else ()
+    titles = {"horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision"}
+    reasons = ((titles.get(field, field), reason) for field, reason in config.reasons.items())
     return (
         ("Recipe", recipe.name),
-        (
-            "Optimizer",
-            f"{name}, learning rate {recipe.learning_rate:g} ({recipe.schedule}), {momentum}",
-        ),
-        ("Weight decay", f"{recipe.weight_decay:g}"),
+        ("Optimizer", f"{name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), {momentum}"),
+        ("Weight decay", f"{optimizer.weight_decay:g}"),
         ("Label smoothing", f"{recipe.label_smoothing:g}"),
-        ("Batch", str(recipe.batch)),
+        ("Batch size", str(recipe.batch_size)),
         ("Epochs", str(config.epochs)),
-        ("Augmentation", ", ".join(_augmentation(recipe)) or "none"),
-        *((term, text) for term, text in told if text),
+        ("Augmentation", ", ".join(describe(recipe)) or "none"),
+        *budget,
+        *reasons,
         ("Seed", str(config.seed)),
     )
-
-
-def _augmentation(recipe: Recipe) -> Iterator[str]:
-    if recipe.shift_pixels:
-        yield f"shifts by up to {pluralize(recipe.shift_pixels, 'pixel')}"
-    if recipe.flip == "always":
-        yield "flips left to right"
-    if recipe.crop_area < 1:
-        yield f"random parts of at least {100 * recipe.crop_area:.3g} % of an image's area"
-    if recipe.jitter:
-        yield f"contrast, brightness and saturation changed by up to {100 * recipe.jitter:.3g} %"
-    if recipe.cutmix:
-        until = 100 * recipe.cutmix_until
-        yield f"parts of other images in {100 * recipe.cutmix:.3g} % of the batches until {until:.3g} % of the training"
-    for until, size in recipe.growth:
-        yield f"images at {100 * size:.3g} % of their size until {100 * until:.3g} % of the training"
 
 
 def _machine(config: RunConfig) -> Facts:

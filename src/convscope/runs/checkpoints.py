@@ -1,13 +1,12 @@
-"""Checkpoints: all that training needs to go on after a batch, to the bit, each in one file that checks itself.
+"""Checkpoints: everything that training needs to continue after a batch, in one file that verifies itself.
 
-docs/run-folder.md specifies the file. Nothing in it is pickled, and it is written whole or not at all.
+docs/run-folder.md specifies the file. Nothing in it is pickled, and it is written completely or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,171 +14,189 @@ from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from convscope._files import remove, sha256, write_atomically
+from convscope._records import Record
+from convscope._reporting import Reporter
 from convscope.backends.pytorch.models import get_weights, set_weights
 from convscope.errors import ModelFileError
 from convscope.runs.config import CHECKPOINT_FOLDER, CONFIG_FILE
-from convscope.training.loop import State, Stop
-from convscope.training.state import Epoch, Standing
+from convscope.training.callbacks import Callback, Trainer, Weights
+from convscope.training.state import EpochMetrics, StateDict
 
-EVERY = 60.0  # seconds of training between two checkpoints
-KEPT = 2
-WEIGHTS, VELOCITIES, SELECTED, BESIDE = "weights", "velocities", "selected", "beside"
+KEPT_CHECKPOINTS = 2
+WEIGHTS, MOMENTA, BEST, LAST = "weights", "momenta", "best", "last"
 
 
-class Facts(BaseModel):
+class CheckpointInfo(Record):
     """What a checkpoint holds apart from arrays; `config` is the SHA-256 of the run's `config.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     config: str
-    standing: Standing
-    selected_epoch: int
-    beside_epoch: int
-    history: tuple[Epoch, ...]
+    state: StateDict
+    best_epoch: int
+    last_epoch: int
+    history: tuple[EpochMetrics, ...]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands.
+    """The state of a training.
 
-    arrays: float32 and int64 `weights/NAME` and `selected/NAME` as `get_weights` gives them, the latter of the epoch
-    selected so far and missing before the first one ends, `beside/NAME` where those beside it are of another; float32
-    `velocities/NAME` of each weight that is trained; `random`, the uint8 state of torch's generator.
+    arrays: float32 and int64 `weights/NAME`, as `get_weights` returns them; `last/NAME` and `best/NAME`, those of the
+    last and the best epoch, the latter only if it is another epoch; float32 `momenta/NAME` of each trained weight;
+    `random`, the uint8 state of torch's generator.
     """
 
-    facts: Facts
+    info: CheckpointInfo
     arrays: dict[str, NDArray[Any]]
 
     @classmethod
-    def of(cls, state: State, config: str) -> Checkpoint:
-        """Where the training stands now."""
-        velocities = {name: tensor.numpy().copy(order="C") for name, tensor in state.optimizer.velocities.items()}
-        groups = {WEIGHTS: get_weights(state.model), VELOCITIES: velocities, SELECTED: state.fitted.weights}
-        if state.fitted.beside_epoch != state.fitted.epoch:
-            groups[BESIDE] = state.fitted.beside
+    def of(cls, trainer: Trainer, config: str) -> Checkpoint:
+        """Capture the present state."""
+        result = trainer.result
+        momenta = {name: tensor.numpy().copy(order="C") for name, tensor in trainer.optimizer.momenta.items()}
+        groups = {WEIGHTS: get_weights(trainer.model), MOMENTA: momenta, LAST: result.last}
+        if result.best_epoch != result.last_epoch:
+            groups[BEST] = result.best
         arrays = {f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()}
         arrays["random"] = torch.get_rng_state().numpy()
-        fitted = state.fitted
-        facts = Facts(
+        info = CheckpointInfo(
             config=config,
-            standing=state.course.standing(),
-            selected_epoch=fitted.epoch,
-            beside_epoch=fitted.beside_epoch,
-            history=tuple(fitted.history),
+            state=trainer.state.state_dict(),
+            best_epoch=result.best_epoch,
+            last_epoch=result.last_epoch,
+            history=tuple(result.history),
         )
-        return cls(facts, arrays)
+        return cls(info, arrays)
 
     def to_bytes(self) -> bytes:
-        """The file: a line with the SHA-256 of the rest, a line of JSON, and a safetensors file."""
-        facts, arrays = self.facts.model_dump_json().encode() + b"\n", save(self.arrays)
-        digest = hashlib.sha256(facts)
+        """Return the file: a line with the SHA-256 of the rest, a line of JSON, and a safetensors file."""
+        info, arrays = self.info.model_dump_json().encode() + b"\n", save(self.arrays)
+        digest = hashlib.sha256(info)
         digest.update(arrays)
-        return b"".join([digest.hexdigest().encode(), b"\n", facts, arrays])
+        return b"".join([digest.hexdigest().encode(), b"\n", info, arrays])
 
     @classmethod
     def from_bytes(cls, file: bytes) -> Checkpoint:
-        """What `to_bytes` gave. Raises ValueError for anything else."""
+        """Parse what `to_bytes` returned. Raises ValueError for anything else."""
         digest, _, content = file.partition(b"\n")
         if digest.decode(errors="replace") != hashlib.sha256(content).hexdigest():
             raise ValueError("is damaged")
-        facts, _, arrays = content.partition(b"\n")
+        info, _, arrays = content.partition(b"\n")
         try:
-            return cls(Facts.model_validate_json(facts), load(arrays))
+            return cls(CheckpointInfo.model_validate_json(info), load(arrays))
         except (ValidationError, SafetensorError) as error:
             raise ValueError("was written by another version") from error
 
-    def restore(self, state: State) -> None:
-        """Put everything back, torch's random numbers too. Raises KeyError or RuntimeError for another network."""
-        velocities = self._group(VELOCITIES)
-        set_weights(state.model, self._group(WEIGHTS))
-        for name, velocity in state.optimizer.velocities.items():
-            velocity.copy_(torch.tensor(velocities[name]))
-        fitted, facts = state.fitted, self.facts
-        fitted.weights, fitted.epoch = self._group(SELECTED), facts.selected_epoch
-        same = facts.beside_epoch == facts.selected_epoch
-        fitted.beside, fitted.beside_epoch = fitted.weights if same else self._group(BESIDE), facts.beside_epoch
-        state.fitted.history[:] = self.facts.history
-        state.course.go_on(self.facts.standing)
+    def restore(self, trainer: Trainer) -> None:
+        """Restore the state, torch's generator included. Raises KeyError or RuntimeError for another network."""
+        momenta = self._group(MOMENTA)
+        set_weights(trainer.model, self._group(WEIGHTS))
+        for name, momentum in trainer.optimizer.momenta.items():
+            momentum.copy_(torch.tensor(momenta[name]))
+        result, info = trainer.result, self.info
+        result.last, result.last_epoch = self._group(LAST), info.last_epoch
+        result.best_epoch = info.best_epoch
+        result.best = result.last if info.best_epoch == info.last_epoch else self._group(BEST)
+        result.history[:] = info.history
+        trainer.state.load_state_dict(info.state)
         torch.set_rng_state(torch.tensor(self.arrays["random"]))
 
-    def _group(self, group: str) -> dict[str, NDArray[Any]]:
-        start = f"{group}/"
-        return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
+    def _group(self, group: str) -> Weights:
+        prefix = f"{group}/"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-class Checkpoints:
-    """The checkpoints of a run, one every so many seconds and one when `stop` asks for the end; the last two are kept.
+class Checkpoints(Callback):
+    """Writes a checkpoint at every interval and when training is stopped, and keeps the last two.
 
-    `say` is told which of them cannot be used.
+    Args:
+        run: the run folder, with its `config.json`.
+        interval: seconds between two checkpoints.
+        reporter: told which checkpoints cannot be used.
     """
 
-    def __init__(self, run: Path, every: float, stop: Stop, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, interval: float, reporter: Reporter) -> None:
         self.folder, self.config = run / CHECKPOINT_FOLDER, sha256(run / CONFIG_FILE)
-        self.every, self.stop, self.say = every, stop, say
+        self.interval, self.reporter = interval, reporter
         self.kept: list[Path] = []
-        self.last = time.monotonic()
+        self.last_saved = time.monotonic()
 
-    def restore(self, state: State) -> None:
-        """Put everything where the newest usable checkpoint has it; where there is none, `state` stays as it is.
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Write a checkpoint if it is time for one, and then remove those that are too old.
 
-        Raises ModelFileError where it is of another network.
+        Raises:
+            ConvscopeError: writing failed; the older checkpoints are untouched.
+        """
+        if not trainer.stop_training and time.monotonic() - self.last_saved < self.interval:
+            return
+        path = self.folder / f"step-{trainer.state.step:010d}.ckpt"
+        write_atomically(path, Checkpoint.of(trainer, self.config).to_bytes())
+        self.kept = [*(kept for kept in self.kept if kept != path), path][-KEPT_CHECKPOINTS:]
+        for file in self._files():
+            if file not in self.kept:
+                remove(file)
+        self.last_saved = time.monotonic()
+
+    on_epoch_end = on_train_batch_end
+
+    def restore(self, trainer: Trainer) -> None:
+        """Restore the newest usable checkpoint; without one, training starts from the beginning.
+
+        Raises:
+            ModelFileError: the checkpoint belongs to another network.
         """
         files = self._files()
         while files:
-            self.kept, path = files[-KEPT:], files.pop()
+            self.kept, path = files[-KEPT_CHECKPOINTS:], files.pop()
             try:
                 checkpoint = self.read(path)
             except ValueError as error:
-                self.say(f"{path} {error}: it is left out")
+                self.reporter.message(f"{path} {error}: skipping it")
                 continue
             try:
-                checkpoint.restore(state)
+                checkpoint.restore(trainer)
             except (KeyError, RuntimeError) as error:
                 raise ModelFileError(f"{path} does not fit the network of this version: train again") from error
-            where = checkpoint.facts.standing
-            self.say(f"going on after step {where.step} of {state.course.steps}, in epoch {where.epoch}")
+            state = checkpoint.info.state
+            steps = trainer.state.steps
+            self.reporter.message(f"resuming after step {state['step']} of {steps}, in epoch {state['epoch']}")
             return
         self.kept = []
-        self.say(f"{self.folder} has no checkpoint to go on from: training starts anew")
+        self.reporter.message(f"{self.folder} has no checkpoint: training starts from the beginning")
 
     def read(self, path: Path) -> Checkpoint:
-        """Raises ValueError, with what is wrong with it, for a file that is no checkpoint of this run."""
+        """Read a checkpoint of this run. Raises ValueError, with the reason, if it is not usable."""
         try:
             checkpoint = Checkpoint.from_bytes(path.read_bytes())
         except OSError as error:
             raise ValueError(f"cannot be read ({error.strerror})") from error
-        if checkpoint.facts.config != self.config:
-            raise ValueError("is of another training")
+        if checkpoint.info.config != self.config:
+            raise ValueError("belongs to another training")
         return checkpoint
 
-    def save(self, state: State) -> None:
-        """Write a checkpoint where it is time, and then remove those that are too many.
-
-        Raises ConvscopeError, the older checkpoints untouched, when that fails.
-        """
-        if not self.stop.number and time.monotonic() - self.last < self.every:
-            return
-        path = self.folder / f"step-{state.course.step:010d}.ckpt"
-        write_atomically(path, Checkpoint.of(state, self.config).to_bytes())
-        self.kept = [*(old for old in self.kept if old != path), path][-KEPT:]
-        for old in self._files():
-            if old not in self.kept:
-                remove(old)
-        self.last = time.monotonic()
-
     def remove(self) -> None:
-        """Remove all of them, and the folder where nothing else is in it. Raises ConvscopeError when that fails."""
+        """Remove all checkpoints, and the folder if it is empty then. Raises ConvscopeError if that fails."""
         for path in self._files():
             remove(path)
         with suppress(OSError):
             self.folder.rmdir()
 
     def _files(self) -> list[Path]:
-        """From the oldest to the newest."""
+        """Return the checkpoints from the oldest to the newest."""
         return sorted(self.folder.glob("step-*.ckpt"))
+
+
+class RestoreCheckpoint(Callback):
+    """Starts training from the newest usable checkpoint."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Restore it."""
+        self.checkpoints.restore(trainer)

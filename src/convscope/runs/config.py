@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
+from pydantic import Field
+
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
 from convscope.data.options import LoadOptions
@@ -64,16 +66,16 @@ class RunConfig(Record):
     input_shape: tuple[int, int, int]
     preprocessing: Preprocessing
     recipe: Recipe
-    symmetry: str = ""
-    balance: str = ""
+    reasons: dict[str, str] = Field(default_factory=dict)
+    augment: str = ""
+    metrics: tuple[str, ...] = ()
     epochs: int
-    before: int = 0
+    initial_epoch: int = 0
     budget: float | None = None
-    training_seconds: float | None = None
+    time_limit: float | None = None
     seed: int
     precision: Literal["float32", "bf16"]
-    precision_why: str
-    kernels: str
+    backend: str
     machine: HardwareInfo
 
     @cached_property

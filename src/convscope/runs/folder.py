@@ -98,7 +98,7 @@ class RunWriter:
         manifest = Manifest(
             status=status,
             signal=signal,
-            weights=self.config.recipe.select,
+            weights=self.config.recipe.selection.weights,
             selected_epoch=selected_epoch,
             train_seconds=train_seconds,
             files=files,
@@ -134,7 +134,7 @@ class Run:
     @property
     def missed_target(self) -> bool:
         """Whether the recipe has a target that no epoch reached."""
-        target, data = self.config.recipe.target, self.config.dataset
+        target, data = self.config.recipe.stopping.target_accuracy, self.config.dataset
         images = data.validation_images or data.test_images
         return target is not None and not any(
             reaches(row["validation_accuracy"], images, target) for row in self.history

@@ -1,4 +1,4 @@
-"""How gradients change weights: stochastic gradient descent, and Muon. (torch.optim takes a second to load.)"""
+"""Optimizers: stochastic gradient descent with momentum, and Muon. (`torch.optim` takes a second to import.)"""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from torch import Tensor, nn
 from convscope.backends.native.dense import matmul, matmul_transposed
 from convscope.backends.native.norm_act_pool import NORMS
 from convscope.backends.native.step import sgd_step
-from convscope.training.recipes import Recipe
+from convscope.training.recipes import OptimizerConfig
 
-REST_MOMENTUM = 0.9  # of what Muon leaves to stochastic gradient descent
+SGD_MOMENTUM = 0.9  # of the weights that Muon leaves to SGD
 MUON_STEPS = 3
-MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024: any singular value in (0, 1] comes close to 1
+MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024
 
 
 class Optimizer:
-    """Changes a model's weights by their gradients, and drops these, as a recipe says.
+    """Updates a model's weights from their gradients, and drops the gradients.
 
-    With `muon` (Jordan et al., 2024) the weights of convolutions and dense layers, but for the classifier, move by
-    their orthogonalized momentum; everything else, and with `sgd` everything, by stochastic gradient descent.
-    `velocities` is all that it remembers from step to step: by the weight's name, of its shape, at first 0.
+    With `muon` (Jordan et al., 2024), the weights of convolutions and dense layers, except for the classifier, move by
+    their orthogonalized momentum and all others by stochastic gradient descent; with `sgd`, all of them do.
+    `momenta` is all the state between steps: by the weight's name, of its shape, 0 at first.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        if recipe.fixed_norms:
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        if config.freeze_norm_scale:
             for layer in model.modules():
                 if isinstance(layer, NORMS):
                     layer.weight.requires_grad_(False)
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
-        moved = matrices if recipe.optimizer == "muon" else []
-        self.recipe = recipe
-        self.velocities = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        self.matrices = [(weights[name], self.velocities[name]) for name in moved]
-        self.others = [
-            (weight, self.velocities[name], *_rate_and_decay(name, recipe))
+        names = matrices if config.name == "muon" else []
+        self.config = config
+        self.momenta = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        self.muon_weights = [(weights[name], self.momenta[name]) for name in names]
+        self.sgd_weights = [
+            (weight, self.momenta[name], *_rate_and_decay(name, config))
             for name, weight in weights.items()
-            if name not in moved
+            if name not in names
         ]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Change every weight that has a gradient; `learning_rate` is the recipe's at this step."""
-        recipe = self.recipe
-        for weight, velocity in self.matrices:
+        """Update every weight that has a gradient; `learning_rate` is the scheduled one of this step."""
+        config = self.config
+        for weight, momentum in self.muon_weights:
             if weight.grad is not None:
-                velocity.mul_(recipe.momentum).add_(weight.grad)
-                direction = orthogonalized(weight.grad.add(velocity, alpha=recipe.momentum).flatten(1))
-                tall = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                if recipe.fixed_norms:
+                momentum.mul_(config.momentum).add_(weight.grad)
+                direction = orthogonalize(weight.grad.add(momentum, alpha=config.momentum).flatten(1))
+                aspect = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                if config.freeze_norm_scale:
                     weight.mul_(len(weight) ** 0.5 / weight.norm())
-                if recipe.matrix_decay:
-                    weight.mul_(1 - learning_rate * recipe.matrix_decay)
-                weight.sub_(direction.view(weight.shape), alpha=learning_rate * tall)
+                if config.muon_weight_decay:
+                    weight.mul_(1 - learning_rate * config.muon_weight_decay)
+                weight.sub_(direction.view(weight.shape), alpha=learning_rate * aspect)
                 weight.grad = None
-        momentum = recipe.momentum if recipe.optimizer == "sgd" else REST_MOMENTUM
-        share = learning_rate / recipe.learning_rate
-        for weight, velocity, rate, decay in self.others:
+        momentum_factor = config.momentum if config.name == "sgd" else SGD_MOMENTUM
+        fraction = learning_rate / config.learning_rate
+        for weight, momentum, rate, decay in self.sgd_weights:
             if weight.grad is not None:
-                sgd_step(weight.data, weight.grad, velocity, share * rate, momentum, decay, recipe.nesterov)
+                sgd_step(weight.data, weight.grad, momentum, fraction * rate, momentum_factor, decay, config.nesterov)
                 weight.grad = None
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """About U V^T of a matrix U S V^T, float32 (rows, columns): singular values that are not far apart come near 1.
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Return approximately U V^T of a matrix U S V^T, float32 (rows, columns), by a Newton-Schulz iteration.
 
-    Newton-Schulz iteration with Muon's polynomial.
+    Muon's polynomial brings singular values in (0, 1] close to 1.
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
@@ -79,10 +79,10 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     return found
 
 
-def _rate_and_decay(name: str, recipe: Recipe) -> tuple[float, float]:
-    """The highest rate of a weight that descends, and its decay: all lose the same share of themselves in a step."""
-    rate = recipe.learning_rate if recipe.optimizer == "sgd" else recipe.rest_learning_rate
-    of_norm = name.endswith(".bias") and name.split(".")[-2].startswith("batchnorm")
-    if recipe.bias_learning_rate and of_norm:
-        return recipe.bias_learning_rate, recipe.weight_decay * rate / recipe.bias_learning_rate
-    return rate, recipe.weight_decay
+def _rate_and_decay(name: str, config: OptimizerConfig) -> tuple[float, float]:
+    """Return the peak learning rate and the decay of an SGD weight; all lose the same fraction per step."""
+    rate = config.learning_rate if config.name == "sgd" else config.sgd_lr
+    is_norm_bias = name.endswith(".bias") and name.split(".")[-2].startswith("batchnorm")
+    if config.norm_bias_lr and is_norm_bias:
+        return config.norm_bias_lr, config.weight_decay * rate / config.norm_bias_lr
+    return rate, config.weight_decay

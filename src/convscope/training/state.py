@@ -1,20 +1,23 @@
-"""How far a training has come: what it has counted, what its clock says, and how much is left."""
+"""How far training has come: its counters, its clock, and what is left."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from convscope._records import Record
 from convscope.errors import ConvscopeError
 from convscope.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch measured. Losses are mean cross-entropies in nats, accuracies shares of 1, times seconds.
+class EpochMetrics:
+    """What one epoch measured: mean cross-entropy in nats, accuracies 0..1, time in seconds.
 
-    Training figures are means over the epoch's batches while the weights were changing, as Keras prints them.
+    As in Keras, training values are means over the epoch's batches, taken while the weights were changing. `metrics`
+    are the values of the user's own metrics on the validation data.
     """
 
     epoch: int
@@ -25,13 +28,19 @@ class Epoch:
     learning_rate: float
     images_per_second: float
     seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, float]:
+        """Return the row of `metrics.jsonl`; the user's own metrics come last, as `validation_NAME`."""
+        row = {name: value for name, value in vars(self).items() if name != "metrics"}
+        return row | {f"validation_{name}": value for name, value in self.metrics.items()}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after a batch; `epoch` counts from 1, `loss` and `accuracy` are of this epoch so far.
+    """The state after a batch; `epoch` counts from 1, `loss` and `accuracy` are means of this epoch so far.
 
-    Where the clock ends the training, `epochs` and `steps` are what is expected by now.
+    With a time limit, `epochs` and `steps` are estimates.
     """
 
     epoch: int
@@ -44,123 +53,159 @@ class Progress:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What a Course has counted after `step` steps: the sums of epoch `epoch` so far, and seconds in all and of it."""
+class TimeEstimate(Record):
+    """Expected seconds on this machine, extrapolated from `probe_seconds` of training on random images."""
 
-    step: int
-    epoch: int
-    loss_sum: float
-    correct: int
-    seen: int
-    seconds: float
+    epochs: int
     epoch_seconds: float
+    training_seconds: float
+    probe_seconds: float
 
 
-class Course:
-    """Running sums of an epoch and the clock of the whole training.
+StateDict = dict[str, int | float]  # the counters of a TrainerState by name, as a checkpoint holds them
 
-    It ends with the last of `epochs` epochs of so many batches; or, where there are `limit` seconds, with them, in the
-    middle of an epoch if need be (after Li et al., 2020), and learning rate and image size then follow the clock. Where
-    there were epochs `before`, they are those of the last part of a training of all epochs.
+
+class TrainerState:
+    """The counters of the current epoch and the clock of the whole training.
+
+    Training ends after `epochs` epochs; or, with a `time_limit` in seconds, at that time, if necessary in the middle of
+    an epoch, and learning rate and image size then follow the clock (after Li et al., 2020). With an `initial_epoch`,
+    these are the last epochs of a training that had `initial_epoch` epochs before.
+
+    Args:
+        recipe: what the schedule and the number of steps follow from.
+        images: number of training images.
+        time_limit: seconds, or None to train all epochs.
+        initial_epoch: number of epochs that the model has been trained for already.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int, batches: int, limit: float | None = None, before: int = 0) -> None:
-        self.recipe, self.epochs, self.batches, self.limit = recipe, epochs, batches, limit
-        self.before, self.begin = before, before / (before + epochs)
-        self.sizes = [recipe.size_share(before + epoch, before + epochs) for epoch in range(1, epochs + 1)]
+    def __init__(self, recipe: Recipe, images: int, time_limit: float | None = None, initial_epoch: int = 0) -> None:
+        self.recipe, self.time_limit, self.initial_epoch = recipe, time_limit, initial_epoch
+        self.epochs, self.batches_per_epoch = recipe.planned_epochs(images), recipe.batches_per_epoch(images)
+        total = initial_epoch + self.epochs
+        self.initial_done = initial_epoch / total
+        self.image_scales = [
+            recipe.schedule.image_scale_in_epoch(epoch, total) for epoch in range(initial_epoch + 1, total + 1)
+        ]
         self.step, self.start = 0, time.perf_counter()
-        self.new_epoch(1)
+        self.begin_epoch(1)
 
-    def new_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
+        """Reset the counters of the epoch."""
         self.epoch, self.epoch_start = epoch, time.perf_counter()
         self.loss_sum, self.correct, self.seen = 0.0, 0, 0
 
     @property
     def steps(self) -> int:
-        """All batches of all epochs."""
-        return self.epochs * self.batches
+        """Steps of all epochs."""
+        return self.epochs * self.batches_per_epoch
 
     @property
     def batch(self) -> int:
-        """How many batches of this epoch are done."""
-        return self.step - (self.epoch - 1) * self.batches
+        """Completed batches of this epoch."""
+        return self.step - (self.epoch - 1) * self.batches_per_epoch
 
     @property
     def seconds(self) -> float:
+        """Seconds since training began."""
         return time.perf_counter() - self.start
 
     @property
     def epoch_seconds(self) -> float:
+        """Seconds since the epoch began."""
         return time.perf_counter() - self.epoch_start
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the clock ends it now; one batch is always trained on."""
-        return self.limit is not None and self.step > 0 and self.seconds >= self.limit
+        """Whether the time limit has been reached; at least one batch is always trained."""
+        return self.time_limit is not None and self.step > 0 and self.seconds >= self.time_limit
 
     @property
-    def over(self) -> bool:
-        """Whether there is no epoch to begin or to go on with."""
-        return self.epoch > self.epochs if self.limit is None else self.out_of_time and not self.seen
+    def finished(self) -> bool:
+        """Whether no epoch is left to begin or to continue."""
+        return self.epoch > self.epochs if self.time_limit is None else self.out_of_time and not self.seen
 
     def done_at(self, step: int) -> float:
-        """The share of the training that is done in the middle of a step, 0..1; by the clock it is that of now."""
-        share = (step + 0.5) / self.steps if self.limit is None else min(1, self.seconds / self.limit)
-        return self.begin + (1 - self.begin) * share
+        """Return the completed fraction of training, 0..1, in the middle of a step; with a time limit, that of now."""
+        done = (step + 0.5) / self.steps if self.time_limit is None else min(1, self.seconds / self.time_limit)
+        return self.initial_done + (1 - self.initial_done) * done
 
-    def image_share(self) -> float:
-        """How large images are now, as a share of their own width and height."""
-        if self.limit is None:
-            return self.sizes[self.epoch - 1]
-        return self.recipe.size_at(self.done_at(self.step))
+    def image_scale(self) -> float:
+        """Return the present scale of the images' height and width, see `ScheduleConfig`."""
+        if self.time_limit is None:
+            return self.image_scales[self.epoch - 1]
+        return self.recipe.schedule.image_scale(self.done_at(self.step))
 
-    def add(self, loss: float, correct: int, images: int) -> None:
-        """Count one batch. Raises ConvscopeError when its mean loss is no number."""
+    def add_batch(self, loss: float, correct: int, images: int) -> None:
+        """Count one batch. Raises ConvscopeError if its mean loss is not finite."""
         self.step += 1
-        self.check("loss", loss)
+        self._check_finite("loss", loss)
         self.loss_sum += loss * images
         self.correct += correct
         self.seen += images
 
-    def check(self, what: str, loss: float) -> None:
-        """Raises ConvscopeError when the loss is no number."""
-        if not math.isfinite(loss):
-            raise ConvscopeError(
-                f"the {what} became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate "
-                "(each tenfold step down is worth a try)"
-            )
+    def end_epoch(self, validation: tuple[float, float, Mapping[str, float]], seconds: float) -> EpochMetrics:
+        """Return the metrics of the epoch that ends.
 
-    def standing(self) -> Standing:
-        sums = self.loss_sum, self.correct, self.seen
-        return Standing(self.step, self.epoch, *sums, self.seconds, self.epoch_seconds)
+        Args:
+            validation: loss, accuracy and the user's own metrics on the validation data.
+            seconds: time that the epoch's batches took.
 
-    def go_on(self, then: Standing) -> None:
-        """Count on from there; the clocks do not count the time between."""
-        now = time.perf_counter()
-        self.start, self.epoch_start = now - then.seconds, now - then.epoch_seconds
-        self.step, self.epoch = then.step, then.epoch
-        self.loss_sum, self.correct, self.seen = then.loss_sum, then.correct, then.seen
+        Raises:
+            ConvscopeError: the validation loss is not finite.
+        """
+        loss, accuracy, metrics = validation
+        self._check_finite("validation loss", loss)
+        rate = self.recipe.learning_rate_at(self.done_at(self.step - 1))
+        return EpochMetrics(
+            epoch=self.epoch,
+            train_loss=self.loss_sum / self.seen,
+            train_accuracy=self.correct / self.seen,
+            validation_loss=loss,
+            validation_accuracy=accuracy,
+            learning_rate=rate,
+            images_per_second=self.seen / seconds,
+            seconds=seconds,
+            metrics=metrics,
+        )
 
     def progress(self) -> Progress:
-        speed = self.seen / self.epoch_seconds
-        means = self.loss_sum / self.seen, self.correct / self.seen
-        if self.limit is None:
-            work = [size**2 for size in self.sizes]  # of a step of each epoch
-            done = sum(work[: self.epoch - 1]) * self.batches + work[self.epoch - 1] * self.batch
-            left = self.seconds * max(0.0, sum(work) * self.batches / done - 1)
+        """Return the present state for people, with the expected time left."""
+        if self.time_limit is None:
+            work = [scale**2 for scale in self.image_scales]  # of a step of each epoch
+            done = sum(work[: self.epoch - 1]) * self.batches_per_epoch + work[self.epoch - 1] * self.batch
+            left = self.seconds * max(0.0, sum(work) * self.batches_per_epoch / done - 1)
             epochs, steps = self.epochs, self.steps
         else:
-            left, steps = max(0.0, self.limit - self.seconds), round(self.step * self.limit / self.seconds)
-            epochs = max(self.epoch, math.ceil(steps / self.batches))
-        return Progress(self.epoch, epochs, self.step, steps, *means, speed, left)
+            left = max(0.0, self.time_limit - self.seconds)
+            steps = round(self.step * self.time_limit / self.seconds)
+            epochs = max(self.epoch, math.ceil(steps / self.batches_per_epoch))
+        return Progress(
+            epoch=self.epoch,
+            epochs=epochs,
+            step=self.step,
+            steps=steps,
+            loss=self.loss_sum / self.seen,
+            accuracy=self.correct / self.seen,
+            images_per_second=self.seen / self.epoch_seconds,
+            seconds_left=left,
+        )
 
-    def epoch_done(self, validation: tuple[float, float], seconds: float) -> Epoch:
-        """The epoch's row, with the learning rate of its last batch.
+    def state_dict(self) -> StateDict:
+        """Return the counters, for a checkpoint."""
+        names = ("step", "epoch", "loss_sum", "correct", "seen", "seconds", "epoch_seconds")
+        return {name: getattr(self, name) for name in names}
 
-        Raises ConvscopeError when the validation loss is no number.
-        """
-        self.check("validation loss", validation[0])
-        means = self.loss_sum / self.seen, self.correct / self.seen
-        rate = self.recipe.learning_rate_at(self.done_at(self.step - 1))
-        return Epoch(self.epoch, *means, *validation, rate, self.seen / seconds, seconds)
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue from these counters; the clocks skip the time in between."""
+        now = time.perf_counter()
+        self.start, self.epoch_start = now - state["seconds"], now - state["epoch_seconds"]
+        self.step, self.epoch = int(state["step"]), int(state["epoch"])
+        self.loss_sum, self.correct, self.seen = state["loss_sum"], int(state["correct"]), int(state["seen"])
+
+    def _check_finite(self, name: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise ConvscopeError(
+                f"the {name} became {loss} in epoch {self.epoch}, step {self.step}: lower --learning-rate, "
+                "for example to a tenth"
+            )

@@ -26,7 +26,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained model on the test split of a data set: accuracy with its 95 % interval, loss, per class."""
-    from convscope.api.train import evaluate_run
+    from convscope.api.evaluate import evaluate_run
     from convscope.cli import progress
     from convscope.cli.format import evaluation_lines
 

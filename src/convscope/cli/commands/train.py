@@ -1,72 +1,48 @@
-"""`convscope train`."""
+"""`convscope train`: a new training, one that resumes, or more epochs for a finished run."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope._extras import require_package
-from convscope.cli.commands.data import ImageOptions
+from convscope._reporting import Reporter
+from convscope.api.options import TrainOptions
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import expand_records
+from convscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from convscope.api.plan import Plan
+    from convscope.report.render_pool import Draw
+    from convscope.runs.folder import Run
 
 app = typer.Typer(rich_markup_mode=None)
+
+EXIT_GATE_NOT_MET = 5
 
 
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
 @expand_records
 def train(
     context: typer.Context,
-    images: ImageOptions,
+    options: TrainOptions,
     data: Annotated[
         str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A preset or an architecture line, see 'convscope models'; the recipe's by default."),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="default; fast: least time; best: accuracy; article: exactly the article's training. Without it, "
-            "default, or what there is time for in --budget."
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="The folder to write; by default the next free one in runs/.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The (highest) learning rate.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="float32, bf16, or auto: bf16 where the processor has it and loses nothing by it."),
-    ] = None,
-    target_accuracy: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Stop when the validation accuracy is surely so high, such as 0.97."),
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation accuracy.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Take so much time, from now to the end: 60s, 2min, 1h."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, threads and versions: the same weights.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; by default chosen by size.")] = None,
-    checkpoint_every: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Time between two checkpoints of the training.")
-    ] = 60.0,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with a training that was stopped or killed, as it was begun."),
+        typer.Option(metavar="RUN", help="Continue a stopped or killed training from its last checkpoint."),
     ] = None,
     more_epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --resume and a finished training: so many epochs from its last weights, anew."),
+        int | None, typer.Option(min=1, help="With --resume: train a finished run for more epochs, into a new run.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,43 +50,111 @@ def train(
     require_package("torch", "train")
     from convscope.report.render_pool import helpers
 
-    with helpers(threads) as draw:  # before anything slow is imported, so that they are ready when it is
-        from convscope.cli import progress
-        from convscope.cli import train_options as planning
-        from convscope.runs.folder import check_free
-
-        if run is not None:
-            check_free(run)
-        wishes = {
-            "epochs": epochs,
-            "batch": batch_size,
-            "learning_rate": learning_rate,
-            "precision": precision,
-            "target": target_accuracy,
-            "patience": patience,
-        }
-        goes_on = resume is not None and not more_epochs
+    with helpers(options.threads) as render:  # first of all, so that they are ready when they are needed
         if resume is None:
-            planning.needs_resume(more_epochs)
-            options = images.load_options()
-            plan = planning.new_plan(data, options, model, recipe, wishes, seed, threads, budget)
+            run = _train(data, options, more_epochs, render)
         else:
-            plan = planning.plan_again(context, resume, more_epochs)
-        from convscope.api import train as experiment
-        from convscope.cli.format import issue_lines, plan_lines, run_lines
+            _check_stands_alone(context, more_epochs)
+            run = _train_more(resume, more_epochs, options, render)
+    if run.manifest.signal:
+        print_message(
+            f"stopped by signal {run.manifest.signal} after {len(run.history)} of {run.config.epochs} epochs; "
+            f"the weights are saved in {run.path}; continue with: convscope train --resume {run.path}"
+        )
+        raise typer.Exit(128 + run.manifest.signal)
+    from convscope.cli.format import run_lines
 
-        for line in (*issue_lines(plan.dataset.issues), *plan_lines(plan.config)):
-            print_message(line)
-        config = plan.config
-        with progress.training(config.epochs, config.recipe.measured_on, config.budget is not None) as watch:
-            done = experiment.run_plan(
-                plan, resume if goes_on else run, watch.batch, draw, watch_epoch=watch.epoch,
-                checkpoint_every=checkpoint_every, resumed=goes_on, reporter=progress.StderrReporter(),
-            )  # fmt: skip
-    if done.manifest.signal:
-        print_message(f"stopped by signal {done.manifest.signal} after {len(done.history)} of {config.epochs} epochs; "
-            f"what was learned is saved in {done.path}; go on with convscope train --resume {done.path}")  # fmt: skip
-        raise typer.Exit(128 + done.manifest.signal)
-    print_result(as_json, done.to_dict(), run_lines(done))
-    if done.missed_target:
-        raise typer.Exit(5)
+    print_result(as_json, run.to_dict(), run_lines(run))
+    if run.missed_target:
+        raise typer.Exit(EXIT_GATE_NOT_MET)
+
+
+def _train(data: str | None, options: TrainOptions, more_epochs: int | None, render: Draw) -> Run:
+    from convscope._hardware import process_start
+    from convscope.cli import progress
+    from convscope.runs.folder import check_free
+
+    if more_epochs:
+        raise UsageError("--more-epochs needs the finished run that it continues: --resume RUN")
+    if options.run is not None:
+        check_free(options.run)
+    options.chosen_recipe()  # a wrong option is reported before anything is loaded
+    with progress.loading() as reporter, _importing("convscope.api.train"):
+        from convscope.api.load import load_for_training
+
+        dataset, origin = load_for_training(data, options, reporter)
+    from convscope.api.plan import make_plan
+
+    return _run(make_plan(dataset, options, origin, process_start()), options, render)
+
+
+def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, render: Draw) -> Run:
+    from convscope.cli import progress
+    from convscope.runs.folder import open_run, unfinished
+
+    check = open_run if more_epochs else unfinished
+    check(path)  # a wrong path is reported before anything is loaded
+    from convscope.api.resume import plan_more, plan_resume
+
+    with progress.loading() as reporter:
+        plan = plan_more(path, more_epochs, None, reporter) if more_epochs else plan_resume(path, None, reporter)
+    if not more_epochs:
+        options = options.model_copy(update={"run": path})
+    return _run(plan, options, render, resume=not more_epochs)
+
+
+def _run(plan: Plan, options: TrainOptions, render: Draw, *, resume: bool = False) -> Run:
+    from convscope.api.hooks import Hooks
+    from convscope.api.train import run_plan
+    from convscope.cli import progress
+    from convscope.cli.format import issue_lines, plan_lines
+
+    config = plan.config
+    for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
+        print_message(line)
+    with progress.training(config.recipe.validation_name, announce=config.budget is None) as display:
+        hooks = Hooks(callbacks=[display], reporter=_MessageReporter(), render=render)
+        return run_plan(plan, options, hooks, resume=resume)
+
+
+class _MessageReporter(Reporter):
+    def message(self, text: str) -> None:
+        print_message(text)
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import a large module in a thread while the block, mostly, waits for files."""
+
+    def work() -> None:
+        gc.disable()  # it would scan the million objects of torch again and again
+        try:
+            with suppress(Exception):  # reported where the module is needed
+                import_module(module)
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _check_stands_alone(context: typer.Context, more_epochs: int | None) -> None:
+    """Raise UsageError if an option was given that a resumed training takes from its config.json."""
+    allowed = {"resume", "checkpoint_interval", "as_json", *({"more_epochs", "run"} if more_epochs else ())}
+
+    def was_given(name: str) -> bool:
+        source: Any = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    given = [
+        str(parameter.name).upper() if parameter.param_type_name == "argument" else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed and was_given(str(parameter.name))
+    ]
+    if given:
+        raise UsageError(f"--resume takes everything from the run's config.json: leave out {', '.join(given)}")

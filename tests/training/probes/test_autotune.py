@@ -20,8 +20,8 @@ from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
-from convscope.training import autotune as autotune
-from convscope.training.autotune import Settings, TuningProbe
+from convscope.training.probes import autotune as autotune
+from convscope.training.probes.autotune import Settings, TuningProbe
 from convscope.training.recipes import RECIPES, Recipe, changed
 from helpers.command import Command
 
@@ -42,7 +42,7 @@ class MadeUp(TuningProbe):
         self, seconds: dict[int, float], losses: dict[str, float] | None = None, precision: Precision | str = "float32"
     ) -> None:
         split = Split(np.zeros((2, 2, 2, 1), np.uint8), np.arange(2))
-        chosen = RECIPES["default"].model_copy(update={"precision": precision})
+        chosen = RECIPES["default"].override(**{"precision": precision})
         super().__init__(parse_network("flatten", (2, 2, 1), 2), split, Preprocessing.plain(split.images), chosen, 0)
         self.__dict__.update(seconds=seconds, losses=losses or {}, asked=[])
 
@@ -184,22 +184,22 @@ def test_the_trial_trains_at_a_tenth_of_the_rates_on_the_first_images_alone_in_b
     monkeypatch.setattr(autotune, "COMPARED_PIXELS", 20 * 8 * 8)
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(autotune, "fit", lambda *arguments, **options: calls.append((*arguments, options)))
-    recipe = RECIPES["fast"].model_copy(update={"batch": batch, "bias_learning_rate": bias})
+    recipe = RECIPES["fast"].override(**{"batch_size": batch, "norm_bias_lr": bias})
     trial = digits(1000, recipe)
     with pytest.raises(IndexError):
         trial.loss("bf16")  # this stand-in calls nothing after its batches
     _, training, validation, _, slow, seed, options = calls[0]
     assert np.array_equal(training.images, trial.train.images[: 20 * tried])
     assert (len(validation), seed, options["precision"]) == (1, 0, "bf16")
-    same = {"learning_rate": recipe.learning_rate / 10, "rest_learning_rate": recipe.rest_learning_rate / 10,
-            "bias_learning_rate": bias and 5.0, "batch": tried, "epochs": 1, "least_steps": 0}  # fmt: skip
+    same = {"learning_rate": recipe.optimizer.learning_rate / 10, "sgd_lr": recipe.optimizer.sgd_lr / 10,
+            "norm_bias_lr": bias and 5.0, "batch_size": tried, "epochs": 1, "min_steps": 0}  # fmt: skip
     assert slow == recipe.model_copy(update=same)
 
 
 @pytest.mark.parametrize("images", [40, 1000])
 def test_the_trials_loss_is_the_trainings(images: int) -> None:
     """20 batches of 10, or as many as there are."""
-    trial = digits(images, RECIPES["article"].model_copy(update={"batch": 10}))
+    trial = digits(images, RECIPES["article"].override(**{"batch_size": 10}))
     before = build_model(trial.network, 0).state_dict()["conv1.weight"]
     first = trial.loss("float32")
     assert first == trial.loss("float32")  # nothing is kept
@@ -209,7 +209,7 @@ def test_the_trials_loss_is_the_trainings(images: int) -> None:
 
 
 def test_a_trial_that_fails_says_nothing() -> None:
-    trial = digits(200, changed(RECIPES["article"], learning_rate=1e32, batch=10))
+    trial = digits(200, RECIPES["article"].override(learning_rate=1e32, batch_size=10))
     assert math.isnan(trial.loss("float32"))
     assert trial.seconds_per_step(1) >= 0
 
@@ -224,7 +224,7 @@ NO_NUMBER = (
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_a_loss_that_is_no_number_is_the_trainings_own_error(tmp_path: Path, precision: str) -> None:
     """The plan goes through; training begins its folder, then fails, and leaves no run."""
-    recipe = changed(RECIPES["default"], learning_rate=1e32, precision=precision)
+    recipe = RECIPES["default"].override(learning_rate=1e32, precision=precision)
     assert plan("digits", "flatten", recipe, threads=1).config.precision == "float32"
     with pytest.raises(ConvscopeError, match=NO_NUMBER):
         train_model("digits", "flatten", recipe, threads=1, run=tmp_path / "run")

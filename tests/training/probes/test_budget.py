@@ -17,16 +17,16 @@ from convscope.api import train as experiment
 from convscope.cli.train_options import seconds_of
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
-from convscope.training import budget
-from convscope.training.budget import LEAST, RESULTS, Budget, Share, share_of
-from convscope.training.estimate import Pace
+from convscope.training.probes import budget
+from convscope.training.probes.budget import LEAST, RESULTS, Budget, Share, share_of
+from convscope.training.probes.estimate import Pace
 from convscope.training.recipes import RECIPES, changed
 from convscope.training.state import Progress
 from helpers.command import Command
 from helpers.reporting import RecordingReporter
 
 NETWORK = parse_network("conv 4 3, globalavg", (16, 16, 3), 5)
-RECIPE = changed(RECIPES["default"], epochs=1)
+RECIPE = RECIPES["default"].override(epochs=1)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_growing_images_make_more_epochs_and_augmented_tests_take_their_time() -
         return share_of(Budget(200, 1000), NETWORK, recipe, "float32", 1000, 10, test)  # type: ignore[arg-type]
 
     assert share(RECIPE, 10).epochs == 19
-    assert share(RECIPE.model_copy(update={"growth": ((0.5, 0.5),)}), 10).epochs > 28
+    assert share(RECIPE.model_copy(update={"progressive_resizing": ((0.5, 0.5),)}), 10).epochs > 28
     augmented = share(RECIPE.model_copy(update={"tta": True}), 10_000)
     assert augmented.seconds == pytest.approx(share(RECIPE, 10_000).seconds - 60)
 

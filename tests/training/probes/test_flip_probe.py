@@ -12,7 +12,7 @@ from convscope import load_data
 from convscope.api.train import plan
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset, Split
-from convscope.training.flip_probe import FlipProbe, probe_flips
+from convscope.training.probes.flip_probe import FlipProbe, probe_flips
 from convscope.training.recipes import changed, recipe_named
 
 
@@ -99,13 +99,13 @@ def test_words() -> None:
 @pytest.mark.parametrize(("marks", "flip"), [([SPOT, RING], "always"), ([HOOK, HOOK[:, ::-1]], "never")])
 def test_a_training_obeys_and_says_so(marks: list[NDArray[np.uint8]], flip: str) -> None:
     dataset = Dataset("marks", ("a", "b"), drawn(1200, marks), drawn(40, marks, 1), "here")
-    planned = plan(dataset, "flatten", changed(recipe_named("default"), epochs=1), threads=1)
-    assert planned.config.recipe.flip == flip
+    planned = plan(dataset, "flatten", recipe_named("default").override(epochs=1), threads=1)
+    assert planned.config.recipe.augmentation.horizontal_flip == flip
     assert planned.config.symmetry.startswith("pictures are mirrored" if flip == "always" else "pictures are not mirr")
 
 
 @pytest.mark.parametrize(("name", "flip"), [("digits", "never"), ("mnist", "never"), ("fashion-mnist", "always")])
 def test_what_is_known_is_not_measured(data_folder: Path, name: str, flip: str) -> None:
     assert data_folder
-    planned = plan(name, "flatten", changed(recipe_named("default"), epochs=1), threads=1)
-    assert (planned.config.recipe.flip, planned.config.symmetry) == (flip, "")
+    planned = plan(name, "flatten", recipe_named("default").override(epochs=1), threads=1)
+    assert (planned.config.recipe.augmentation.horizontal_flip, planned.config.symmetry) == (flip, "")

@@ -1,0 +1,60 @@
+"""What the caller of a training adds to it: callbacks, metrics, an augmentation, a reporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from convscope._reporting import Reporter
+from convscope.evaluation.evaluate import Metric
+from convscope.report.render_pool import Draw, draw_here
+from convscope.training.callbacks import Callback
+from convscope.training.loader import Augment
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the caller adds to a training.
+
+    callbacks: see `Callback`. metrics: functions of logits (n, classes) and labels (n,), by name, measured on the
+    validation data after each epoch and on the test data at the end. augment: a function of uint8 images
+    (n, height, width, channels) and a NumPy generator that returns images of the same shape. reporter: where messages
+    and progress go. render: draws the figures of the report, perhaps in other processes.
+    """
+
+    callbacks: Sequence[Callback] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    augment: Augment | None = None
+    reporter: Reporter = field(default_factory=Reporter)
+    render: Draw = draw_here
+
+
+class HookKeywords(TypedDict, total=False):
+    """Keyword arguments for the fields of `Hooks`."""
+
+    callbacks: Sequence[Callback]
+    metrics: Mapping[str, Metric]
+    augment: Augment | None
+    reporter: Reporter
+
+
+class TrainKeywords(HookKeywords, total=False):
+    """Keyword arguments of `train_model`: the fields of `TrainOptions` and of `Hooks`."""
+
+    run: str | Path | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    precision: Literal["float32", "bf16", "auto"] | None
+    target_accuracy: float | None
+    patience: int | None
+    budget: float | str | None
+    image_size: int | None
+    channels: Literal[1, 3, 4] | None
+    crop: bool
+    group_by: str | None
+    seed: int
+    threads: int | None
+    checkpoint_interval: float

@@ -1,0 +1,108 @@
+"""The options of a training, checked once: the same record for the command line, Python and other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from convscope._records import Record
+from convscope._text import parse_duration
+from convscope.training.recipes import Kind, Recipe, recipe_named
+
+if TYPE_CHECKING:
+    from convscope.data.options import LoadOptions
+
+CHECKPOINT_INTERVAL_S = 60.0
+RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
+
+
+class TrainOptions(Record):
+    """How to train: options that are left out follow from the recipe, the data and this machine."""
+
+    model: str | None = Field(
+        default=None, description="Preset or architecture, see 'convscope models'; by default the recipe's preset."
+    )
+    recipe: Recipe | str | None = Field(
+        default=None,
+        description="default, fast (least time), best (highest accuracy) or article (exactly the article's training). "
+        "By default 'default', or with --budget the most accurate recipe that fits.",
+        json_schema_extra={"metavar": "NAME"},
+    )
+    run: Path | None = Field(default=None, description="Folder to write; by default the next free one in runs/.")
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the training images.")
+    batch_size: int | None = Field(default=None, ge=1, description="Images per training step.")
+    learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate.")
+    precision: Literal["float32", "bf16", "auto"] | None = Field(
+        default=None, description="float32, bf16, or auto: bf16 if the processor supports it without loss of accuracy."
+    )
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Stop when the lower bound of the 95 % interval of validation accuracy reaches this, e.g. 0.97.",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many epochs without a better validation accuracy."
+    )
+    budget: float | str | None = Field(
+        default=None,
+        description="Wall-clock limit for the whole command: 60s, 2min, 1h.",
+        json_schema_extra={"metavar": "TIME"},
+    )
+    image_size: int | None = Field(default=None, ge=8, le=512, description="Side of the network's input, in pixels.")
+    channels: Literal[1, 3, 4] | None = Field(
+        default=None, description="1 for gray, 3 for color, 4 for color with transparency."
+    )
+    crop: bool = Field(default=False, description="Crop images to a square instead of padding them.")
+    group_by: str | None = Field(
+        default=None,
+        description="Keep files of a class whose names match alike in one split; see the README.",
+        json_schema_extra={"metavar": "REGEX"},
+    )
+    seed: int = Field(default=0, ge=0, description="The same seed, threads and versions give the same weights.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; by default as many as pay off.")
+    checkpoint_interval: float = Field(
+        default=CHECKPOINT_INTERVAL_S,
+        ge=0,
+        description="Seconds between two checkpoints.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.budget is not None and self.epochs is not None:
+            raise ValueError("--budget and --epochs both say when training ends: give one of them")
+        return self
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds. Raises UsageError for a text that is no duration."""
+        return parse_duration(self.budget) if isinstance(self.budget, str) else self.budget
+
+    def load_options(self, core_seconds: float | None = None) -> LoadOptions:
+        """Return how to load images; `core_seconds` limits the image size if none was given."""
+        from convscope.data.options import LoadOptions  # loads numpy, which --help does without
+
+        return LoadOptions(
+            image_size=self.image_size,
+            channels=self.channels,
+            fit="crop" if self.crop else "letterbox",
+            group_by=self.group_by,
+            core_seconds=None if self.image_size else core_seconds,
+        )
+
+    def chosen_recipe(self, kind: Kind = "gray", default: str = "default") -> Recipe:
+        """Return the recipe for data of that kind, with the options that override it.
+
+        Args:
+            kind: kind of data, see `Dataset.kind`.
+            default: name of the recipe if none was chosen.
+
+        Raises:
+            UsageError: there is no such recipe, or it does not allow a value.
+        """
+        recipe = self.recipe or default
+        recipe = recipe if isinstance(recipe, Recipe) else recipe_named(recipe, kind)
+        return recipe.override(**{name: getattr(self, name) for name in RECIPE_FIELDS})

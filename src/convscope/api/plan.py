@@ -1,0 +1,135 @@
+"""The plan of a training: everything that is decided before step 0, and written to `config.json`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from convscope._hardware import hardware_info, keep_memory, max_threads
+from convscope.api.load import core_seconds
+from convscope.api.options import TrainOptions
+from convscope.backends.native import backend
+from convscope.backends.native.backend import use_threads
+from convscope.data.dataset import Dataset
+from convscope.data.registry import NAMES, SETS
+from convscope.errors import ArchitectureError
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.build import parse_network
+from convscope.network.presets import resolve_architecture
+from convscope.runs.config import DatasetInfo, RunConfig
+from convscope.runs.folder import now
+from convscope.training.callbacks import Weights
+from convscope.training.probes.autotune import TuningProbe, autotune
+from convscope.training.probes.budget import Budget, time_limit
+from convscope.training.recipes import Recipe, recipe_for_budget
+from convscope.training.resolve import TrainData, resolve, train_val_split
+
+STATISTICS_VALUES = 2**28  # pixel values that mean and standard deviation are measured on
+FALLBACK_PRESET = "small"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that can start: data, configuration, and the initial weights unless they are random."""
+
+    data: TrainData
+    config: RunConfig
+    initial_weights: Weights | None = None
+
+
+def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started: float | None = None) -> Plan:
+    """Decide everything that training needs, and check that data, network and recipe fit together.
+
+    Args:
+        dataset: the data.
+        options: see `TrainOptions`.
+        origin: name or path that the data set was loaded from, so that the run can find it again; "" if it is an
+            object in memory.
+        started: when the budget began, a moment of `time.monotonic()`; by default now.
+
+    Raises:
+        UsageError: an option is wrong, or the budget too short.
+        ArchitectureError: the architecture is wrong, or does not fit the images.
+        DataError: no image can be held out for validation.
+    """
+    started = time.monotonic() if started is None else started
+    recipe = options.chosen_recipe(dataset.kind, _default_recipe(options, dataset))
+    model = options.model or _fitting_preset(recipe.model, dataset)
+    architecture = resolve_architecture(model)
+    network = parse_network(architecture, dataset.shape, len(dataset.classes))
+    data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), _flips_are_safe(origin))
+    use_threads(options.threads or max_threads(), torch_works=False)
+    recipe, reasons = resolve(recipe, data, network)
+    preprocessing = _preprocessing(data, recipe)
+    keep_memory()
+    tuning = autotune(TuningProbe(network, data.train, preprocessing, recipe, options.seed), options.threads)
+    limit = None
+    if options.budget_seconds is not None:
+        counts = len(data.train), len(data.validation), len(dataset.test)
+        limit = time_limit(Budget(options.budget_seconds, started), network, recipe, tuning.precision, counts)
+    config = RunConfig(
+        created=now(),
+        dataset=_dataset_info(data, origin),
+        classes=dataset.classes,
+        model=model if architecture != model else "custom",
+        architecture=architecture,
+        input_shape=dataset.shape,
+        preprocessing=preprocessing,
+        recipe=recipe,
+        reasons=reasons | ({"precision": tuning.reason} if tuning.reason else {}),
+        epochs=limit.epochs if limit else recipe.planned_epochs(len(data.train)),
+        budget=options.budget_seconds,
+        time_limit=limit.seconds if limit else None,
+        seed=options.seed,
+        precision=tuning.precision,
+        backend=backend.backend_name(),
+        machine=hardware_info(tuning.threads),
+    )
+    return Plan(data, config)
+
+
+def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:
+    """Return the most accurate recipe that fits the budget, if there is one."""
+    available = core_seconds(options)
+    if available is None:
+        return "default"
+    return recipe_for_budget(available, dataset.kind, dataset.train.store[0].size * len(dataset.train))
+
+
+def _fitting_preset(preset: str, dataset: Dataset) -> str:
+    """Return the preset, or a smaller one if the images are too small for it."""
+    try:
+        parse_network(resolve_architecture(preset), dataset.shape, len(dataset.classes))
+    except ArchitectureError:
+        return FALLBACK_PRESET
+    return preset
+
+
+def _flips_are_safe(origin: str) -> bool | None:
+    """Return whether horizontal flips keep the labels of a named data set; None if the data has no name."""
+    return (origin in SETS and SETS[origin].symmetric) if origin in NAMES else None
+
+
+def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
+    """Return the preprocessing: measured on the training images, geometry as the files were loaded."""
+    measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
+    sample = data.train.subsample(STATISTICS_VALUES // data.train.store[0].size)
+    preprocessing = measure(sample.images)
+    if not data.dataset.preprocessing:
+        return preprocessing
+    return preprocessing.model_copy(update=data.dataset.preprocessing.model_dump(include={"fit", "fill", "polarity"}))
+
+
+def _dataset_info(data: TrainData, origin: str) -> DatasetInfo:
+    dataset = data.dataset
+    return DatasetInfo(
+        name=dataset.name,
+        path=origin if origin in NAMES or not origin else str(Path(origin).resolve()),
+        source=dataset.source,
+        load_options=dataset.load_options,
+        fingerprint=dataset.fingerprint,
+        train_images=len(data.train),
+        validation_images=0 if data.validation is dataset.test else len(data.validation),
+        test_images=len(dataset.test),
+    )

@@ -1,0 +1,72 @@
+"""What a finished training writes: weights, model file, evaluation, figures, report and model card."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import chain
+
+import numpy as np
+from safetensors.numpy import save
+from torch import nn
+
+from convscope.api.hooks import Hooks
+from convscope.api.plan import Plan
+from convscope.backends.onnx.export import to_onnx
+from convscope.evaluation.evaluate import evaluate_images
+from convscope.report.content import model_card, report_of
+from convscope.report.figures import dataset_figure, drawn, issue_figures, layer_figures, result_figures
+from convscope.report.html import render
+from convscope.report.plots import learning_curves
+from convscope.runs.config import (
+    BEST_WEIGHTS_FILE,
+    CARD_FILE,
+    EVALUATION_FILE,
+    LAST_WEIGHTS_FILE,
+    MODEL_FILE,
+    PLOT_FOLDER,
+    REPORT_FILE,
+    RunConfig,
+)
+from convscope.runs.folder import RunWriter
+from convscope.training.callbacks import TrainResult
+from convscope.training.loop import predict_logits
+
+
+def write_weights(writer: RunWriter, config: RunConfig, result: TrainResult) -> None:
+    """Write the weights of the best and the last epoch, and the model file with the selected ones."""
+    writer.write(BEST_WEIGHTS_FILE, save(result.best))
+    writer.write(LAST_WEIGHTS_FILE, save(result.last))
+    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.preprocessing, config.classes))
+
+
+def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:
+    """Evaluate the selected weights on the test split, and write evaluation, figures, report and model card."""
+    config, dataset, test = plan.config, plan.data.dataset, plan.data.dataset.test
+    model.eval()
+    flip = config.recipe.augmentation.horizontal_flip == "always"
+    evaluation, logits = evaluate_images(
+        lambda images: predict_logits(model, images, config.preprocessing),
+        test.chunks(),
+        test.labels,
+        config.classes,
+        tta_flip=flip if config.recipe.tta else None,
+        metrics=hooks.metrics,
+    )
+    writer.write_record(EVALUATION_FILE, evaluation)
+    correct = np.flatnonzero(logits.argmax(1) == test.labels)
+    example = int(correct[0]) if len(correct) else 0
+    title = f"test image {example}, labeled {config.classes[test.labels[example]]}"
+    rows = [epoch.to_row() for epoch in result.history]
+    curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
+    sketches = chain(
+        result_figures(dataset, evaluation, logits, curves),
+        layer_figures(config, model, test.image(example), title, every_layer=False),
+        issue_figures(dataset),
+        [dataset_figure(dataset)],
+    )
+    figures = []
+    for name, figure in drawn(sketches, hooks.render):
+        writer.write(f"{PLOT_FOLDER}/{name}.png", figure.png)
+        figures.append(figure)
+    writer.write(REPORT_FILE, render(report_of(config, evaluation, result, figures, dataset.issues)))
+    writer.write(CARD_FILE, model_card(config, evaluation, result))

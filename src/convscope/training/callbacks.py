@@ -1,0 +1,127 @@
+"""Callbacks of the training loop, with Keras's hook names."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # callbacks are defined without loading torch
+    from torch import nn
+
+    from convscope.training.optimizers import Optimizer
+    from convscope.training.state import EpochMetrics, TrainerState
+
+Weights = dict[str, NDArray[Any]]
+
+
+@dataclass
+class TrainResult:
+    """The outcome of training: the weights of the best and of the last epoch, and the metrics of all epochs.
+
+    `best` is the epoch with the highest validation accuracy, the latest of equals. If training stopped before its first
+    epoch ended, both epochs are 0 and the weights those of that moment. `select` says which weights the recipe uses,
+    `seconds` how long training took.
+    """
+
+    select: Literal["best", "last"] = "last"
+    best: Weights = field(default_factory=dict)
+    best_epoch: int = 0
+    last: Weights = field(default_factory=dict)
+    last_epoch: int = 0
+    history: list[EpochMetrics] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def weights(self) -> Weights:
+        """The weights that the recipe selects."""
+        return self.best if self.select == "best" else self.last
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of `weights`."""
+        return self.best_epoch if self.select == "best" else self.last_epoch
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs since the one with the best validation accuracy."""
+        accuracies = [epoch.validation_accuracy for epoch in reversed(self.history)]
+        return accuracies.index(max(accuracies))
+
+
+@dataclass
+class Trainer:
+    """Everything that training changes, except for torch's random numbers; callbacks receive it.
+
+    A callback ends training by setting `stop_training`: after the current batch, or after the epoch at its end.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    state: TrainerState
+    result: TrainResult
+    stop_training: bool = False
+
+
+class Callback:
+    """Base class of callbacks; override the hooks that you need."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Called before the first batch."""
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Called after every batch, when the weights have been updated."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Called after an epoch's validation; `trainer.result.history[-1]` holds its metrics."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Called once when training ends, early or not."""
+
+
+@dataclass
+class StopOnSignal(Callback):
+    """Ends training after the current batch once a signal has come; `number` is that signal, or 0."""
+
+    number: int = 0
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Ask training to stop."""
+        trainer.stop_training = trainer.stop_training or bool(self.number)
+
+    on_epoch_end = on_train_batch_end
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopOnSignal]:
+    """Record the first Ctrl-C or SIGTERM instead of dying from it; a second one acts at once.
+
+    Python delivers signals to the main thread only; in any other thread this does nothing.
+    """
+    stop = StopOnSignal()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def record(number: int, _: FrameType | None) -> None:
+        stop.number = number
+        _restore(previous)
+
+    for number in previous:
+        signal.signal(number, record)
+    try:
+        yield stop
+    finally:
+        _restore(previous)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

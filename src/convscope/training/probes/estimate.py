@@ -1,0 +1,88 @@
+"""How long training takes on this machine, from a few seconds of the real loop on random images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscope.backends.native.backend import Precision
+from convscope.backends.pytorch.models import build_model
+from convscope.data.dataset import Split
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.layers import Network, Shape
+from convscope.training.loop import TrainConfig, fit
+from convscope.training.recipes import Recipe
+from convscope.training.resolve import mean_relative_cost
+from convscope.training.state import TimeEstimate
+
+WARM_UP_BATCHES, QUICK_BATCHES = 8, 3
+PROBE_SECONDS = 4.0
+LEARNING_RATE_DIVISOR = 1e6  # the probe must not diverge
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second of training, at their full size, and of evaluation."""
+
+    training: float
+    evaluation: float
+
+    def training_seconds(self, network: Network, recipe: Recipe, epochs: int, images: int) -> float:
+        """Return the expected seconds of that many epochs, without validation."""
+        return epochs * mean_relative_cost(network, recipe, epochs) * images / self.training
+
+
+def training_time(
+    network: Network,
+    recipe: Recipe,
+    precision: Precision,
+    counts: tuple[int, int],
+    probe_seconds: float = PROBE_SECONDS,
+) -> TimeEstimate:
+    """Train on random images for a few seconds, and extrapolate.
+
+    Args:
+        network: the network to train.
+        recipe: the resolved recipe.
+        precision: of the products.
+        counts: number of training and of validation images.
+        probe_seconds: time for the measurement, about.
+    """
+    images, validation_images = counts
+    warm_up = WARM_UP_BATCHES * recipe.batch_size
+    speed = _measure(network, recipe, precision, (warm_up, recipe.batch_size)).training
+    probed = int(min(images, max(warm_up, speed * probe_seconds)))
+    evaluated = max(1, probed // 4)
+    throughput = _measure(network, recipe, precision, (probed, evaluated))
+    epochs = recipe.planned_epochs(images)
+    training = throughput.training_seconds(network, recipe, epochs, images)
+    epoch = training / epochs + validation_images / throughput.evaluation
+    return TimeEstimate(
+        epochs=epochs,
+        epoch_seconds=epoch,
+        training_seconds=epochs * epoch,
+        probe_seconds=probed / throughput.training + evaluated / throughput.evaluation,
+    )
+
+
+def estimate_throughput(network: Network, recipe: Recipe, precision: Precision, images: int) -> Throughput:
+    """Return a rough estimate, from a few batches of random images."""
+    counts = min(images, QUICK_BATCHES * recipe.batch_size), min(images, recipe.batch_size)
+    return _measure(network, recipe, precision, counts)
+
+
+def random_images(shape: Shape, classes: int, images: int) -> Split:
+    """Return images of random pixels with random labels."""
+    random = np.random.default_rng(0)
+    return Split(random.integers(0, 256, (images, *shape), np.uint8), random.integers(0, classes, images))
+
+
+def _measure(network: Network, recipe: Recipe, precision: Precision, counts: tuple[int, int]) -> Throughput:
+    """Run one epoch of the real loop on that many random images, and evaluate on that many."""
+    recipe = recipe.scale_learning_rates(LEARNING_RATE_DIVISOR).override(epochs=1, progressive_resizing=())
+    train, validation = (random_images(network.input_shape, network.classes, images) for images in counts)
+    config = TrainConfig(Preprocessing.plain(validation.images), recipe, precision=precision)
+    result = fit(build_model(network), train, validation, config)
+    epoch = result.history[0]
+    return Throughput(epoch.images_per_second, counts[1] / max(1e-9, result.seconds - epoch.seconds))

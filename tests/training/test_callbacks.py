@@ -1,0 +1,67 @@
+"""Callbacks of the training loop: signals, and the result that they see."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from convscope.training.callbacks import TrainResult, stop_on_signals
+from convscope.training.state import EpochMetrics
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_on_signals_first_signal_is_recorded_and_the_second_acts(number: signal.Signals) -> None:
+    received: list[int] = []
+    previous = signal.signal(number, lambda number, _: received.append(number))
+    try:
+        with stop_on_signals() as stop:
+            assert stop.number == 0
+            signal.raise_signal(number)
+            assert (stop.number, received) == (number, [])
+            signal.raise_signal(number)
+            assert received == [number]
+        with stop_on_signals():
+            pass
+        signal.raise_signal(number)
+        assert received == [number] * 2
+    finally:
+        signal.signal(number, previous)
+
+
+def test_stop_on_signals_outside_the_main_thread_leaves_handlers_alone() -> None:
+    previous = signal.getsignal(signal.SIGINT)
+    found: list[object] = []
+
+    def work() -> None:
+        with stop_on_signals() as stop:
+            found.extend([stop.number, signal.getsignal(signal.SIGINT)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [0, previous]
+
+
+def metrics_of(epoch: int, accuracy: float) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        train_accuracy=0.5,
+        validation_loss=1.0,
+        validation_accuracy=accuracy,
+        learning_rate=0.1,
+        images_per_second=100.0,
+        seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"), [([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.6, 0.6, 0.5, 0.4], 2), ([0.6] * 3, 0)]
+)
+def test_train_result_epochs_since_best_counts_from_the_latest_of_equals(
+    accuracies: list[float], expected: int
+) -> None:
+    history = [metrics_of(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
+    assert TrainResult(history=history).epochs_since_best == expected
