@@ -24,10 +24,13 @@ import mnist
 import peers
 from convscope import reference
 from convscope._hardware import hardware_info
-from convscope.api.train import plan
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.pytorch import models
-from convscope.training import loop as train
+from convscope.data.load import load_data
 from convscope.training.augmentation import epoch_order
+from convscope.training.callbacks import Callback, Trainer
+from convscope.training.loop import TrainConfig, fit
 
 Arrays = dict[str, np.ndarray]
 LIMIT = 1e-4
@@ -63,25 +66,28 @@ def keras(given: Arrays) -> Arrays:
 
 
 def convscope(given: Arrays) -> Arrays:
-    """The same from what `convscope train mnist --model article --recipe article` settles, and its training loop."""
-    settled = plan("mnist", "article", "article")
-    config = settled.config
+    """Losses and trained weights of `convscope train mnist --model article --recipe article`: its plan and its loop."""
+    plan = make_plan(load_data("mnist"), TrainOptions(model="article", recipe="article"), "mnist")
+    config = plan.config
     model = models.build_model(config.network)
     models.set_weights(model, to_torch(given))
     wanted = given["batches"].ravel()
     chosen = wanted[np.argsort(epoch_order(config.seed, 1, len(wanted)))]  # shuffled by the loop, these are the batches
-    means: list[float] = []
-    train.fit(
-        model,
-        settled.training.take(chosen),
-        settled.validation.take(np.arange(1)),
-        config.preprocessing,
-        config.recipe.override(**{"epochs": 1}),
-        config.seed,
-        after_batch=lambda progress: means.append(progress.loss),
-    )
-    sums = np.array(means) * np.arange(1, len(means) + 1)  # the loop tells the mean since the epoch began
-    return {"losses": np.diff(sums, prepend=0)} | from_torch(models.get_weights(model))
+    recorder = LossRecorder()
+    train_config = TrainConfig(config.preprocessing, config.recipe.override(epochs=1), config.seed)
+    fit(model, plan.data.train.take(chosen), plan.data.validation.take(np.arange(1)), train_config, [recorder])
+    return {"losses": np.diff(recorder.sums, prepend=0) / BATCH} | from_torch(models.get_weights(model))
+
+
+class LossRecorder(Callback):
+    """Records the sum of the losses of all images since the epoch began, after each batch."""
+
+    def __init__(self) -> None:
+        self.sums: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Record the sum."""
+        self.sums.append(trainer.state.loss_sum)
 
 
 def to_torch(given: Arrays) -> Arrays:
@@ -111,14 +117,14 @@ def from_torch(weights: Arrays) -> Arrays:
 def textbook(given: Arrays, images: np.ndarray, targets: np.ndarray) -> Arrays:
     """The same from `convscope.reference`, in float64."""
     weights = {name: given[name].astype(np.float64) for name in SHAPES}
-    velocities = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    momenta = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     losses = []
     for batch in given["batches"]:
         loss, gradients = textbook_step(weights, images[batch].astype(np.float64), targets[batch])
         losses.append(loss)
         for name, gradient in gradients.items():
-            weights[name], velocities[name] = reference.sgd_momentum(
-                weights[name], velocities[name], gradient, LEARNING_RATE, MOMENTUM
+            weights[name], momenta[name] = reference.sgd_momentum(
+                weights[name], momenta[name], gradient, LEARNING_RATE, MOMENTUM
             )
     return {"losses": np.array(losses)} | weights
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the real data sets are, and what to do when they are not there."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> convscope.Run:
-    """One short training on digits; no test may change its folder."""
+    """The run of a short training on digits; no test may change its folder."""
     recipe = recipe_named("default").override(epochs=3)
     return convscope.train_model("digits", "small", recipe, threads=1, run=tmp_path_factory.mktemp("digits") / "run")
 
 
 @pytest.fixture(scope="session")
 def stripes() -> Dataset:
-    """Upright and lying stripes in noise, 4x4, easily told apart."""
+    """Vertical and horizontal stripes in noise, 4x4, easy to tell apart."""
     random = np.random.default_rng(0)
     labels = np.arange(60) % 2
     images = random.integers(0, 100, (60, 4, 4, 1), np.uint8)
@@ -52,10 +52,10 @@ def stripes() -> Dataset:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command line in this process: words -> answer."""
+    """A function that runs the command line in this process and returns its answer."""
 
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             main()
@@ -67,7 +67,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT as at a terminal, here and in processes that are started, also where the tests run in the background."""
+    """SIGINT raises KeyboardInterrupt here and in child processes, even if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,15 @@ from types import SimpleNamespace
 import pytest
 
 from convscope import _hardware as machine
-from convscope._hardware import HardwareInfo, hardware_info, has_bf16, keep_memory, max_threads, usable_cores
+from convscope._hardware import (
+    HardwareInfo,
+    hardware_info,
+    has_bf16,
+    keep_memory,
+    max_threads,
+    process_start,
+    usable_cores,
+)
 
 
 def test_the_facts_are_this_machines() -> None:
@@ -113,3 +123,22 @@ def test_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(platform, "libc_ver", lambda: (library, "1"))
     keep_memory()
     assert sorted(asked) == ([(-4, 0), (-1, 2**31 - 1)] if library == "glibc" else [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started")
+def test_process_start_includes_the_time_before_the_import() -> None:
+    code = (
+        "import time; time.sleep(.7); from convscope._hardware import process_start as s; print(time.monotonic() - s())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.7 <= float(done.stdout) < 10
+    assert process_start() <= time.monotonic()
+
+
+def test_process_start_system_does_not_tell_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    before = time.monotonic()
+    assert before <= process_start() <= time.monotonic()

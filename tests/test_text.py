@@ -1,10 +1,13 @@
-"""Percentages and shortened lists in messages."""
+"""Percentages, shortened lists and durations in messages and options."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from convscope._text import list_some, percent
+from convscope._text import list_some, parse_duration, percent
+from convscope.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,17 @@ def test_list_some_counts_the_rest_of_all_values() -> None:
     assert list_some(range(5)) == "0, 1, 2, 3, 4"
     assert list_some(range(2000)) == "0, 1, 2, 3, 4 and 1,995 more"
     assert list_some(range(7), 5, total=10**12) == "0, 1, 2, 3, 4 and 999,999,999,995 more"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("60s", 60), ("2min", 120), ("2 m", 120), ("1.5h", 5400), (" 0.5 s ", 0.5)],
+)
+def test_parse_duration_units_become_seconds(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-3s", "1d", "1e3", "3 3"])
+def test_parse_duration_other_text_raises(text: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"--budget {text!r}: expected a time such as 60s, 2min or 1.5h")):
+        parse_duration(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,9 +148,12 @@ def test_evaluate_run_on_another_folder_resizes_its_images(command: Command, fol
     assert evaluation.n == 4
 
 
-def test_train_with_image_size_and_budget_keeps_the_size(command: Command, folder: Path) -> None:
+def test_train_with_image_size_and_budget_keeps_the_size(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same decoded images serve trainings with and without a budget."""
-    words = (
+    monkeypatch.setattr("convscope._hardware.process_start", time.monotonic)
+    arguments = (
         "--model",
         "flatten",
         "--threads",
@@ -161,7 +165,7 @@ def test_train_with_image_size_and_budget_keeps_the_size(command: Command, folde
         "--target-accuracy",
         "0.01",
     )
-    assert command("train", "pets", *words, "--run", "run").code == 0
+    assert command("train", "pets", *arguments, "--run", "run").code == 0
     config = open_run(folder / "run").config
     assert config.budget == 30
     assert config.input_shape == (8, 8, 3)
@@ -186,8 +190,8 @@ def test_evaluate_after_folder_changed_reports_it(command: Command, folder: Path
 
 @pytest.mark.usefixtures("interruptible")
 def test_resume_run_on_image_folder_is_bit_identical(command: Command, folder: Path) -> None:
-    words = ("--image-size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch-size", "8")
-    command("train", "pets", "--model", "flatten", *words, "--run", "whole")
+    arguments = ("--image-size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch-size", "8")
+    command("train", "pets", "--model", "flatten", *arguments, "--run", "whole")
     recipe = recipe_named("default", "small images").override(epochs=3, batch_size=8)
     options = TrainOptions(model="flatten", recipe=recipe, threads=1, run=folder / "stopped")
     data = load_data("pets", LoadOptions(image_size=16, group_by=r"^(\d+)"))

@@ -172,8 +172,8 @@ def test_resume_of_a_running_training_is_refused(stopped: Path, whole: Run) -> N
         if now.step == 9:
             half = stopped / "checkpoints" / ".a.tmp"
             half.touch()  # as if a checkpoint were being written
-            words = [sys.executable, "-m", "convscope.cli.main", "train", "--resume", str(stopped)]
-            answers.append(subprocess.run(words, capture_output=True, text=True, check=False))
+            arguments = [sys.executable, "-m", "convscope.cli.main", "train", "--resume", str(stopped)]
+            answers.append(subprocess.run(arguments, capture_output=True, text=True, check=False))
             assert half.exists()
 
     assert resume_run(stopped, callbacks=[OnBatch(resume_too)], reporter=SilentReporter()).manifest.status == "complete"
@@ -338,7 +338,7 @@ def test_train_resume_command_gives_the_same_weights(command: Command, whole: Ru
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("arguments", "named"),
     [
         (["digits"], "DATA"),
         (["--seed", "0"], "--seed"),
@@ -348,10 +348,10 @@ def test_train_resume_command_gives_the_same_weights(command: Command, whole: Ru
     ],
 )  # fmt: skip
 def test_train_resume_command_with_other_options_is_refused(
-    command: Command, stopped: Path, words: list[str], named: str
+    command: Command, stopped: Path, arguments: list[str], named: str
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*")}
-    answer = command("train", "--resume", stopped, *words)
+    answer = command("train", "--resume", stopped, *arguments)
     message = f"convscope: --resume takes everything from the run's config.json: leave out {named}\n"
     assert answer == (2, "", message)
     assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before

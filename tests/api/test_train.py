@@ -78,7 +78,7 @@ def weights(planned: Plan) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("rare", "recipe", "balance", "words"),
+    ("smallest", "recipe", "balance", "reason"),
     [
         (9, "default", 0, ""),
         (8, "default", 0.5, "classes have 8 to 27 images: those of the smallest are drawn 1.8 times as often"),
@@ -86,12 +86,12 @@ def weights(planned: Plan) -> bytes:
     ],
 )
 def test_plan_with_classes_below_a_third_of_the_largest_balances_them(
-    digits: Dataset, rare: int, recipe: str, balance: float, words: str
+    digits: Dataset, smallest: int, recipe: str, balance: float, reason: str
 ) -> None:
-    indices = [np.flatnonzero(digits.train.labels == label)[: rare if label == 3 else 27] for label in range(10)]
+    indices = [np.flatnonzero(digits.train.labels == label)[: smallest if label == 3 else 27] for label in range(10)]
     train = digits.train.take(np.concatenate(indices))
     config = plan(dataclasses.replace(digits, train=train, validation=digits.test), "flatten", recipe).config
-    assert (config.recipe.class_balance, config.reasons.get("class_balance", "")) == (balance, words)
+    assert (config.recipe.class_balance, config.reasons.get("class_balance", "")) == (balance, reason)
 
 
 @pytest.mark.parametrize("chosen", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
@@ -328,7 +328,7 @@ def test_train_keywords_agree_with_options_and_hooks() -> None:
         ({"epoch": 3}, "^epoch=3: there is no option of this name$"),
         ({"watch": print}, "^watch=.*: there is no option of this name$"),
         ({"epochs": 0}, "^epochs=0: expected a number of at least 1$"),
-        ({"budget": "soon"}, "'soon'"),
+        ({"budget": "soon"}, "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
         ({"recipe": "deafult"}, "unknown recipe 'deafult': did you mean 'default'"),
     ],
     ids=str,
@@ -443,6 +443,13 @@ def test_train_model_with_metrics_records_them_per_epoch_and_for_test_data(strip
     assert open_run(run.path).config.metrics == ("balanced_accuracy", "size")
     plain = train_model(stripes, "flatten", SHORT, threads=1, run=tmp_path / "plain")
     assert plain.weights_file.read_bytes() == run.weights_file.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["loss", "accuracy"])
+def test_train_model_with_metric_of_a_reserved_name_raises(stripes: Dataset, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"^metrics: '{name}' is measured anyway: choose another name$"):
+        train_model(stripes, "flatten", SHORT, run=tmp_path / "run", metrics={name: balanced_accuracy})
+    assert not (tmp_path / "run").exists()
 
 
 def test_train_model_with_augment_changes_training_images_only(stripes: Dataset, tmp_path: Path) -> None:

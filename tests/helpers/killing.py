@@ -66,7 +66,7 @@ class Kill:
         return self.lost_steps <= 1 or self.lost_seconds <= self.interval + 2 * self.slowest_step
 
 
-def start(words: list[str], log: Path, die_at: int = 0) -> int:
+def start(arguments: list[str], log: Path, die_at: int = 0) -> int:
     """Start the command in a process and return its id.
 
     It logs its steps, and kills itself at the moment `die_at` of its saves, counted from 1.
@@ -79,7 +79,7 @@ def start(words: list[str], log: Path, die_at: int = 0) -> int:
         os.dup2(output, 1)
         os.dup2(output, 2)
         trace_saves(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), die_at)
-        sys.argv = ["convscope", *words]
+        sys.argv = ["convscope", *arguments]
         cli.main()
     except SystemExit as end:
         code = int(end.code or 0)

@@ -1,4 +1,4 @@
-"""scikit-learn's way in: its own checks, its tools, what X may be, and that it is the product's own training."""
+"""`ConvClassifier`: scikit-learn's own checks and tools, equality with `train_model`, input, and errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from convscope import ConvClassifier, ConvscopeError, Predictor, load_data, train_model
 from convscope.backends.native import backend
 from convscope.backends.pytorch.models import get_weights
-from convscope.training.probes import autotune as autotune
-from convscope.training.recipes import RECIPES, changed
+from convscope.training.probes import autotune
+from convscope.training.recipes import RECIPES
 
 Array = NDArray[Any]
 
 DIGITS, LABELS = load_digits(return_X_y=True)  # float64 (1797, 64), 0..16
-LINE = "conv 8 3, relu, flatten"
-QUICK = ConvClassifier(LINE, epochs=2)
+ARCHITECTURE = "conv 8 3, relu, flatten"
+QUICK = ConvClassifier(ARCHITECTURE, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -39,54 +39,56 @@ def fitted() -> ConvClassifier:
     return classifier.fit(DIGITS[:400], LABELS[:400])
 
 
-# scikit-learn's own checks. They feed measurements, two or three a row: as pictures one pixel high.
+# scikit-learn's own checks. They use rows of two or three measurements; here, they are images one pixel high.
 
 ANY_WIDTH: dict[str, Any] = {"model": "conv 16 3 pad same, relu, flatten", "image_shape": (1, -1), "epochs": 30}
-MOVING, STILL = ConvClassifier(**ANY_WIDTH), ConvClassifier(recipe="article", learning_rate=0.1, **ANY_WIDTH)
-TORCH = {"check_methods_subset_invariance": "torch's convolution rounds a batch otherwise than its images one by one"}
+SHIFTED, UNSHIFTED = ConvClassifier(**ANY_WIDTH), ConvClassifier(recipe="article", learning_rate=0.1, **ANY_WIDTH)
+TORCH = {"check_methods_subset_invariance": "torch's convolution rounds a batch differently from single images"}
 ALWAYS = TORCH if backend.native is None else {}
 EXCEPTIONS = {
-    MOVING: {"check_classifiers_train": "the recipe moves images by a pixel: one of two measurements into the other"},
-    STILL: {},
+    SHIFTED: {
+        "check_classifiers_train": "the recipe shifts images by a pixel: one of two measurements becomes the other"
+    },
+    UNSHIFTED: {},
 }
 
 
 @parametrize_with_checks(
-    [MOVING, STILL],
+    [SHIFTED, UNSHIFTED],
     expected_failed_checks=lambda estimator: ALWAYS | EXCEPTIONS[estimator],
     xfail_strict=backend.native is not None,
 )  # type: ignore[untyped-decorator]
-def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+def test_classifier_passes_scikit_learn_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-def test_the_tags_say_that_images_are_welcome() -> None:
+def test_tags_allow_three_dimensional_arrays() -> None:
     assert get_tags(QUICK).input_tags.three_d_array
 
 
-# Its tools
+# scikit-learn's tools
 
 
-def test_cross_validation() -> None:
+def test_cross_val_score_of_rows_and_images_is_equal() -> None:
     assert cross_val_score(ConvClassifier(), DIGITS, LABELS, cv=3).min() > 0.9
     rows, images = (cross_val_score(QUICK, X, LABELS, cv=3) for X in (DIGITS, DIGITS.reshape(-1, 8, 8)))
     assert np.array_equal(rows, images)
 
 
-def test_a_grid_search_finds_the_better_network_and_learning_rate() -> None:
+def test_grid_search_finds_better_model_and_learning_rate() -> None:
     grid = {"learning_rate": [1e-6, 0.1], "model": ["flatten", "small"]}
     search = GridSearchCV(ConvClassifier(epochs=20), grid, cv=2).fit(DIGITS[:500], LABELS[:500])
     assert search.best_params_ == {"learning_rate": 0.1, "model": "small"}
     assert search.score(DIGITS[500:], LABELS[500:]) > 0.8
 
 
-def test_a_pipeline() -> None:
+def test_pipeline_with_scaler_classifies_digits() -> None:
     pipeline = make_pipeline(MinMaxScaler(), ConvClassifier()).set_params(convclassifier__epochs=20)
     assert pipeline.fit(DIGITS[:1000], LABELS[:1000]).score(DIGITS[1000:], LABELS[1000:]) > 0.9
     assert pipeline[-1].X_range_ == (0, 1)
 
 
-def test_a_clone_has_the_parameters_and_nothing_learned(fitted: ConvClassifier) -> None:
+def test_clone_copies_parameters_and_is_not_fitted(fitted: ConvClassifier) -> None:
     copy = clone(fitted.set_params(recipe=RECIPES["fast"].override(batch_size=64)))
     assert copy.get_params() == fitted.get_params()
     assert copy.recipe.batch_size == 64
@@ -94,13 +96,14 @@ def test_a_clone_has_the_parameters_and_nothing_learned(fitted: ConvClassifier) 
         copy.predict(DIGITS)
 
 
-# It is the product's own training
+# Equality with train_model
 
 
-def test_it_learns_what_train_model_learns(tmp_path: Path) -> None:
+def test_fit_weights_equal_those_of_train_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     digits, recipe = load_data("digits"), RECIPES["default"].override(epochs=2)
     run = train_model(digits, "small", recipe, seed=3, threads=1, run=tmp_path / "run")
-    classifier = ConvClassifier("small", epochs=2, random_state=3, threads=1)
+    classifier = ConvClassifier("small", epochs=2, random_state=3)
     classifier.fit(digits.train.images, digits.train.labels)
     assert save(get_weights(classifier.model_)) == run.weights_file.read_bytes()
     losses, expected = ([row["validation_loss"] for row in rows] for rows in (classifier.history_, run.history))
@@ -109,8 +112,8 @@ def test_it_learns_what_train_model_learns(tmp_path: Path) -> None:
     assert classifier.score(digits.test.images, digits.test.labels) == run.evaluation.accuracy
 
 
-def test_parameters_reach_the_training() -> None:
-    classifier = ConvClassifier("flatten", "fast", epochs=3, batch=50, learning_rate=0.02, random_state=7)
+def test_fit_parameters_reach_the_config() -> None:
+    classifier = ConvClassifier("flatten", "fast", epochs=3, batch_size=50, learning_rate=0.02, random_state=7)
     config = classifier.fit(DIGITS[:200], LABELS[:200]).config_
     assert (config.model, config.architecture, config.seed, config.epochs) == ("custom", "flatten", 7, 3)
     assert (config.recipe.name, config.recipe.batch_size, config.recipe.optimizer.learning_rate) == ("fast", 50, 0.02)
@@ -119,7 +122,7 @@ def test_parameters_reach_the_training() -> None:
     assert classifier.set_params(model=None).fit(DIGITS[:200], LABELS[:200]).config_.model == "small"
 
 
-def test_color_images_have_their_own_recipe() -> None:
+def test_fit_on_color_images_takes_their_recipe() -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 4, 3), np.uint8)
     classifier = ConvClassifier("flatten", "best", epochs=1).fit(images, np.arange(8) % 2)
     assert (classifier.config_.recipe.name, classifier.config_.input_shape) == ("best for color", (6, 4, 3))
@@ -129,28 +132,26 @@ def test_color_images_have_their_own_recipe() -> None:
     assert np.array_equal(rows.predict_proba(images), classifier.predict_proba(images))
 
 
-@pytest.mark.parametrize(("threads", "expected"), [(None, 3), (2, 2)])
-def test_threads_are_those_asked_for_or_all_that_are_allowed(
-    monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(autotune, "_fastest", lambda _: pytest.fail("a clock would decide"))
+@pytest.mark.parametrize("threads", [2, 3])
+def test_fit_uses_as_many_threads_as_the_environment_allows(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr(autotune, "_fastest", lambda _: pytest.fail("timing must not decide"))
     before = torch.get_num_threads()
     try:
-        classifier = clone(QUICK).set_params(threads=threads).fit(DIGITS[:100], LABELS[:100])
+        classifier = clone(QUICK).fit(DIGITS[:100], LABELS[:100])
     finally:
         backend.use_threads(before)
-    assert classifier.config_.machine.threads == expected
+    assert classifier.config_.machine.threads == threads
 
 
 @pytest.mark.parametrize("state", [0, np.int64(5)])
-def test_the_same_random_state_gives_the_same_probabilities_to_the_bit(state: int) -> None:
+def test_fit_with_same_random_state_gives_bit_identical_probabilities(state: int) -> None:
     first, again = (clone(QUICK).set_params(random_state=state).fit(DIGITS[:300], LABELS[:300]) for _ in range(2))
     assert first.predict_proba(DIGITS).tobytes() == again.predict_proba(DIGITS).tobytes()
     assert first.config_.seed == state
 
 
-def test_a_generator_gives_a_new_seed_each_time() -> None:
+def test_fit_with_generator_draws_a_new_seed_each_time() -> None:
     classifier = clone(QUICK).set_params(random_state=np.random.RandomState(3))
     seeds = [classifier.fit(DIGITS[:100], LABELS[:100]).config_.seed for _ in range(2)]
     again = np.random.RandomState(3)
@@ -158,7 +159,7 @@ def test_a_generator_gives_a_new_seed_each_time() -> None:
     assert seeds[0] != seeds[1]
 
 
-def test_nothing_held_out_is_validated_on_the_training_images() -> None:
+def test_fit_without_validation_images_validates_on_training_images() -> None:
     _, ones = np.unique(LABELS, return_index=True)  # one image of each class
     classifier = clone(QUICK).fit(DIGITS[ones], LABELS[ones])
     assert classifier.config_.dataset.counts == "10 training, 10 test images"
@@ -169,14 +170,14 @@ def test_nothing_held_out_is_validated_on_the_training_images() -> None:
     assert classifier.config_.dataset.counts == "10 training, 1 validation, 11 test images"
 
 
-def test_the_saved_model_file_answers_alike(fitted: ConvClassifier, tmp_path: Path) -> None:
+def test_save_model_file_gives_the_same_probabilities(fitted: ConvClassifier, tmp_path: Path) -> None:
     predictor = Predictor(fitted.save(tmp_path / "model.onnx"))
     assert predictor.classes == tuple("0123456789")
     levels = np.rint(DIGITS / 16 * 255).astype(np.uint8).reshape(-1, 8, 8, 1)
     assert predictor.predict_proba(levels) == pytest.approx(fitted.predict_proba(DIGITS), abs=1e-5)
 
 
-# What goes in, and what comes out
+# Input and output
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (60, 6, 6), np.uint8)
 LEVELS[:2, 0, 0] = 0, 255
@@ -196,7 +197,9 @@ HALVES = np.where(LEVELS[:, :3].mean((1, 2)) > LEVELS[:, 3:].mean((1, 2)), "uppe
         (LEVELS.astype(np.int64).reshape(60, 36), (0, 255)),
     ],
 )  # fmt: skip
-def test_every_way_to_give_the_same_images(images: Any, pixel_range: tuple[float, float]) -> None:
+def test_fit_on_other_forms_of_the_same_images_gives_equal_probabilities(
+    images: Any, pixel_range: tuple[float, float]
+) -> None:
     expected = clone(QUICK).fit(LEVELS, HALVES).predict_proba(LEVELS)
     classifier = clone(QUICK).fit(images, HALVES)
     assert classifier.X_range_ == pixel_range
@@ -204,13 +207,13 @@ def test_every_way_to_give_the_same_images(images: Any, pixel_range: tuple[float
     assert np.array_equal(classifier.predict_proba(images), expected)
 
 
-def test_dim_images_are_not_brightened() -> None:
-    dim = clone(QUICK).fit(LEVELS // 4, HALVES)
-    assert dim.X_range_ == (0, 255)
-    assert dim.config_.preprocessing == clone(QUICK).fit(LEVELS // 4 / 255, HALVES).config_.preprocessing
+def test_fit_on_dark_images_keeps_their_brightness() -> None:
+    dark = clone(QUICK).fit(LEVELS // 4, HALVES)
+    assert dark.X_range_ == (0, 255)
+    assert dark.config_.preprocessing == clone(QUICK).fit(LEVELS // 4 / 255, HALVES).config_.preprocessing
 
 
-def test_bools_are_black_and_white() -> None:
+def test_fit_on_bools_equals_black_and_white() -> None:
     classifier = clone(QUICK).fit(LEVELS > 127, HALVES)
     assert classifier.X_range_ == (0, 1)
     assert np.array_equal(
@@ -219,44 +222,44 @@ def test_bools_are_black_and_white() -> None:
     )
 
 
-def test_values_outside_the_training_range_are_cut_off(fitted: ConvClassifier) -> None:
+def test_predict_proba_clips_values_outside_the_training_range(fitted: ConvClassifier) -> None:
     outside = np.where(DIGITS == 0, -7, np.where(DIGITS == 16, 1000, DIGITS))
     assert np.array_equal(fitted.predict_proba(outside), fitted.predict_proba(DIGITS))
 
 
-def test_probabilities_scores_and_predictions_agree(fitted: ConvClassifier) -> None:
-    probabilities, scores = fitted.predict_proba(DIGITS), fitted.decision_function(DIGITS)
+def test_predict_methods_agree_with_each_other(fitted: ConvClassifier) -> None:
+    probabilities, logits = fitted.predict_proba(DIGITS), fitted.decision_function(DIGITS)
     assert (probabilities.shape, str(probabilities.dtype)) == ((1797, 10), "float64")
     assert probabilities.min() >= 0
     assert probabilities.sum(axis=1) == pytest.approx(1)
-    assert np.log(probabilities[:, 1:] / probabilities[:, :1]) == pytest.approx(scores[:, 1:] - scores[:, :1])
+    assert np.log(probabilities[:, 1:] / probabilities[:, :1]) == pytest.approx(logits[:, 1:] - logits[:, :1])
     assert np.array_equal(fitted.predict(DIGITS), fitted.classes_[probabilities.argmax(axis=1)])
 
 
-def test_scores_may_be_huge(fitted: ConvClassifier) -> None:
-    certain = deepcopy(fitted)
-    certain.model_.get_parameter("classifier.weight").data.mul_(1e4)
-    assert certain.decision_function(DIGITS).max() > 1000  # its exponential is no float64
-    assert certain.predict_proba(DIGITS).sum(axis=1) == pytest.approx(1)
+def test_predict_proba_of_huge_logits_sums_to_one(fitted: ConvClassifier) -> None:
+    scaled = deepcopy(fitted)
+    scaled.model_.get_parameter("classifier.weight").data.mul_(1e4)
+    assert scaled.decision_function(DIGITS).max() > 1000  # its exponential exceeds float64
+    assert scaled.predict_proba(DIGITS).sum(axis=1) == pytest.approx(1)
 
 
-def test_the_score_of_two_classes_is_that_of_the_second() -> None:
+def test_decision_function_of_two_classes_is_log_odds_of_the_second() -> None:
     classifier = clone(QUICK).fit(LEVELS, HALVES)
-    score, odds = classifier.decision_function(LEVELS), classifier.predict_proba(LEVELS)
-    assert np.log(odds[:, 1] / odds[:, 0]) == pytest.approx(score)
+    logit, odds = classifier.decision_function(LEVELS), classifier.predict_proba(LEVELS)
+    assert np.log(odds[:, 1] / odds[:, 0]) == pytest.approx(logit)
 
 
 @pytest.mark.parametrize(
     "labels", [HALVES, HALVES == "upper", np.where(HALVES == "upper", 7, -2), HALVES.astype(object)]
 )
-def test_labels_of_any_kind_come_back(labels: Array) -> None:
+def test_predict_returns_labels_of_the_given_kind(labels: Array) -> None:
     classifier = ConvClassifier("flatten", "article", epochs=100).fit(LEVELS, labels)
     assert np.array_equal(classifier.classes_, np.unique(labels))
     assert classifier.predict(LEVELS).dtype == labels.dtype
     assert classifier.score(LEVELS, labels) > 0.9
 
 
-# What does not fit
+# Errors
 
 ONE = np.zeros(60)
 NAN = np.where(LEVELS > 0, LEVELS, np.nan)
@@ -276,15 +279,17 @@ NAN = np.where(LEVELS > 0, LEVELS, np.nan)
             HALVES,
             r"images are uint8 \(60, 3, 2, 3, 2\): expected uint8 \(n, height",
         ),
-        ({}, LEVELS.reshape(60, 36)[:, :30], HALVES, r"n_features = 30, which are no squares: give image_shape=\("),
+        ({}, LEVELS.reshape(60, 36)[:, :30], HALVES, r"n_features = 30, which is not a square: give image_shape=\("),
         ({"image_shape": (5, 7)}, LEVELS.reshape(60, 36), HALVES, r"36, which do not fit image_shape=\(5, 7\)"),
         ({"model": "smal"}, LEVELS, HALVES, "unknown preset 'smal': did you mean 'small'"),
         ({"model": "conv 8 9"}, LEVELS, HALVES, "'conv 8 9' needs at least 9x9 cells, but 6x6 arrive"),
         ({"recipe": "fats"}, LEVELS, HALVES, "unknown recipe 'fats': did you mean 'fast'"),
-        ({"learning_rate": -1}, LEVELS, HALVES, "learning-rate -1 is not possible"),
+        ({"learning_rate": -1}, LEVELS, HALVES, "^learning_rate=-1: expected a number greater than 0$"),
     ],
 )
-def test_what_cannot_be_fitted(parameters: dict[str, Any], images: Array, labels: Array, message: str) -> None:
+def test_fit_with_wrong_data_or_parameters_raises(
+    parameters: dict[str, Any], images: Array, labels: Array, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         clone(QUICK).set_params(**parameters).fit(images, labels)
 
@@ -300,17 +305,19 @@ def test_what_cannot_be_fitted(parameters: dict[str, Any], images: Array, labels
     ],
 )
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
-def test_what_cannot_be_predicted(fitted: ConvClassifier, method: str, images: Array, message: str) -> None:
+def test_predict_methods_with_wrong_images_raise(
+    fitted: ConvClassifier, method: str, images: Array, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         getattr(fitted, method)(images)
 
 
-def test_nothing_is_saved_before_fit(tmp_path: Path) -> None:
+def test_save_before_fit_raises_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotFittedError, match="not fitted yet"):
         clone(QUICK).save(tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_is_no_number() -> None:
+def test_fit_with_infinite_loss_raises() -> None:
     with pytest.raises(ConvscopeError, match=r"the loss became (nan|inf) in epoch 1"):
-        clone(QUICK).set_params(learning_rate=1e38, batch=8).fit(LEVELS, HALVES)
+        clone(QUICK).set_params(learning_rate=1e38, batch_size=8).fit(LEVELS, HALVES)

@@ -271,7 +271,7 @@ def with_info(content: bytes, **values: Any) -> bytes:
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda _: b"", "is damaged"),
-    "a line": (lambda content: content[:64], "is damaged"),
+    "only the first line": (lambda content: content[:64], "is damaged"),
     "cut in the middle": (lambda content: content[: len(content) // 2], "is damaged"),
     "cut at the end": (lambda content: content[:-1], "is damaged"),
     "longer": (lambda content: content + b"\0", "is damaged"),
@@ -285,12 +285,12 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 def test_restore_with_damaged_checkpoint_takes_the_previous_one(stopped: Training, tmp_path: Path, damage: str) -> None:
     whole = Training(tmp_path / "whole", load_data("digits"))
     expected = outcome(whole, whole.until())
-    alter, words = DAMAGES[damage]
+    alter, reason = DAMAGES[damage]
     path = stopped.run / "checkpoints" / name(6)
     path.write_bytes(alter(path.read_bytes()))
     stopped.steps.clear()
     assert outcome(stopped, stopped.until(resume=True)) == expected
-    assert stopped.reporter.messages == [f"{path} {words}: skipping it", "resuming after step 5 of 12, in epoch 2"]
+    assert stopped.reporter.messages == [f"{path} {reason}: skipping it", "resuming after step 5 of 12, in epoch 2"]
     assert stopped.steps == list(range(6, 13))
 
 
@@ -473,8 +473,8 @@ def inject_fault(monkeypatch: pytest.MonkeyPatch, function: str, call: int, numb
 def expected_weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of an uninterrupted training."""
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
-    words = [sys.executable, "-m", "convscope.cli.main", "train", "digits", *map(str, QUICK), "--run", str(run)]
-    subprocess.run(words, check=True, capture_output=True)
+    arguments = [sys.executable, "-m", "convscope.cli.main", "train", "digits", *map(str, QUICK), "--run", str(run)]
+    subprocess.run(arguments, check=True, capture_output=True)
     return (run / "last.safetensors").read_bytes()
 
 
@@ -523,9 +523,17 @@ def test_resume_removes_temporary_files_that_a_failed_save_left(
 def kills(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Kill]]:
     """25 killed and resumed trainings, and the SHA-256 of the weights of an uninterrupted one."""
     program = Path(__file__).parents[1] / "helpers/killing.py"
-    words = [sys.executable, str(program), str(tmp_path_factory.mktemp("killed")), "--kills", "25", "--in-saves", "8"]
+    arguments = [
+        sys.executable,
+        str(program),
+        str(tmp_path_factory.mktemp("killed")),
+        "--kills",
+        "25",
+        "--in-saves",
+        "8",
+    ]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env=variables, timeout=900)
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, env=variables, timeout=900)
     found = json.loads(done.stdout)
     return found["uninterrupted"], [Kill(**kill) for kill in found["kills"]]
 

@@ -1,4 +1,4 @@
-"""Order and augmentation: random parameters as pure functions, and what they do to a batch."""
+"""Order and augmentation: random parameters as pure functions, and their effect on a batch."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_cutmix_boxes_are_inside_the_image_and_have_uniform_areas() -> None:
     assert not cutmix_boxes(0, 1, 100, 0)[:, 2:].any()
 
 
-# What they do to a batch
+# Their effect on a batch
 
 
 @pytest.mark.parametrize("size", [(32, 32, 3), (28, 28, 1), (9, 14, 4), (2, 3, 1)])

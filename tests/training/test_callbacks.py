@@ -58,7 +58,8 @@ def metrics_of(epoch: int, accuracy: float) -> EpochMetrics:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "expected"), [([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.6, 0.6, 0.5, 0.4], 2), ([0.6] * 3, 0)]
+    ("accuracies", "expected"),
+    [([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.6, 0.6, 0.5, 0.4], 2), ([0.6] * 3, 0)],
 )
 def test_train_result_epochs_since_best_counts_from_the_latest_of_equals(
     accuracies: list[float], expected: int

@@ -17,7 +17,14 @@ from convscope.backends.pytorch.models import as_batch
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.images.preprocessing import Preprocessing
-from convscope.training.augmentation import adjust_colors, crop_and_resize, epoch_colors, epoch_crops, epoch_order, resize
+from convscope.training.augmentation import (
+    adjust_colors,
+    crop_and_resize,
+    epoch_colors,
+    epoch_crops,
+    epoch_order,
+    resize,
+)
 from convscope.training.loader import Augment, Batch, batches
 from convscope.training.loop import TrainConfig
 from convscope.training.recipes import RECIPES, Recipe
@@ -98,9 +105,7 @@ def test_batches_initial_epoch_gives_the_last_epochs_of_a_longer_training(
     digits: Dataset, augment: Augment | None
 ) -> None:
     def images(initial_epoch: int, epoch: int) -> Tensor:
-        recipe = PLAIN.override(
-            min_crop_area=0.3, horizontal_flip="always", batch_size=512, epochs=4 - initial_epoch
-        )
+        recipe = PLAIN.override(min_crop_area=0.3, horizontal_flip="always", batch_size=512, epochs=4 - initial_epoch)
         found = plain_batches(digits.train, recipe, epoch, initial_epoch=initial_epoch, augment=augment)
         return found[0].images
 

@@ -395,11 +395,11 @@ def test_fit_signal_stops_after_the_current_batch(few: Split, step: int, epochs:
         steps.append(weights_bytes(get_weights(model)))
         stop.number = signal.SIGTERM * (trainer.state.step == step)
 
-    watch = LambdaCallback(
+    callback = LambdaCallback(
         on_train_batch_end=receive_signal,
         on_epoch_end=lambda _: after_epochs.append(weights_bytes(get_weights(model))),
     )
-    result = fit(model, few, few, plain_config(few, short_recipe(epochs=5)), [watch, stop])
+    result = fit(model, few, few, plain_config(few, short_recipe(epochs=5)), [callback, stop])
     assert (len(steps), len(result.history), result.epoch) == (step, epochs, epoch)
     assert stop.number == signal.SIGTERM
     assert weights_bytes(result.weights) == (after_epochs[-1] if after_epochs else steps[-1])
@@ -484,8 +484,8 @@ def test_fit_hooks_receive_the_epochs_metrics_and_the_final_result(few: Split) -
         ends.append(trainer.result.seconds)
         assert weights_bytes(get_weights(trainer.model)) == weights_bytes(trainer.result.weights)
 
-    watch = LambdaCallback(on_epoch_end=on_epoch_end, on_train_end=on_train_end)
-    result = fit(model, few, few, plain_config(few, short_recipe()), [watch])
+    callback = LambdaCallback(on_epoch_end=on_epoch_end, on_train_end=on_train_end)
+    result = fit(model, few, few, plain_config(few, short_recipe()), [callback])
     assert (epochs, ends) == ([1, 2], [result.seconds])
     assert result.seconds > 0
 
@@ -580,7 +580,7 @@ def test_fit_own_augmentation_resumed_training_is_bit_identical(few: Split, step
         (lambda images: images[:-1], r"uint8 \(19, 8, 8, 1\)"),
         (lambda images: images[..., 0], r"uint8 \(20, 8, 8\)"),
         (lambda images: images.tolist(), "list"),
-        (lambda images: torch.from_numpy(images), "Tensor"),
+        (torch.from_numpy, "Tensor"),
         (lambda _: None, "NoneType"),
     ],
     ids=["float", "an image missing", "an axis missing", "list", "tensor", "None"],

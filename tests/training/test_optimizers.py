@@ -1,4 +1,4 @@
-"""Stochastic gradient descent against torch.optim, Muon against singular values and its recipe by hand."""
+"""SGD against torch.optim; Muon against singular values and its update computed by hand."""
 
 from __future__ import annotations
 
@@ -10,40 +10,38 @@ from torch import Tensor, nn
 
 from convscope.backends.pytorch.models import build_model
 from convscope.network.build import parse_network
-from convscope.training.optimizers import Optimizer, orthogonalized
-from convscope.training.recipes import Recipe
+from convscope.training.optimizers import Optimizer, orthogonalize
+from convscope.training.recipes import OptimizerConfig
 from helpers.kernels import VARIANTS, needs_native, use_variant, without_native
 
-LINE = "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same), maxpool 2, flatten, dense 12, relu"
+ARCHITECTURE = "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same), maxpool 2, flatten, dense 12, relu"
+MUON_WEIGHTS = ["conv1.weight", "residual1.body.conv2.weight", "dense1.weight"]
 
 
-def recipe(**changes: Any) -> Recipe:
-    return Recipe.model_validate(
-        {"name": "test", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 4, "epochs": 1, **changes}
+def config_of(**changes: Any) -> OptimizerConfig:
+    return OptimizerConfig.model_validate(
+        {"learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0, **changes}
     )
 
 
-def a_model() -> nn.Sequential:
-    return build_model(parse_network(LINE, (8, 8, 1), 3))
+def small_model() -> nn.Sequential:
+    return build_model(parse_network(ARCHITECTURE, (8, 8, 1), 3))
 
 
 def set_gradients(model: nn.Module, step: int) -> None:
-    draw = torch.Generator().manual_seed(step)
+    generator = torch.Generator().manual_seed(step)
     for weight in model.parameters():
-        weight.grad = torch.randn(weight.shape, generator=draw)
+        weight.grad = torch.randn(weight.shape, generator=generator)
 
 
 RATES = [0.1, 0.07, 0.2, 0.01] * 10
 
 
-def by_torch(chosen: Recipe) -> list[Tensor]:
-    model = a_model()
+def torch_weights(config: OptimizerConfig) -> list[Tensor]:
+    """Return the weights after 40 steps of torch.optim."""
+    model = small_model()
     optimizer = torch.optim.SGD(
-        model.parameters(),
-        1,
-        chosen.optimizer.momentum,
-        weight_decay=chosen.optimizer.weight_decay,
-        nesterov=chosen.optimizer.nesterov,
+        model.parameters(), 1, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
     )
     for step, rate in enumerate(RATES):
         optimizer.param_groups[0]["lr"] = rate
@@ -52,9 +50,10 @@ def by_torch(chosen: Recipe) -> list[Tensor]:
     return [weight.detach() for weight in model.parameters()]
 
 
-def by_ours(chosen: Recipe) -> list[Tensor]:
-    model = a_model()
-    optimizer = Optimizer(model, chosen)
+def our_weights(config: OptimizerConfig) -> list[Tensor]:
+    """Return the weights after 40 steps of `Optimizer`."""
+    model = small_model()
+    optimizer = Optimizer(model, config)
     for step, rate in enumerate(RATES):
         set_gradients(model, step)
         optimizer.step(rate)
@@ -68,74 +67,95 @@ SGD = pytest.mark.parametrize(
 
 
 @SGD
-def test_forty_steps_are_torch_optims(changes: dict[str, Any]) -> None:
-    chosen = recipe(**changes)
+def test_sgd_without_native_kernels_forty_steps_equal_torch(changes: dict[str, Any]) -> None:
+    config = config_of(**changes)
     with without_native():
-        for ours, theirs in zip(by_ours(chosen), by_torch(chosen), strict=True):
+        for ours, theirs in zip(our_weights(config), torch_weights(config), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @needs_native
 @SGD
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_forty_steps_of_the_kernel_are_torch_optims(changes: dict[str, Any], variant: str) -> None:
-    chosen = recipe(**changes)
+def test_sgd_with_native_kernels_forty_steps_equal_torch(changes: dict[str, Any], variant: str) -> None:
+    config = config_of(**changes)
     with use_variant(variant):
-        for ours, theirs in zip(by_ours(chosen), by_torch(chosen), strict=True):
+        for ours, theirs in zip(our_weights(config), torch_weights(config), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_what_has_no_gradient_stays() -> None:
-    for optimizer in ("sgd", "muon"):
-        model = a_model()
-        before = [weight.detach().clone() for weight in model.parameters()]
-        Optimizer(model, recipe(optimizer=optimizer, weight_decay=0.1)).step(0.1)
-        assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_optimizer_weights_without_gradients_stay(name: str) -> None:
+    model = small_model()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    Optimizer(model, config_of(name=name, weight_decay=0.1)).step(0.1)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("name", "frozen"), [("sgd", False), ("muon", False), ("muon", True)])
+def test_optimizer_momenta_hold_the_state_of_every_trained_weight(name: str, frozen: bool) -> None:
+    model = small_model()
+    optimizer = Optimizer(model, config_of(name=name, freeze_norm_scale=frozen))
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    if frozen:
+        del shapes["batchnorm1.weight"]
+    assert {name: momentum.shape for name, momentum in optimizer.momenta.items()} == shapes
+    assert not any(momentum.any() for momentum in optimizer.momenta.values())
+    set_gradients(model, 0)
+    gradients = {name: torch.as_tensor(weight.grad).clone() for name, weight in model.named_parameters()}
+    optimizer.step(0.1)
+    for name, momentum in optimizer.momenta.items():
+        torch.testing.assert_close(momentum, gradients[name])
 
 
 # Muon
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 9), (9, 32), (100, 20), (1, 7), (7, 1), (64, 288)], ids=str)
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
-def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int], size: float) -> None:
-    """Of a matrix whose singular values differ by a factor of 4 at most."""
-    draw = torch.Generator().manual_seed(0)
-    left, _, right = torch.linalg.svd(torch.randn(shape, generator=draw, dtype=torch.float64), full_matrices=False)
-    values = torch.linspace(1, 0.25, min(shape), dtype=torch.float64) * size
-    found = orthogonalized((left @ torch.diag(values) @ right).float()).double()
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_orthogonalize_singular_values_become_about_one_and_directions_stay(
+    shape: tuple[int, int], scale: float
+) -> None:
+    """For a matrix whose singular values differ by a factor of 4 at most."""
+    generator = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    values = torch.linspace(1, 0.25, min(shape), dtype=torch.float64) * scale
+    found = orthogonalize((left @ torch.diag(values) @ right).float()).double()
     assert found.shape == shape
-    inside = left.T @ found @ right.T
-    diagonal = torch.diag(inside)
+    inner = left.T @ found @ right.T
+    diagonal = torch.diag(inner)
     assert float(diagonal.min()) >= 0.6
     assert float(diagonal.max()) <= 1.25
-    assert float((inside - torch.diag(diagonal)).abs().max()) < 1e-4
+    assert float((inner - torch.diag(diagonal)).abs().max()) < 1e-4
 
 
-def test_a_gradient_of_zeros_moves_nothing() -> None:
-    assert torch.equal(orthogonalized(torch.zeros(3, 5)), torch.zeros(3, 5))
+def test_orthogonalize_zeros_stay_zeros() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
-def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
-    chosen = recipe(
-        optimizer="muon", learning_rate=0.05, rest_learning_rate=0.3, momentum=0.6, weight_decay=0.01, matrix_decay=0.2
+def test_muon_moves_matrices_except_the_classifier_and_sgd_moves_the_rest() -> None:
+    config = config_of(
+        name="muon",
+        learning_rate=0.05,
+        sgd_lr=0.3,
+        momentum=0.6,
+        weight_decay=0.01,
+        muon_weight_decay=0.2,
     )
-    model = a_model()
-    optimizer = Optimizer(model, chosen)
+    model = small_model()
+    optimizer = Optimizer(model, config)
     names = {id(weight): name for name, weight in model.named_parameters()}
-    assert [names[id(weight)] for weight, _ in optimizer.matrices] == [
-        "conv1.weight", "residual1.body.conv2.weight", "dense1.weight",
-    ]  # fmt: skip
+    assert [names[id(weight)] for weight, _ in optimizer.muon_weights] == MUON_WEIGHTS
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     momenta = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for step, rate in enumerate((0.05, 0.025, 0.01)):  # the schedule's: the rest moves in proportion
+    for step, rate in enumerate((0.05, 0.025, 0.01)):  # the schedule's: SGD's rates change in proportion
         set_gradients(model, step)
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
         optimizer.step(rate)
         for name, weight in weights.items():
-            if name in {"conv1.weight", "residual1.body.conv2.weight", "dense1.weight"}:
+            if name in MUON_WEIGHTS:
                 momenta[name] = 0.6 * momenta[name] + gradients[name]
-                direction = orthogonalized((gradients[name] + 0.6 * momenta[name]).flatten(1))
+                direction = orthogonalize((gradients[name] + 0.6 * momenta[name]).flatten(1))
                 rows, columns = direction.shape
                 direction = direction.reshape(weight.shape) * max(1, rows / columns) ** 0.5
                 weights[name] = weight * (1 - rate * 0.2) - rate * direction
@@ -146,42 +166,42 @@ def test_muon_moves_matrices_but_for_the_classifier_and_sgd_the_rest() -> None:
         torch.testing.assert_close(weight.detach(), weights[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_network_of_one_layer_has_no_matrix_to_move() -> None:
+def test_muon_network_of_one_layer_is_left_to_sgd() -> None:
     model = build_model(parse_network("flatten", (2, 2, 1), 3))
-    optimizer = Optimizer(model, recipe(optimizer="muon"))
-    assert (len(optimizer.matrices), len(optimizer.others)) == (0, 2)
+    optimizer = Optimizer(model, config_of(name="muon"))
+    assert (len(optimizer.muon_weights), len(optimizer.sgd_weights)) == (0, 2)
 
 
-def test_biases_of_batch_norm_move_at_a_rate_of_their_own() -> None:
-    """And lose the same share of themselves in a step as the rest."""
-    chosen = recipe(
-        optimizer="muon",
+def test_muon_norm_bias_lr_moves_biases_of_batch_norm_with_the_same_relative_decay() -> None:
+    config = config_of(
+        name="muon",
         learning_rate=0.05,
-        rest_learning_rate=0.1,
-        bias_learning_rate=4,
+        sgd_lr=0.1,
+        norm_bias_lr=4,
         weight_decay=0.2,
         momentum=0.6,
     )
-    model = a_model()
-    optimizer = Optimizer(model, chosen)
+    model = small_model()
+    optimizer = Optimizer(model, config)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     set_gradients(model, 0)
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-    optimizer.step(0.025)  # half of the highest rate
+    optimizer.step(0.025)  # half of the peak
     for name in ("batchnorm1.bias", "residual1.body.conv2.bias", "dense1.bias", "classifier.bias", "classifier.weight"):
         rate = 4.0 if name == "batchnorm1.bias" else 0.1
-        lost = gradients[name] + 0.2 * 0.1 / rate * before[name]
-        torch.testing.assert_close(dict(model.named_parameters())[name].detach(), before[name] - rate / 2 * lost)
+        update = gradients[name] + 0.2 * 0.1 / rate * before[name]
+        torch.testing.assert_close(dict(model.named_parameters())[name].detach(), before[name] - rate / 2 * update)
 
 
-def test_fixed_norms_keep_muons_matrices_at_the_root_of_their_filters_and_batch_norm_at_one() -> None:
-    model = a_model()
+def test_muon_freeze_norm_scale_keeps_batch_norm_at_one_and_the_norm_of_matrices() -> None:
+    """Before each step, Muon's weights get the norm sqrt(number of filters)."""
+    model = small_model()
     weights = dict(model.named_parameters())
     before = {name: weight.detach().clone() for name, weight in weights.items()}
-    optimizer = Optimizer(model, recipe(optimizer="muon", learning_rate=0.05, momentum=0.0, fixed_norms=True))
+    optimizer = Optimizer(model, config_of(name="muon", learning_rate=0.05, momentum=0.0, freeze_norm_scale=True))
     set_gradients(model, 0)
     gradient = torch.as_tensor(weights["dense1.weight"].grad).clone()
     optimizer.step(0.02)
@@ -189,5 +209,5 @@ def test_fixed_norms_keep_muons_matrices_at_the_root_of_their_filters_and_batch_
     assert not weights["batchnorm1.weight"].requires_grad
     assert not torch.equal(weights["batchnorm1.bias"], before["batchnorm1.bias"])
     weight = before["dense1.weight"]
-    wanted = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalized(gradient)
-    torch.testing.assert_close(weights["dense1.weight"].detach(), wanted)
+    expected = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalize(gradient)
+    torch.testing.assert_close(weights["dense1.weight"].detach(), expected)

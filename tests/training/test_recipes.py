@@ -193,8 +193,9 @@ def test_override_keeps_the_class_and_leaves_the_original_alone() -> None:
 
 @pytest.mark.parametrize("name", ["batch", "size", "momenta", "validation", "learning-rate"])
 def test_override_unknown_field_raises_type_error(name: str) -> None:
-    with pytest.raises(TypeError, match=f"^Recipe has no field '{name}'$"):
-        RECIPES["default"].override(**{name: 1})
+    for values in ({name: 1}, {"optimizer": {name: 1}}, {"epochs": 2, name: 1}):
+        with pytest.raises(TypeError, match=f"^Recipe has no field '{name}'$"):
+            RECIPES["default"].override(**values)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,12 @@ def test_override_unknown_field_raises_type_error(name: str) -> None:
         ({"patience": 0}, "^--patience 0: input should be greater than or equal to 1$"),
         ({"target_accuracy": 1.5}, "^--target-accuracy 1.5: input should be less than or equal to 1$"),
         ({"precision": "half"}, "^--precision half: input should be 'float32', 'bf16' or 'auto'$"),
+        ({"optimizer": {"learning_rate": -1.0}}, "^--learning-rate -1.0: input should be greater than 0$"),
+        ({"optimizer": 3}, "^--optimizer 3: .*dictionary"),
+        ({"class_balance": 1.5}, "^--class-balance 1.5: input should be less than or equal to 1$"),
+        ({"progressive_resizing": ((0.5, 1.5),)}, "^--progressive-resizing 1.5: input should be less than or equal to"),
+        ({"progressive_resizing": ((0.6, 0.75), (0.3, 0.625))}, "^progressive_resizing must be sorted: earlier, small"),
+        ({"validation_fraction": 0}, "^without a validation_fraction nothing can be selected: weights must be 'last'$"),
         ({"epochs": 2, "batch_size": 64, "weight_decay": -1}, "^--weight-decay -1: input should be greater than or eq"),
     ],
     ids=str,

@@ -12,6 +12,7 @@ from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.errors import DataError
 from convscope.network.build import parse_network
+from convscope.network.layers import Network
 from convscope.training.probes.flip_probe import FlipProbe
 from convscope.training.recipes import RECIPES, Recipe
 from convscope.training.resolve import TrainData, mean_relative_cost, resizable, resolve, train_val_split
@@ -110,9 +111,7 @@ def test_resolve_class_balance_is_kept_for_unequal_classes_only(
 def test_resolve_class_without_images_does_not_count(digits: Dataset) -> None:
     """A class may have validation images only."""
     train = digits.train.take(digits.train.labels != 3)
-    recipe, reasons = resolve(
-        PLAIN.override(class_balance=0.5), TrainData(digits, train, digits.test, None), FLATTEN
-    )
+    recipe, reasons = resolve(PLAIN.override(class_balance=0.5), TrainData(digits, train, digits.test, None), FLATTEN)
     assert (recipe.class_balance, reasons) == (0, {})
 
 
@@ -121,11 +120,9 @@ def test_resolve_class_without_images_does_not_count(digits: Dataset) -> None:
 
 @pytest.mark.parametrize(("network", "expected"), [(POOLED, RESIZING), (FLATTEN, ())], ids=["globalavg", "flatten"])
 def test_resolve_progressive_resizing_is_dropped_for_networks_of_one_image_size(
-    digits: Dataset, network: object, expected: tuple[tuple[float, float], ...]
+    digits: Dataset, network: Network, expected: tuple[tuple[float, float], ...]
 ) -> None:
-    recipe = PLAIN.override(progressive_resizing=RESIZING)
-    assert network in (POOLED, FLATTEN)
-    resolved, reasons = resolve(recipe, data_of(digits), POOLED if network is POOLED else FLATTEN)
+    resolved, reasons = resolve(PLAIN.override(progressive_resizing=RESIZING), data_of(digits), network)
     assert resolved == PLAIN.override(progressive_resizing=expected)
     assert reasons == {}
 

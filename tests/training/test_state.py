@@ -173,5 +173,5 @@ def test_end_epoch_returns_means_and_the_users_metrics(clock: Clock) -> None:
 
 def test_end_epoch_validation_loss_not_finite_raises() -> None:
     state = add_batches(state_of(ONE_CYCLE, 2, 1), 1)
-    with pytest.raises(ConvscopeError, match="^the validation loss became inf in epoch 1, step 1: lower --learning-"):
+    with pytest.raises(ConvscopeError, match=r"^the validation loss became inf in epoch 1, step 1: lower --learn"):
         state.end_epoch((float("inf"), 0.5, {}), 1.0)

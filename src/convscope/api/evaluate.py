@@ -43,8 +43,8 @@ def evaluate_run(
     dataset = _load(run, data, reporter)
     if set(dataset.classes) != set(config.classes):
         raise DataError(
-            f"{dataset.name} has the classes {list_some(dataset.classes)}, but the network was trained on "
-            f"{list_some(config.classes)}: choose data with the same classes"
+            f"{dataset.name} has the classes {list_some(dataset.classes, 10)}, but the network was trained on "
+            f"{list_some(config.classes, 10)}: choose data with the same classes"
         )
     if data is None and dataset.fingerprint != config.dataset.fingerprint:
         reporter.message(f"{config.dataset.path} has changed since {run.path} was trained on it")

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from convscope._reporting import Reporter
-from convscope.evaluation.evaluate import Metric
+from convscope.errors import UsageError
 from convscope.report.render_pool import Draw, draw_here
 from convscope.training.callbacks import Callback
 from convscope.training.loader import Augment
+from convscope.training.metrics import Metric
+
+RESERVED_METRICS = {"loss", "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Hooks:
     augment: Augment | None = None
     reporter: Reporter = field(default_factory=Reporter)
     render: Draw = draw_here
+
+    def __post_init__(self) -> None:
+        for name in RESERVED_METRICS & self.metrics.keys():
+            raise UsageError(f"metrics: {name!r} is measured anyway: choose another name")
 
 
 class HookKeywords(TypedDict, total=False):

@@ -74,6 +74,7 @@ class TrainOptions(Record):
     def _is_consistent(self) -> Self:
         if self.budget is not None and self.epochs is not None:
             raise ValueError("--budget and --epochs both say when training ends: give one of them")
+        _ = self.budget_seconds  # raises UsageError for a text that is no duration
         return self
 
     @property

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.evaluation.metrics import Evaluation, evaluate, tta_logits
+from convscope.training.metrics import Metric, compute_metrics
 
 Logits = NDArray[np.float32]
 Predict = Callable[[NDArray[np.uint8]], Logits]
-Metric = Callable[[NDArray[np.float32], NDArray[np.int64]], float]
 
 
 def evaluate_images(
@@ -39,5 +39,4 @@ def evaluate_images(
             augmented.append(tta_logits(predict, images, tta_flip))
     logits = np.concatenate(plain)
     evaluation = evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None)
-    own = {name: float(metric(logits, labels)) for name, metric in (metrics or {}).items()}
-    return evaluation.model_copy(update={"metrics": own}), logits
+    return evaluation.model_copy(update={"metrics": compute_metrics(metrics or {}, logits, labels)}), logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,14 +22,13 @@ from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.callbacks import Callback, Trainer, TrainResult
 from convscope.training.loader import Augment, batches
+from convscope.training.metrics import Metric, compute_metrics
 from convscope.training.optimizers import Optimizer
 from convscope.training.recipes import Recipe
 from convscope.training.state import TrainerState
 
 EVALUATION_BATCH_SIZE = 1000
 MAX_WHITENING_VALUES = 60_000_000  # in the patches that whitening learns from: 240 MB
-
-Metric = Callable[[NDArray[np.float32], NDArray[np.int64]], float]  # of logits (n, classes) and labels (n,)
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,7 @@ def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float
     chunks = split.chunks(EVALUATION_BATCH_SIZE)
     logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in chunks])
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
-    metrics = {name: float(metric(logits, split.labels)) for name, metric in config.metrics.items()}
-    return loss.item(), correct / len(split), metrics
+    return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
 
 
 def _should_stop(result: TrainResult, recipe: Recipe, validation_images: int) -> bool:

@@ -180,10 +180,7 @@ class Recipe(Record):
         try:
             return type(self).model_validate(changed)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = next((str(part) for part in reversed(first["loc"]) if part in given), "recipe")
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}") from error
+            raise _as_own_error(error) from error
 
 
 def _group_of(name: str) -> str:
@@ -192,6 +189,18 @@ def _group_of(name: str) -> str:
         if isinstance(field.default, Record) and name in type(field.default).model_fields:
             return group
     raise TypeError(f"Recipe has no field {name!r}")
+
+
+def _as_own_error(error: ValidationError) -> Exception:
+    """Return a UsageError that names the option, or a TypeError if there is no such field in a nested record."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # of a validator of a whole record; its message names the field
+        return UsageError(str(first["ctx"]["error"]))
+    group, *nested = first["loc"]
+    name = str(nested[0] if nested and isinstance(Recipe.model_fields[str(group)].default, Record) else group)
+    if first["type"] == "extra_forbidden":
+        return TypeError(f"Recipe has no field {name!r}")
+    return UsageError(f"--{name.replace('_', '-')} {first['input']}: {first['msg'].lower()}")
 
 
 def _variant(recipe: Recipe, name: str, **changes: Any) -> Recipe:

@@ -1,155 +1,133 @@
-"""A training for the time that someone has."""
+"""Training within a wall-clock budget."""
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from convscope import Dataset, open_run, resume_run
-from convscope._hardware import process_start
-from convscope.api import train as experiment
-from convscope.cli.train_options import seconds_of
+from convscope.api.hooks import Hooks
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
+from convscope.api.train import run_plan
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
+from convscope.training.callbacks import Trainer
 from convscope.training.probes import budget
-from convscope.training.probes.budget import LEAST, RESULTS, Budget, Share, share_of
-from convscope.training.probes.estimate import Pace
-from convscope.training.recipes import RECIPES, changed
-from convscope.training.state import Progress
+from convscope.training.probes.budget import MIN_TRAINING_SECONDS, RESULTS_SECONDS, Budget, TimeLimit, time_limit
+from convscope.training.probes.estimate import Throughput
+from convscope.training.recipes import RECIPES, Recipe
 from helpers.command import Command
 from helpers.reporting import RecordingReporter
+from helpers.training import LambdaCallback, ProgressRecorder
 
 NETWORK = parse_network("conv 4 3, globalavg", (16, 16, 3), 5)
 RECIPE = RECIPES["default"].override(epochs=1)
 
 
 @pytest.fixture
-def pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 images a second to train on, 1,000 to score; and a clock that stands still, at 1,000."""
-    monkeypatch.setattr(budget, "quick_pace", lambda *_: Pace(100, 1000))
+def fixed_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 images per second in training, 1,000 in evaluation; a clock that stands still at 1,000 s."""
+    monkeypatch.setattr(budget, "estimate_throughput", lambda *_: Throughput(100, 1000))
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
 
 
-@pytest.mark.usefixtures("pace")
+@pytest.mark.usefixtures("fixed_speed")
 @pytest.mark.parametrize(
-    ("seconds", "since", "share"),
+    ("seconds", "since", "expected"),
     [
-        (32.4, 1000, Share(24.0, 2)),  # 3 s for the results and 5.4 s for 5,400 images: 24 s are left
-        (31.4, 1000, Share(23.0, 2)),  # an epoch takes 10 s, and 1.2 s for the 1,200 images to validate on
-        (28.4, 1000, Share(20.0, 1)),
-        (128.4, 1000, Share(120.0, 10)),
-        (128.4, 960, Share(80.0, 7)),  # 40 seconds ago
-        (9.5, 1000, Share(1.1, 1)),
+        (32.4, 1000, TimeLimit(24.0, 2)),  # 3 s for results and 5.4 s for 5,400 images: 24 s are left
+        (31.4, 1000, TimeLimit(23.0, 2)),  # an epoch takes 10 s, and 1.2 s for the 1,200 validation images
+        (28.4, 1000, TimeLimit(20.0, 1)),
+        (128.4, 1000, TimeLimit(120.0, 10)),
+        (128.4, 960, TimeLimit(80.0, 7)),  # the budget began 40 seconds ago
+        (9.5, 1000, TimeLimit(1.1, 1)),
     ],
 )
-def test_what_is_left_is_for_training(seconds: float, since: float, share: Share) -> None:
-    found = share_of(Budget(seconds, since), NETWORK, RECIPE, "float32", 1000, 1200, 4200)
-    assert found.seconds == pytest.approx(share.seconds)
-    assert found.epochs == share.epochs
-    assert (RESULTS, LEAST) == (3, 1)
+def test_time_limit_is_the_budget_without_preparation_and_results(
+    seconds: float, since: float, expected: TimeLimit
+) -> None:
+    found = time_limit(Budget(seconds, since), NETWORK, RECIPE, "float32", (1000, 1200, 4200))
+    assert found.seconds == pytest.approx(expected.seconds)
+    assert found.epochs == expected.epochs
+    assert (RESULTS_SECONDS, MIN_TRAINING_SECONDS) == (3, 1)
 
 
-@pytest.mark.usefixtures("pace")
-def test_growing_images_make_more_epochs_and_augmented_tests_take_their_time() -> None:
-    def share(recipe: object, test: int) -> Share:
-        return share_of(Budget(200, 1000), NETWORK, recipe, "float32", 1000, 10, test)  # type: ignore[arg-type]
+@pytest.mark.usefixtures("fixed_speed")
+def test_time_limit_accounts_for_progressive_resizing_and_test_time_augmentation() -> None:
+    def limit(recipe: Recipe, test_images: int) -> TimeLimit:
+        return time_limit(Budget(200, 1000), NETWORK, recipe, "float32", (1000, 10, test_images))
 
-    assert share(RECIPE, 10).epochs == 19
-    assert share(RECIPE.model_copy(update={"progressive_resizing": ((0.5, 0.5),)}), 10).epochs > 28
-    augmented = share(RECIPE.model_copy(update={"tta": True}), 10_000)
-    assert augmented.seconds == pytest.approx(share(RECIPE, 10_000).seconds - 60)
+    assert limit(RECIPE, 10).epochs == 19
+    assert limit(RECIPE.override(progressive_resizing=((0.5, 0.5),)), 10).epochs > 28
+    with_tta = limit(RECIPE.override(tta=True), 10_000)
+    assert with_tta.seconds == pytest.approx(limit(RECIPE, 10_000).seconds - 60)
 
 
-@pytest.mark.usefixtures("pace")
-def test_a_budget_in_which_nothing_fits() -> None:
+@pytest.mark.usefixtures("fixed_speed")
+def test_time_limit_nothing_left_raises_with_the_shortest_budget() -> None:
     with pytest.raises(UsageError) as error:
-        share_of(Budget(20, 988), NETWORK, RECIPE, "float32", 1000, 1000, 5000)
+        time_limit(Budget(20, 988), NETWORK, RECIPE, "float32", (1000, 1000, 5000))
     assert str(error.value) == (
-        "--budget 20s is too short: 12.0 s went into getting ready, and results take about 9.0 s; give 22s or more"
+        "--budget 20s is too short: preparation took 12.0 s and results take about 9.0 s; give at least 22s"
     )
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-3s", "1d", "1e3", "3 3"])
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"--budget {text!r}: expected a time such as 60s, 2min or 1.5h")):
-        seconds_of(text)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process began")
-def test_the_clock_starts_with_the_process() -> None:
-    code = (
-        "import time; time.sleep(.7); from convscope._hardware import process_start as s; print(time.monotonic() - s())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 0.7 <= float(done.stdout) < 10
-    assert process_start() <= time.monotonic()
-
-
-def test_where_the_system_does_not_tell_the_clock_starts_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(_: Path) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", unreadable)
-    before = time.monotonic()
-    assert before <= process_start() <= time.monotonic()
-
-
-def test_a_training_ends_with_its_budget(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convscope.cli.train_options.process_start", time.monotonic)
-    words = "train", "digits", "--model", "flatten", "--budget", "8s", "--run", f"{tmp_path}/run", "--threads", "1"
-    answer = command(*words)
+def test_train_command_budget_ends_training_in_time(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope._hardware.process_start", time.monotonic)
+    arguments = "train", "digits", "--model", "flatten", "--budget", "8s", "--run", f"{tmp_path}/run", "--threads", "1"
+    answer = command(*arguments)
     assert answer.code == 0
-    assert "so that all is done in 8.0 s" in answer.err
+    assert "done within 8.0 s" in answer.err
     run = open_run(tmp_path / "run")
     config = run.config
     assert config.budget == 8
-    assert config.training_seconds is not None
-    assert config.training_seconds < 8 - RESULTS
-    assert run.manifest.train_seconds == pytest.approx(config.training_seconds, abs=1)
+    assert config.time_limit is not None
+    assert config.time_limit < 8 - RESULTS_SECONDS
+    assert run.manifest.train_seconds == pytest.approx(config.time_limit, abs=1)
     assert config.recipe.name == "best"
     assert run.history[-1]["learning_rate"] < 0.02 * max(epoch["learning_rate"] for epoch in run.history)
 
 
-def test_a_training_with_a_budget_goes_on_by_its_clock(stripes: Dataset, tmp_path: Path) -> None:
-    """Which stands still in between."""
-    plan = experiment.plan(stripes, "flatten", "fast", threads=1, budget=Budget(7.5, time.monotonic()))
-    limit = plan.config.training_seconds
+def test_resume_run_budget_clock_stands_still_in_between(stripes: Dataset, tmp_path: Path) -> None:
+    options = TrainOptions(model="flatten", recipe="fast", threads=1, budget=7.5, run=tmp_path / "run")
+    plan = make_plan(stripes, options)
+    limit = plan.config.time_limit
     assert limit is not None
 
-    def interrupt(now: Progress) -> None:
-        if now.seconds_left < limit - 1:
+    def interrupt(trainer: Trainer) -> None:
+        if trainer.state.progress().seconds_left < limit - 1:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = experiment.run_plan(plan, tmp_path / "run", interrupt)
+    stopped = run_plan(plan, options, Hooks(callbacks=[LambdaCallback(on_train_batch_end=interrupt)]))
     assert 1 <= stopped.manifest.train_seconds < limit
-    reporter = RecordingReporter()
-    left: list[float] = []
-    done = resume_run(stopped.path, stripes, watch=lambda now: left.append(now.seconds_left), reporter=reporter)
-    assert reporter.messages[0] == "equivalent, not identical: its learning rate follows the clock"
-    assert 0.2 * limit < left[0] <= limit - stopped.manifest.train_seconds
+    reporter, recorder = RecordingReporter(), ProgressRecorder()
+    done = resume_run(stopped.path, stripes, callbacks=[recorder], reporter=reporter)
+    expected = "the result will be equivalent, not bit-identical: its learning rate follows the clock"
+    assert reporter.messages[0] == expected
+    assert 0.2 * limit < recorder.seen[0].seconds_left <= limit - stopped.manifest.train_seconds
     assert done.manifest.train_seconds == pytest.approx(limit, abs=1)
 
 
 @pytest.mark.parametrize("recipe", ["default", "article"])
-def test_a_recipe_that_was_asked_for_is_stretched(
+def test_train_command_budget_stretches_the_given_recipe(
     recipe: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convscope.cli.train_options.process_start", time.monotonic)
-    words = "train", "digits", "--budget", "600s", "--recipe", recipe, "--target-accuracy", "0.5", "--threads", "1"
-    assert command(*words, "--run", f"{tmp_path}/run").code == 0
+    monkeypatch.setattr("convscope._hardware.process_start", time.monotonic)
+    arguments = "train", "digits", "--budget", "600s", "--recipe", recipe, "--target-accuracy", "0.5", "--threads", "1"
+    assert command(*arguments, "--run", f"{tmp_path}/run").code == 0
     config = open_run(tmp_path / "run").config
     assert config.recipe.name == recipe
-    assert config.training_seconds is not None
-    assert 500 < config.training_seconds < 600 - RESULTS
+    assert config.time_limit is not None
+    assert 500 < config.time_limit < 600 - RESULTS_SECONDS
 
 
-def test_a_budget_that_is_over_before_it_begins(command: Command, tmp_path: Path) -> None:
+def test_train_command_budget_too_short_writes_nothing(command: Command, tmp_path: Path) -> None:
     answer = command("train", "digits", "--budget", "1s", "--run", f"{tmp_path}/run")
     assert answer.code == 2
     assert answer.err.startswith("convscope: --budget 1s is too short: ")

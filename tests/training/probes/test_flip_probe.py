@@ -1,4 +1,4 @@
-"""Whether pictures may be mirrored or turned, measured."""
+"""Whether flips and rotations keep labels, measured."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from convscope import load_data
-from convscope.api.train import plan
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset, Split
 from convscope.training.probes.flip_probe import FlipProbe, probe_flips
-from convscope.training.recipes import changed, recipe_named
+
+ONE_EPOCH = TrainOptions(model="flatten", epochs=1, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +23,8 @@ def one_thread() -> None:
     use_threads(1, torch_works=False)
 
 
-def drawn(count: int, marks: list[NDArray[np.uint8]], seed: int = 0) -> Split:
-    """Pictures of 16x16, each with one of the marks somewhere, in noise; the mark is the class."""
+def marked_images(count: int, marks: list[NDArray[np.uint8]], seed: int = 0) -> Split:
+    """Return 16x16 images of noise with one of the marks somewhere; the mark is the class."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 60, (count, 16, 16, 1), np.uint8)
     labels = np.arange(count) % len(marks)
@@ -40,72 +42,86 @@ HOOK = np.array([[1, 1, 1, 1, 1]] + [[1, 0, 0, 0, 0]] * 6, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("marks", "flips", "turns"),
+    ("marks", "flips", "rotations"),
     [
         ([SPOT, RING], True, True),
         ([BAR, BAR.T], True, False),
         ([HOOK, HOOK[:, ::-1]], False, False),
     ],
-    ids=["spots and rings", "lying and standing", "left and right"],
+    ids=["spots and rings", "horizontal and vertical", "left and right"],
 )
-def test_what_keeps_its_class(marks: list[NDArray[np.uint8]], flips: bool, turns: bool) -> None:
-    found = probe_flips(drawn(1200, marks), 2)
-    assert (found.why, found.n) == ("", 300)
+def test_probe_flips_tells_which_changes_keep_labels(
+    marks: list[NDArray[np.uint8]], flips: bool, rotations: bool
+) -> None:
+    found = probe_flips(marked_images(1200, marks), 2)
+    assert (found.problem, found.n) == ("", 300)
     assert found.upright > 0.9
-    assert (found.flips, found.turns) == (flips, turns)
+    assert (found.flips, found.rotations) == (flips, rotations)
 
 
 @pytest.mark.parametrize(("name", "flips"), [("mnist", False), ("fashion-mnist", False)])
-def test_real_pictures(data_folder: Path, name: str, flips: bool) -> None:
+def test_probe_flips_real_images(data_folder: Path, name: str, flips: bool) -> None:
     assert data_folder
     found = probe_flips(load_data(name).train, 10)
     assert found.flips is flips
-    assert not found.turns
+    assert not found.rotations
     assert found.upright > 0.8
 
 
-def test_real_digits_are_no_mirror_images() -> None:
+def test_probe_flips_real_digits_do_not_survive_flips() -> None:
     found = probe_flips(load_data("digits").train, 10)
     assert found.upright > 0.9
-    assert found.mirrored < 0.7
+    assert found.flipped < 0.7
     assert not found.flips
 
 
 @pytest.mark.parametrize(
-    ("split", "why"),
+    ("split", "problem"),
     [
-        (drawn(100, [SPOT, RING]), "only 26 pictures could be held out, 40 are needed"),
-        (Split(np.zeros((2, 16, 16), np.uint8), np.arange(2)), "too few or too small"),
-        (Split(np.zeros((400, 2, 2), np.uint8), np.arange(400) % 2), "too few or too small"),
-        (drawn(600, [SPOT, SPOT]), "the probe learned nothing"),
+        (marked_images(100, [SPOT, RING]), "only 26 images could be held out, 40 are needed"),
+        (Split(np.zeros((2, 16, 16), np.uint8), np.arange(2)), "there are too few images, or they are too small"),
+        (Split(np.zeros((400, 2, 2), np.uint8), np.arange(400) % 2), "there are too few images, or they are too small"),
+        (marked_images(600, [SPOT, SPOT]), "the probe learned nothing"),
     ],
 )
-def test_what_cannot_be_measured_is_not_assumed(split: Split, why: str) -> None:
+def test_probe_flips_not_measurable_assumes_no_flips(split: Split, problem: str) -> None:
     found = probe_flips(split, 2)
-    assert why in found.why
+    assert found.problem == problem
     assert not found.flips
-    assert not found.turns
-    assert "could not be measured" in found.words
+    assert not found.rotations
+    assert found.reason == f"images are not flipped: the effect could not be measured ({problem})"
 
 
-def test_words() -> None:
-    found = FlipProbe(862, 0.58, 0.59, 0.5023, flips=True)
-    assert found.words == (
-        "pictures are mirrored: 59.0 % of them were recognized mirrored, 58.0 % upright, 50.2 % turned "
-        "(a quick network, n = 862)"
-    )
+@pytest.mark.parametrize(
+    ("probe", "reason"),
+    [
+        (
+            FlipProbe(862, 0.58, 0.59, 0.5023, flips=True),
+            "images are flipped: a small network recognizes 58.0 % upright, 59.0 % flipped, 50.2 % rotated (n = 862)",
+        ),
+        (
+            FlipProbe(1500, 0.95, 0.4, 0.3),
+            "images are not flipped: a small network recognizes 95.0 % upright, 40.0 % flipped (n = 1,500)",
+        ),
+    ],
+    ids=["flipped", "not flipped"],
+)
+def test_flip_probe_reason_has_the_decision_and_the_accuracies(probe: FlipProbe, reason: str) -> None:
+    assert probe.reason == reason
 
 
 @pytest.mark.parametrize(("marks", "flip"), [([SPOT, RING], "always"), ([HOOK, HOOK[:, ::-1]], "never")])
-def test_a_training_obeys_and_says_so(marks: list[NDArray[np.uint8]], flip: str) -> None:
-    dataset = Dataset("marks", ("a", "b"), drawn(1200, marks), drawn(40, marks, 1), "here")
-    planned = plan(dataset, "flatten", recipe_named("default").override(epochs=1), threads=1)
-    assert planned.config.recipe.augmentation.horizontal_flip == flip
-    assert planned.config.symmetry.startswith("pictures are mirrored" if flip == "always" else "pictures are not mirr")
+def test_make_plan_unknown_data_measures_flips_and_gives_the_reason(marks: list[NDArray[np.uint8]], flip: str) -> None:
+    dataset = Dataset("marks", ("a", "b"), marked_images(1200, marks), marked_images(40, marks, 1), "here")
+    config = make_plan(dataset, ONE_EPOCH).config
+    assert config.recipe.augmentation.horizontal_flip == flip
+    expected = "images are flipped: a small" if flip == "always" else "images are not flipped: a small"
+    assert config.reasons["horizontal_flip"].startswith(expected)
 
 
 @pytest.mark.parametrize(("name", "flip"), [("digits", "never"), ("mnist", "never"), ("fashion-mnist", "always")])
-def test_what_is_known_is_not_measured(data_folder: Path, name: str, flip: str) -> None:
+def test_make_plan_named_data_set_measures_nothing(data_folder: Path, name: str, flip: str) -> None:
     assert data_folder
-    planned = plan(name, "flatten", recipe_named("default").override(epochs=1), threads=1)
-    assert (planned.config.recipe.augmentation.horizontal_flip, planned.config.symmetry) == (flip, "")
+    config = make_plan(load_data(name), ONE_EPOCH, name).config
+    assert config.recipe.augmentation.horizontal_flip == flip
+    assert "horizontal_flip" not in config.reasons
