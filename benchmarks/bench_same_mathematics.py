@@ -30,7 +30,8 @@ from convscope.backends.pytorch import models
 from convscope.data.load import load_data
 from convscope.training.augmentation import epoch_order
 from convscope.training.callbacks import Callback, Trainer
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 
 Arrays = dict[str, np.ndarray]
 LIMIT = 1e-4

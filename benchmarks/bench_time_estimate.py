@@ -14,7 +14,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from convscope.api.cost import network_cost
+from convscope.api.models import model_cost
 from convscope.api.train import train_model
 from convscope.network.presets import PRESETS
 
@@ -29,8 +29,8 @@ def main() -> int:
     options = parser.parse_args()
     rows, worst, machine = [], 0.0, ""
     for name in PRESETS:
-        cost = network_cost(name, options.data, threads=options.threads)
-        assert cost.time is not None
+        cost = model_cost(name, options.data, threads=options.threads).training
+        assert cost is not None
         with tempfile.TemporaryDirectory() as folder:
             run = train_model(options.data, name, threads=options.threads, run=Path(folder, name))
         expected, took = cost.time.training_seconds, run.manifest.train_seconds

@@ -149,7 +149,7 @@ HOMES = {
     "Recipe": "convscope.training.recipes.Recipe",
     "Run": "convscope.runs.folder.Run",
     "build_model": "convscope.backends.pytorch.models.build_model",
-    "evaluate_run": "convscope.api.train.evaluate_run",
+    "evaluate_run": "convscope.api.evaluate.evaluate_run",
     "explain_image": "convscope.api.explain.explain_image",
     "load_data": "convscope.data.load.load_data",
     "open_run": "convscope.runs.folder.open_run",

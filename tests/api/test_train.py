@@ -32,7 +32,8 @@ from convscope.evaluation.metrics import tta_logits
 from convscope.images.preprocessing import Preprocessing
 from convscope.report.html import render
 from convscope.training.callbacks import Callback, Trainer
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe
 from helpers.callbacks import Interrupt, RecordSteps
 from helpers.reporting import RecordingReporter, SilentReporter

@@ -29,7 +29,8 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.runs.checkpoints import Checkpoint, Checkpoints, RestoreCheckpoint
 from convscope.training.callbacks import Callback, StopOnSignal, Trainer, TrainResult
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe
 from convscope.training.state import Progress
 from helpers.callbacks import OnBatch, RecordSteps, RecordTrainer

@@ -22,7 +22,7 @@ from convscope.backends.pytorch.models import build_model
 from convscope.errors import ModelFileError, UsageError
 from convscope.runs.config import RunConfig
 from convscope.runs.folder import RunWriter, next_run_folder
-from convscope.training.loop import logits_of
+from convscope.training.loop import predict_logits
 
 PLOTS = (
     "attribution", "confusion-matrix", "filters", "first-nine", "flatten", "layer-01-conv1", "layer-02-relu1",
@@ -63,7 +63,7 @@ def test_the_manifest_names_every_file_with_its_checksum(digits_run: Run) -> Non
     manifest = json.loads((digits_run.path / "manifest.json").read_text())
     assert manifest.pop("train_seconds") > 0
     assert manifest.pop("selected_epoch") == 3
-    assert manifest.pop("weights") == digits_run.config.recipe.select
+    assert manifest.pop("weights") == digits_run.config.recipe.selection.weights
     contents = {name: (digits_run.path / name).read_bytes() for name in sorted(files)}
     assert manifest == {
         "format": 1,
@@ -141,7 +141,7 @@ def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits
     images = load_data("digits").test.images
     model = digits_run.model()
     assert not model.training
-    logits = logits_of(model, images, digits_run.config.preprocessing)
+    logits = predict_logits(model, images, digits_run.config.preprocessing)
     assert Predictor(digits_run.path).predict_logits(images) == pytest.approx(logits, abs=1e-4)
 
 

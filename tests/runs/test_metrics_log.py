@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 
 from convscope import Dataset
-from convscope.api.train import plan
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.errors import ConvscopeError
 from convscope.runs.folder import RunWriter
 from convscope.runs.metrics_log import MetricsLog
-from convscope.training.state import Epoch
+from convscope.training.state import EpochMetrics
 
-HISTORY = [Epoch(number, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for number in range(1, 5)]
+HISTORY = [EpochMetrics(number, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for number in range(1, 5)]
 
 
 @pytest.fixture
 def writer(stripes: Dataset, tmp_path: Path) -> RunWriter:
-    return RunWriter(tmp_path / "run", plan(stripes, "flatten", threads=1).config)
+    return RunWriter(tmp_path / "run", make_plan(stripes, TrainOptions(model="flatten", threads=1)).config)
 
 
 def epochs_in(writer: RunWriter) -> list[int]:

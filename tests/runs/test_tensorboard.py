@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from convscope import Run
 from convscope.runs.config import EVENT_FOLDER
 from convscope.runs.tensorboard import EventWriter
-from convscope.training.state import Epoch
+from convscope.training.state import EpochMetrics
 
 TAGS = {
     "loss/train": "train_loss",
@@ -64,8 +64,8 @@ def scalars(events: list[Event]) -> list[tuple[int, str, float]]:
     return [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
 
 
-def epochs(first: int, last: int) -> list[Epoch]:
-    return [Epoch(n, 1 / n, 0.5, 2 / n, 0.25, 0.1, 1000.0, 2.0) for n in range(first, last + 1)]
+def epochs(first: int, last: int) -> list[EpochMetrics]:
+    return [EpochMetrics(n, 1 / n, 0.5, 2 / n, 0.25, 0.1, 1000.0, 2.0) for n in range(first, last + 1)]
 
 
 def test_crc32c_check_value_equals_the_standard() -> None:

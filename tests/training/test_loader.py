@@ -25,8 +25,8 @@ from convscope.training.augmentation import (
     epoch_order,
     resize,
 )
-from convscope.training.loader import Augment, Batch, batches
-from convscope.training.loop import TrainConfig
+from convscope.training.config import Augment, TrainConfig
+from convscope.training.loader import Batch, batches
 from convscope.training.recipes import RECIPES, Recipe
 from helpers.training import state_at
 

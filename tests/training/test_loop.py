@@ -24,8 +24,9 @@ from convscope.runs.checkpoints import Checkpoint
 from convscope.training import loop
 from convscope.training.augmentation import epoch_flips, epoch_order, epoch_shifts
 from convscope.training.callbacks import Callback, StopOnSignal, Trainer, TrainResult
-from convscope.training.loader import Augment, batches
-from convscope.training.loop import TrainConfig, fit, learn_whitening, predict_logits, validate
+from convscope.training.config import Augment, TrainConfig
+from convscope.training.loader import batches
+from convscope.training.loop import fit, learn_whitening, predict_logits, validate
 from convscope.training.recipes import RECIPES, Recipe
 from convscope.training.state import EpochMetrics, Progress
 from helpers.training import LambdaCallback, ProgressRecorder, state_at, weights_bytes

@@ -24,7 +24,8 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.presets import MNIST_SHAPE, PRESETS
 from convscope.training.callbacks import Callback, Trainer
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES
 
 IMAGES, CLASSES = 60_000, 10

@@ -11,7 +11,7 @@ from convscope._reporting import Reporter
 from convscope.errors import UsageError
 from convscope.report.render_pool import Draw, draw_here
 from convscope.training.callbacks import Callback
-from convscope.training.loader import Augment
+from convscope.training.config import Augment
 from convscope.training.metrics import Metric
 
 RESERVED_METRICS = {"loss", "accuracy"}

@@ -43,7 +43,7 @@ def model_cost(
     cost = network_cost(network)
     try:
         with needs_extra("the time estimate"):
-            from convscope.training.estimate import training_cost
+            from convscope.training.probes.estimate import training_cost
     except MissingExtraError as error:
         reporter.message(str(error))
         return cost

@@ -23,7 +23,8 @@ from convscope.runs.config import INITIAL_WEIGHTS_FILE
 from convscope.runs.folder import Run, RunWriter, next_run_folder
 from convscope.runs.metrics_log import MetricsLog
 from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_signals
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.recipes import Recipe
 
 RUNS_FOLDER = Path("runs")
@@ -86,14 +87,14 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
         model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resume)
         checkpoints = Checkpoints(folder, options.checkpoint_interval, hooks.reporter)
-        # the caller's callbacks see restored weights, and what they stop is saved
-        callbacks: list[Callback] = [*hooks.callbacks, stop, checkpoints, MetricsLog(writer)]
-        if resume:
-            callbacks.insert(0, RestoreCheckpoint(checkpoints))
+        first: list[Callback] = [RestoreCheckpoint(checkpoints)] if resume else []
         if plan.initial_weights is not None:
             writer.write(INITIAL_WEIGHTS_FILE, save(plan.initial_weights))
-            callbacks.insert(0, InitialWeights(plan.initial_weights))
-        result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
+            first.insert(0, InitialWeights(plan.initial_weights))
+        with MetricsLog(writer) as metrics_log:
+            # the caller's callbacks see restored weights, and what they stop is saved
+            callbacks = [*first, *hooks.callbacks, stop, checkpoints, metrics_log]
+            result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
         write_weights(writer, config, result)
         if not stop.number:
             write_results(writer, plan, model, result, hooks)

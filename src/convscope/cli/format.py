@@ -120,22 +120,23 @@ def cell_lines(cell: Cell) -> list[str]:
 def plan_lines(config: RunConfig) -> list[str]:
     """What is about to be trained, before step 0."""
     network, recipe = config.network, config.recipe
-    why = f": {config.precision_why}" if config.precision_why else ""
+    reasons = dict(config.reasons)
+    why = f": {reasons.pop('precision')}" if "precision" in reasons else ""
     return [
         f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
         f"{config.model}: {network.parameters:,} parameters, {short(network.multiply_adds)} multiply-adds per image",
         f"recipe {recipe.name}: {_epochs(config)}, "
-        f"batch {recipe.batch}, seed {config.seed}, "
+        f"batch size {recipe.batch_size}, seed {config.seed}, "
         f"on {config.machine.threads} of {config.machine.cores} cores",
-        f"in {config.precision}{why}; kernels: {config.kernels}",
-        *filter(None, (config.symmetry, config.balance)),
+        f"in {config.precision}{why}; kernels: {config.backend}",
+        *reasons.values(),
     ]
 
 
 def _epochs(config: RunConfig) -> str:
     epochs = pluralize(config.epochs, "epoch")
-    return f"about {epochs}, so that all is done in {duration(config.budget)}" if config.budget else epochs
+    return f"about {epochs}, done within {duration(config.budget)}" if config.budget else epochs
 
 
 def run_lines(run: Run) -> list[str]:
@@ -145,13 +146,13 @@ def run_lines(run: Run) -> list[str]:
     said = {"test accuracy": evaluation.accuracy_text}
     if evaluation.tta:
         said[""] = f"{evaluation.tta.text} with test-time augmentation"
-    if run.config.recipe.target is not None:
-        said["target"] = f"{100 * run.config.recipe.target:g} % " + (
+    if run.config.recipe.stopping.target_accuracy is not None:
+        said["target"] = f"{100 * run.config.recipe.stopping.target_accuracy:g} % " + (
             f"not surely reached in {pluralize(len(run.history), 'epoch')}"
             if run.missed_target
             else f"reached in {len(run.history)} of {pluralize(run.config.epochs, 'epoch')}"
         )
-    if run.config.recipe.patience is not None and "target" not in said:
+    if run.config.recipe.stopping.patience is not None and "target" not in said:
         said["epochs"] = f"{len(run.history)} of {run.config.epochs}, the best of them {_best_epoch(run)}"
     said |= {
         "test loss": f"{evaluation.loss:.4f}",

@@ -23,7 +23,8 @@ from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split, as_levels
 from convscope.errors import ConvscopeError
 from convscope.reference import softmax
-from convscope.training.loop import TrainConfig, fit, predict_logits
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit, predict_logits
 from convscope.training.recipes import Recipe
 
 Array = NDArray[Any]

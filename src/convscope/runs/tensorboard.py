@@ -15,7 +15,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from convscope._files import remove
-from convscope.training.state import Epoch
+from convscope.training.state import EpochMetrics
 
 SCALARS = {  # tag: field of an epoch
     "loss/train": "train_loss",
@@ -35,7 +35,7 @@ class EventWriter:
     drop everything from step 1 on, so that no step appears twice.
     """
 
-    def __init__(self, folder: Path, start: float, history: Iterable[Epoch] = ()) -> None:
+    def __init__(self, folder: Path, start: float, history: Iterable[EpochMetrics] = ()) -> None:
         """Create the file.
 
         Args:
@@ -61,7 +61,7 @@ class EventWriter:
             self.records.close()
             raise
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, epoch: EpochMetrics) -> None:
         """Append an epoch. Raises OSError if that fails."""
         self._add(epoch)
         if time.monotonic() - self.flushed >= FLUSH_INTERVAL_S:
@@ -79,7 +79,7 @@ class EventWriter:
         finally:
             self.records.close()
 
-    def _add(self, epoch: Epoch) -> None:
+    def _add(self, epoch: EpochMetrics) -> None:
         self.clock += epoch.seconds
         for tag, field in SCALARS.items():
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=getattr(epoch, field))])

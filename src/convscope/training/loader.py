@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.backends.native.step import cross_entropy, gather_batch
@@ -16,13 +14,8 @@ from convscope.backends.pytorch.models import as_batch
 from convscope.data.dataset import Split
 from convscope.errors import UsageError
 from convscope.training.augmentation import EpochAugmentation, Stream, balanced_order, epoch_order, generator
-
-if TYPE_CHECKING:
-    from convscope.training.loop import TrainConfig
-    from convscope.training.state import TrainerState
-
-Pixels = NDArray[np.uint8]
-Augment = Callable[[Pixels, np.random.Generator], Pixels]  # uint8 (n, height, width, channels) to the same shape
+from convscope.training.config import Augment, Pixels, TrainConfig
+from convscope.training.state import TrainerState
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ def batches(train: Split, config: TrainConfig, state: TrainerState) -> Iterator[
 
 def _augmented(images: Pixels, augment: Augment, random: np.random.Generator) -> Pixels:
     """Apply the user's own augmentation. Raises UsageError if it does not return images like those it was given."""
-    found = augment(images.copy(), random)
+    found = augment(images, random)
     if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.shape != images.shape:
         got = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise UsageError(f"augment returned {got}: expected uint8 {images.shape}, the shape that it was given")

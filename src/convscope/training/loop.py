@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -21,35 +20,15 @@ from convscope.backends.pytorch.modules import Whitening
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.callbacks import Callback, Trainer, TrainResult
-from convscope.training.loader import Augment, batches
-from convscope.training.metrics import Metric, compute_metrics
+from convscope.training.config import TrainConfig
+from convscope.training.loader import batches
+from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
 from convscope.training.recipes import Recipe
 from convscope.training.state import TrainerState
 
 EVALUATION_BATCH_SIZE = 1000
 MAX_WHITENING_VALUES = 60_000_000  # in the patches that whitening learns from: 240 MB
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What `fit` needs besides model and data.
-
-    preprocessing: how pixels become the network's input. recipe: a resolved recipe, see `resolve`. seed: of order,
-    augmentation and dropout. precision: of the products; weights are always float32. time_limit: seconds, instead of
-    the recipe's epochs. initial_epoch: number of epochs that the model has been trained for already. metrics: the
-    user's own, by name, measured on the validation data after each epoch. augment: the user's own augmentation, a
-    function of a uint8 batch (n, height, width, channels) and a NumPy generator.
-    """
-
-    preprocessing: Preprocessing
-    recipe: Recipe
-    seed: int = 0
-    precision: Precision = "float32"
-    time_limit: float | None = None
-    initial_epoch: int = 0
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    augment: Augment | None = None
 
 
 def fit(

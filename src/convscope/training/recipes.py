@@ -173,7 +173,7 @@ class Recipe(Record):
         changed = self.model_dump()
         for name, value in given.items():
             target = changed if name in changed else changed[_group_of(name)]
-            if isinstance(target[name], dict) and not isinstance(value, Record):
+            if isinstance(target[name], dict) and isinstance(value, dict):
                 target[name] = {**target[name], **value}
             else:
                 target[name] = value

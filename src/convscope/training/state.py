@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from convscope._records import Record
 from convscope.errors import ConvscopeError
 from convscope.training.recipes import Recipe
 
@@ -51,15 +50,6 @@ class Progress:
     accuracy: float
     images_per_second: float
     seconds_left: float
-
-
-class TimeEstimate(Record):
-    """Expected seconds on this machine, extrapolated from `probe_seconds` of training on random images."""
-
-    epochs: int
-    epoch_seconds: float
-    training_seconds: float
-    probe_seconds: float
 
 
 StateDict = dict[str, int | float]  # the counters of a TrainerState by name, as a checkpoint holds them

@@ -22,7 +22,7 @@ from convscope.errors import ConvscopeError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.training.callbacks import TrainResult
-from convscope.training.loop import TrainConfig
+from convscope.training.config import TrainConfig
 from convscope.training.probes import autotune as autotune_module
 from convscope.training.probes.autotune import TuningProbe, TuningResult, autotune
 from convscope.training.recipes import RECIPES, Recipe

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from convscope import load_data
+from convscope.api.models import model_cost
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.native.backend import Precision
 from convscope.network.build import parse_network
+from convscope.network.cost import TimeEstimate
 from convscope.network.layers import Network
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.probes import estimate
-from convscope.training.probes.estimate import Throughput, training_time
+from convscope.training.probes.autotune import TuningResult
+from convscope.training.probes.estimate import Throughput, training_cost, training_time
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe
-from convscope.training.state import TimeEstimate
+
+ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
+Calls = list[tuple[str, int, int]]
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIANTS["color"].values()], ids=lambda recipe: recipe.name)
@@ -91,3 +103,76 @@ def test_training_time_probe_uses_full_size_images_and_rates_that_change_nothing
         rates = probed.optimizer.learning_rate, probed.optimizer.sgd_lr, probed.optimizer.norm_bias_lr or 0
         assert max(rates) < 1e-3
     assert recipes
+
+
+@pytest.fixture
+def estimated(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The calls of a mock of `training_time`: recipe, number of training and of validation images."""
+    calls: Calls = []
+
+    def estimate(_: Network, recipe: Recipe, __: Precision, counts: tuple[int, int]) -> TimeEstimate:
+        calls.append((recipe.name, *counts))
+        return ESTIMATE
+
+    monkeypatch.setattr("convscope.training.probes.estimate.training_time", estimate)
+    monkeypatch.setattr("convscope.training.probes.estimate.autotune", lambda *_: TuningResult(1, "float32"))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "train", "validation"),
+    [
+        ("article", None, 60_000, 10_000),
+        ("default", None, 54_000, 6_000),
+        ("article", "digits", 1438, 359),
+        ("default", "digits", 1293, 145),
+    ],
+)
+def test_training_cost_counts_the_training_images_a6(
+    estimated: Calls, recipe: str, data: str | None, train: int, validation: int
+) -> None:
+    found = model_cost("flatten", data, recipe).training
+    inputs = 64 if data else 784
+    assert estimated == [(recipe, train, validation)]
+    assert found is not None
+    assert (found.images, found.time) == (train, ESTIMATE)
+    assert found.epoch_multiply_adds == 3 * train * inputs * 10
+
+
+@pytest.mark.parametrize("recipe", VARIANTS["color"])
+def test_training_cost_color_data_uses_the_recipe_for_color(estimated: Calls, tmp_path: Path, recipe: str) -> None:
+    images, labels = np.zeros((100, 4, 4, 3), np.uint8), np.arange(100) % 2
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    model_cost("flatten", str(tmp_path / "set.npz"), recipe)
+    model_cost("flatten", None, recipe)  # MNIST
+    assert [name for name, *_ in estimated] == [VARIANTS["color"][recipe].name, RECIPES[recipe].name]
+
+
+@pytest.mark.usefixtures("estimated")
+def test_training_cost_images_are_those_of_a_training_plan() -> None:
+    plan = make_plan(load_data("digits"), TrainOptions(model="flatten"), "digits")
+    assert training_cost(plan.config.network, load_data("digits")).images == plan.config.dataset.train_images
+
+
+@pytest.mark.usefixtures("estimated")
+def test_training_cost_progressive_resizing_counts_smaller_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the epochs have images of 4x4 instead of 8x8, unless the network takes one size only."""
+    recipe = RECIPES["default"].override(epochs=2, progressive_resizing=((0.5, 0.5),))
+    monkeypatch.setattr("convscope.training.probes.estimate.recipe_named", lambda *_: recipe)
+    resized, fixed = (
+        training_cost(parse_network(f"conv 4 3 pad same, {end}", (8, 8, 1)), load_data("digits")).epoch_multiply_adds
+        for end in ("globalavg", "flatten")
+    )
+    assert resized == 3 * 1293 * (64 * 4 * 9 + 16 * 4 * 9 + 2 * 40) / 2
+    assert fixed == 3 * 1293 * (64 * 4 * 9 + 64 * 4 * 10)
+
+
+def test_training_cost_real_data_names_the_machine() -> None:
+    before = torch.get_num_threads()
+    try:
+        found = model_cost("small", "digits", threads=1).training
+    finally:
+        torch.set_num_threads(before)
+    assert found is not None
+    assert found.machine.threads == 1
+    assert found.time.epochs == RECIPES["default"].planned_epochs(1293)

@@ -20,7 +20,8 @@ from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers import Network
 from convscope.training.callbacks import Callback, Trainer
-from convscope.training.loop import TrainConfig, fit
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
 from convscope.training.recipes import Recipe
 
 TIMED_STEPS, COMPARED_STEPS = 4, 20

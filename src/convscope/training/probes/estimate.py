@@ -6,16 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convscope._hardware import hardware_info
 from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build_model
-from convscope.data.dataset import Split
+from convscope.data.dataset import Dataset, Split
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.cost import TimeEstimate, TrainingCost
 from convscope.network.layers import Network, Shape
-from convscope.training.loop import TrainConfig, fit
-from convscope.training.recipes import Recipe
-from convscope.training.resolve import mean_relative_cost
-from convscope.training.state import TimeEstimate
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit
+from convscope.training.probes.autotune import TuningProbe, autotune
+from convscope.training.recipes import Recipe, recipe_named
+from convscope.training.resolve import mean_relative_cost, resizable, train_val_split
 
+BACKWARD_FACTOR = 3  # a training step is the forward pass, and as much work again for inputs and for weights
+MNIST_TRAIN_IMAGES, MNIST_TEST_IMAGES = 60_000, 10_000
+TUNING_BATCHES = 20
 WARM_UP_BATCHES, QUICK_BATCHES = 8, 3
 PROBE_SECONDS = 4.0
 LEARNING_RATE_DIVISOR = 1e6  # the probe must not diverge
@@ -31,6 +37,43 @@ class Throughput:
     def training_seconds(self, network: Network, recipe: Recipe, epochs: int, images: int) -> float:
         """Return the expected seconds of that many epochs, without validation."""
         return epochs * mean_relative_cost(network, recipe, epochs) * images / self.training
+
+
+def training_cost(
+    network: Network, dataset: Dataset | None = None, recipe: str = "default", threads: int | None = None
+) -> TrainingCost:
+    """Measure how long a network would train on a data set, or on as many images as MNIST has.
+
+    Args:
+        network: the network, for the data set's images and classes.
+        dataset: sets the number of images and the variant of the recipe.
+        recipe: name of the recipe.
+        threads: CPU threads; None chooses them by measurement.
+    """
+    chosen, counts = _chosen(dataset, recipe)
+    chosen = resizable(chosen, network)
+    images = random_images(network.input_shape, network.classes, min(counts[0], TUNING_BATCHES * chosen.batch_size))
+    tuning = autotune(TuningProbe(network, images, Preprocessing.plain(images.images), chosen, 0), threads)
+    time = training_time(network, chosen, tuning.precision, counts)
+    relative = mean_relative_cost(network, chosen, time.epochs)
+    return TrainingCost(
+        recipe=chosen.name,
+        images=counts[0],
+        epoch_multiply_adds=round(BACKWARD_FACTOR * counts[0] * relative * network.multiply_adds),
+        time=time,
+        machine=hardware_info(tuning.threads),
+    )
+
+
+def _chosen(dataset: Dataset | None, recipe: str) -> tuple[Recipe, tuple[int, int]]:
+    """Return the recipe for a data set, or for MNIST's, and the numbers of training and of validation images."""
+    if dataset is not None:
+        chosen = recipe_named(recipe, dataset.kind)
+        train, validation = train_val_split(dataset, chosen, seed=0)
+        return chosen, (len(train), len(validation))
+    chosen = recipe_named(recipe)
+    held_out = round(MNIST_TRAIN_IMAGES * chosen.selection.validation_fraction)
+    return chosen, (MNIST_TRAIN_IMAGES - held_out, held_out or MNIST_TEST_IMAGES)
 
 
 def training_time(

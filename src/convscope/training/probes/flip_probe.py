@@ -20,7 +20,8 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.layers import Network
 from convscope.network.presets import PRESETS
-from convscope.training.loop import TrainConfig, fit, predict_logits
+from convscope.training.config import TrainConfig
+from convscope.training.loop import fit, predict_logits
 from convscope.training.recipes import RECIPES
 
 MAX_IMAGES = 6000
