@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import ValidationError, computed_field
 
 from convscope._records import Record
 from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, Metadata
@@ -38,6 +38,7 @@ class Prediction(Record):
     probabilities: dict[str, float]
     notes: tuple[str, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def label(self) -> str:
         """The most likely class; of equally likely classes the first."""
@@ -47,6 +48,12 @@ class Prediction(Record):
     def probability(self) -> float:
         """The probability of the most likely class."""
         return self.probabilities[self.label]
+
+
+class PredictionList(Record):
+    """The classifications of several images, as `convscope predict --json` prints them."""
+
+    predictions: tuple[Prediction, ...]
 
 
 class Predictor:

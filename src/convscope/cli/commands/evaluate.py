@@ -45,7 +45,7 @@ def predict(
 ) -> None:
     """Classify images of any size, and report how each was preprocessed."""
     from convscope.cli.format import prediction_lines
-    from convscope.deploy.predictor import Predictor
+    from convscope.deploy.predictor import PredictionList, Predictor
 
     predictor, found, failed = Predictor(_opened(run).model_file if run.is_dir() else run), [], 0
     for image in images:
@@ -54,9 +54,9 @@ def predict(
         except ConvscopeError as error:
             print_message(f"convscope: {error}")
             failed = error.exit_code
-    values = [{"image": p.image, "label": p.label, "notes": p.notes, "probabilities": p.probabilities} for p in found]
     if found:
-        print_result(as_json, {"predictions": values}, [line for p in found for line in prediction_lines(p, top)])
+        result = PredictionList(predictions=tuple(found))
+        print_result(as_json, result, [line for one in found for line in prediction_lines(one, top)])
     raise typer.Exit(failed)
 
 
