@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line sets it, before torch is loaded
 
-from convscope._hardware import HardwareInfo, hardware_info, keep_memory, usable_cores
+from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, usable_cores
 from convscope.backends.native import backend
 from convscope.backends.native.roofline import KernelTiming, Roofline, roofline
 from convscope.backends.native.roofline_kernels import (
@@ -111,7 +111,7 @@ def main() -> int:
         print(f"no kernels to measure: {backend.reason}", file=sys.stderr)
         return 5
     busy = quiet(options.wait)
-    keep_memory()
+    keep_freed_memory()
     chosen = kernels()
     measured = [roofline(chosen, threads, options.rounds, options.seconds) for threads in sorted(options.threads)]
     machine = hardware_info(measured[-1].threads)

@@ -1,4 +1,4 @@
-"""The facts about this machine."""
+"""Processor, cores, threads and memory settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from convscope._hardware import (
     HardwareInfo,
     hardware_info,
     has_bf16,
-    keep_memory,
+    keep_freed_memory,
     max_threads,
     process_start,
     usable_cores,
 )
 
 
-def test_the_facts_are_this_machines() -> None:
+def test_hardware_info_describes_this_machine() -> None:
     found = hardware_info(3)
     assert found.threads == 3
     assert found.cores == usable_cores() <= (os.cpu_count() or 1)
@@ -38,7 +38,7 @@ def test_the_facts_are_this_machines() -> None:
     assert HardwareInfo.model_validate_json(found.model_dump_json()) == found
 
 
-def test_cores_are_those_that_this_process_may_use() -> None:
+def test_usable_cores_follow_the_affinity() -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("only Linux pins a process to cores")
     before = os.sched_getaffinity(0)
@@ -55,14 +55,14 @@ def test_cores_are_those_that_this_process_may_use() -> None:
     [
         ([0.02, 0.02, 0.02, 0.02], 0.02),
         ([0.02, 0.02, 0.02, 0.005, 0.02, 0.02, 0.02], 0.005),
-        ([0.03, 0.02, 0.01, 0.00999, 0.00998, 0.00997], 0.00997),  # less than a hundredth better is no news
-        ([0.2, 0.15, 0.1, 0.05], 0.05),  # half a second is enough
+        ([0.03, 0.02, 0.01, 0.00999, 0.00998, 0.00997], 0.00997),  # less than 1 % faster does not count
+        ([0.2, 0.15, 0.1, 0.05], 0.05),  # 0.5 s is the limit
     ],
 )
-def test_the_peak_is_the_best_product_until_three_are_no_better(
+def test_peak_is_the_fastest_product_until_three_are_not_faster(
     monkeypatch: pytest.MonkeyPatch, durations: list[float], best: float
 ) -> None:
-    """768 x 768 x 768 multiply-adds, two operations each."""
+    """768 x 768 x 768 multiply-adds of two operations."""
     instants = [100 * i + seconds for i, duration in enumerate(durations) for seconds in (0.0, duration)]
     left = iter(instants)
     monkeypatch.setattr(time, "perf_counter", lambda: next(left))
@@ -78,7 +78,7 @@ def test_the_peak_is_the_best_product_until_three_are_no_better(
         (None, "from platform"),
     ],
 )
-def test_the_processor_has_a_name_on_every_system(
+def test_processor_name_is_found_on_every_system(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, expected: str
 ) -> None:
     if text is not None:
@@ -88,7 +88,7 @@ def test_the_processor_has_a_name_on_every_system(
     assert machine._processor() == expected
 
 
-def test_the_summary_is_one_line() -> None:
+def test_summary_is_one_line() -> None:
     found = hardware_info(1).model_copy(update={"processor": "Abacus", "cores": 4, "threads": 2, "peak_gflops": 213.6})
     assert found.summary == "Abacus, 2 of 4 cores, 214 GFLOP/s float32"
 
@@ -97,10 +97,10 @@ def test_the_summary_is_one_line() -> None:
     ("cores", "variable", "expected"),
     [(4, None, 4), (1, None, 1), (4, "3", 3), (4, "16", 16), (4, "0", 1), (4, "", 4), (4, "4,2", 4)],
 )
-def test_there_are_no_more_threads_than_allowed(
+def test_max_threads_follows_variable_or_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, variable: str | None, expected: int
 ) -> None:
-    """What the user says, or the cores of the machine."""
+    """$OMP_NUM_THREADS if it is a number, else one thread per core."""
     monkeypatch.setattr(machine, "usable_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
@@ -109,19 +109,19 @@ def test_there_are_no_more_threads_than_allowed(
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (False, True), (True, False)])
-def test_either_kind_of_bf16_arithmetic_will_do(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+def test_has_bf16_with_either_instruction_set_is_true(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     assert has_bf16() is (avx512 or amx)
 
 
 @pytest.mark.parametrize("library", ["glibc", "musl", ""])
-def test_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+def test_keep_freed_memory_sets_options_of_glibc_only(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     asked: list[tuple[int, int]] = []
     libc = SimpleNamespace(mallopt=lambda option, value: asked.append((option, value)))
     monkeypatch.setattr("ctypes.CDLL", lambda _: libc)
     monkeypatch.setattr(platform, "libc_ver", lambda: (library, "1"))
-    keep_memory()
+    keep_freed_memory()
     assert sorted(asked) == ([(-4, 0), (-1, 2**31 - 1)] if library == "glibc" else [])
 
 

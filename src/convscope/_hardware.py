@@ -1,4 +1,4 @@
-"""The machine a number was measured on."""
+"""Processor, memory and load of this machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from convscope._records import Record
 
 
-class HardwareInfo(BaseModel):
-    """Processor, cores and versions; `peak_gflops` is the best float32 matrix product measured, in 1e9 flop/s."""
+class HardwareInfo(Record):
+    """Processor, cores, threads in use, and package versions.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `peak_gflops` is the speed of the fastest of several float32 matrix products, in 1e9 flop/s.
+    """
 
     processor: str
     cores: int
@@ -28,12 +30,12 @@ class HardwareInfo(BaseModel):
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """For example `AMD EPYC 7763, 2 of 4 cores, 214 GFLOP/s float32`."""
         return f"{self.processor}, {self.threads} of {self.cores} cores, {self.peak_gflops:.0f} GFLOP/s float32"
 
 
 def hardware_info(threads: int) -> HardwareInfo:
-    """Facts about this machine; takes some hundredths of a second to measure its peak."""
+    """Describe this machine; measuring its peak takes 0.05 to 0.5 s."""
     packages = ("convscope", "numpy", "torch", "onnxruntime", "pillow")
     return HardwareInfo(
         processor=_processor(),
@@ -47,18 +49,18 @@ def hardware_info(threads: int) -> HardwareInfo:
 
 
 def max_threads() -> int:
-    """The most threads to use: $OMP_NUM_THREADS, or as many as there are cores."""
+    """The number of threads to use by default: $OMP_NUM_THREADS, or one per core."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(allowed)) if allowed.isdecimal() else usable_cores()
 
 
 def usable_cores() -> int:
-    """Cores this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def process_start() -> float:
-    """When this process began, as a moment of `time.monotonic()`; where the system does not tell, this moment."""
+    """Start of this process on the clock of `time.monotonic()`; the current time if the system does not know it."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -67,8 +69,11 @@ def process_start() -> float:
     return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def busy_share(seconds: float = 0.25) -> float | None:
-    """The share of all cores that is busy while this process sleeps so long, as Linux tells it; else None."""
+def busy_fraction(seconds: float = 0.25) -> float | None:
+    """Fraction, 0..1, of all cores that other processes keep busy, measured while this one sleeps for `seconds`.
+
+    None on systems other than Linux.
+    """
     before = _ticks()
     time.sleep(seconds)
     after = _ticks()
@@ -79,34 +84,37 @@ def busy_share(seconds: float = 0.25) -> float | None:
 
 
 def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 numbers itself (AVX-512 BF16 or AMX)."""
+    """Whether the processor has bfloat16 instructions (AVX-512 BF16 or AMX)."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def last_cache() -> int | None:
-    """Bytes of the processor's largest cache, as Linux tells them; None where it does not."""
+def last_level_cache() -> int | None:
+    """Size in bytes of the processor's largest cache; None on systems other than Linux."""
     sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((1024 * int(size.read_text().strip().removesuffix("K")) for size in sizes), default=None)
 
 
-def keep_memory() -> None:
-    """Let the C library keep what is freed for the next step, instead of giving it back and clearing it anew."""
+def keep_freed_memory() -> None:
+    """Make the C library reuse freed memory.
+
+    By default glibc returns large blocks to the system, which clears them before it hands them out again.
+    """
     if platform.libc_ver()[0] == "glibc":
-        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        trim_threshold, mmap_max = -1, -4  # options M_TRIM_THRESHOLD and M_MMAP_MAX in malloc.h
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _ticks() -> tuple[int, int] | None:
-    """Busy and all clock ticks of all cores since the machine started."""
+    """Busy and total clock ticks of all cores since the machine started."""
     stat = Path("/proc/stat")
     if not stat.is_file():
         return None
     ticks = [int(word) for word in stat.read_text().splitlines()[0].split()[1:9]]
-    idle = ticks[3] + ticks[4]  # the latter waiting for a disk
+    idle = ticks[3] + ticks[4]  # the second one: waiting for a disk
     return sum(ticks) - idle, sum(ticks)
 
 
@@ -120,18 +128,15 @@ def _processor() -> str:
 
 
 def _peak_gflops(size: int = 768, patience: int = 3, longest: float = 0.5) -> float:
-    """The best of as many products as it takes until the best has not changed for `patience` of them.
-
-    On a machine that is too busy for that, the best that was seen after `longest` seconds.
-    """
+    """Multiply matrices until the best time has not improved for `patience` products, or for `longest` seconds."""
     matrix = np.ones((size, size), np.float32)
     product = np.empty_like(matrix)
-    best, since, spent = float("inf"), 0, 0.0
-    while since < patience and spent < longest:
+    best, since_best, spent = float("inf"), 0, 0.0
+    while since_best < patience and spent < longest:
         start = time.perf_counter()
         np.matmul(matrix, matrix, out=product)
         seconds = time.perf_counter() - start
         spent += seconds
-        since = 0 if seconds < 0.99 * best else since + 1
+        since_best = 0 if seconds < 0.99 * best else since_best + 1
         best = min(best, seconds)
     return 2 * size**3 / best / 1e9

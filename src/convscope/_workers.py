@@ -1,8 +1,8 @@
-"""Worker processes: a module of ours, run as a program, that answers messages until its input ends.
+"""Worker processes: modules of this package, run as programs that answer messages until their input ends.
 
-They need no guard in the user's script, as multiprocessing would, and load only what they work with. A helper ends with
-its input, and so with the process that started it, however that one ends. A message is its length, uint64, and as many
-bytes, in both directions.
+Unlike multiprocessing, they need no `if __name__ == "__main__"` in the user's script, use no pickle, and import only
+what they work with. A worker ends with its input, and thus with the process that started it, however that one ends.
+In both directions a message is its length as uint64, followed by its bytes.
 """
 
 from __future__ import annotations
@@ -19,77 +19,89 @@ from typing import IO
 
 LENGTH = struct.Struct("<Q")
 
-Answer = Callable[[bytes], bytes]
+Handler = Callable[[bytes], bytes]
 
 
 class Worker:
     """A process that runs a module which calls `serve`."""
 
     def __init__(self, module: str) -> None:
-        # -P: a file numpy.py in the current folder is none of our business. The own process group keeps Ctrl-C, after
-        # which training ends in order, away.
+        """Start the process.
+
+        -P keeps a file such as numpy.py in the current folder from being imported. In a process group of its own, the
+        worker does not receive the Ctrl-C after which a training ends in order.
+        """
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def ask(self, message: bytes) -> bytes:
-        """The answer. Raises OSError when the process has ended."""
+    def request(self, message: bytes) -> bytes:
+        """Send a message and wait for its answer. Raises OSError if the process has ended."""
         assert self.process.stdin and self.process.stdout
         _send(self.process.stdin, message)
         answer = _receive(self.process.stdout)
         if not answer:
-            raise ConnectionResetError("the helper has ended")
+            raise ConnectionResetError("the worker has ended")
         return answer
 
-    def end(self) -> None:
-        """End the process, whatever it does."""
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
         self.process.kill()
         self.process.communicate()
 
 
 @contextmanager
 def worker_pool(module: str, count: int) -> Iterator[list[Worker]]:
-    """So many helpers, which end with the block."""
-    helpers = [Worker(module) for _ in range(count)]
+    """Start `count` workers that run `module`; they are killed at the end of the block."""
+    workers = [Worker(module) for _ in range(count)]
     try:
-        yield helpers
+        yield workers
     finally:
-        for helper in helpers:
-            helper.end()
+        for worker in workers:
+            worker.kill()
 
 
-def map_in_order(helpers: list[Worker], messages: Iterable[bytes], here: Answer) -> Iterator[bytes]:
-    """The answers in order, as many at a time as there are helpers; what fails there is answered by `here`."""
+def map_in_order(workers: list[Worker], messages: Iterable[bytes], fallback: Handler) -> Iterator[bytes]:
+    """Let the workers answer messages, one message per worker at a time.
+
+    Args:
+        workers: From `worker_pool`.
+        messages: Consumed at once.
+        fallback: Answers a message in this process if its worker has ended.
+
+    Yields:
+        The answers in the order of the messages.
+    """
     free: SimpleQueue[Worker | None] = SimpleQueue()
-    for helper in helpers:
-        free.put(helper)
+    for worker in workers:
+        free.put(worker)
 
     def answer(message: bytes) -> bytes:
-        helper = free.get()
+        worker = free.get()
         try:
-            if helper:
-                return helper.ask(message)
+            if worker:
+                return worker.request(message)
         except OSError:
-            helper = None
+            worker = None
         finally:
-            free.put(helper)
-        return here(message)
+            free.put(worker)
+        return fallback(message)
 
-    pool = ThreadPoolExecutor(len(helpers))
+    pool = ThreadPoolExecutor(len(workers))
     try:
         answers = [pool.submit(answer, message) for message in messages]
-        for made in answers:
-            yield made.result()
+        for future in answers:
+            yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def serve(answer: Answer) -> None:
-    """Answer what comes on standard input until it ends."""
+def serve(handler: Handler) -> None:
+    """In a worker: answer the messages on standard input until it ends."""
     while message := _receive(sys.stdin.buffer):
-        _send(sys.stdout.buffer, answer(message))
+        _send(sys.stdout.buffer, handler(message))
 
 
 def _send(stream: IO[bytes], message: bytes) -> None:
@@ -98,7 +110,7 @@ def _send(stream: IO[bytes], message: bytes) -> None:
 
 
 def _receive(stream: IO[bytes]) -> bytes:
-    """The next message; nothing where there is none, or not the whole of it."""
+    """The next message; empty if there is none or if it is incomplete."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return b""

@@ -238,9 +238,9 @@ SCHEMAS = {
     ),
     "bench --seconds 1 --threads 1": " ".join(
         (
-            "load last_cache_bytes kernels reason images batch steps slices unsteady busy",
+            "load last_cache_bytes kernels reason images batch_size steps slices slice_ratio busy",
             under("machine", MACHINE),
-            under("training[]", "program images_per_second speed"),
+            under("training[]", "program images_per_second speedup"),
             under("training[].epoch_seconds", "min median max"),
             LIMITS if backend.native is not None else "roofline",
         )

@@ -87,7 +87,7 @@ def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, l
     """Drawings may come from a generator that takes its time."""
     draw, started = two_helpers
     answered = threading.Event()
-    original = started[0].ask
+    original = started[0].request
 
     def note(message: bytes) -> bytes:
         answer = original(message)
@@ -95,7 +95,7 @@ def test_the_first_are_drawn_before_the_last_is_there(two_helpers: tuple[Draw, l
         return answer
 
     for helper in started:
-        helper.ask = note  # type: ignore[method-assign]
+        helper.request = note  # type: ignore[method-assign]
 
     def slowly() -> Iterator[Drawing]:
         yield DRAWINGS[0]
@@ -189,7 +189,7 @@ def test_there_are_fewer_helpers_than_cores(
         def __init__(self, _module: str) -> None:
             started.append(self)
 
-        def end(self) -> None:
+        def kill(self) -> None:
             started.remove(self)
 
     monkeypatch.setattr(processes, "Worker", Mock)

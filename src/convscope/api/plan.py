@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope._hardware import hardware_info, keep_memory, max_threads
+from convscope._hardware import hardware_info, keep_freed_memory, max_threads
 from convscope.api.load import core_seconds
 from convscope.api.options import TrainOptions
 from convscope.backends.native import backend
@@ -62,7 +62,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     use_threads(options.threads or max_threads(), torch_works=False)
     recipe, reasons = resolve(recipe, data, network)
     preprocessing = _preprocessing(data, recipe)
-    keep_memory()
+    keep_freed_memory()
     tuning = autotune(TuningProbe(network, data.train, preprocessing, recipe, options.seed), options.threads)
     limit = None
     if options.budget_seconds is not None:

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from safetensors.numpy import load_file
 
-from convscope._hardware import HardwareInfo, hardware_info, keep_memory, max_threads
+from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, max_threads
 from convscope._records import validate_options
 from convscope._reporting import Reporter
 from convscope.api.hooks import HookKeywords, Hooks
@@ -164,7 +164,7 @@ def _recorded_plan(path: str | Path, config: RunConfig, data: Dataset | None, re
             f"{config.dataset.path or dataset.name} has changed since {path} was trained on it: "
             "restore it, or train again"
         )
-    keep_memory()
+    keep_freed_memory()
     return Plan(TrainData(dataset, *train_val_split(dataset, config.recipe, config.seed)), config)
 
 

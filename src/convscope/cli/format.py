@@ -17,7 +17,7 @@ from convscope.runs.config import REPORT_FILE, RunConfig
 from convscope.runs.folder import Run
 
 if TYPE_CHECKING:
-    from convscope.api.benchmark import Bench
+    from convscope.api.benchmark import BenchmarkResult
     from convscope.api.explain import Explanation
     from convscope.api.filter import FilterResult
     from convscope.backends.native.roofline import Roofline
@@ -212,7 +212,7 @@ def _work_text(work: Work) -> str:
     )
 
 
-def bench_lines(bench: Bench) -> list[Any]:
+def bench_lines(bench: BenchmarkResult) -> list[Any]:
     """The machine, what an epoch takes beside plain PyTorch, and the kernels beside the machine's limits."""
     machine, cache = bench.machine, bench.last_cache_bytes
     size = "" if cache is None else f", last cache {cache / 2**20:.0f} MiB"
@@ -222,13 +222,13 @@ def bench_lines(bench: Bench) -> list[Any]:
         "versions": ", ".join(f"{name} {machine.versions[name]}" for name in ("convscope", "torch", "numpy")),
     }
     if bench.busy:
-        said = f"a slice took up to {bench.unsteady:.1f} times its fastest"
+        said = f"a slice took up to {bench.slice_ratio:.1f} times its fastest"
         load = "" if bench.load is None else f", {percent(bench.load, 0)} of all cores were busy before"
         pairs["BUSY"] = f"{said}{load}: measure again when it is quiet"
     body = [
         (row.program, f"{row.images_per_second:,.0f}",
          *(f"{value:.2f}" for value in (row.epoch_seconds.min, row.epoch_seconds.median, row.epoch_seconds.max)),
-         f"{row.speed:.1f}")
+         f"{row.speedup:.1f}")
         for row in bench.training
     ]  # fmt: skip
     lines: list[Any] = [

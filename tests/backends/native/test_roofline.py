@@ -154,7 +154,7 @@ def test_roofline_rates_are_compared_with_best_limit(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(backend, "native", fake)
     monkeypatch.setattr(roofline, "_time_calls", lambda call, _: next(seconds[call()]))
     monkeypatch.setattr(roofline, "_copy_seconds", lambda *_: next(copies))
-    monkeypatch.setattr(roofline, "last_cache", lambda: 1_000_000_000)
+    monkeypatch.setattr(roofline, "last_level_cache", lambda: 1_000_000_000)
     kernels = [
         Kernel("sum", "big", "bf16", 10_000_000_000, 12, lambda: "sum"),
         Kernel("move", "big", "float32", 0, 4_000_000_000, lambda: "move"),

@@ -173,9 +173,9 @@ def test_helpers_decode_the_same(folder: Path, opened: Open, tmp_path: Path, mon
 
 def test_a_helper_that_dies_costs_nothing(folder: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead(helpers.Worker):
-        def ask(self, message: bytes) -> bytes:
+        def request(self, message: bytes) -> bytes:
             self.process.kill()
-            return super().ask(message)
+            return super().request(message)
 
     monkeypatch.setattr(decode, "ALONE", 1)
     monkeypatch.setattr(helpers, "Worker", Dead)

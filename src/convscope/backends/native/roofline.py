@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from convscope._hardware import last_cache
+from convscope._hardware import last_level_cache
 from convscope._records import Record
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
@@ -111,7 +111,7 @@ def roofline(kernels: Sequence[Kernel], threads: int, rounds: int = 5, seconds: 
         peak = max(peak, native.peak_gflops())
         for kernel, measured in zip(kernels, times, strict=True):
             measured.append(statistics.median(_time_calls(kernel.call, seconds)))
-    cache = last_cache()
+    cache = last_level_cache()
     rows = tuple(
         _timing(kernel, Summary.of(measured), peak, copies.get(kernel.bytes_moved, math.inf), cache)
         for kernel, measured in zip(kernels, times, strict=True)

@@ -45,10 +45,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine trains, compared with plain PyTorch and with the limits of its processor."""
-    from convscope.api.benchmark import measure
+    from convscope.api.benchmark import run_benchmark
     from convscope.cli.format import bench_lines
 
     if sys.stderr.isatty():
         print_message(f"measuring for about {seconds + 5} seconds")
-    measured = measure(threads, seconds)
-    print_result(as_json, measured.to_dict(), bench_lines(measured))
+    measured = run_benchmark(threads, seconds)
+    print_result(as_json, measured, bench_lines(measured))
