@@ -18,6 +18,7 @@ from convscope.api import benchmark
 from convscope.api.benchmark import (
     BASELINE,
     BenchmarkResult,
+    ProgramTiming,
     pytorch_network,
     summarize_times,
     time_in_turns,
