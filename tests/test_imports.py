@@ -143,7 +143,7 @@ HOMES = {
     "ConvscopeError": "convscope.errors.ConvscopeError",
     "Dataset": "convscope.data.dataset.Dataset",
     "Evaluation": "convscope.evaluation.metrics.Evaluation",
-    "Network": "convscope.network.layers.Network",
+    "Network": "convscope.network.network.Network",
     "Prediction": "convscope.deploy.predictor.Prediction",
     "Predictor": "convscope.deploy.predictor.Predictor",
     "Recipe": "convscope.training.recipes.Recipe",

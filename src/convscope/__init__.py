@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convscope.evaluation.metrics import Evaluation
     from convscope.integrations.sklearn import ConvClassifier
     from convscope.network.build import parse_network
-    from convscope.network.layers import Network
+    from convscope.network.network import Network
     from convscope.runs.folder import Run, open_run
     from convscope.training.recipes import Recipe
 
@@ -55,7 +55,7 @@ _HOMES = {
     "ConvscopeError": "errors",
     "Dataset": "data.dataset",
     "Evaluation": "evaluation.metrics",
-    "Network": "network.layers",
+    "Network": "network.network",
     "Prediction": "deploy.predictor",
     "Predictor": "deploy.predictor",
     "Recipe": "training.recipes",

@@ -28,23 +28,23 @@ class UsageError(ConvscopeError):
 
 
 class ArchitectureError(UsageError):
-    """An architecture line is wrong at one word.
+    """An architecture is wrong at one word.
 
     Args:
         message: One line: what was expected, what came, what to do.
-        line: The text as given.
+        architecture: The text as given.
         start: Offset of the first character of the wrong word.
         end: Offset after its last character.
     """
 
-    def __init__(self, message: str, line: str, start: int, end: int) -> None:
+    def __init__(self, message: str, architecture: str, start: int, end: int) -> None:
         super().__init__(message)
-        self.line, self.start, self.end = line, start, end
+        self.architecture, self.start, self.end = architecture, start, end
 
     @property
     def pointer(self) -> str:
-        """Two lines of text: the architecture line, and carets under the wrong word."""
-        line = re.sub(r"\s", " ", self.line)
+        """Two lines of text: the architecture, and carets under the wrong word."""
+        line = re.sub(r"\s", " ", self.architecture)
         return f"{line}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 

@@ -137,7 +137,7 @@ def relu_backward(grad: Floats, x: Floats) -> Floats:
     return np.where(x > 0, grad, 0)
 
 
-_POOLS: dict[str, Callable[..., Floats]] = {"max": np.max, "min": np.min, "average": np.mean}
+POOL_FUNCTIONS: dict[str, Callable[..., Floats]] = {"max": np.max, "min": np.min, "average": np.mean}
 
 
 def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
@@ -154,7 +154,7 @@ def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> 
     [[3.0, 4.0], [3.0, 4.0]]
     """
     windows = _pool_windows(x, size, stride, kind)
-    return _POOLS[kind](windows, axis=0)
+    return POOL_FUNCTIONS[kind](windows, axis=0)
 
 
 def pool_backward(grad: Floats, x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
@@ -349,7 +349,7 @@ def _convolution_input(x: Floats, kernel: Floats, bias: Bias, stride: int, pad: 
 def _pool_windows(x: Floats, size: int, stride: int | None, kind: str) -> Floats:
     """(size * size, n, h', w', c): the cells of every window, in row, column order, on the first axis."""
     _expect_whole("size", size, 1)
-    _expect(kind in _POOLS, f"kind {', '.join(_POOLS)}", repr(kind))
+    _expect(kind in POOL_FUNCTIONS, f"kind {', '.join(POOL_FUNCTIONS)}", repr(kind))
     stride = size if stride is None else stride
     return np.stack([met for _, met in _sweep(_padded(x, (size, size), stride, "valid"), (size, size), stride)])
 

@@ -51,7 +51,7 @@ def test_explain_image_summarizes_every_layer_and_works_out_cells(run: Run, imag
     assert relu.min == 0
     assert softmax.mean == pytest.approx(0.1)
     assert softmax.max == pytest.approx(max(answer.probabilities.values()), abs=1e-5)
-    assert [(cell.layer, cell.place, len(cell.terms), cell.agrees) for cell in found.cells] == [
+    assert [(cell.layer, cell.index, len(cell.terms), cell.agrees) for cell in found.cells] == [
         ("conv1", (2, 3, 1), 9, True), ("classifier", (7,), 72, True), ("softmax", (7,), 10, True),
     ]  # fmt: skip
     assert found.cells[2].value == pytest.approx(answer.probabilities["7"], abs=1e-5)
@@ -79,9 +79,9 @@ def test_explain_image_writes_figures_to_the_run_or_to_the_folder(run: Run, imag
         ),
         (["conv1,0,0,-1"], "^--cell 'conv1,0,0,-1': expected"),
         ([",1"], "^--cell ',1': expected"),
-        (["conv1,0,0,0", "conv1,0,6,0"], "^conv1 has 6x6x2 cells"),
-        (["conv1,0,0,2"], "^conv1 has 6x6x2 cells"),
-        (["classifier,10"], "^classifier has 10 cells, so give classifier,INDEX"),
+        (["conv1,0,0,0", "conv1,0,6,0"], "^expected conv1,ROW,COLUMN,CHANNEL within 6x6x2"),
+        (["conv1,0,0,2"], "^expected conv1,ROW,COLUMN,CHANNEL within 6x6x2"),
+        (["classifier,10"], "^expected classifier,INDEX within 10"),
     ],
 )
 def test_explain_image_unknown_cell_raises_before_writing(

@@ -13,7 +13,7 @@ from convscope.errors import DataError, UsageError
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"architecture": "lenet5", "data": "digits"}, UsageError, "needs at least 5x5 cells, but 4x4 arrive"),
+        ({"architecture": "lenet5", "data": "digits"}, UsageError, "needs feature maps of at least 5x5, got 4x4"),
         ({"architecture": "smal"}, UsageError, "unknown preset 'smal'"),
         ({"architecture": "small", "data": "digist"}, DataError, "unknown data set 'digist', did you mean 'digits'"),
         ({"architecture": "small", "recipe": "quick"}, UsageError, "unknown recipe 'quick'"),

@@ -218,7 +218,7 @@ def test_plan_with_images_too_small_for_the_preset_takes_small(recipe: str, digi
 @pytest.mark.parametrize(
     ("model", "recipe", "message"),
     [
-        ("lenet5", "default", "needs at least 5x5 cells, but 2x2 arrive"),
+        ("lenet5", "default", "needs feature maps of at least 5x5, got 2x2"),
         ("smal", "default", "unknown preset 'smal': did you mean 'small'"),
         ("flatten", "deafult", "unknown recipe 'deafult': did you mean 'default'"),
     ],

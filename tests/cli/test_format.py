@@ -18,7 +18,7 @@ from convscope._text import duration
 from convscope.backends.native import backend
 from convscope.cli import console
 from convscope.cli import format as display
-from convscope.evaluation.explain import Cell, Term
+from convscope.evaluation.explain import CellExplanation, Term
 from convscope.evaluation.metrics import Proportion, evaluate
 from convscope.network.build import parse_network
 from convscope.network.cost import NetworkCost, TimeEstimate, TrainingCost, network_cost
@@ -124,24 +124,29 @@ def test_a_prediction_says_in_one_line_what_was_done() -> None:
     ]
 
 
+def explanation(
+    layer: str, index: tuple[int, ...], rule: str, terms: tuple[Term, ...], bias: float, value: float
+) -> CellExplanation:
+    return CellExplanation(layer=layer, index=index, rule=rule, terms=terms, bias=bias, value=value, model_value=value)
+
+
 def test_a2_a_cells_arithmetic_is_shown_term_by_term() -> None:
-    cell = Cell(
-        "conv1", (0, 1, 2), "the sum", (Term("[0,1,0]", 0.5, -2.0), Term("[0,2,0]", 1.0, 4.0)), 0.25, 3.25, 3.25
-    )
-    first, *terms, bias, result = display.cell_lines(cell)
+    terms = Term(source="[0,1,0]", value=0.5, weight=-2.0), Term(source="[0,2,0]", value=1.0, weight=4.0)
+    cell = explanation("conv1", (0, 1, 2), "the sum", terms, 0.25, 3.25)
+    first, *shown, bias, result = display.cell_lines(cell)
     assert first == "conv1[0,1,2] is the sum:"
-    assert words("\n".join(terms)) == [
+    assert words("\n".join(shown)) == [
         ["[0,1,0]", "+0.5", "x", "-2", "=", "-1"],
         ["[0,2,0]", "+1", "x", "+4", "=", "+4"],
     ]
     assert bias.split() == ["bias", "+0.25"]
-    assert result.split() == ["result", "+3.25", "the", "network", "computed", "+3.25"]
+    assert result.split() == ["result", "+3.25", "the", "model", "computed", "+3.25"]
 
 
 def test_a_long_sum_shows_its_largest_terms_in_order_and_what_the_rest_adds_up_to() -> None:
     values = [(-1) ** i * (i % 50) for i in range(100)]
-    terms = tuple(Term(f"[{i}]", float(value), 2.0) for i, value in enumerate(values))
-    lines = display.cell_lines(Cell("dense1", (0,), "the sum", terms, 0.0, -50.0, -50.0))
+    terms = tuple(Term(source=f"[{i}]", value=float(value), weight=2.0) for i, value in enumerate(values))
+    lines = display.cell_lines(explanation("dense1", (0,), "the sum", terms, 0.0, -50.0))
     shown = [i for i in range(100) if i % 50 >= 32]
     assert [line.split()[0] for line in lines[1:37]] == [f"[{i}]" for i in shown]
     rest = 2 * sum(value for i, value in enumerate(values) if i not in shown)
@@ -150,8 +155,8 @@ def test_a_long_sum_shows_its_largest_terms_in_order_and_what_the_rest_adds_up_t
 
 
 def test_of_a_window_every_value_is_shown() -> None:
-    terms = tuple(Term(f"[{i}]", float(i)) for i in range(49))
-    lines = display.cell_lines(Cell("minpool1", (0, 0, 0), "the smallest value of the window", terms, 0.0, 0.0, 0.0))
+    terms = tuple(Term(source=f"[{i}]", value=float(i)) for i in range(49))
+    lines = display.cell_lines(explanation("minpool1", (0, 0, 0), "the smallest value of the window", terms, 0.0, 0.0))
     assert [line.split() for line in lines[1:-1]] == [[f"[{i}]", f"{i:+d}"] for i in range(49)]
 
 

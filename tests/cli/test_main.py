@@ -232,7 +232,7 @@ SCHEMAS = {
         (
             "image notes[] probabilities folder written[]",
             under("layers[]", "name source output[] min mean max"),
-            under("cells[]", "layer place[] rule bias value network agrees"),
+            under("cells[]", "layer index[] rule bias value model_value agrees"),
             under("cells[].terms[]", "source value weight product"),
         )
     ),

@@ -19,19 +19,21 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.onnx.metadata import Metadata
+from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.predictor import Prediction, Predictor
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png, read_image
-from helpers.lines import ALL_PRESETS, Line, noise, record, trained
+from helpers.networks import PRESET_CASES, NetworkCase, random_images, random_preprocessing, trained_model
 
-LINE = Line("conv 4 3 pad same, relu, maxpool 2, flatten", (6, 8, 3), 5)
+LINE = NetworkCase("conv 4 3 pad same, relu, maxpool 2, flatten", (6, 8, 3), 5)
 NAMES = ["ape", "bee", "cat", "dog", "eel"]
 
 
-def write_model(path: Path, line: Line = LINE, classes: list[str] = NAMES, seed: int = 0) -> Path:
-    path.write_bytes(to_onnx(line.network, get_weights(trained(line, seed)), record(line, seed), classes))
+def write_model(path: Path, case: NetworkCase = LINE, classes: list[str] = NAMES, seed: int = 0) -> Path:
+    path.write_bytes(
+        to_onnx(case.network, get_weights(trained_model(case, seed)), random_preprocessing(case, seed), classes)
+    )
     return path
 
 
@@ -40,25 +42,25 @@ def predictor(tmp_path: Path) -> Predictor:
     return Predictor(write_model(tmp_path / "model.onnx"))
 
 
-def expected_probabilities(line: Line, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
+def expected_probabilities(case: NetworkCase, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
     with torch.inference_mode():
         found: NDArray[np.float32] = (
-            trained(line, seed)(as_batch(record(line, seed).normalize(images))).softmax(1).numpy()
+            trained_model(case, seed)(as_batch(random_preprocessing(case, seed).normalize(images))).softmax(1).numpy()
         )
     return found
 
 
-@pytest.mark.parametrize("name", ALL_PRESETS)
+@pytest.mark.parametrize("name", PRESET_CASES)
 def test_predictor_every_preset_agrees_with_torch(name: str, tmp_path: Path) -> None:
     """Probabilities within 1e-4."""
-    line = ALL_PRESETS[name]
-    predictor = Predictor(write_model(tmp_path / "m.onnx", line, [str(i) for i in range(10)]))
-    images = noise(line, 8)
+    case = PRESET_CASES[name]
+    predictor = Predictor(write_model(tmp_path / "m.onnx", case, [str(i) for i in range(10)]))
+    images = random_images(case, 8)
     logits, probabilities = predictor.predict_logits(images), predictor.predict_proba(images)
     with torch.inference_mode():
-        expected = trained(line)(as_batch(record(line).normalize(images))).numpy()
+        expected = trained_model(case)(as_batch(random_preprocessing(case).normalize(images))).numpy()
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
-    np.testing.assert_allclose(probabilities, expected_probabilities(line, images), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expected_probabilities(case, images), rtol=0, atol=1e-4)
     labels = [prediction.label for prediction in predictor.predict(list(images))]
     assert labels == [str(i) for i in probabilities.argmax(1)]
 
@@ -68,12 +70,12 @@ def test_predictor_of_run_folder_opens_its_model_file(tmp_path: Path) -> None:
     predictor = Predictor(str(tmp_path))
     assert predictor.path == tmp_path / "model.onnx"
     assert predictor.classes == tuple(NAMES)
-    assert predictor.preprocessing == record(LINE)
-    assert predictor.metadata.architecture == LINE.text
+    assert predictor.preprocessing == random_preprocessing(LINE)
+    assert predictor.metadata.architecture == LINE.architecture
 
 
 def test_predict_probabilities_are_ranked_and_sum_to_one(predictor: Predictor) -> None:
-    images = noise(LINE, 20)
+    images = random_images(LINE, 20)
     rows = expected_probabilities(LINE, images)
     for row, prediction in zip(rows, predictor.predict(list(images)), strict=True):
         found = prediction.probabilities
@@ -85,7 +87,7 @@ def test_predict_probabilities_are_ranked_and_sum_to_one(predictor: Predictor) -
 
 
 def test_predict_accepts_images_of_every_kind_and_size_in_one_call(predictor: Predictor, tmp_path: Path) -> None:
-    image = noise(LINE, 1)[0]
+    image = random_images(LINE, 1)[0]
     (tmp_path / "a.png").write_bytes(encode_png(image))
     large, gray = np.repeat(np.repeat(image, 10, 0), 10, 1), np.full((6, 8), 9, np.uint8)
     images = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), image, large, gray]
@@ -101,7 +103,7 @@ def test_predict_accepts_images_of_every_kind_and_size_in_one_call(predictor: Pr
 
 
 def test_predict_logits_of_more_images_than_one_batch(predictor: Predictor) -> None:
-    images = noise(LINE, 2_345)
+    images = random_images(LINE, 2_345)
     logits, probabilities = predictor.predict_logits(images), predictor.predict_proba(images)
     assert logits.shape == probabilities.shape == (2_345, 5)
     np.testing.assert_allclose(probabilities, expected_probabilities(LINE, images), rtol=0, atol=1e-5)
@@ -118,7 +120,7 @@ print(json.dumps(prediction.probabilities))
 
 
 def test_predict_without_packages_of_the_training_extra(tmp_path: Path) -> None:
-    model, image = write_model(tmp_path / "model.onnx"), noise(LINE, 1)
+    model, image = write_model(tmp_path / "model.onnx"), random_images(LINE, 1)
     (tmp_path / "a.png").write_bytes(encode_png(image[0]))
     command = [sys.executable, "-W", "error", "-c", WITHOUT_TRAINING, str(model), str(tmp_path / "a.png")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -139,7 +141,9 @@ def foreign(properties: Mapping[str, str]) -> bytes:
 
 
 def metadata(**changed: Any) -> str:
-    values = Metadata(classes=tuple(NAMES), preprocessing=record(LINE), architecture=LINE.text).model_dump(mode="json")
+    values = ModelMetadata(
+        classes=tuple(NAMES), preprocessing=random_preprocessing(LINE), architecture=LINE.architecture
+    ).model_dump(mode="json")
     return json.dumps(values | changed)
 
 
@@ -150,7 +154,7 @@ def with_metadata(content: bytes, text: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
-GOOD = to_onnx(LINE.network, get_weights(trained(LINE)), record(LINE), NAMES)
+GOOD = to_onnx(LINE.network, get_weights(trained_model(LINE)), random_preprocessing(LINE), NAMES)
 NOT_ONNX = "is not a readable ONNX file: restore it from a copy, or train again"
 OTHER_VERSION = "has metadata that this version of convscope cannot read: train again, or update convscope"
 
@@ -171,7 +175,8 @@ WRONG_FILES: dict[str, tuple[bytes | None, str]] = {
     "fewer classes": (with_metadata(GOOD, metadata(classes=NAMES[:4])), "was altered: its graph has"),
     "other image size": (
         with_metadata(
-            GOOD, metadata(preprocessing=record(LINE).model_copy(update={"width": 9}).model_dump(mode="json"))
+            GOOD,
+            metadata(preprocessing=random_preprocessing(LINE).model_copy(update={"width": 9}).model_dump(mode="json")),
         ),
         "but its metadata says {'images': [6, 9, 3], 'logits': [5], 'probabilities': [5]}",
     ),
@@ -218,7 +223,7 @@ def test_predict_logits_of_other_array_raises_data_error(predictor: Predictor, i
         (lambda _: [], "expected at least one image to classify, got none"),
         (lambda _: (), "expected at least one image to classify, got none"),
         (lambda folder: folder / "no.png", r"no\.png: no such file"),
-        (lambda folder: [noise(LINE, 1)[0], folder / "no.png"], r"no\.png: no such file"),
+        (lambda folder: [random_images(LINE, 1)[0], folder / "no.png"], r"no\.png: no such file"),
         (lambda _: np.zeros((2, 2), np.float32), r"image: expected a uint8 array .* got float32 \(2, 2\)"),
         (lambda _: np.zeros((2000, 2000), np.uint8), "4 megapixels, expected at most 3"),
     ],

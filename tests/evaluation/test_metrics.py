@@ -23,7 +23,7 @@ from convscope.evaluation.metrics import (
     losses,
     tta_logits,
 )
-from helpers.lines import many
+from helpers.networks import many_examples
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -44,7 +44,7 @@ def softmax(logits: Floats) -> NDArray[np.float64]:
     return result
 
 
-@many
+@many_examples
 @given(st.integers(1, 200), st.integers(2, 12), st.integers(0, 999))
 def test_evaluate_random_logits_equals_scikit_learn(n: int, classes: int, seed: int) -> None:
     """Within 1e-12; the loss within 1e-6, because scikit-learn clips probabilities."""
@@ -70,7 +70,7 @@ def test_evaluate_random_logits_equals_scikit_learn(n: int, classes: int, seed: 
     assert found.interval == wilson(int(found.confusion.trace()), n)
 
 
-@many
+@many_examples
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_any_count_equals_scipy(counts: tuple[int, int]) -> None:
     correct, n = counts
@@ -114,7 +114,7 @@ def test_losses_confident_wrong_predictions_are_finite() -> None:
     assert found.tolist() == [1000, 0, 0]
 
 
-@many
+@many_examples
 @given(st.integers(1, 50), st.integers(2, 12), st.integers(0, 99), st.booleans())
 def test_evaluation_json_round_trip_is_equal(n: int, classes: int, seed: int, tta: bool) -> None:
     found = evaluate(*random_case(n, classes, seed))
@@ -129,7 +129,7 @@ def test_evaluation_json_round_trip_is_equal(n: int, classes: int, seed: int, tt
     assert read != found.model_copy(update={"confusion": found.confusion + 1})
 
 
-@many
+@many_examples
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 99))
 def test_evaluate_with_tta_adds_proportion_and_changes_nothing_else(n: int, classes: int, seed: int) -> None:
     logits, labels, names = random_case(n, classes, seed)

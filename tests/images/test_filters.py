@@ -16,7 +16,6 @@ from convscope.errors import UsageError
 from convscope.images import filters
 from convscope.images.filters import (
     KERNELS,
-    POOLS,
     convolve_image,
     is_edge_kernel,
     parse_kernel,
@@ -24,6 +23,7 @@ from convscope.images.filters import (
     pool_image,
     to_pixels,
 )
+from convscope.reference import POOL_FUNCTIONS
 
 SIZES = st.integers(1, 12)
 
@@ -61,7 +61,7 @@ def test_convolve_image_any_kernel_equals_reference(
     np.testing.assert_allclose(result, textbook(pixels, kernel, stride), rtol=1e-6, atol=1e-3)
 
 
-@given(SIZES, SIZES, st.integers(1, 5), st.sampled_from(list(POOLS)), st.integers(0, 99))
+@given(SIZES, SIZES, st.integers(1, 5), st.sampled_from(list(POOL_FUNCTIONS)), st.integers(0, 99))
 def test_pool_image_equals_reference(more_h: int, more_w: int, size: int, kind: str, seed: int) -> None:
     pixels = noise(size + more_h, size + more_w, 3, seed=seed)
     expected = reference.pool(pixels[None].astype(float), size, kind=kind)[0]

@@ -282,7 +282,7 @@ NAN = np.where(LEVELS > 0, LEVELS, np.nan)
         ({}, LEVELS.reshape(60, 36)[:, :30], HALVES, r"n_features = 30, which is not a square: give image_shape=\("),
         ({"image_shape": (5, 7)}, LEVELS.reshape(60, 36), HALVES, r"36, which do not fit image_shape=\(5, 7\)"),
         ({"model": "smal"}, LEVELS, HALVES, "unknown preset 'smal': did you mean 'small'"),
-        ({"model": "conv 8 9"}, LEVELS, HALVES, "'conv 8 9' needs at least 9x9 cells, but 6x6 arrive"),
+        ({"model": "conv 8 9"}, LEVELS, HALVES, "'conv 8 9' needs feature maps of at least 9x9, got 6x6"),
         ({"recipe": "fats"}, LEVELS, HALVES, "unknown recipe 'fats': did you mean 'fast'"),
         ({"learning_rate": -1}, LEVELS, HALVES, "^learning_rate=-1: expected a number greater than 0$"),
     ],

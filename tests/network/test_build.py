@@ -1,4 +1,4 @@
-"""The architecture language on an image: shapes, costs, names, initialization, and lines that do not fit the image."""
+"""Networks built from architectures: shapes, costs, names, initialization, and architectures that do not fit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from hypothesis import given
 
 from convscope.errors import ArchitectureError
 from convscope.network.build import parse_network, resize_network, scaled_side
-from convscope.network.layers import Conv, Dense, Layer, Network, Shape
-from helpers.lines import Line, lines, many
+from convscope.network.layers.base import Layer, Shape
+from convscope.network.layers.convolution import Conv
+from convscope.network.layers.dense import Dense
+from convscope.network.network import Network
+from helpers.networks import NetworkCase, many_examples, network_cases
 
 ARTICLE = "conv 32 3, relu, maxpool 2, flatten, dense 100, relu"
 
@@ -20,7 +23,7 @@ def by_name(network: Network) -> dict[str, Layer]:
     return {layer.name: layer for layer in network.walk()}
 
 
-def test_a12_the_article_s_network_has_542230_parameters() -> None:
+def test_a12_network_of_the_article_has_542230_parameters() -> None:
     network = parse_network(ARTICLE, (28, 28, 1), 10)
     assert [(layer.name, layer.source, layer.output_shape, layer.parameters) for layer in network.layers] == [
         ("conv1", "conv 32 3", (26, 26, 32), 3 * 3 * 32 + 32),
@@ -36,12 +39,12 @@ def test_a12_the_article_s_network_has_542230_parameters() -> None:
     assert network.multiply_adds == 26 * 26 * 32 * 9 + 5408 * 100 + 100 * 10
 
 
-def test_a12_the_article_s_hidden_layers_are_he_and_its_classifier_is_glorot() -> None:
+def test_a12_network_of_the_article_hidden_layers_are_he_and_classifier_is_glorot() -> None:
     layers = [layer for layer in parse_network(ARTICLE).layers if isinstance(layer, Conv | Dense)]
     assert [layer.initialization for layer in layers] == ["he", "he", "glorot"]
 
 
-def test_a6_more_layers_cost_more() -> None:
+def test_a6_costs_more_layers_are_larger() -> None:
     deep = [parse_network(f"{depth} * (conv 4 3 pad same, relu), flatten") for depth in (1, 2, 10, 50)]
     assert [network.multiply_adds for network in deep] == [
         784 * 9 * 4 + (depth - 1) * 784 * 9 * 4 * 4 + 784 * 4 * 10 for depth in (1, 2, 10, 50)
@@ -52,7 +55,7 @@ def test_a6_more_layers_cost_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "image", "outputs"),
+    ("architecture", "image", "outputs"),
     [
         ("conv 8 3", (5, 7, 1), [(3, 5, 8)]),
         ("conv 8 3 pad valid", (5, 7, 1), [(3, 5, 8)]),
@@ -81,14 +84,14 @@ def test_a6_more_layers_cost_more() -> None:
         ("2 * (maxpool 2)", (9, 9, 1), [(4, 4, 1), (2, 2, 1)]),
     ],
 )
-def test_output_shapes_worked_out_by_hand(line: str, image: Shape, outputs: list[Shape]) -> None:
+def test_shapes_of_layers_equal_those_computed_by_hand(architecture: str, image: Shape, outputs: list[Shape]) -> None:
     ending = "" if len(outputs[-1]) == 1 else ", flatten"
-    network = parse_network(line + ending, image, 10)
+    network = parse_network(architecture + ending, image, 10)
     assert [layer.output_shape for layer in network.layers[: len(outputs)]] == outputs
 
 
 @pytest.mark.parametrize(
-    ("line", "image", "padding"),
+    ("architecture", "image", "padding"),
     [
         ("conv 1 3 pad same", (5, 5, 1), (1, 1, 1, 1)),
         ("conv 1 4 pad same", (5, 5, 1), (1, 2, 1, 2)),
@@ -99,28 +102,28 @@ def test_output_shapes_worked_out_by_hand(line: str, image: Shape, outputs: list
         ("conv 1 3", (5, 6, 1), (0, 0, 0, 0)),
     ],
 )
-def test_same_puts_the_odd_cell_at_the_bottom_and_right(
-    line: str, image: Shape, padding: tuple[int, int, int, int]
+def test_padding_same_odd_cell_is_at_the_bottom_and_right(
+    architecture: str, image: Shape, padding: tuple[int, int, int, int]
 ) -> None:
-    conv = parse_network(f"{line}, flatten", image).layers[0]
+    conv = parse_network(f"{architecture}, flatten", image).layers[0]
     assert isinstance(conv, Conv)
     assert conv.padding == padding
 
 
-@many
-@given(lines())
-def test_any_right_line_is_accepted_with_the_shapes_of_the_rules(line: Line) -> None:
-    network = line.network
-    assert tuple(layer.output_shape for layer in network.layers[:-2]) == line.outputs
+@many_examples
+@given(network_cases())
+def test_parse_any_correct_network_has_the_shapes_of_the_rules(case: NetworkCase) -> None:
+    network = case.network
+    assert tuple(layer.output_shape for layer in network.layers[:-2]) == case.output_shapes
     assert [layer.name for layer in network.layers[-2:]] == ["classifier", "softmax"]
-    assert network.layers[-1].output_shape == (line.classes,)
+    assert network.layers[-1].output_shape == (case.classes,)
     names = [layer.name for layer in network.walk()]
     assert len(set(names)) == len(names)
     for before, after in pairwise(network.layers):
         assert after.input_shape == before.output_shape
 
 
-def test_options_may_come_in_any_order() -> None:
+def test_options_in_any_order_give_the_same_record() -> None:
     options = ["stride 2", "pad same", "groups 2", "init he"]
     one, other = (
         parse_network(f"conv 4 3 {' '.join(order)}, flatten", (8, 8, 2)).layers[0] for order in (options, options[::-1])
@@ -128,7 +131,7 @@ def test_options_may_come_in_any_order() -> None:
     assert vars(one) | {"source": ""} == vars(other) | {"source": ""}
 
 
-def test_a_block_that_changes_the_shape_has_a_projection() -> None:
+def test_residual_shape_changes_has_a_projection() -> None:
     block = "residual(conv 8 3 stride 2 pad same, relu, conv 8 3 pad same)"
     projection = by_name(parse_network(f"{block}, flatten", (6, 7, 3)))["residual1.projection"]
     assert isinstance(projection, Conv)
@@ -141,25 +144,25 @@ def test_a_block_that_changes_the_shape_has_a_projection() -> None:
     assert "residual1.projection" not in by_name(parse_network("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
 
 
-def test_a_whitening_is_a_convolution_with_both_signs_of_a_kernel_for_each_number_of_a_patch() -> None:
+def test_whiten_record_has_two_kernels_per_number_of_a_patch() -> None:
     whiten, _, conv, *_ = parse_network("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
     assert isinstance(whiten, Conv)
     assert (whiten.name, whiten.source, whiten.output_shape) == ("whiten1", "whiten 2", (5, 6, 24))
-    assert (whiten.filters, whiten.kernel, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
+    assert (whiten.filters, whiten.kernel_size, whiten.stride, whiten.padding) == (2 * 2 * 2 * 3, 2, 1, (0, 0, 0, 0))
     assert (whiten.groups, whiten.bias, whiten.initialization) == (1, False, "whiten")
     assert (whiten.parameters, whiten.multiply_adds) == (24 * 12, 5 * 6 * 24 * 12)
     assert (conv.name, conv.parameters) == ("conv1", 24 * 9 * 4 + 4)
 
 
 @pytest.mark.parametrize(
-    ("side", "share", "expected"), [(32, 0.625, 20), (28, 0.75, 21), (8, 1, 8), (5, 0.5, 2), (5, 0.7, 4), (3, 0.1, 1)]
+    ("side", "scale", "expected"), [(32, 0.625, 20), (28, 0.75, 21), (8, 1, 8), (5, 0.5, 2), (5, 0.7, 4), (3, 0.1, 1)]
 )
-def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: float, expected: int) -> None:
-    assert scaled_side(side, share) == expected
+def test_scaled_side_is_rounded_and_at_least_1(side: int, scale: float, expected: int) -> None:
+    assert scaled_side(side, scale) == expected
 
 
 @pytest.mark.parametrize(
-    ("line", "share", "image"),
+    ("architecture", "scale", "image"),
     [
         ("whiten 2, gelu, conv 4 3, maxpool 2, globalmax", 0.625, (10, 15, 3)),
         ("conv 4 3, globalavg, dense 5", 0.5, (8, 12, 3)),
@@ -173,23 +176,23 @@ def test_a_share_of_a_side_is_whole_pixels_and_one_at_least(side: int, share: fl
         ("residual(conv 4 3 stride 2 pad same), globalavg", 0.7, None),  # 11 cells want another padding than 16
     ],
 )
-def test_the_same_weights_on_smaller_images_where_they_fit(line: str, share: float, image: Shape | None) -> None:
-    network = parse_network(line, (16, 24, 3), 5)
-    small = resize_network(network, share)
+def test_resize_network_keeps_the_weights_or_returns_none(architecture: str, scale: float, image: Shape | None) -> None:
+    network = parse_network(architecture, (16, 24, 3), 5)
+    small = resize_network(network, scale)
     assert (small and small.input_shape) == image
     if small:
-        assert (small.architecture, small.classes, small.parameters) == (line, 5, network.parameters)
+        assert (small.architecture, small.classes, small.parameters) == (architecture, 5, network.parameters)
 
 
-def test_names_count_each_word_through_repeats_and_blocks() -> None:
-    line = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
-    assert list(by_name(parse_network(line))) == [
+def test_names_repetitions_and_blocks_are_numbered_per_keyword() -> None:
+    architecture = "2 * (conv 4 3 pad same, relu), residual(conv 8 3 pad same, residual(relu)), conv 8 3, flatten"
+    assert list(by_name(parse_network(architecture))) == [
         "conv1", "relu1", "conv2", "relu2", "residual1", "conv3", "residual2", "relu3", "residual1.projection",
         "conv4", "flatten1", "classifier", "softmax",
     ]  # fmt: skip
 
 
-INITIALISATIONS = [
+INITIALIZATIONS = [
     ("conv 4 3, relu, flatten", "conv1", "he"),
     ("conv 4 3, gelu, flatten", "conv1", "he"),
     ("conv 4 3, tanh, flatten", "conv1", "glorot"),
@@ -226,17 +229,15 @@ INITIALISATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "name", "expected"), INITIALISATIONS)
-def test_initialization_is_he_before_relu_and_gelu_unless_the_line_says_otherwise(
-    line: str, name: str, expected: str
-) -> None:
-    layer = by_name(parse_network(line))[name]
+@pytest.mark.parametrize(("architecture", "name", "expected"), INITIALIZATIONS)
+def test_initialization_follows_the_next_activation_unless_given(architecture: str, name: str, expected: str) -> None:
+    layer = by_name(parse_network(architecture))[name]
     assert isinstance(layer, Conv | Dense)
     assert layer.initialization == expected
 
 
 @pytest.mark.parametrize(
-    ("line", "biases"),
+    ("architecture", "biases"),
     [
         ("conv 4 3, batchnorm, conv 4 3, relu, batchnorm, flatten", {"conv1": False, "conv2": True}),
         ("residual(conv 4 3 pad same, batchnorm, conv 4 3 pad same), flatten",
@@ -251,78 +252,75 @@ def test_initialization_is_he_before_relu_and_gelu_unless_the_line_says_otherwis
         ("residual(conv 4 3 pad same), maxpool 2, batchnorm, flatten", {"conv1": False, "residual1.projection": False}),
     ],
 )  # fmt: skip
-def test_a_convolution_before_batchnorm_and_perhaps_pools_has_no_bias(line: str, biases: dict[str, bool]) -> None:
-    layers = by_name(parse_network(line)).values()
+def test_bias_of_conv_before_batchnorm_is_left_out(architecture: str, biases: dict[str, bool]) -> None:
+    layers = by_name(parse_network(architecture)).values()
     assert {layer.name: layer.bias for layer in layers if isinstance(layer, Conv)} == biases
 
 
-DEEP = "the network is too deep for this image, so remove a layer before it or use larger images"
-FIRST = "'whiten' must come first: its kernels are made for the patches of the images"
-FOLLOW = "which no 1x1 projection can follow: use pad same inside residual(...)"
+TOO_SMALL = "remove a layer before it or use larger images"
+NOT_FIRST = "'whiten' must be the first layer: its kernels are computed from patches of the images"
+VECTOR = "needs feature maps, got a vector of"
+BEFORE_FLATTEN = "move it before flatten"
+NO_PROJECTION = "no 1x1 projection can turn the block's input of 8x10x3 into its output of"
+USE_SAME = "use 'pad same' inside residual(...)"
 
-# the line on an 8x10 RGB image, the message, and the words that it points at
-WRONG_LINES = [
-    ("conv 8 9, flatten", f"'conv 8 9' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "conv 8 9"),
-    ("conv 8 11 pad 1, flatten",
-     f"'conv 8 11 pad 1' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "conv 8 11 pad 1"),
-    ("maxpool 2, relu, maxpool 5, flatten",
-     f"'maxpool 5' needs at least 5x5 cells, but 4x5 arrive: {DEEP}", "maxpool 5"),
-    ("5 * (conv 8 3, relu), flatten", f"'conv 8 3' needs at least 3x3 cells, but 2x4 arrive: {DEEP}", "conv 8 3"),
+# (architecture for an 8x10 RGB image, message, the words it points at)
+SHAPE_ERRORS = [
+    ("conv 8 9, flatten", f"'conv 8 9' needs feature maps of at least 9x9, got 8x10: {TOO_SMALL}", "conv 8 9"),
+    ("conv 8 11 pad 1, flatten", f"'conv 8 11 pad 1' needs feature maps of at least 9x9, got 8x10: {TOO_SMALL}",
+     "conv 8 11 pad 1"),
+    ("maxpool 2, relu, maxpool 5, flatten", f"'maxpool 5' needs feature maps of at least 5x5, got 4x5: {TOO_SMALL}",
+     "maxpool 5"),
+    ("5 * (conv 8 3, relu), flatten", f"'conv 8 3' needs feature maps of at least 3x3, got 2x4: {TOO_SMALL}",
+     "conv 8 3"),
+    ("whiten 9, flatten", f"'whiten 9' needs feature maps of at least 9x9, got 8x10: {TOO_SMALL}", "whiten 9"),
     ("conv 8 3, dense 5",
-     "'dense' needs a vector, but 6x8x8 feature maps arrive: write flatten, globalavg or globalmax before it",
-     "dense 5"),
-    ("flatten, conv 8 3", "'conv' needs feature maps, but a vector of 240 arrives: put it before flatten", "conv 8 3"),
-    ("flatten, maxpool 2", "'maxpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
-     "maxpool 2"),
-    ("flatten, minpool 2", "'minpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
-     "minpool 2"),
-    ("flatten, avgpool 2", "'avgpool' needs feature maps, but a vector of 240 arrives: put it before flatten",
-     "avgpool 2"),
-    ("flatten, flatten", "'flatten' needs feature maps, but a vector of 240 arrives: put it before flatten", "flatten"),
-    ("globalavg, globalavg", "'globalavg' needs feature maps, but a vector of 3 arrives: put it before flatten",
-     "globalavg"),
-    ("flatten, residual(relu)", "'residual' needs feature maps, but a vector of 240 arrives: put it before flatten",
-     "residual(relu)"),
-    ("globalmax, globalmax", "'globalmax' needs feature maps, but a vector of 3 arrives: put it before flatten",
-     "globalmax"),
-    ("whiten 9, flatten", f"'whiten 9' needs at least 9x9 cells, but 8x10 arrive: {DEEP}", "whiten 9"),
-    ("relu, whiten 2, flatten", FIRST, "whiten 2"),
-    ("flatten, whiten 2", "'whiten' needs feature maps, but a vector of 240 arrives: put it before flatten",
-     "whiten 2"),
-    ("whiten 2, relu, whiten 3, flatten", FIRST, "whiten 3"),
-    ("residual(whiten 2), flatten", FIRST, "whiten 2"),
-    ("2 * (whiten 2), flatten", FIRST, "whiten 2"),
+     "'dense' needs a vector, got 6x8x8 feature maps: add flatten, globalavg or globalmax before it", "dense 5"),
+    ("flatten, conv 8 3", f"'conv' {VECTOR} 240: {BEFORE_FLATTEN}", "conv 8 3"),
+    ("flatten, maxpool 2", f"'maxpool' {VECTOR} 240: {BEFORE_FLATTEN}", "maxpool 2"),
+    ("flatten, minpool 2", f"'minpool' {VECTOR} 240: {BEFORE_FLATTEN}", "minpool 2"),
+    ("flatten, avgpool 2", f"'avgpool' {VECTOR} 240: {BEFORE_FLATTEN}", "avgpool 2"),
+    ("flatten, flatten", f"'flatten' {VECTOR} 240: {BEFORE_FLATTEN}", "flatten"),
+    ("globalavg, globalavg", f"'globalavg' {VECTOR} 3: {BEFORE_FLATTEN}", "globalavg"),
+    ("globalmax, globalmax", f"'globalmax' {VECTOR} 3: {BEFORE_FLATTEN}", "globalmax"),
+    ("flatten, residual(relu)", f"'residual' {VECTOR} 240: {BEFORE_FLATTEN}", "residual(relu)"),
+    ("flatten, whiten 2", f"'whiten' {VECTOR} 240: {BEFORE_FLATTEN}", "whiten 2"),
+    ("relu, whiten 2, flatten", NOT_FIRST, "whiten 2"),
+    ("whiten 2, relu, whiten 3, flatten", NOT_FIRST, "whiten 3"),
+    ("residual(whiten 2), flatten", NOT_FIRST, "whiten 2"),
+    ("2 * (whiten 2), flatten", NOT_FIRST, "whiten 2"),
     ("conv 8 3, relu",
-     "'relu' leaves 6x8x8 feature maps, but the classifier needs a vector: end with flatten, globalavg or globalmax",
+     "the classifier needs a vector, got 6x8x8 feature maps from 'relu': end with flatten, globalavg or globalmax",
      "relu"),
-    ("conv 8 3 groups 2, flatten", "groups 2 must divide both the 3 incoming channels and the 8 filters",
+    ("conv 8 3 groups 2, flatten", "groups 2 must divide both the 3 input channels and the 8 filters",
      "conv 8 3 groups 2"),
-    ("conv 8 3 groups 3, flatten", "groups 3 must divide both the 3 incoming channels and the 8 filters",
+    ("conv 8 3 groups 3, flatten", "groups 3 must divide both the 3 input channels and the 8 filters",
      "conv 8 3 groups 3"),
     ("conv 3 3 init identity groups 3, flatten",
-     "init identity copies incoming channels, which groups keep apart: leave one of both away",
+     "'init identity' does not work with groups, which separate the channels: remove one of them",
      "conv 3 3 init identity groups 3"),
-    ("dropout 1, flatten", "dropout rate must be at least 0 and below 1, not 1", "1"),
-    ("dropout 1.5, flatten", "dropout rate must be at least 0 and below 1, not 1.5", "1.5"),
-    ("dropout -0.5, flatten", "dropout rate must be at least 0 and below 1, not -0.5", "-0.5"),
-    ("residual(conv 8 3), flatten", f"the block turns 8x10x3 into 6x8x8, {FOLLOW}", "residual(conv 8 3)"),
-    ("residual(conv 3 3 pad 2), flatten", f"the block turns 8x10x3 into 10x12x3, {FOLLOW}", "residual(conv 3 3 pad 2)"),
-    ("residual(flatten), flatten", f"the block turns 8x10x3 into 240, {FOLLOW}", "residual(flatten)"),
-    ("residual(globalavg)", f"the block turns 8x10x3 into 3, {FOLLOW}", "residual(globalavg)"),
-    ("2 * (residual(relu, conv 8 3)), flatten", f"the block turns 8x10x3 into 6x8x8, {FOLLOW}",
-     "residual(relu, conv 8 3)"),
+    ("dropout 1, flatten", "expected a dropout rate of at least 0 and below 1, got 1", "1"),
+    ("dropout 1.5, flatten", "expected a dropout rate of at least 0 and below 1, got 1.5", "1.5"),
+    ("dropout -0.5, flatten", "expected a dropout rate of at least 0 and below 1, got -0.5", "-0.5"),
+    ("residual(conv 8 3), flatten", f"{NO_PROJECTION} 6x8x8: {USE_SAME}", "residual(conv 8 3)"),
+    ("residual(conv 3 3 pad 2), flatten", f"{NO_PROJECTION} 10x12x3: {USE_SAME}", "residual(conv 3 3 pad 2)"),
+    ("residual(flatten), flatten", f"{NO_PROJECTION} 240: {USE_SAME}", "residual(flatten)"),
+    ("residual(globalavg)", f"{NO_PROJECTION} 3: {USE_SAME}", "residual(globalavg)"),
+    ("2 * (residual(relu, conv 8 3)), flatten", f"{NO_PROJECTION} 6x8x8: {USE_SAME}", "residual(relu, conv 8 3)"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "message", "words"), WRONG_LINES, ids=[line for line, *_ in WRONG_LINES])
-def test_lines_that_do_not_fit_the_image_point_at_the_layer(line: str, message: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "message", "words"), SHAPE_ERRORS, ids=[architecture for architecture, *_ in SHAPE_ERRORS]
+)
+def test_parse_architecture_does_not_fit_error_points_at_the_layer(architecture: str, message: str, words: str) -> None:
     with pytest.raises(ArchitectureError, match=f"^{re.escape(message)}$") as caught:
-        parse_network(line, (8, 10, 3), 5)
-    assert line[caught.value.start : caught.value.end] == words
+        parse_network(architecture, (8, 10, 3), 5)
+    assert architecture[caught.value.start : caught.value.end] == words
 
 
-def test_the_second_of_two_equal_layers_is_pointed_at() -> None:
-    line = "maxpool 3, maxpool 3, flatten"
-    with pytest.raises(ArchitectureError, match="'maxpool 3' needs at least 3x3 cells, but 2x3 arrive") as caught:
-        parse_network(line, (8, 10, 3), 5)
-    assert caught.value.start == line.rindex("maxpool")
+def test_parse_second_of_two_equal_layers_is_wrong_error_points_at_it() -> None:
+    architecture = "maxpool 3, maxpool 3, flatten"
+    with pytest.raises(ArchitectureError, match="'maxpool 3' needs feature maps of at least 3x3, got 2x3") as caught:
+        parse_network(architecture, (8, 10, 3), 5)
+    assert caught.value.start == architecture.rindex("maxpool")

@@ -1,4 +1,4 @@
-"""Layer records against what torch makes, holds and computes."""
+"""Layer records against the shapes, parameters and operation counts of their PyTorch modules."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.backends.pytorch.models import as_batch
 from convscope.network.build import parse_network
-from convscope.network.layers import BatchNorm, shape_text
-from helpers.lines import ALL_PRESETS, Line, lines, many, modules_of, trained
+from convscope.network.layers.base import shape_text
+from convscope.network.layers.elementwise import BatchNorm
+from convscope.network.layers.residual import Residual
+from helpers.networks import ALL_CASES, NetworkCase, many_examples, module_records, network_cases, trained_model
 
-LINE = "conv 4 3 pad same, residual(conv 8 3 pad same), flatten"
+ARCHITECTURE = "conv 4 3 pad same, residual(conv 8 3 pad same), flatten"
 
 
-def assert_records_are_torch_s(line: Line) -> None:
-    """Shapes, parameters, activations and multiply-adds of every record, those inside blocks included."""
-    network, model = line.network, trained(line)
-    records = dict(modules_of(network.layers))
+def assert_records_match_torch(case: NetworkCase) -> None:
+    """Compares every record, those inside blocks included."""
+    network, model = case.network, trained_model(case)
+    records = dict(module_records(network.layers))
     assert {record.name for record in records.values()} == {layer.name for layer in network.walk()} - {"softmax"}
     root = type(model).__name__
     seen: dict[str, tuple[int, ...]] = {}
@@ -34,8 +36,8 @@ def assert_records_are_torch_s(line: Line) -> None:
     for name in records:
         model.get_submodule(name).register_forward_hook(note(name))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        logits = model(as_batch(np.zeros((1, *line.input), np.float32)))
-    flops = counter.get_flop_counts()  # two per multiply-add of convolutions and matrices; batch norms are left out
+        logits = model(as_batch(np.zeros((1, *case.input_shape), np.float32)))
+    flops = counter.get_flop_counts()  # two per multiply-add; batch norms are not counted
 
     def multiply_adds(name: str) -> int:
         norms = [path for path, record in records.items() if isinstance(record, BatchNorm)]
@@ -46,44 +48,32 @@ def assert_records_are_torch_s(line: Line) -> None:
         assert seen[name] == (1, *record.output_shape[-1:], *record.output_shape[:-1])
         assert sum(p.numel() for p in model.get_submodule(name).parameters()) == record.parameters
         assert multiply_adds(f"{root}.{name}") == record.multiply_adds
-    assert logits.shape == (1, line.classes)
+    assert logits.shape == (1, case.classes)
     assert sum(p.numel() for p in model.parameters()) == network.parameters
     assert multiply_adds(root) == network.multiply_adds
-    assert 4 * sum(map(prod, seen.values())) + 4 * line.classes == network.activation_bytes
+    assert 4 * sum(map(prod, seen.values())) + 4 * case.classes == network.activation_bytes
 
 
-@many
-@given(lines())
-def test_a6_records_of_any_line_say_what_torch_does(line: Line) -> None:
-    assert_records_are_torch_s(line)
+@many_examples
+@given(network_cases())
+def test_a6_records_of_any_network_match_torch(case: NetworkCase) -> None:
+    assert_records_match_torch(case)
 
 
-@pytest.mark.parametrize("name", ALL_PRESETS)
-def test_a6_records_of_every_preset_say_what_torch_does(name: str) -> None:
-    assert_records_are_torch_s(ALL_PRESETS[name])
+@pytest.mark.parametrize("name", ALL_CASES)
+def test_a6_records_of_every_layer_and_preset_match_torch(name: str) -> None:
+    assert_records_match_torch(ALL_CASES[name])
 
 
-def test_tables_list_the_layers_and_add_up_to_the_totals() -> None:
-    network = parse_network(LINE, (6, 6, 1), 3)
-    rows: list[dict[str, Any]] = network.table()
-    assert [row["name"] for row in rows] == ["conv1", "residual1", "flatten1", "classifier", "softmax"]
-    assert rows[0] == {
-        "name": "conv1",
-        "source": "conv 4 3 pad same",
-        "output": [6, 6, 4],
-        "parameters": 4 * 9 + 4,
-        "multiply_adds": 36 * 4 * 9,
-        "activation_bytes": 36 * 4 * 4,
-    }
-    for key, total in network.totals.items():
-        assert sum(row[key] for row in rows) == total
-    block = rows[1]  # the convolution and its bias, the 1x1 projection without one, three outputs of 6x6x8
-    assert block["parameters"] == 4 * 9 * 8 + 8 + 4 * 8
-    assert block["multiply_adds"] == 36 * 8 * (4 * 9 + 4)
-    assert block["activation_bytes"] == 3 * 36 * 8 * 4
+def test_costs_of_a_block_include_its_projection() -> None:
+    block = parse_network(ARCHITECTURE, (6, 6, 1), 3).layers[1]
+    assert isinstance(block, Residual)  # a convolution with bias, a 1x1 projection without bias, three outputs of 6x6x8
+    assert block.parameters == 4 * 9 * 8 + 8 + 4 * 8
+    assert block.multiply_adds == 36 * 8 * (4 * 9 + 4)
+    assert block.activation_bytes == 3 * 36 * 8 * 4
 
 
-def test_a_notebook_shows_the_same_table() -> None:
+def test_repr_html_shows_the_table() -> None:
     assert parse_network("globalavg", (40, 40, 1), 3)._repr_html_() == (
         "<p>6 parameters, 3 multiply-adds per image</p><table>"
         "<tr><th>layer</th><th>source</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr>"
@@ -93,15 +83,15 @@ def test_a_notebook_shows_the_same_table() -> None:
     )
 
 
-def test_walk_goes_into_blocks() -> None:
+def test_walk_blocks_yields_the_layers_inside() -> None:
     network = parse_network("residual(relu, residual(conv 2 1)), flatten", (2, 2, 1), 2)
     names = ["residual1", "relu1", "residual2", "conv1", "residual2.projection", "residual1.projection",
              "flatten1", "classifier", "softmax"]  # fmt: skip
     assert [layer.name for layer in network.walk()] == names
 
 
-def test_records_cannot_be_changed() -> None:
-    network = parse_network(LINE)
+def test_records_assignment_raises() -> None:
+    network = parse_network(ARCHITECTURE)
     for layer in network.walk():
         with pytest.raises(FrozenInstanceError):
             layer.output_shape = (1,)  # type: ignore[misc]
@@ -109,5 +99,5 @@ def test_records_cannot_be_changed() -> None:
         network.classes = 3  # type: ignore[misc]
 
 
-def test_shapes_as_people_write_them() -> None:
+def test_shape_text_joins_with_x() -> None:
     assert [shape_text(shape) for shape in ((26, 26, 32), (100,))] == ["26x26x32", "100"]

@@ -1,4 +1,4 @@
-"""Networks with a name."""
+"""Presets, and what the user may write in their place."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import pytest
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
 from convscope.network.presets import MNIST_SHAPE, PRESETS, preset_table, resolve_architecture
-from helpers.lines import ALL_PRESETS
 
-KNOWN = f"presets are {', '.join(PRESETS)}, or write a line of layers"
+KNOWN = f"presets are {', '.join(PRESETS)}, or write an architecture such as '{PRESETS['article']}'"
 
 
-def test_a12_the_preset_article_is_the_article_s_line() -> None:
+def test_a12_preset_article_is_the_network_of_the_article() -> None:
     assert PRESETS["article"] == "conv 32 3, relu, maxpool 2, flatten, dense 100, relu"
 
 
-def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
-    """The parameters of LeNet-5 with full connections and ten classes are known: 61,706."""
+def test_preset_table_holds_the_costs_on_mnist() -> None:
+    """LeNet-5 with full connections and ten classes is known to have 61,706 parameters."""
     assert MNIST_SHAPE == (28, 28, 1)
     rows = preset_table()
     assert [(row["name"], row["parameters"]) for row in rows] == [
@@ -40,29 +39,28 @@ def test_the_table_of_presets_with_their_costs_on_mnist() -> None:
 
 @pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_fit_the_known_image_sizes(name: str, image: tuple[int, int, int]) -> None:
+def test_preset_common_image_sizes_fit(name: str, image: tuple[int, int, int]) -> None:
     assert parse_network(PRESETS[name], image, 43).layers[-1].output_shape == (43,)
 
 
 @pytest.mark.parametrize("name", ["article", "small", "residual"])
-def test_presets_fit_the_built_in_digits(name: str) -> None:
+def test_preset_digits_fit(name: str) -> None:
     assert parse_network(PRESETS[name], (8, 8, 1), 10).layers[-1].output_shape == (10,)
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "architecture"),
     [
         *PRESETS.items(),
         ("conv 8 3, flatten", "conv 8 3, flatten"),
         ("flatten", "flatten"),
         ("globalavg", "globalavg"),
         ("globalmax", "globalmax"),
-        ("", ""),  # no name: the grammar says what is missing
+        ("", ""),  # the grammar reports what is missing
     ],
 )
-def test_a_name_or_a_line(text: str, line: str) -> None:
-    assert resolve_architecture(text) == line
-    assert all(resolve_architecture(preset.text) == preset.text for preset in ALL_PRESETS.values())
+def test_resolve_architecture_name_or_architecture_returns_the_architecture(text: str, architecture: str) -> None:
+    assert resolve_architecture(text) == architecture
 
 
 @pytest.mark.parametrize(
@@ -75,6 +73,6 @@ def test_a_name_or_a_line(text: str, line: str) -> None:
         ("my-model.onnx", f"unknown preset 'my-model.onnx': {KNOWN}"),
     ],
 )
-def test_unknown_presets(text: str, message: str) -> None:
+def test_resolve_architecture_unknown_name_lists_the_presets(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         resolve_architecture(text)

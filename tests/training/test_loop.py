@@ -184,7 +184,7 @@ def test_fit_progressive_resizing_trains_on_smaller_images_and_validates_on_full
     assert result.history[-1].validation_accuracy > 0.7
 
 
-# Whitening
+# WhiteningConv2d
 
 WHITENING_NETWORK = parse_network("whiten 2, gelu, conv 6 3, batchnorm, relu, globalmax", (8, 8, 1), 10)
 

@@ -12,7 +12,7 @@ from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.errors import DataError
 from convscope.network.build import parse_network
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.probes.flip_probe import FlipProbe
 from convscope.training.recipes import RECIPES, Recipe
 from convscope.training.resolve import TrainData, mean_relative_cost, resizable, resolve, train_val_split

@@ -11,7 +11,7 @@ import numpy as np
 from convscope._files import write_atomically
 from convscope._records import Record
 from convscope.errors import UsageError
-from convscope.evaluation.explain import Cell, Step, cell, trace
+from convscope.evaluation.explain import CellExplanation, LayerTrace, explain_cell, trace
 from convscope.images.read import read_image
 from convscope.report.figures import drawn, layer_figures
 from convscope.runs.folder import Run
@@ -39,7 +39,7 @@ class Explanation(Record):
     notes: tuple[str, ...]
     probabilities: dict[str, float]
     layers: tuple[LayerSummary, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[CellExplanation, ...]
     folder: Path
     written: tuple[str, ...]
 
@@ -68,29 +68,29 @@ def explain_image(
     pixels, notes = run.config.preprocessing.transform(read_image(image, max_megapixels=max_megapixels))
     folder = folder or run.path / "explain" / Path(image).stem
     model = run.model()
-    steps = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
-    found = tuple(cell(steps, *_parse_cell(text)) for text in cells)
+    traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
+    found = tuple(explain_cell(traces, *_parse_cell(text)) for text in cells)
     written = []
     for name, figure in drawn(layer_figures(run.config, model, pixels, Path(image).name, every_layer=True)):
         write_atomically(folder / f"{name}.png", figure.png)
         written.append(f"{name}.png")
-    probabilities = steps["softmax"].output
+    probabilities = traces["softmax"].output
     return Explanation(
         image=str(image),
         notes=notes,
         probabilities={run.classes[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
-        layers=tuple(_summary(name, step) for name, step in steps.items()),
+        layers=tuple(_summary(traced) for traced in traces.values()),
         cells=found,
         folder=folder,
         written=tuple(written),
     )
 
 
-def _summary(name: str, step: Step) -> LayerSummary:
-    output = step.output
+def _summary(traced: LayerTrace) -> LayerSummary:
+    output = traced.output
     return LayerSummary(
-        name=name,
-        source=step.layer.source,
+        name=traced.layer.name,
+        source=traced.layer.source,
         output=output.shape,
         min=float(output.min()),
         mean=float(output.mean()),

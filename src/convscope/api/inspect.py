@@ -11,7 +11,7 @@ from convscope.data.load import load_data
 from convscope.data.statistics import image_as_text, summary
 from convscope.errors import UsageError
 from convscope.images.read import encode_png
-from convscope.network.layers import shape_text
+from convscope.network.layers.base import shape_text
 from convscope.report.figures import dataset_figure
 
 

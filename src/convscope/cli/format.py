@@ -12,7 +12,7 @@ from convscope.cli.console import aligned, plain_table
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.cost import NetworkCost, TrainingCost, Work
-from convscope.network.layers import shape_text
+from convscope.network.layers.base import shape_text
 from convscope.runs.config import REPORT_FILE, RunConfig
 from convscope.runs.folder import Run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convscope.backends.native.roofline import Roofline
     from convscope.data.audit.issue import Issue
     from convscope.data.audit.report import AuditReport
-    from convscope.evaluation.explain import Cell
+    from convscope.evaluation.explain import CellExplanation
 
 SHOWN_TERMS = 36
 CLASS_ROWS = 50
@@ -98,13 +98,13 @@ def prediction_lines(prediction: Prediction, top: int) -> list[str]:
     ]
 
 
-def cell_lines(cell: Cell) -> list[str]:
+def cell_lines(cell: CellExplanation) -> list[str]:
     """The arithmetic of one cell, term by term; of very long sums the largest terms and what the rest adds up to."""
     order = sorted(range(len(cell.terms)), key=lambda i: -abs(cell.terms[i].product))
     weighted = any(term.weight != 1 for term in cell.terms)
     most = SHOWN_TERMS if weighted else len(order)  # of a window, each value may be the one that counts
     shown = [cell.terms[i] for i in sorted(order[:most])]
-    lines = [f"{cell.layer}[{','.join(map(str, cell.place))}] is {cell.rule}:"]
+    lines = [f"{cell.layer}[{','.join(map(str, cell.index))}] is {cell.rule}:"]
     for term in shown:
         product = f" x {term.weight:>+12.6g} = {term.product:>+12.6g}" if weighted else ""
         lines.append(f"  {term.source:>14}  {term.value:>+12.6g}{product}")
@@ -113,7 +113,7 @@ def cell_lines(cell: Cell) -> list[str]:
         lines.append(f"  {'':>14}  {len(order) - most:,} smaller terms add up to {rest:+.6g}")
     if cell.bias:
         lines.append(f"  {'bias':>14}  {cell.bias:>+12.6g}")
-    lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the network computed {cell.network:+.6g}")
+    lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the model computed {cell.model_value:+.6g}")
     return lines
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, computed_field
 
 from convscope._records import Record
-from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, Metadata
+from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, ModelMetadata
 from convscope.deploy.session import open_session
 from convscope.errors import DataError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
@@ -151,7 +151,7 @@ class Predictor:
         return {self.classes[i]: float(probabilities[i]) for i in order}
 
 
-def _read_metadata(session: InferenceSession, path: Path) -> Metadata:
+def _read_metadata(session: InferenceSession, path: Path) -> ModelMetadata:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelFileError(
@@ -159,7 +159,7 @@ def _read_metadata(session: InferenceSession, path: Path) -> Metadata:
             "use a model.onnx from a run folder"
         )
     try:
-        metadata = Metadata.model_validate_json(text)
+        metadata = ModelMetadata.model_validate_json(text)
     except ValidationError as error:
         raise ModelFileError(
             f"{path} has metadata that this version of convscope cannot read: train again, or update convscope"

@@ -1,47 +1,48 @@
-"""A look inside a trained network: what every layer made of one image, and the arithmetic of any one cell."""
+"""What every layer of a trained network computes for one image, and the arithmetic of any single value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import erf, exp, sqrt, tanh
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import computed_field
+from pydantic import ConfigDict, computed_field
 from torch import Tensor, nn
 
 from convscope import reference
+from convscope._records import Record
 from convscope.backends.pytorch.models import as_batch
 from convscope.errors import UsageError
-from convscope.network.layers import (
-    Activation,
-    BatchNorm,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    Layer,
-    Network,
-    Pool,
-    Residual,
-    Softmax,
-    shape_text,
-)
+from convscope.network.layers.base import Layer, shape_text
+from convscope.network.layers.convolution import Conv
+from convscope.network.layers.dense import Dense, Flatten, Softmax
+from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
+from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
+from convscope.network.layers.residual import Residual
+from convscope.network.network import Network
 
-STEPS = 32  # of the integral, at Gauss's and Legendre's places
+INTEGRATION_STEPS = 32  # of integrated gradients, by Gauss-Legendre quadrature
+FLOAT32_TOLERANCE = 1e-5  # of a recomputed value, relative to the sizes of its terms
 
 Floats = NDArray[np.float32]
 Weights = dict[str, NDArray[Any]]
+Index = tuple[int, ...]  # (row, column, channel) of feature maps, (index,) of a vector
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One layer at work: float32 input and output, (h, w, c) maps or (n,) vectors, and its tensors by name."""
+class LayerTrace:
+    """One layer's computation for one image.
+
+    Attributes:
+        layer: The record.
+        input: float32 (height, width, channels) or (units,).
+        output: float32 (height, width, channels) or (units,).
+        weights: The layer's tensors by name.
+    """
 
     layer: Layer
     input: Floats
@@ -49,224 +50,281 @@ class Step:
     weights: Weights
 
 
-@dataclass(frozen=True)
-class Term:
-    """One addend: the value that arrived from `source`, and the weight it is multiplied with."""
+class Term(Record):
+    """One addend of a value.
+
+    Attributes:
+        source: Where it comes from, such as the index `[3,4,0]` of the layer's input.
+        value: The number found there.
+        weight: The factor it is multiplied by.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     source: str
     value: float
     weight: float = 1.0
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented use
     @property
     def product(self) -> float:
+        """value * weight."""
         return self.value * self.weight
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The arithmetic of one output cell, recomputed in float64, beside the float32 that the network computed."""
+class CellExplanation(Record):
+    """How one output value of a layer is computed.
+
+    Attributes:
+        layer: Name of the layer.
+        index: (row, column, channel) of feature maps, (index,) of a vector.
+        rule: The computation in words.
+        terms: Its addends; empty if the layer's arithmetic is not known here.
+        bias: Added to the sum of the terms.
+        value: The result, recomputed in float64.
+        model_value: The float32 result of the model.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     layer: str
-    place: tuple[int, ...]
+    index: Index
     rule: str
     terms: tuple[Term, ...]
     bias: float
     value: float
-    network: float
+    model_value: float
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented use
     @property
     def agrees(self) -> bool:
-        """Whether both are equal within float32 rounding of the terms' size."""
+        """Whether both results are equal within float32 rounding."""
         size = 1 + sum(abs(term.product) for term in self.terms) + abs(self.bias)
-        return abs(self.value - self.network) <= 1e-5 * size
+        return abs(self.value - self.model_value) <= FLOAT32_TOLERANCE * size
 
 
-def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, Step]:
-    """Every layer's input and output for one preprocessed image, float32 (h, w, c), by layer name in order.
+def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, LayerTrace]:
+    """Run a model on one image, layer by layer.
 
-    The model must be in evaluation mode, as `Run.model` returns it.
+    Args:
+        model: In evaluation mode.
+        network: Its records.
+        image: Preprocessed, float32 (height, width, channels).
+
+    Returns:
+        Input, output and weights of every layer by name, in order of execution.
     """
-    steps: dict[str, Step] = {}
+    traces: dict[str, LayerTrace] = {}
     with torch.inference_mode():
-        _follow(network.layers, model, as_batch(image[None]), steps)
-    return steps
+        _trace_layers(network.layers, model, as_batch(image[None]), traces)
+    return traces
 
 
-def cell(steps: dict[str, Step], layer: str, place: tuple[int, ...]) -> Cell:
-    """The arithmetic of the cell at `place`, (row, column, channel) of maps or (index,) of a vector.
+def explain_cell(traces: dict[str, LayerTrace], layer: str, index: Index) -> CellExplanation:
+    """Recompute one output value from the layer's input, term by term.
 
-    A layer inside a block may be called as in the weights file, `residual1.body.conv2`, or by its own name, `conv2`.
-    Raises UsageError for a layer or a place that the network does not have.
+    Args:
+        traces: As returned by `trace`.
+        layer: Name of a layer; one inside a block may be given with its path, `residual1.body.conv2`.
+        index: (row, column, channel) of feature maps, (index,) of a vector.
+
+    Raises:
+        UsageError: If the network has no such layer or the layer no such index.
     """
     layer = layer.split(".body.")[-1]
-    if layer not in steps:
-        raise UsageError(f"unknown layer {layer!r}: this network has {', '.join(steps)}")
-    step = steps[layer]
-    shape = step.output.shape
-    if len(place) != len(shape) or any(not 0 <= i < size for i, size in zip(place, shape, strict=True)):
+    if layer not in traces:
+        raise UsageError(f"unknown layer {layer!r}: layers are {', '.join(traces)}")
+    traced = traces[layer]
+    shape = traced.output.shape
+    if len(index) != len(shape) or any(not 0 <= i < size for i, size in zip(index, shape, strict=True)):
         wanted = "ROW,COLUMN,CHANNEL" if len(shape) == 3 else "INDEX"
-        raise UsageError(f"{layer} has {shape_text(shape)} cells, so give {layer},{wanted} within them, counted from 0")
-    rule, terms, bias, value = ARITHMETIC[type(step.layer)](step, place)
-    return Cell(layer, place, rule, tuple(terms), bias, value, float(step.output[place]))
+        given = ",".join(map(str, index))
+        raise UsageError(f"expected {layer},{wanted} within {shape_text(shape)}, counted from 0, got {layer},{given}")
+    rule, terms, bias, value = LAYER_ARITHMETIC.get(type(traced.layer), _unknown)(traced, index)
+    return CellExplanation(
+        layer=layer,
+        index=index,
+        rule=rule,
+        terms=tuple(terms),
+        bias=bias,
+        value=value,
+        model_value=float(traced.output[index]),
+    )
 
 
-def attribution(model: nn.Sequential, image: Floats, target: int) -> Floats:
-    """How much each pixel spoke for class `target`: float32 (h, w), summed over channels.
+def integrated_gradients(model: nn.Sequential, image: Floats, target: int) -> Floats:
+    """Attribute a logit to the pixels (Sundararajan et al., 2017).
 
-    Integrated gradients (Sundararajan et al., 2017) from an input of zeros, which is a black image under plain
-    preprocessing and the training images' mean color where they are standardized. The values add up to the
-    difference between the two inputs' logits, but for the error of 32 steps.
+    The baseline is an input of zeros: a black image under plain preprocessing, the training images' mean color under
+    standardization. The values add up to the difference between the logits of image and baseline, up to the
+    integration error.
+
+    Args:
+        model: In evaluation mode.
+        image: Preprocessed, float32 (height, width, channels).
+        target: Number of the class.
+
+    Returns:
+        float32 (height, width), summed over channels; positive values speak for the class.
     """
     pixels = as_batch(image[None])
-    places, weights = np.polynomial.legendre.leggauss(STEPS)  # on -1..1
-    steps = [torch.from_numpy(values / 2).float().reshape(-1, 1, 1, 1) for values in (places + 1, weights)]
-    inputs = (steps[0] * pixels).requires_grad_()
+    positions, weights = np.polynomial.legendre.leggauss(INTEGRATION_STEPS)  # on -1..1
+    scales, step_weights = (
+        torch.from_numpy(values / 2).float().reshape(-1, 1, 1, 1) for values in (positions + 1, weights)
+    )
+    inputs = (scales * pixels).requires_grad_()
     (gradients,) = torch.autograd.grad(model(inputs)[:, target].sum(), inputs)
-    result: Floats = ((steps[1] * gradients).sum(0) * pixels[0]).sum(0).float().numpy()
+    result: Floats = ((step_weights * gradients).sum(0) * pixels[0]).sum(0).float().numpy()
     return result
 
 
-def _follow(layers: Iterable[Layer], modules: nn.Module, x: Tensor, steps: dict[str, Step]) -> None:
+def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> None:
     for layer in layers:
         if isinstance(layer, Softmax):
-            y, module = x.softmax(1), None
+            y, weights = x.softmax(1), {}
         else:
             module = modules.get_submodule(layer.name)
-            y = module(x)
-        weights = _weights(module)
-        if isinstance(layer, Residual) and module is not None:
-            _follow(layer.body, module.get_submodule("body"), x, steps)
-            shortcut = module.get_submodule("projection")
-            weights |= {"block": steps[layer.body[-1].name].output, "around": _plain(shortcut(x))}
-            if layer.projection:
-                name = layer.projection.name
-                steps[name] = Step(layer.projection, _plain(x), weights["around"], _weights(shortcut))
-        steps[layer.name] = Step(layer, _plain(x), _plain(y), weights)
+            y, weights = module(x), _weights(module)
+            if isinstance(layer, Residual):
+                weights |= _trace_block(layer, module, x, traces)
+        traces[layer.name] = LayerTrace(layer, _to_numpy(x), _to_numpy(y), weights)
         x = y
 
 
-def _plain(x: Tensor) -> Floats:
-    """One image's maps (1, c, h, w) -> (h, w, c), or a vector (1, n) -> (n,)."""
+def _trace_block(layer: Residual, module: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Weights:
+    """Trace the layers inside a block; returns what the block adds up."""
+    _trace_layers(layer.body, module.get_submodule("body"), x, traces)
+    projection = module.get_submodule("projection")
+    shortcut = _to_numpy(projection(x))
+    if layer.projection:
+        traces[layer.projection.name] = LayerTrace(layer.projection, _to_numpy(x), shortcut, _weights(projection))
+    return {"body": traces[layer.body[-1].name].output, "shortcut": shortcut}
+
+
+def _to_numpy(x: Tensor) -> Floats:
+    """Feature maps (1, c, h, w) -> (h, w, c), vectors (1, n) -> (n,)."""
     result: Floats = (x[0].permute(1, 2, 0) if x.dim() == 4 else x[0]).numpy()
     return result
 
 
-def _weights(module: nn.Module | None) -> Weights:
-    """`weight`, `bias`, ... of a layer's own module."""
-    state = module.state_dict() if module is not None else {}
-    return {name.removeprefix("conv."): tensor.numpy() for name, tensor in state.items()}
+def _weights(module: nn.Module) -> Weights:
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
 
-Arithmetic = tuple[str, Iterable[Term], float, float]
+Arithmetic = tuple[str, Iterable[Term], float, float]  # rule, terms, bias, value
 
 
 def _sum(rule: str, terms: list[Term], bias: float = 0.0) -> Arithmetic:
     return rule, terms, bias, sum(term.product for term in terms) + bias
 
 
-def _at(place: Iterable[int]) -> str:
-    return f"[{','.join(map(str, place))}]"
+def _term(source: Iterable[int] | str, value: float, weight: float = 1.0) -> Term:
+    text = source if isinstance(source, str) else f"[{','.join(map(str, source))}]"
+    return Term(source=text, value=float(value), weight=float(weight))
 
 
-def _conv(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    layer = step.layer
+def _unknown(traced: LayerTrace, index: Index) -> Arithmetic:
+    """For layers without an entry in `LAYER_ARITHMETIC`."""
+    return "the result of the model; its arithmetic is not available", [], 0.0, float(traced.output[index])
+
+
+def _conv(traced: LayerTrace, index: Index) -> Arithmetic:
+    layer = traced.layer
     assert isinstance(layer, Conv)
     pad = layer.padding[0] if len(set(layer.padding)) == 1 else "same"
-    kernel = step.weights["weight"].transpose(2, 3, 1, 0)
-    row, column, filter_ = place
+    kernel = traced.weights["weight"].transpose(2, 3, 1, 0)
+    row, column, filter_ = index
     found, _, bias = reference.cell_terms(
-        step.input, kernel, (row, column, filter_), step.weights.get("bias"), layer.stride, pad, layer.groups
+        traced.input, kernel, (row, column, filter_), traced.weights.get("bias"), layer.stride, pad, layer.groups
     )
-    terms = [Term(_at((t.row, t.column, t.channel)), t.pixel, t.weight) for t in found]
+    terms = [_term((t.row, t.column, t.channel), t.pixel, t.weight) for t in found]
     return _sum("the sum of input x weight, plus bias", terms, bias)
 
 
-def _dense(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    weights = step.weights["weight"][place[0]]
-    terms = [Term(_at((i,)), float(x), float(w)) for i, (x, w) in enumerate(zip(step.input, weights, strict=True))]
-    return _sum("the sum of input x weight, plus bias", terms, float(step.weights["bias"][place[0]]))
+def _dense(traced: LayerTrace, index: Index) -> Arithmetic:
+    weights = traced.weights["weight"][index[0]]
+    terms = [_term((i,), x, w) for i, (x, w) in enumerate(zip(traced.input, weights, strict=True))]
+    return _sum("the sum of input x weight, plus bias", terms, float(traced.weights["bias"][index[0]]))
 
 
-def _batch_norm(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    part = {name: float(array[place[-1]]) for name, array in step.weights.items() if array.ndim}
-    scale = part["weight"] / sqrt(part["running_var"] + 1e-5)
-    shift = part["bias"] - part["running_mean"] * scale
-    return _sum(
-        f"(input - mean {part['running_mean']:.6g}) / sqrt(variance {part['running_var']:.6g} + 1e-05) x weight "
-        f"{part['weight']:.6g} + bias {part['bias']:.6g}, which is one product and one sum",
-        [Term(_at(place), float(step.input[place]), scale)],
-        shift,
+def _batch_norm(traced: LayerTrace, index: Index) -> Arithmetic:
+    channel = {name: float(array[index[-1]]) for name, array in traced.weights.items() if array.ndim}
+    scale = channel["weight"] / sqrt(channel["running_var"] + BATCH_NORM_EPSILON)
+    shift = channel["bias"] - channel["running_mean"] * scale
+    rule = (
+        f"(input - mean {channel['running_mean']:.6g}) / sqrt(variance {channel['running_var']:.6g} + "
+        f"{BATCH_NORM_EPSILON:g}) x weight {channel['weight']:.6g} + bias {channel['bias']:.6g}, written as one "
+        "product and one sum"
     )
+    return _sum(rule, [_term(index, traced.input[index], scale)], shift)
 
 
-def _activation(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    layer, x = step.layer, float(step.input[place])
+def _activation(traced: LayerTrace, index: Index) -> Arithmetic:
+    layer = traced.layer
     assert isinstance(layer, Activation)
-    rule, function = FUNCTIONS[layer.function]
-    return rule, [Term(_at(place), x)], 0.0, function(x)
+    x = np.float64(traced.input[index])
+    return layer.function.rule, [_term(index, x)], 0.0, float(layer.function.forward(np.array(x)))
 
 
-def _pool(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    layer = step.layer
+def _pool(traced: LayerTrace, index: Index) -> Arithmetic:
+    layer = traced.layer
     assert isinstance(layer, Pool)
-    top, left, channel = place[0] * layer.stride, place[1] * layer.stride, place[2]
-    places = [(top + i, left + j, channel) for i in range(layer.size) for j in range(layer.size)]
-    if layer.kind == "average":
-        return _sum("the mean of the window", [Term(_at(p), float(step.input[p]), 1 / len(places)) for p in places])
-    terms = [Term(_at(p), float(step.input[p])) for p in places]
-    choose: Callable[[Iterable[float]], float] = max if layer.kind == "max" else min
-    word = "largest" if layer.kind == "max" else "smallest"
-    return f"the {word} value of the window", terms, 0.0, choose(term.value for term in terms)
+    top, left, channel = index[0] * layer.stride, index[1] * layer.stride, index[2]
+    window = [(top + i, left + j, channel) for i, j in np.ndindex(layer.kernel_size, layer.kernel_size)]
+    return _reduce(traced, window, layer.kind, layer.function.rule)
 
 
-def _global_average(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    channel = step.input[:, :, place[0]]
-    return _sum(
-        "the mean of the map",
-        [Term(_at((*p, place[0])), float(x), 1 / channel.size) for p, x in np.ndenumerate(channel)],
-    )
+def _reduce(traced: LayerTrace, cells: Sequence[Index], kind: str, rule: str) -> Arithmetic:
+    """The average, maximum or minimum of some input values."""
+    if kind == "average":
+        return _sum(rule, [_term(cell, traced.input[cell], 1 / len(cells)) for cell in cells])
+    terms = [_term(cell, traced.input[cell]) for cell in cells]
+    return rule, terms, 0.0, float(reference.POOL_FUNCTIONS[kind]([term.value for term in terms]))
 
 
-def _global_max(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    terms = [Term(_at((*p, place[0])), float(x)) for p, x in np.ndenumerate(step.input[:, :, place[0]])]
-    return "the largest value of the map", terms, 0.0, max(term.value for term in terms)
+def _map(traced: LayerTrace, channel: int) -> list[Index]:
+    return [(row, column, channel) for row, column in np.ndindex(traced.input.shape[:2])]
 
 
-def _flatten(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    height, width, channels = step.input.shape
-    source = reference.flatten_source(place[0], (height, width, channels))
-    return _sum("the same value, in the order row, column, channel", [Term(_at(source), float(step.input[source]))])
+def _global_average(traced: LayerTrace, index: Index) -> Arithmetic:
+    return _reduce(traced, _map(traced, index[0]), "average", "the mean of the feature map")
 
 
-def _same(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    return _sum("the same value: dropout acts only while training", [Term(_at(place), float(step.input[place]))])
+def _global_max(traced: LayerTrace, index: Index) -> Arithmetic:
+    return _reduce(traced, _map(traced, index[0]), "max", "the largest value of the feature map")
 
 
-def _softmax(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    largest = float(step.input.max())
-    terms = [Term(f"exp({_at((i,))} - {largest:.6g})", exp(float(x) - largest)) for i, x in enumerate(step.input)]
-    share = terms[place[0]].value / sum(term.value for term in terms)
-    return f"exp of its own score, {terms[place[0]].value:.6g}, divided by the sum of all", terms, 0.0, share
+def _flatten(traced: LayerTrace, index: Index) -> Arithmetic:
+    height, width, channels = traced.input.shape
+    source = reference.flatten_source(index[0], (height, width, channels))
+    return _sum("the same value, in row, column, channel order", [_term(source, traced.input[source])])
 
 
-def _residual(step: Step, place: tuple[int, ...]) -> Arithmetic:
-    terms = [Term(f"{part} {_at(place)}", float(step.weights[part][place])) for part in ("block", "around")]
-    return _sum("what the block made, plus what went around it", terms)
+def _dropout(traced: LayerTrace, index: Index) -> Arithmetic:
+    return _sum("the same value: dropout acts only during training", [_term(index, traced.input[index])])
 
 
-FUNCTIONS: dict[str, tuple[str, Callable[[float], float]]] = {
-    "relu": ("the larger of 0 and the input", lambda x: max(0.0, x)),
-    "gelu": ("x times the normal distribution at x", lambda x: x * 0.5 * (1 + erf(x / sqrt(2)))),
-    "tanh": ("the hyperbolic tangent of the input", tanh),
-}
-ARITHMETIC: dict[type[Layer], Callable[[Step, tuple[int, ...]], Arithmetic]] = {
+def _softmax(traced: LayerTrace, index: Index) -> Arithmetic:
+    logits = traced.input.astype(np.float64)
+    largest = logits.max()
+    terms = [_term(f"exp([{i}] - {largest:.6g})", power) for i, power in enumerate(np.exp(logits - largest))]
+    rule = f"exp of its own logit, {terms[index[0]].value:.6g}, divided by the sum of all"
+    return rule, terms, 0.0, float(reference.softmax(logits)[index])
+
+
+def _residual(traced: LayerTrace, index: Index) -> Arithmetic:
+    at = f"[{','.join(map(str, index))}]"
+    terms = [_term(f"{part} {at}", traced.weights[part][index]) for part in ("body", "shortcut")]
+    return _sum("the output of the body, plus the shortcut", terms)
+
+
+# The arithmetic of each layer. An entry is optional: a layer without one shows only its result.
+LAYER_ARITHMETIC: dict[type[Layer], Callable[[LayerTrace, Index], Arithmetic]] = {
     Conv: _conv,
     Dense: _dense,
     BatchNorm: _batch_norm,
     Activation: _activation,
-    Dropout: _same,
+    Dropout: _dropout,
     Pool: _pool,
     GlobalAvgPool: _global_average,
     GlobalMaxPool: _global_max,

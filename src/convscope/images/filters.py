@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.errors import UsageError
+from convscope.reference import POOL_FUNCTIONS
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
@@ -68,8 +69,6 @@ KERNELS: dict[str, Kernel] = {
         "the slope from top to bottom: finds horizontal edges (Sobel, Feldman 1968)",
     ),
 }
-
-POOLS: dict[str, Callable[..., NDArray[Any]]] = {"max": np.max, "min": np.min, "average": np.mean}
 
 BAND_VALUES = 2**20  # values per step, which bounds the temporary arrays
 
@@ -182,17 +181,17 @@ def pool_image(pixels: Pixels, kind: str, size: int) -> Values:
         UsageError: another kind, a size below 1, or blocks larger than the image.
 
     >>> image = parse_matrix("3541 / 2256 / 4425 / 1354").astype(np.uint8)[..., None]
-    >>> [pool_image(image, kind, 2)[..., 0].tolist() for kind in POOLS]
+    >>> [pool_image(image, kind, 2)[..., 0].tolist() for kind in POOL_FUNCTIONS]
     [[[5.0, 6.0], [4.0, 5.0]], [[2.0, 1.0], [1.0, 2.0]], [[3.0, 4.0], [3.0, 4.0]]]
     """
-    if kind not in POOLS:
-        raise UsageError(f"unknown pooling '{kind}': expected {', '.join(POOLS)}")
+    if kind not in POOL_FUNCTIONS:
+        raise UsageError(f"unknown pooling '{kind}': expected {', '.join(POOL_FUNCTIONS)}")
     if size < 1:
         raise UsageError(f"pooling size {size}: expected 1 or more")
     _check_window("pooling block", (size, size), pixels)
     rows, columns, channels = pixels.shape[0] // size, pixels.shape[1] // size, pixels.shape[2]
     blocks = pixels[: rows * size, : columns * size].reshape(rows, size, columns, size, channels)
-    return POOLS[kind](blocks, axis=(1, 3)).astype(np.float32)
+    return POOL_FUNCTIONS[kind](blocks, axis=(1, 3)).astype(np.float32)
 
 
 def to_pixels(values: NDArray[np.floating[Any]], *, magnitude: bool = False) -> Pixels:

@@ -6,7 +6,8 @@ from convscope._hardware import HardwareInfo
 from convscope._records import Record
 from convscope.errors import ArchitectureError
 from convscope.network.build import parse_network
-from convscope.network.layers import Layer, Network, Shape
+from convscope.network.layers.base import Layer, Shape
+from convscope.network.network import Network
 
 HEIGHT_4K, WIDTH_4K = 2160, 3840
 

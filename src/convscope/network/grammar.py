@@ -1,225 +1,253 @@
-"""The grammar of the architecture language: text -> nodes, without shapes.
+"""The grammar of the architecture language: text to syntax nodes, without shapes.
 
-    line   := item ("," item)*
-    item   := NUMBER "*" "(" line ")"  |  "residual" "(" line ")"  |  WORD value* option*
+    architecture := item ("," item)*
+    item         := NUMBER "*" "(" architecture ")"  |  KEYWORD "(" architecture ")"  |  KEYWORD value* option*
 
-The words are the keys of `KEYWORDS`. Every error points at the word that is wrong and says what would be right.
+The parser takes the keywords as a table. Every error points at the wrong word and says what would be right.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from convscope.errors import ArchitectureError
 
-
-@dataclass(frozen=True)
-class Word:
-    """What may follow a layer word: its values in order, its options, and an example that is right."""
-
-    values: tuple[str, ...]
-    options: tuple[str, ...]
-    example: str
-
-
-KEYWORDS: dict[str, Word] = {
-    "conv": Word(("number of filters", "kernel size"), ("stride", "pad", "groups", "init"), "conv 32 3"),
-    "whiten": Word(("kernel size",), (), "whiten 2"),
-    "batchnorm": Word((), (), "batchnorm"),
-    "relu": Word((), (), "relu"),
-    "gelu": Word((), (), "gelu"),
-    "tanh": Word((), (), "tanh"),
-    "dropout": Word(("rate",), (), "dropout 0.5"),
-    "maxpool": Word(("window size",), ("stride",), "maxpool 2"),
-    "minpool": Word(("window size",), ("stride",), "minpool 2"),
-    "avgpool": Word(("window size",), ("stride",), "avgpool 2"),
-    "globalavg": Word((), (), "globalavg"),
-    "globalmax": Word((), (), "globalmax"),
-    "flatten": Word((), (), "flatten"),
-    "dense": Word(("number of units",), ("init",), "dense 100"),
-}
-OPTION_KEYWORDS: dict[str, tuple[str, ...]] = {
-    "conv pad": ("same", "valid"),
-    "conv init": ("he", "glorot", "identity"),
-    "dense init": ("he", "glorot"),
-}
 MAX_DEPTH = 10
 MAX_LAYERS = 1_000
-MAX_NUMBER = 1_000_000  # any number in a line: beyond it is a typing slip, not a layer
-NUMBER = r"-?\d*\.?\d+"
+MAX_REPEATS = 100
+MAX_NUMBER = 1_000_000  # a larger number is a typing error, not a layer
+MAX_DIGITS = 9  # int() refuses thousands of digits
+NUMBER_PATTERN = r"-?\d*\.?\d+"
+TOKEN_PATTERN = rf"[^\W\d]+|{NUMBER_PATTERN}|\S"
+BODY_EXAMPLE = "(conv 16 3 pad same, relu)"
+
+
+@dataclass(frozen=True)
+class Option:
+    """The values that an option accepts.
+
+    Attributes:
+        words: Accepted words.
+        minimum: The smallest accepted whole number; None if the option takes no number.
+    """
+
+    words: tuple[str, ...] = ()
+    minimum: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Syntax:
+    """What may follow a keyword.
+
+    Attributes:
+        example: A correct layer with this keyword.
+        values: The meaning of each number after the keyword, in order.
+        options: The options by name.
+        has_body: Whether layers in parentheses follow instead.
+    """
+
+    example: str
+    values: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
+    has_body: bool = False
 
 
 @dataclass(frozen=True)
 class Token:
+    """A word, number or sign, and its offset in the architecture."""
+
     text: str
     start: int
 
     @property
     def end(self) -> int:
+        """Offset of the first character after the token."""
         return self.start + len(self.text)
 
 
 @dataclass(frozen=True)
 class Node:
-    """One word of the line with what follows it, before shapes are known. `body` is a residual block's inside."""
+    """One layer as written: its keyword, values, options and, for a block, the layers in its parentheses."""
 
-    word: Token
-    last: Token
+    keyword: Token
+    last_token: Token
     values: tuple[Token, ...] = ()
     options: tuple[tuple[str, Token], ...] = ()
     body: tuple[Node, ...] = ()
 
     @property
-    def size(self) -> int:
-        """Layers that this node makes, those inside it included."""
-        return 1 + sum(node.size for node in self.body)
+    def layer_count(self) -> int:
+        """This layer and all layers in its body."""
+        return 1 + sum(node.layer_count for node in self.body)
 
     def option(self, name: str) -> Token | None:
+        """The value of an option, or None if it is not given."""
         return dict(self.options).get(name)
 
 
-def fail_at(line: str, first: Token, last: Token, message: str) -> NoReturn:
-    raise ArchitectureError(message, line, first.start, last.end)
+def source_of(architecture: str, node: Node) -> str:
+    """The text of one layer, as written."""
+    return architecture[node.keyword.start : node.last_token.end]
 
 
-def written(line: str, node: Node) -> str:
-    return line[node.word.start : node.last.end]
+def fail_at(architecture: str, first: Token, last: Token, message: str) -> NoReturn:
+    """Raise an ArchitectureError that points at the tokens from `first` to `last`."""
+    raise ArchitectureError(message, architecture, first.start, last.end)
 
 
-def whole_number(line: str, token: Token, low: int, high: int = MAX_NUMBER) -> int:
-    digits = token.text.isdecimal() and len(token.text) <= 9  # int() refuses thousands of digits
-    if not digits or not low <= int(token.text) <= high:
-        fail_at(line, token, token, f"{token.text!r} must be a whole number from {low} to {high:,}")
+def whole_number(architecture: str, token: Token, minimum: int, maximum: int = MAX_NUMBER) -> int:
+    """The value of a token.
+
+    Raises:
+        ArchitectureError: If it is no whole number from `minimum` to `maximum`.
+    """
+    is_number = token.text.isdecimal() and len(token.text) <= MAX_DIGITS
+    if not is_number or not minimum <= int(token.text) <= maximum:
+        message = f"expected a whole number from {minimum:,} to {maximum:,}, got {token.text!r}"
+        fail_at(architecture, token, token, message)
     return int(token.text)
 
 
 class Parser:
-    """Text -> nodes, by recursive descent over tokens that know their offset."""
+    """Recursive-descent parser.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        pattern = rf"[^\W\d]+|{NUMBER}|\S"
-        self.tokens = [Token(m.group(), m.start()) for m in re.finditer(pattern, text)]
-        self.tokens.append(Token("", len(text)))
-        self.at = 0
+    Args:
+        architecture: The text to parse.
+        keywords: The syntax of each keyword.
+    """
+
+    def __init__(self, architecture: str, keywords: Mapping[str, Syntax]) -> None:
+        self.architecture = architecture
+        self.keywords = keywords
+        self.tokens = [Token(match.group(), match.start()) for match in re.finditer(TOKEN_PATTERN, architecture)]
+        self.tokens.append(Token("", len(architecture)))
+        self.position = 0
         self.depth = 0
 
-    @property
-    def token(self) -> Token:
-        return self.tokens[self.at]
+    def parse(self) -> tuple[Node, ...]:
+        """The layers of the architecture, repetitions written out.
 
-    def take(self) -> Token:
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def line(self) -> tuple[Node, ...]:
-        nodes = self.items()
-        if self.token.text == ")":
-            self.fail(self.token, "')' has no bracket that it closes")
+        Raises:
+            ArchitectureError: If the text does not follow the grammar.
+        """
+        nodes = self._layers()
+        if self._next.text == ")":
+            self._fail(self._next, "unmatched ')': remove it, or add '(' before")
         return nodes
 
-    def items(self) -> tuple[Node, ...]:
-        """Layers and commas up to a closing bracket or the end of the line."""
+    @property
+    def _next(self) -> Token:
+        return self.tokens[self.position]
+
+    @property
+    def _previous(self) -> Token:
+        return self.tokens[self.position - 1]
+
+    def _take(self) -> Token:
+        self.position += 1
+        return self._previous
+
+    def _layers(self) -> tuple[Node, ...]:
+        """Layers and commas up to a closing parenthesis or the end."""
         nodes: list[Node] = []
-        size = 0
+        count = 0
         while True:
-            first = self.token
-            found = self.item()
-            size += sum(node.size for node in found)
-            if size > MAX_LAYERS:
-                self.fail(first, f"that makes {size:,} layers, and {MAX_LAYERS:,} are the most")
-            nodes += found
-            if self.token.text in ("", ")"):
+            first = self._next
+            added = self._item()
+            count += sum(node.layer_count for node in added)
+            if count > MAX_LAYERS:
+                self._fail(first, f"{count:,} layers exceed the limit of {MAX_LAYERS:,}")
+            nodes += added
+            if self._next.text in ("", ")"):
                 return tuple(nodes)
-            if self.token.text != ",":
-                self.misplaced(self.token)
-            self.take()
+            if self._next.text != ",":
+                self._fail_misplaced(self._next)
+            self._take()
 
-    def item(self) -> tuple[Node, ...]:
-        word = self.take()
-        if word.text.isdecimal() and self.token.text == "*":
-            self.take()
-            return self.bracket(word) * whole_number(self.text, word, 1, 100)
-        if word.text == "residual":
-            body = self.bracket(word)
-            return (Node(word, self.tokens[self.at - 1], body=body),)
-        if word.text not in KEYWORDS:
-            self.unknown(word)
-        return (self.layer(word),)
+    def _item(self) -> tuple[Node, ...]:
+        word = self._take()
+        if word.text.isdecimal() and self._next.text == "*":
+            self._take()
+            return self._body(word) * whole_number(self.architecture, word, 1, MAX_REPEATS)
+        if word.text not in self.keywords:
+            self._fail_unknown(word)
+        if self.keywords[word.text].has_body:
+            body = self._body(word)
+            return (Node(word, self._previous, body=body),)
+        return (self._layer(word),)
 
-    def bracket(self, owner: Token) -> tuple[Node, ...]:
-        opening = self.take()
+    def _body(self, owner: Token) -> tuple[Node, ...]:
+        """The layers in parentheses after a keyword or after `N *`."""
+        opening = self._take()
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.fail(owner, f"brackets may be nested at most {MAX_DEPTH} deep")
+            self._fail(owner, f"parentheses may be nested at most {MAX_DEPTH} deep")
         if opening.text != "(":
-            before = "residual" if owner.text == "residual" else f"{owner.text} * "
-            self.fail(owner, f"{owner.text!r} needs layers in brackets, as in '{before}(conv 16 3 pad same, relu)'")
-        nodes = self.items()
-        if self.token.text != ")":
-            self.fail(opening, "this bracket is never closed: add ')' after its last layer")
-        self.take()
+            prefix = owner.text if owner.text in self.keywords else f"{owner.text} * "
+            self._fail(owner, f"{owner.text!r} needs layers in parentheses, as in '{prefix}{BODY_EXAMPLE}'")
+        nodes = self._layers()
+        if self._next.text != ")":
+            self._fail(opening, "unclosed '(': add ')' after its last layer")
+        self._take()
         self.depth -= 1
         return nodes
 
-    def layer(self, word: Token) -> Node:
-        allowed = KEYWORDS[word.text]
+    def _layer(self, word: Token) -> Node:
+        syntax = self.keywords[word.text]
         values: list[Token] = []
-        for meaning in allowed.values:
-            if not re.fullmatch(NUMBER, self.token.text):
-                written = self.text[word.start : self.tokens[self.at - 1].end]
-                self.fail(word, f"{written!r}: {meaning} missing, as in {allowed.example!r}", self.tokens[self.at - 1])
-            values.append(self.take())
+        for meaning in syntax.values:
+            if not re.fullmatch(NUMBER_PATTERN, self._next.text):
+                source = self.architecture[word.start : self._previous.end]
+                message = f"{source!r} lacks the {meaning}: write it as in {syntax.example!r}"
+                self._fail(word, message, self._previous)
+            values.append(self._take())
         options: dict[str, Token] = {}
-        while self.token.text not in ("", ",", ")"):
-            name = self.take()
-            if name.text not in allowed.options or name.text in options:
-                self.unexpected(word, name, tuple(options))
-            options[name.text] = self.option_value(word, name)
-        return Node(word, self.tokens[self.at - 1], tuple(values), tuple(options.items()))
+        while self._next.text not in ("", ",", ")"):
+            name = self._take()
+            if name.text not in syntax.options or name.text in options:
+                self._fail_unexpected(word, name, options)
+            options[name.text] = self._option_value(word, name)
+        return Node(word, self._previous, tuple(values), tuple(options.items()))
 
-    def option_value(self, word: Token, name: Token) -> Token:
-        words = OPTION_KEYWORDS.get(f"{word.text} {name.text}", ())
-        number_allowed = name.text != "init"
-        if self.token.text not in words and not (number_allowed and self.token.text.isdecimal()):
-            expected = " or ".join((*words, "a whole number") if number_allowed else words)
-            self.fail(
-                name,
-                f"'{word.text} ... {name.text}' needs {expected}, not {self.token.text or 'nothing'!r}",
-                self.token,
-            )
-        return self.take()
+    def _option_value(self, word: Token, name: Token) -> Token:
+        option = self.keywords[word.text].options[name.text]
+        takes_number = option.minimum is not None
+        if self._next.text not in option.words and not (takes_number and self._next.text.isdecimal()):
+            expected = " or ".join([*option.words, *(["a whole number"] if takes_number else [])])
+            got = repr(self._next.text) if self._next.text else "nothing"
+            self._fail(name, f"option {name.text!r} of {word.text!r} must be {expected}, got {got}", self._next)
+        return self._take()
 
-    def unknown(self, word: Token) -> NoReturn:
+    def _fail_unknown(self, word: Token) -> NoReturn:
         if word.text in ("", ",", ")"):
-            where = f"before {word.text!r}" if word.text else "at the end"
-            comma = "," in (word.text, self.tokens[self.at - 2].text)
-            self.fail(word, f"a layer is missing {where}: write one{', or take the comma away' if comma else ''}")
+            place = f"before {word.text!r}" if word.text else "at the end"
+            after_comma = "," in (word.text, self.tokens[self.position - 2].text)
+            self._fail(word, f"expected a layer {place}: add one{' or remove the comma' if after_comma else ''}")
         if word.text == "softmax":
-            self.fail(word, "'softmax' is not written: the classifier (dense classes, softmax) follows by itself")
-        near = difflib.get_close_matches(word.text.lower(), [*KEYWORDS, "residual"], 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        self.fail(
-            word, f"unknown layer {word.text!r}: {hint}layers are {', '.join(KEYWORDS)}, residual(...) and N * (...)"
-        )
+            self._fail(word, "'softmax' is added automatically with the classifier: remove it")
+        similar = difflib.get_close_matches(word.text.lower(), self.keywords, 1)
+        hint = f"did you mean {similar[0]!r}? " if similar else ""
+        names = [f"{name}(...)" if syntax.has_body else name for name, syntax in self.keywords.items()]
+        self._fail(word, f"unknown layer {word.text!r}: {hint}layers are {', '.join(names)} and N * (...)")
 
-    def unexpected(self, word: Token, found: Token, given: tuple[str, ...]) -> NoReturn:
-        allowed = KEYWORDS[word.text]
+    def _fail_unexpected(self, word: Token, found: Token, given: Mapping[str, Token]) -> NoReturn:
         if found.text in given:
-            self.fail(found, f"{found.text!r} is given twice for {word.text!r}: keep one")
-        if found.text in KEYWORDS or found.text == "residual":
-            self.fail(found, f"a comma is missing before {found.text!r}")
+            self._fail(found, f"option {found.text!r} of {word.text!r} is given twice: keep one")
+        if found.text in self.keywords:
+            self._fail(found, f"expected a comma before {found.text!r}")
         if not re.search(r"\w", found.text):
-            self.misplaced(found)
-        options = f" and may be followed by {', '.join(allowed.options)}" if allowed.options else ""
-        values = " and ".join(allowed.values) or "no number"
-        self.fail(found, f"{word.text!r} takes {values}{options}, so {found.text!r} is one too many")
+            self._fail_misplaced(found)
+        syntax = self.keywords[word.text]
+        expected = " and ".join(syntax.values) or "no values"
+        options = f" and the options {', '.join(syntax.options)}" if syntax.options else ""
+        self._fail(found, f"unexpected {found.text!r}: {word.text!r} takes {expected}{options}")
 
-    def misplaced(self, found: Token) -> NoReturn:
-        self.fail(found, f"{found.text!r} does not belong here: layers are separated by commas")
+    def _fail_misplaced(self, found: Token) -> NoReturn:
+        self._fail(found, f"unexpected {found.text!r}: separate layers with commas")
 
-    def fail(self, first: Token, message: str, last: Token | None = None) -> NoReturn:
-        fail_at(self.text, first, last or first, message)
+    def _fail(self, first: Token, message: str, last: Token | None = None) -> NoReturn:
+        fail_at(self.architecture, first, last or first, message)

@@ -1,4 +1,4 @@
-"""Networks with a name, each one line of the architecture language."""
+"""Named architectures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
-from convscope.network.grammar import KEYWORDS
-from convscope.network.layers import Shape
+from convscope.network.keywords import KEYWORDS
+from convscope.network.layers.base import Shape
 
 PRESETS: dict[str, str] = {
     "article": "conv 32 3, relu, maxpool 2, flatten, dense 100, relu",
@@ -45,22 +45,29 @@ MNIST_SHAPE: Shape = (28, 28, 1)
 
 
 def resolve_architecture(text: str) -> str:
-    """The line of a preset, or `text` itself when it is a line.
+    """The architecture that a user means.
 
-    Raises UsageError for a single word that is neither a preset nor a layer.
+    Args:
+        text: Name of a preset, or an architecture.
+
+    Raises:
+        UsageError: If it is a single word that is neither a preset nor a layer.
     """
     if text in PRESETS:
         return PRESETS[text]
     if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in KEYWORDS:
-        near = difflib.get_close_matches(text, PRESETS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write a line of layers")
+        similar = difflib.get_close_matches(text, PRESETS, 1)
+        hint = f"did you mean {similar[0]!r}? " if similar else ""
+        raise UsageError(
+            f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write an architecture such as "
+            f"{PRESETS['article']!r}"
+        )
     return text
 
 
 def preset_table() -> list[dict[str, Any]]:
-    """Every preset with its line and its cost on MNIST's images, for ten classes."""
-    networks = {name: parse_network(line, MNIST_SHAPE) for name, line in PRESETS.items()}
+    """One row per preset: name, architecture, and costs for MNIST's images and ten classes."""
+    networks = {name: parse_network(architecture, MNIST_SHAPE) for name, architecture in PRESETS.items()}
     return [
         {"name": name, "architecture": network.architecture, **network.totals} for name, network in networks.items()
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from convscope._text import duration, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation
-from convscope.network.layers import shape_text
+from convscope.network.layers.base import shape_text
 from convscope.report.html import LayerRow, Picture, Report
 from convscope.runs.config import RunConfig
 from convscope.training.augmentation import describe

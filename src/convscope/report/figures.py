@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convscope.data.dataset import Dataset
-from convscope.evaluation.explain import Step, attribution, trace
+from convscope.evaluation.explain import LayerTrace, integrated_gradients, trace
 from convscope.evaluation.metrics import Evaluation
-from convscope.network.layers import Activation, Conv, Dropout, Flatten, shape_text
+from convscope.network.layers.base import shape_text
+from convscope.network.layers.convolution import Conv
+from convscope.network.layers.dense import Flatten
+from convscope.network.layers.elementwise import Activation, Dropout
+from convscope.reference import softmax
 from convscope.report import plots
 from convscope.report.html import Picture, Section
 from convscope.report.render_pool import Draw, Drawing, draw_here
@@ -122,23 +126,23 @@ def layer_figures(
     With `every_layer` False, the layers whose output is a mere reordering or copy are left out.
     """
     image = config.preprocessing.normalize(pixels[None])[0]
-    steps = trace(model, config.network, image)
-    probabilities = steps["softmax"].output
-    first = next((step for step in steps.values() if isinstance(step.layer, Conv)), None)
+    traces = trace(model, config.network, image)
+    probabilities = traces["softmax"].output
+    first = next((traced for traced in traces.values() if isinstance(traced.layer, Conv)), None)
     if first is not None:
         yield _filters(first)
     yield _attribution(config, model, image, pixels, int(probabilities.argmax()), what)
-    for step in steps.values():
-        if isinstance(step.layer, Activation) and step.layer.function == "relu" and step.output.ndim == 3:
-            yield _relu(step)
+    for traced in traces.values():
+        if isinstance(traced.layer, Activation) and traced.layer.kind == "relu" and traced.output.ndim == 3:
+            yield _relu(traced)
             break
-    for number, (name, step) in enumerate(steps.items(), 1):
+    for number, (name, traced) in enumerate(traces.items(), 1):
         if name == "softmax":
             break
-        if every_layer or not isinstance(step.layer, Flatten | Dropout):
-            yield _maps(number, name, step, what)
-        if isinstance(step.layer, Flatten):
-            yield _flatten(step)
+        if every_layer or not isinstance(traced.layer, Flatten | Dropout):
+            yield _maps(number, name, traced, what)
+        if isinstance(traced.layer, Flatten):
+            yield _flatten(traced)
     yield Sketch(
         "probabilities",
         Section.WHAT_IT_SEES,
@@ -153,8 +157,7 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     """Of the test images that got a wrong answer, those with the highest loss."""
     test, labels = dataset.test, dataset.test.labels
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    shifted = np.exp(logits[wrong] - logits[wrong].max(1, keepdims=True))
-    probabilities = shifted / shifted.sum(1, keepdims=True)
+    probabilities = softmax(logits[wrong])
     of_truth = probabilities[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
     order = np.argsort(of_truth, kind="stable")[:MISTAKES]
     worst = wrong[order]
@@ -166,8 +169,8 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> Drawing:
     )  # fmt: skip
 
 
-def _filters(step: Step) -> Sketch:
-    kernels = step.weights["weight"].transpose(2, 3, 1, 0)
+def _filters(traced: LayerTrace) -> Sketch:
+    kernels = traced.weights["weight"].transpose(2, 3, 1, 0)
     return Sketch(
         "filters",
         Section.WHAT_IT_SEES,
@@ -193,13 +196,13 @@ def _attribution(
         "Integrated gradients (Sundararajan et al., 2017): one color for pixels that spoke for the answer, "
         "the other for those that spoke against it.",
         f"{what} beside a heat map of the pixels that mattered",
-        partial(plots.attribution, pixels, attribution(model, image, target)),
+        partial(plots.attribution, pixels, integrated_gradients(model, image, target)),
     )
 
 
-def _relu(step: Step) -> Sketch:
-    channel = int(np.ptp(step.input, axis=(0, 1)).argmax())
-    before, after = step.input[:, :, channel], step.output[:, :, channel]
+def _relu(traced: LayerTrace) -> Sketch:
+    channel = int(np.ptp(traced.input, axis=(0, 1)).argmax())
+    before, after = traced.input[:, :, channel], traced.output[:, :, channel]
     return Sketch(
         "relu",
         Section.WHAT_IT_SEES,
@@ -210,25 +213,25 @@ def _relu(step: Step) -> Sketch:
     )
 
 
-def _maps(number: int, name: str, step: Step, what: str) -> Sketch:
-    shape = shape_text(step.output.shape)
-    heading = f"{name}: {step.layer.source}"
+def _maps(number: int, name: str, traced: LayerTrace, what: str) -> Sketch:
+    shape = shape_text(traced.output.shape)
+    heading = f"{name}: {traced.layer.source}"
     return Sketch(
         f"layer-{number:02d}-{name.replace('.', '-')}",
         Section.WHAT_IT_SEES,
         heading,
         f"What this layer makes of {what}: {shape} numbers.",
         f"Feature maps of layer {name}, {shape}",
-        partial(plots.feature_maps, heading, step.output),
+        partial(plots.feature_maps, heading, traced.output),
     )
 
 
-def _flatten(step: Step) -> Sketch:
+def _flatten(traced: LayerTrace) -> Sketch:
     return Sketch(
         "flatten",
         Section.WHAT_IT_SEES,
         "Flatten: maps become one vector",
         "Row by row, column by column, the values of all channels at one place follow each other.",
         "Cells of the feature maps and the entries of the vector they become",
-        partial(plots.flatten_view, step.input),
+        partial(plots.flatten_view, traced.input),
     )

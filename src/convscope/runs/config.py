@@ -16,7 +16,7 @@ from convscope._records import Record
 from convscope.data.options import LoadOptions
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.recipes import Recipe
 
 FORMAT: Literal[1] = 1

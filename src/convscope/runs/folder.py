@@ -20,7 +20,7 @@ from convscope._statistics import reaches
 from convscope._text import pluralize
 from convscope.errors import ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.runs.config import (
     CARD_FILE,
     CHECKPOINT_FOLDER,

@@ -16,7 +16,7 @@ from convscope.backends.native.backend import Precision
 from convscope.backends.native.step import cross_entropy, gather_batch
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
 from convscope.backends.pytorch.models import as_batch, get_weights, set_weights
-from convscope.backends.pytorch.modules import Whitening
+from convscope.backends.pytorch.modules import WhiteningConv2d
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.callbacks import Callback, Trainer, TrainResult
@@ -100,11 +100,11 @@ def autocast(precision: Precision) -> torch.autocast:
 def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing) -> None:
     """Give whitening layers their kernels, from patches of the training images."""
     for layer in model.modules():
-        if isinstance(layer, Whitening):
+        if isinstance(layer, WhiteningConv2d):
             values_per_image = preprocessing.height * preprocessing.width * layer.weight[0].numel()
             sample = train.subsample(max(1, MAX_WHITENING_VALUES // values_per_image))
             rows = sample.indices(np.arange(len(sample)))
-            layer.learn(as_batch(gather_batch(sample.store, rows, preprocessing.table)))
+            layer.fit(as_batch(gather_batch(sample.store, rows, preprocessing.table)))
 
 
 def predict_logits(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 from convscope.data.audit.rules import IMBALANCE_RATIO
 from convscope.data.dataset import Dataset, Split, stratified_group_split
 from convscope.network.build import resize_network
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.recipes import Recipe
 
 Reasons = dict[str, str]  # the field that was decided, and why, for people

@@ -26,7 +26,7 @@ from convscope.backends.native.step import (
     sgd_step_ref,
 )
 from helpers.kernels import needs_native, record_kernels, use_native_threads, without_native
-from helpers.lines import many
+from helpers.networks import many_examples
 
 # images, index, table, shifts, flips
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], Any, Any]
@@ -66,7 +66,7 @@ def gather_pixelwise(batch: Batch) -> NDArray[np.float32]:
     return out
 
 
-@many
+@many_examples
 @given(batches())
 def test_gather_batch_any_batch_equals_pixelwise(batch: Batch) -> None:
     for out in (gather_batch(*batch), gather_batch_ref(*batch)):

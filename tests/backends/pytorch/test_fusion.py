@@ -1,4 +1,4 @@
-"""Layers in kernels against the same layers one by one: values, gradients, modes, hooks, copies."""
+"""Fused layers against the same layers one by one: values, gradients, modes, hooks, copies."""
 
 from __future__ import annotations
 
@@ -15,21 +15,33 @@ from torch import Tensor, nn
 
 from convscope.backends.native import backend
 from convscope.backends.native.step import cross_entropy
-from convscope.backends.pytorch.fusion import Fused, plan
+from convscope.backends.pytorch.fusion import FusedSequential, leaves_work_to_torch, plan_fusion
 from convscope.backends.pytorch.models import as_batch, build_model
 from convscope.backends.pytorch.modules import MinPool2d
 from convscope.network.build import parse_network
 from helpers.kernels import needs_native, use_native_threads, without_native
-from helpers.lines import ALL_PRESETS, ONE_BY_ONE, Line, lines, many, noise, trained
+from helpers.networks import (
+    ALL_CASES,
+    ELEMENTWISE,
+    PRESET_CASES,
+    NetworkCase,
+    many_examples,
+    network_cases,
+    random_images,
+    trained_model,
+)
 
 Values = dict[str, Tensor]
-STILL = [word for word in ONE_BY_ONE if not word.startswith("dropout")]
+DETERMINISTIC = [layer for layer in ELEMENTWISE if not layer.startswith("dropout")]
 
 
-def values(model: nn.Module, line: Line, dtype: torch.dtype = torch.float32, images: int = 6) -> Values:
-    """The logits, every gradient of a fixed random sum of them, and what batch norms remember."""
+DETERMINISTIC_CASES = [name for name in ALL_CASES if name != "layer dropout"]
+
+
+def values(model: nn.Module, case: NetworkCase, dtype: torch.dtype = torch.float32, images: int = 6) -> Values:
+    """The logits, the gradients of a fixed random sum of them, and the batch statistics."""
     model = copy.deepcopy(model).to(dtype)
-    x = as_batch((noise(line, images) / np.float32(127.5) - 1).astype(np.float32)).to(dtype)
+    x = as_batch((random_images(case, images) / np.float32(127.5) - 1).astype(np.float32)).to(dtype)
     logits = model(x).to(dtype)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (logits * weights.to(dtype)).sum().backward()
@@ -38,67 +50,67 @@ def values(model: nn.Module, line: Line, dtype: torch.dtype = torch.float32, ima
     return {name: tensor.double() for name, tensor in found.items()}
 
 
-def far(found: Values, truth: Values) -> dict[str, float]:
-    """The Euclidean distance of each tensor from the truth."""
-    return {name: float((found[name] - truth[name]).norm()) for name in truth}
+def distances(found: Values, exact: Values) -> dict[str, float]:
+    """Euclidean distance of each tensor from the exact one."""
+    return {name: float((found[name] - exact[name]).norm()) for name in exact}
 
 
-def not_to_rounding(model: nn.Module, line: Line) -> list[str]:
-    """Which values are not as near to float64's as torch's own, up to a factor of 10 and 1e-5 of each tensor."""
-    fused = values(model, line)
+def inexact_values(model: nn.Module, case: NetworkCase) -> list[str]:
+    """Names of the tensors that differ from float64 by over 10 times torch's error and 1e-5 of their size."""
+    fused = values(model, case)
     with without_native():
-        plain, truth = values(model, line), values(model, line, torch.float64)
+        plain, truth = values(model, case), values(model, case, torch.float64)
     assert fused.keys() == plain.keys() == truth.keys()
-    allowed, found = far(plain, truth), far(fused, truth)
+    allowed, found = distances(plain, truth), distances(fused, truth)
     return [name for name in truth if found[name] > 10 * allowed[name] + 1e-5 * float(truth[name].norm()) + 1e-6]
 
 
 @needs_native
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("name", ALL_PRESETS)
-def test_every_presets_values_and_gradients_are_those_of_its_layers(name: str, training: bool) -> None:
-    """In one of three networks: where two cells of a window are equal to rounding, either may get the gradient."""
-    line = ALL_PRESETS[name]
-    wrong = [not_to_rounding(trained(line, seed).train(training), line) for seed in range(3)]
+@pytest.mark.parametrize("name", DETERMINISTIC_CASES)
+def test_fused_layers_and_presets_values_and_gradients_are_exact(name: str, training: bool) -> None:
+    """For one of three seeds: if two values of a window are equal up to rounding, either may get the gradient."""
+    case = ALL_CASES[name]
+    wrong = [inexact_values(trained_model(case, seed).train(training), case) for seed in range(3)]
     assert [] in wrong, wrong
 
 
 @needs_native
-@many
-@given(lines(STILL), st.booleans())
-def test_any_lines_values_and_gradients_are_those_of_its_layers(line: Line, training: bool) -> None:
-    assert not_to_rounding(trained(line).train(training), line) == []
+@many_examples
+@given(network_cases(DETERMINISTIC), st.booleans())
+def test_fused_any_network_values_and_gradients_are_exact(case: NetworkCase, training: bool) -> None:
+    assert inexact_values(trained_model(case).train(training), case) == []
 
 
 @needs_native
-@pytest.mark.parametrize("name", ALL_PRESETS)
-def test_in_bf16_it_is_as_near_to_the_truth_as_torch_is(name: str) -> None:
-    """Rounded to 8 bits, deep gradients lie 10 % and more off, whoever computes them: the mean of four networks.
+@pytest.mark.parametrize("name", PRESET_CASES)
+def test_fused_bf16_is_as_exact_as_torch(name: str) -> None:
+    """Deep gradients in bf16 are off by 10 % and more in any implementation: compares means over four networks.
 
-    What is as far off as it is large is nothing but noise, and counts as 1.
+    Relative errors above 1 are noise and count as 1.
     """
-    line, found, allowed = ALL_PRESETS[name], Counter[str](), Counter[str]()
+    case, found, allowed = PRESET_CASES[name], Counter[str](), Counter[str]()
     for seed in range(4):
-        model = trained(line, seed).train()
+        model = trained_model(case, seed).train()
         with torch.autocast("cpu", torch.bfloat16):
-            fused = values(model, line, images=40)
+            fused = values(model, case, images=40)
             with without_native():
-                plain = values(model, line, images=40)
+                plain = values(model, case, images=40)
         with without_native():
-            truth = values(model, line, torch.float64, images=40)
+            truth = values(model, case, torch.float64, images=40)
         sizes = {name: float(tensor.norm()) + 1e-9 for name, tensor in truth.items()}
-        found.update({name: min(1, distance / sizes[name]) / 4 for name, distance in far(fused, truth).items()})
-        allowed.update({name: min(1, distance / sizes[name]) / 4 for name, distance in far(plain, truth).items()})
+        found.update({name: min(1, distance / sizes[name]) / 4 for name, distance in distances(fused, truth).items()})
+        allowed.update({name: min(1, distance / sizes[name]) / 4 for name, distance in distances(plain, truth).items()})
     for name in found:
         assert found[name] <= 2 * allowed[name] + 0.02, name
 
 
 @needs_native
-def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No convolution, norm, activation, pool or dense layer of this network is called by itself."""
+def test_fused_modules_are_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All modules of this network that have a kernel."""
 
     def forbidden(*_: object) -> Tensor:
-        pytest.fail("a layer was called by itself")
+        pytest.fail("a fused module was called")
 
     model = build_model(
         parse_network("conv 4 3 pad same, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 5, relu")
@@ -109,28 +121,30 @@ def test_the_kernels_do_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "lengths"),
+    ("architecture", "spans"),
     [
-        ("conv 4 3, relu, maxpool 2, flatten, dense 5, relu", [3, 1, 2, 1]),
-        ("whiten 2, gelu, conv 8 3, maxpool 2, batchnorm, gelu, globalmax", [2, 1, 3, 1, 1]),
-        ("conv 4 3, maxpool 2, relu, flatten", [2, 1, 1, 1]),  # the first stage pools last
-        ("conv 4 3, relu, maxpool 5, flatten", [2, 1, 1, 1]),  # the first stage's windows end at 4
-        ("conv 4 3 stride 2, batchnorm, relu, minpool 2, flatten", [1, 3, 1, 1]),
-        ("conv 4 3, batchnorm, relu, avgpool 2, flatten", [1, 3, 1, 1]),
-        ("conv 4 3 pad same, conv 8 3, maxpool 2, batchnorm, gelu, maxpool 2, flatten", [1, 2, 3, 1, 1]),
-        ("maxpool 3 stride 2, relu, flatten", [1, 1, 1, 1]),  # windows that overlap
-        ("dropout 0.5, residual(conv 4 3 pad same), flatten, dense 3, batchnorm, relu", [1, 1, 1, 1, 2, 1]),
+        ("conv 4 3, relu, maxpool 2, flatten, dense 5, relu", [(0, 3), (4, 6), (6, 7)]),
+        ("whiten 2, gelu, conv 8 3, maxpool 2, batchnorm, gelu, globalmax", [(0, 2), (3, 6), (7, 8)]),
+        ("conv 4 3, maxpool 2, relu, flatten", [(0, 2), (2, 3), (4, 5)]),  # the stem's kernel pools last
+        ("conv 4 3, relu, maxpool 5, flatten", [(0, 2), (2, 3), (4, 5)]),  # windows of the stem's kernel end at 4
+        ("conv 4 3 stride 2, batchnorm, relu, minpool 2, flatten", [(1, 4), (5, 6)]),
+        ("conv 4 3, batchnorm, relu, avgpool 2, flatten", [(0, 1), (1, 4), (5, 6)]),
+        (
+            "conv 4 3 pad same, conv 8 3, maxpool 2, batchnorm, gelu, maxpool 2, flatten",
+            [(0, 1), (1, 3), (3, 6), (7, 8)],
+        ),
+        ("maxpool 3 stride 2, relu, flatten", [(1, 2), (3, 4)]),  # windows that overlap
+        ("dropout 0.5, residual(conv 4 3 pad same), flatten, dense 3, batchnorm, relu", [(3, 4), (4, 6), (6, 7)]),
     ],
 )
-def test_what_each_kernel_takes(line: str, lengths: list[int]) -> None:
-    steps = plan(list(build_model(parse_network(line))))
-    assert [last - first for first, last, _ in steps] == lengths
-    assert [first for first, *_ in steps] == [sum(lengths[:i]) for i in range(len(lengths))]
+def test_plan_fusion_finds_the_longest_runs(architecture: str, spans: list[tuple[int, int]]) -> None:
+    runs = plan_fusion(parse_network(architecture).layers[:-1])
+    assert [(run.first, run.last) for run in runs] == spans
 
 
-def test_without_native_it_is_a_sequence() -> None:
-    line = ALL_PRESETS["small"]
-    model, x = trained(line), torch.rand(2, 1, 28, 28)
+def test_fused_without_native_equals_sequential() -> None:
+    case = PRESET_CASES["small"]
+    model, x = trained_model(case), torch.rand(2, 1, 28, 28)
     with without_native():
         y = model(x)
     for layer in model:
@@ -138,20 +152,17 @@ def test_without_native_it_is_a_sequence() -> None:
     assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("name", ALL_PRESETS)
-def test_what_no_kernel_takes_runs_in_torch(name: str) -> None:
-    """Here float64; without an image there is nothing to do."""
-    line = ALL_PRESETS[name]
-    model = trained(line)
-    found = values(model, line, torch.float64)
+@pytest.mark.parametrize("name", PRESET_CASES)
+def test_fused_float64_and_empty_batches_run_in_torch(name: str) -> None:
+    """The kernels take neither."""
+    case = PRESET_CASES[name]
+    model = trained_model(case)
+    found = values(model, case, torch.float64)
     with without_native():
-        expected = values(model, line, torch.float64)
+        expected = values(model, case, torch.float64)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-12)
     assert model(torch.zeros(0, 1, 28, 28)).shape == (0, 10)
-
-
-# Hooks, copies and changes
 
 
 HOOKS: dict[str, Callable[[nn.Module, list[nn.Module]], torch.utils.hooks.RemovableHandle]] = {
@@ -163,11 +174,11 @@ HOOKS: dict[str, Callable[[nn.Module, list[nn.Module]], torch.utils.hooks.Remova
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_hooks_are_called_on_every_layer(kind: str) -> None:
-    """Also inside blocks, and on the convolution behind an uneven pad."""
+def test_hook_on_any_layer_is_called(kind: str) -> None:
+    """Also inside blocks, and on a Conv2dSame."""
     text = "conv 4 2 pad same, relu, residual(conv 4 3 pad same, batchnorm, relu), maxpool 2, flatten, dense 3, relu"
     model = build_model(parse_network(text, (6, 6, 1), 2))
-    names = [name for name, module in model.named_modules() if not list(module.children()) and "pad" not in name]
+    names = [name for name, module in model.named_modules() if not list(module.children())]
     for name in [name for name in names if "projection" not in name]:
         module, seen = model.get_submodule(name), list[nn.Module]()
         handle = HOOKS[kind](module, seen)
@@ -178,12 +189,12 @@ def test_hooks_are_called_on_every_layer(kind: str) -> None:
         assert seen == [module], name
 
 
-def test_a_copy_is_a_model_of_its_own() -> None:
-    line = ALL_PRESETS["residual"]
-    model, x = trained(line), torch.rand(2, 1, 28, 28)
+def test_deepcopy_is_independent() -> None:
+    case = PRESET_CASES["residual"]
+    model, x = trained_model(case), torch.rand(2, 1, 28, 28)
     before = model(x)
     copied = copy.deepcopy(model)
-    assert isinstance(copied, Fused)
+    assert isinstance(copied, FusedSequential)
     assert torch.equal(copied(x), before)
     with torch.no_grad():
         for parameter in copied.parameters():
@@ -194,22 +205,42 @@ def test_a_copy_is_a_model_of_its_own() -> None:
     assert torch.equal(copied(x), before)
 
 
-def test_state_is_named_as_in_a_sequence() -> None:
-    model = trained(ALL_PRESETS["small"])
+def test_state_dict_names_equal_those_of_sequential() -> None:
+    model = trained_model(PRESET_CASES["small"])
     model(torch.rand(2, 1, 28, 28))
     assert list(model.state_dict()) == list(nn.Sequential(OrderedDict(model.named_children())).state_dict())
 
 
-def test_a_layer_that_is_replaced_counts_at_once() -> None:
+def test_replaced_module_is_used() -> None:
     model = build_model(parse_network("conv 4 3, relu, maxpool 2, flatten", (6, 6, 1), 2))
     x = torch.rand(2, 1, 6, 6)
     before = model(x)
-    for place, layer in ((2, MinPool2d(2, 2)), (1, nn.Sigmoid())):  # the kernel has the one, not the other
+    for place, layer in ((2, MinPool2d(2, 2)), (1, nn.Sigmoid())):
         model[place] = layer
         with without_native():
             expected = model(x)
         assert torch.allclose(model(x), expected, atol=1e-6)
         assert not torch.allclose(expected, before, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("conv 4 3, relu, maxpool 2, flatten", False),
+        ("conv 4 3, relu, conv 4 3, flatten", True),
+        ("conv 4 3 stride 2, flatten", True),
+        ("conv 4 3, maxpool 3 stride 2, flatten", True),
+        ("residual(conv 1 3 pad same), flatten", True),
+        ("flatten, dense 5, relu", False),
+    ],
+)
+def test_leaves_work_to_torch_of_network_and_model_agree(architecture: str, expected: bool) -> None:
+    network = parse_network(architecture)
+    assert leaves_work_to_torch(network) == leaves_work_to_torch(build_model(network)) == expected
+
+
+def test_leaves_work_to_torch_of_another_module_is_true() -> None:
+    assert leaves_work_to_torch(nn.Sequential(nn.ReLU()))
 
 
 @pytest.fixture(params=[False, True], ids=["own threads", "torch's threads"])
@@ -221,20 +252,22 @@ def shared(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_any_number_of_threads_gives_the_same_bits(precision: str, shared: bool) -> None:  # noqa: ARG001
-    """Every kernel, forward and backward; the layers between them are torch's own, on one thread."""
-    line = Line("conv 8 3, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 40, relu", (28, 28, 1), 10)
-    model, results = trained(line).train(), []
+def test_fused_any_number_of_threads_is_bit_identical(precision: str, shared: bool) -> None:  # noqa: ARG001
+    """All kernels, forward and backward; the layers between them run in torch, on one thread."""
+    case = NetworkCase(
+        "conv 8 3, relu, maxpool 2, batchnorm, gelu, avgpool 2, flatten, dense 40, relu", (28, 28, 1), 10
+    )
+    model, results = trained_model(case).train(), []
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         for threads in (1, 2, 3, 4):
             with use_native_threads(threads):
-                results.append({name: tensor.numpy().tobytes() for name, tensor in values(model, line).items()})
+                results.append({name: tensor.numpy().tobytes() for name, tensor in values(model, case).items()})
     assert results[0] == results[1] == results[2] == results[3]
 
 
 @needs_native
-def test_a_loss_that_is_no_number_is_no_number() -> None:
-    model = trained(ALL_PRESETS["small"]).train()
+def test_loss_of_nan_is_nan() -> None:
+    model = trained_model(PRESET_CASES["small"]).train()
     x = torch.rand(4, 1, 28, 28)
     x[1, 0, 5, 5] = torch.nan
     loss, _ = cross_entropy(model(x).float(), torch.zeros(4, dtype=torch.int64))

@@ -16,7 +16,7 @@ from convscope.api.plan import make_plan
 from convscope.backends.native.backend import Precision
 from convscope.network.build import parse_network
 from convscope.network.cost import TimeEstimate
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.probes import estimate

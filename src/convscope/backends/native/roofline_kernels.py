@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope._hardware import has_bf16
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, address
-from convscope.network.layers import Shape, shape_text
+from convscope.network.layers.base import Shape, shape_text
 
 BATCH_SIZE = 128
 

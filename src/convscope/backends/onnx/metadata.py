@@ -1,29 +1,35 @@
-"""What a model file says about itself, and how its inputs and outputs are called."""
+"""The metadata of a model file, and the names of its input and outputs."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from convscope._records import Record
 from convscope.images.preprocessing import Preprocessing
 
 INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 METADATA_KEY = "convscope"
 
 
-class Metadata(BaseModel):
-    """Stored as JSON under the ONNX metadata key `convscope`."""
+class ModelMetadata(Record):
+    """Stored as JSON in the ONNX metadata under the key `convscope`.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        format: Version of the model file.
+        task: What the outputs mean: one class per image.
+        classes: Class names in the order of the outputs.
+        preprocessing: How images are turned into the input.
+        architecture: The network in the architecture language.
+    """
 
     format: Literal[1] = 1
+    task: Literal["single-label"] = "single-label"
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     architecture: str
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """The shape of one image and of one answer, by the name of the graph's input and outputs."""
-        record, scores = self.preprocessing, [len(self.classes)]
-        return {INPUT: [record.height, record.width, record.channels], LOGITS: scores, PROBABILITIES: scores}
+        """Shapes for one image, by the names of the input and outputs."""
+        record, outputs = self.preprocessing, [len(self.classes)]
+        return {INPUT: [record.height, record.width, record.channels], LOGITS: outputs, PROBABILITIES: outputs}

@@ -1,82 +1,112 @@
-"""Torch modules that torch itself lacks."""
+"""Modules that PyTorch lacks. Feature maps are (n, channels, height, width)."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convscope.network.layers.window import Padding
+
+
+def module_class(name: str) -> Any:
+    """The module class of this name, here or in torch.nn; the tables of activations and pools name their classes so."""
+    return globals().get(name) or getattr(nn, name)
+
 
 class MinPool2d(nn.Module):
-    """The smallest value of each window."""
+    """The smallest value of each window; arguments as in nn.MaxPool2d."""
 
-    def __init__(self, size: int, stride: int) -> None:
+    def __init__(self, kernel_size: int, stride: int) -> None:
         super().__init__()
-        self.kernel_size, self.stride = size, stride
+        self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Tensor) -> Tensor:
         return -functional.max_pool2d(-x, self.kernel_size, self.stride)
 
 
 class FlattenHWC(nn.Module):
-    """Maps to a vector in the order row, column, channel (torch's own flatten starts with the channel)."""
+    """Feature maps to vectors in row, column, channel order; nn.Flatten starts with the channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
 class GlobalAvgPool2d(nn.Module):
-    """The mean of each feature map."""
+    """The mean of each feature map: (n, channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
 
 class GlobalMaxPool2d(nn.Module):
-    """The largest value of each feature map."""
+    """The largest value of each feature map: (n, channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.amax((2, 3))
 
 
-class Whitening(nn.Conv2d):
-    """A convolution whose kernels turn patches of the images into uncorrelated numbers; training leaves it alone.
+class Conv2dSame(nn.Conv2d):
+    """A convolution whose zero padding may differ between the sides, as in timm's module of this name.
 
-    After Jordan (2024): the patches' principal directions, each divided by its standard deviation, and the same
-    kernels again with the other sign, for the half that an activation takes away.
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Number of filters.
+        kernel_size: Side of the kernels.
+        stride: Step between windows.
+        same_padding: Zeros at the top, bottom, left and right.
+        groups: As in nn.Conv2d.
+        bias: As in nn.Conv2d.
     """
 
-    TINY = 5e-4  # keeps directions without variance from becoming noise
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        same_padding: Padding,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)
+        self.same_padding = same_padding
 
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__(channels, 2 * kernel * kernel * channels, kernel, bias=False)
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom, left, right = self.same_padding
+        return super().forward(functional.pad(x, (left, right, top, bottom)))
+
+
+class WhiteningConv2d(nn.Conv2d):
+    """A convolution that decorrelates patches of the images (Jordan, 2024); its kernels are frozen.
+
+    The kernels are the principal directions of the patches, each divided by its standard deviation, and the same
+    kernels negated, so that an activation loses no information.
+
+    Args:
+        in_channels: Channels of the images.
+        kernel_size: Side of the patches.
+    """
+
+    VARIANCE_FLOOR = 5e-4  # keeps directions without variance from being amplified to noise
+
+    def __init__(self, in_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, 2 * kernel_size**2 * in_channels, kernel_size, bias=False)
         self.weight.requires_grad_(False)
 
-    def learn(self, images: Tensor) -> None:
-        """Take the kernels from images (n, channels, h, w), as the network sees them."""
+    def fit(self, images: Tensor) -> None:
+        """Compute the kernels from preprocessed images (n, channels, height, width)."""
         size = self.kernel_size[0]
         patches = images.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
         variances, directions = torch.linalg.eigh((patches.T @ patches / len(patches)).double())
-        kernels = (directions / (variances + self.TINY).sqrt()).T.reshape(-1, *self.weight.shape[1:])
+        kernels = (directions / (variances + self.VARIANCE_FLOOR).sqrt()).T.reshape(-1, *self.weight.shape[1:])
         self.weight.data.copy_(torch.cat([kernels, -kernels]))
 
 
-class UnevenPad(nn.Module):
-    """Zero cells around the maps where the two sides differ, which a torch convolution cannot do itself."""
-
-    def __init__(self, padding: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        top, bottom, left, right = self.padding
-        return functional.pad(x, (left, right, top, bottom))
-
-
 class ResidualBlock(nn.Module):
-    """body(x) + x, or body(x) + projection(x)."""
+    """body(x) + projection(x); the projection is nn.Identity if the shapes are equal."""
 
     def __init__(self, body: nn.Sequential, projection: nn.Module) -> None:
         super().__init__()
@@ -84,7 +114,3 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast("Tensor", self.body(x) + self.projection(x))
-
-
-class PaddedConv(nn.Sequential):
-    """A convolution behind an uneven pad."""

@@ -18,7 +18,7 @@ from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Split
 from convscope.errors import ConvscopeError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
@@ -57,7 +57,7 @@ class TuningProbe:
     @cached_property
     def torch_works(self) -> bool:
         """Whether torch does part of the work; its threads wait for each other, those of the kernels yield."""
-        return backend.native is None or leaves_work_to_torch(build_model(self.network, self.seed))
+        return backend.native is None or leaves_work_to_torch(self.network)
 
     def seconds_per_step(self, threads: int) -> float:
         """Return the median time of a few float32 steps, without the first, which prepares everything."""

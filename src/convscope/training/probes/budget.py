@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convscope.backends.native.backend import Precision
 from convscope.errors import UsageError
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.training.probes.estimate import estimate_throughput
 from convscope.training.recipes import Recipe
 

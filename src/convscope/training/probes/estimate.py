@@ -12,7 +12,8 @@ from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.cost import TimeEstimate, TrainingCost
-from convscope.network.layers import Network, Shape
+from convscope.network.layers.base import Shape
+from convscope.network.network import Network
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.probes.autotune import TuningProbe, autotune

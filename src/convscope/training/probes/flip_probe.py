@@ -18,7 +18,7 @@ from convscope.data.dataset import Split, stratified_group_split
 from convscope.errors import ArchitectureError, ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
-from convscope.network.layers import Network
+from convscope.network.network import Network
 from convscope.network.presets import PRESETS
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit, predict_logits

@@ -1,0 +1,94 @@
+"""The table of activation functions: everything the grammar, the models, the model file and the explainer need to know.
+
+To add an activation, add a row to `ACTIVATIONS`; its key becomes a keyword of the architecture language. The kernels
+fuse it if native/src/activation.h has a row of the same name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from convscope import reference
+from convscope.reference import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationFunction:
+    """An elementwise function and its name in every backend.
+
+    Attributes:
+        forward: f(x) in NumPy, of x's shape and dtype.
+        derivative: f'(x) in NumPy, of x's shape and dtype.
+        rule: f(x) in words, for `convscope explain --cell`.
+        torch_module: Name of the class in `torch.nn`.
+        torch_arguments: Keyword arguments of that class.
+        onnx_operator: Name of the ONNX operator.
+        onnx_attributes: Attributes of that operator.
+        initialization: Rule for the initial weights of the layer before it: "he" if f cuts off negative values.
+    """
+
+    forward: Callable[[Floats], Floats]
+    derivative: Callable[[Floats], Floats]
+    rule: str
+    torch_module: str
+    torch_arguments: Mapping[str, float] = field(default_factory=dict)
+    onnx_operator: str
+    onnx_attributes: Mapping[str, Any] = field(default_factory=dict)
+    initialization: Literal["he", "glorot"]
+
+
+def gelu(x: Floats) -> Floats:
+    """Gaussian error linear unit, exact (Hendrycks and Gimpel, 2016): x times the normal distribution function at x.
+
+    >>> gelu(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([-0.004 ,  0.    ,  2.996 ])
+    """
+    return x * _normal_distribution(x)
+
+
+def gelu_derivative(x: Floats) -> Floats:
+    """Derivative of `gelu` at x.
+
+    >>> gelu_derivative(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([-0.0119,  0.5   ,  1.0119])
+    """
+    density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+    return _normal_distribution(x) + x * density
+
+
+def _normal_distribution(x: Floats) -> Floats:
+    erf = np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2))
+    return np.asarray((1 + erf) / 2, x.dtype)
+
+
+ACTIVATIONS: dict[str, ActivationFunction] = {
+    "relu": ActivationFunction(
+        forward=reference.relu,
+        derivative=lambda x: reference.relu_backward(np.ones_like(x), x),
+        rule="max(0, input)",
+        torch_module="ReLU",
+        onnx_operator="Relu",
+        initialization="he",
+    ),
+    "gelu": ActivationFunction(
+        forward=gelu,
+        derivative=gelu_derivative,
+        rule="the input times the normal distribution function at the input",
+        torch_module="GELU",
+        onnx_operator="Gelu",
+        initialization="he",
+    ),
+    "tanh": ActivationFunction(
+        forward=np.tanh,
+        derivative=lambda x: 1 - np.square(np.tanh(x)),
+        rule="the hyperbolic tangent of the input",
+        torch_module="Tanh",
+        onnx_operator="Tanh",
+        initialization="glorot",
+    ),
+}

@@ -1,0 +1,1 @@
+"""Layer records, each with its shape rule and its keywords, by family."""

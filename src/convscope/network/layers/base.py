@@ -1,0 +1,67 @@
+"""The base of all layer records, and shapes.
+
+A record is frozen and describes one layer at its place in a network. The PyTorch modules, the ONNX graph, the cost
+table and the explainer are all derived from records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+Shape = tuple[int, ...]  # (height, width, channels) of feature maps, (units,) of a vector
+BYTES_PER_FLOAT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What all records have in common.
+
+    Attributes:
+        name: Unique in the network: keyword and number, such as `conv1`.
+        source: The layer as written in the architecture.
+        input_shape: Shape for one image.
+        output_shape: Shape for one image.
+    """
+
+    name: str
+    source: str
+    input_shape: Shape
+    output_shape: Shape
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights learned from the training images."""
+        return 0
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications, each with its addition, in the forward pass of one image."""
+        return 0
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the float32 output for one image."""
+        return BYTES_PER_FLOAT * prod(self.output_shape)
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        """Records inside this one, in order of execution."""
+        return ()
+
+
+def shape_text(shape: Shape) -> str:
+    """Format a shape for people.
+
+    >>> shape_text((26, 26, 32)), shape_text((100,))
+    ('26x26x32', '100')
+    """
+    return "x".join(map(str, shape))
+
+
+def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """All records; those inside a layer come after it."""
+    for layer in layers:
+        yield layer
+        yield from walk(layer.children)

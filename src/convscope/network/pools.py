@@ -1,0 +1,55 @@
+"""The table of pooling functions: everything the grammar, the models, the model file and the explainer need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PoolKind = Literal["max", "min", "average"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolFunction:
+    """What a window is reduced to, and its name in every backend.
+
+    Attributes:
+        keyword: Its word in the architecture language.
+        kind: Its name in layer records, in `reference.POOL_FUNCTIONS` and in convscope-native.
+        rule: The function in words, for `convscope explain --cell`.
+        torch_module: Name of the class in `backends.pytorch.modules` or `torch.nn`.
+        onnx_operator: Name of the ONNX operator.
+        onnx_negated: Whether input and output of that operator are negated: the minimum is -max(-x).
+    """
+
+    keyword: str
+    kind: PoolKind
+    rule: str
+    torch_module: str
+    onnx_operator: str
+    onnx_negated: bool = False
+
+
+POOLS: dict[str, PoolFunction] = {
+    "max": PoolFunction(
+        keyword="maxpool",
+        kind="max",
+        rule="the largest value of the window",
+        torch_module="MaxPool2d",
+        onnx_operator="MaxPool",
+    ),
+    "min": PoolFunction(
+        keyword="minpool",
+        kind="min",
+        rule="the smallest value of the window",
+        torch_module="MinPool2d",
+        onnx_operator="MaxPool",
+        onnx_negated=True,
+    ),
+    "average": PoolFunction(
+        keyword="avgpool",
+        kind="average",
+        rule="the mean of the window",
+        torch_module="AvgPool2d",
+        onnx_operator="AveragePool",
+    ),
+}
