@@ -237,11 +237,11 @@ LINE_ROWS = _rows(
     ("train digits --model lenet5", "^'conv 16 5' needs feature maps of at least 5x5, got 4x4: remove a layer"),
     (
         "train digits --model 'conv 8 3, relu'",
-        "^'relu' leaves 6x6x8 feature maps, .*: end with flatten, globalavg or globalmax$",
+        "^the classifier needs a vector, got 6x6x8 feature maps from 'relu': end with flatten, globalavg or globalmax$",
     ),
-    ("models 'relu, whiten 2, flatten'", "^'whiten' must come first: its kernels are made for the patches of the im"),
+    ("models 'relu, whiten 2, flatten'", "^'whiten' must be the first layer: its kernels are computed from patches"),
     ("models 'conv 8, flatten'", "^'conv 8' lacks the kernel size: write it as in 'conv 32 3'$"),
     ("models 'residual(conv 8 3, flatten'", "^unclosed '\\(': add '\\)' after its last layer$"),
-    ("models ''", "^a layer is missing at the end"),
+    ("models ''", "^expected a layer at the end: add one$"),
     ("models '8 * (conv 4 3), flatten' --data digits", "^'conv 4 3' needs feature maps of at least 3x3, got 2x2"),
 )
