@@ -207,11 +207,11 @@ def test_every_preset_is_listed_with_its_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_training_says_what_it_will_do_and_what_it_did(digits_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     cores = digits_run.config.machine.cores
-    plan = digits_run.config.model_copy(update={"precision": "float32", "precision_why": "for the test"})
+    plan = digits_run.config.model_copy(update={"precision": "float32", "reasons": {"precision": "for the test"}})
     assert display.plan_lines(plan) == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "small: 7,722 parameters, 49.7 k multiply-adds per image",
-        f"recipe default: 3 epochs, batch 128, seed 0, on 1 of {cores} cores",
+        f"recipe default: 3 epochs, batch size 128, seed 0, on 1 of {cores} cores",
         f"in float32: for the test; kernels: {backend.backend_name()}",
     ]
     accuracy, _, _, run, report, then = printed(display.run_lines(digits_run), capsys).splitlines()

@@ -82,7 +82,7 @@ def test_a14_train_prints_accuracy_with_interval_and_n_and_where_the_report_is(c
     assert answer.err.splitlines()[:3] == [
         "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
         "custom: 650 parameters, 640 multiply-adds per image",
-        f"recipe default: 1 epoch, batch 100, seed 7, on 1 of {usable_cores()} cores",
+        f"recipe default: 1 epoch, batch size 100, seed 7, on 1 of {usable_cores()} cores",
     ]
     assert re.search(
         r"^epoch 1/1  loss [\d.]+  accuracy [\d.]+ %  validation [\d.]+ %  [\d,]+ images/s  0.0 s left$",
@@ -191,11 +191,17 @@ EVALUATION = (
 )
 MACHINE = "processor cores threads peak_gflops system python versions"
 WORK = "parameters multiply_adds activation_bytes"
-RECIPE = (
-    "name model optimizer learning_rate rest_learning_rate bias_learning_rate momentum nesterov weight_decay "
-    "matrix_decay fixed_norms classifier_share schedule warmup_share batch epochs least_steps label_smoothing "
-    "shift_pixels crop_area jitter flip balance cutmix cutmix_until growth tta precision standardize "
-    "validation_share select target patience"
+RECIPE = " ".join(
+    (
+        "name model epochs min_steps batch_size label_smoothing head_init_scale class_balance tta precision",
+        "standardize",
+        under("optimizer", "name learning_rate momentum nesterov weight_decay muon_weight_decay sgd_lr norm_bias_lr"),
+        under("optimizer", "freeze_norm_scale"),
+        under("schedule", "name warmup_fraction progressive_resizing"),
+        under("augmentation", "max_shift min_crop_area color_jitter horizontal_flip cutmix cutmix_until"),
+        under("selection", "weights validation_fraction"),
+        under("stopping", "target_accuracy patience"),
+    )
 )
 LIMITS = " ".join(
     (
@@ -212,8 +218,8 @@ SCHEMAS = {
             "run status seconds weights selected_epoch",
             under(
                 "config",
-                "format task created classes[] model architecture input_shape[] symmetry balance epochs before budget "
-                "training_seconds seed precision kernels precision_why",
+                "format task created classes[] model architecture input_shape[] reasons.precision augment metrics "
+                "epochs initial_epoch budget time_limit seed precision backend",
             ),
             under(
                 "config.dataset", "name path source load_options fingerprint train_images validation_images test_images"
@@ -395,8 +401,8 @@ def test_a_signal_saves_what_was_learned(command: Command, tmp_path: Path, numbe
     run = open_run(tmp_path / "run")
     assert (run.manifest.status, run.manifest.signal) == ("interrupted", number)
     assert err.splitlines()[-1] == (
-        f"stopped by signal {number} after {len(run.history)} of 100000 epochs; what was learned is saved in run; "
-        "go on with convscope train --resume run"
+        f"stopped by signal {number} after {len(run.history)} of 100000 epochs; the weights are saved in run; "
+        "continue with: convscope train --resume run"
     )
     assert "Traceback" not in err
     path = tmp_path / "seven.png"

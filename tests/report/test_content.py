@@ -31,8 +31,8 @@ def config(digits_run: Run) -> Callable[..., RunConfig]:
 
     def changed(recipe: str = "default", **values: Any) -> RunConfig:
         known = {**RECIPES, **{chosen.name: chosen for chosen in VARIANTS["color"].values()}}
-        chosen = {**known[recipe].model_dump(), **values}
-        return RunConfig.model_validate({**digits_run.config.model_dump(), "recipe": chosen})
+        chosen = known[recipe].override(**values)
+        return digits_run.config.model_copy(update={"recipe": chosen, "reasons": {}})
 
     return changed
 
@@ -56,8 +56,8 @@ def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(
 @pytest.mark.parametrize(
     ("select", "chosen"), [("best", "the one with the best validation accuracy"), ("last", "the one that came last")]
 )
-def test_else_the_test_set_was_used_once(config: Callable[..., RunConfig], select: str, chosen: str) -> None:
-    (note,) = notes(config(select=select), 2)
+def test_notes_say_how_the_test_set_was_used(config: Callable[..., RunConfig], select: str, chosen: str) -> None:
+    (note,) = notes(config(weights=select), 2)
     assert note == (
         f"The weights are those of epoch 2, {chosen}. The 145 validation images were held out of the training "
         "set; the test set was used once, for the numbers on this page."
@@ -92,7 +92,7 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
                 "Optimizer": "SGD, learning rate 0.01 (constant), momentum 0.9",
                 "Weight decay": "0",
                 "Label smoothing": "0",
-                "Batch": "128",
+                "Batch size": "128",
                 "Epochs": "3",
                 "Augmentation": "none",
                 "Seed": "0",
@@ -105,9 +105,9 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0.1",
-                "Batch": "128",
+                "Batch size": "128",
                 "Epochs": "3",
-                "Augmentation": "shifts by up to 2 pixels",
+                "Augmentation": "random shifts of up to 2 pixels",
                 "Seed": "0",
             },
         ),
@@ -123,11 +123,11 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
                 "Optimizer": "Muon, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
-                "Batch": "128",
+                "Batch size": "128",
                 "Epochs": "3",
                 "Augmentation": (
-                    "shifts by up to 1 pixel, flips left to right, images at 62.5 % of their size until 30 % of the "
-                    "training, images at 75 % of their size until 66.7 % of the training"
+                    "random shifts of up to 1 pixel, horizontal flips, images at 62.5 % of their size until 30 % of "
+                    "training, images at 75 % of their size until 66.7 % of training"
                 ),
                 "Seed": "0",
             },
@@ -139,11 +139,11 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), Nesterov momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
-                "Batch": "128",
+                "Batch size": "128",
                 "Epochs": "3",
                 "Augmentation": (
-                    "random parts of at least 25 % of an image's area, contrast, brightness and saturation changed by "
-                    "up to 30 %, parts of other images in 70 % of the batches until 95 % of the training"
+                    "random crops of at least 25 % of the area, contrast, brightness and saturation jitter of up to "
+                    "30 %, CutMix in 70 % of the batches until 95 % of training"
                 ),
                 "Seed": "0",
             },
@@ -155,23 +155,26 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
                 "Optimizer": "SGD, learning rate 0.1 (one-cycle), momentum 0.9",
                 "Weight decay": "0.0005",
                 "Label smoothing": "0",
-                "Batch": "128",
+                "Batch size": "128",
                 "Epochs": "3",
-                "Augmentation": "flips left to right",
+                "Augmentation": "horizontal flips",
                 "Seed": "0",
             },
         ),
     ],
 )
-def test_the_recipe_is_told_in_full(
+def test_report_recipe_is_complete(
     config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
 ) -> None:
     assert dict(report_of(config(**changes), evaluation, RESULT, []).recipe) == facts
 
 
-def test_time_that_was_given_is_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
-    given = config().model_copy(update={"budget": 120.0})
-    assert dict(report_of(given, evaluation, RESULT, []).recipe)["Time"] == "2 min from prompt to exit"
+def test_report_budget_and_reasons_are_shown(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+    reasons = {"horizontal_flip": "measured", "class_balance": "unequal", "precision": "equal"}
+    given = config().model_copy(update={"budget": 120.0, "reasons": reasons, "precision": "bf16"})
+    shown = dict(report_of(given, evaluation, RESULT, []).recipe)
+    assert shown["Budget"] == "2 min for the whole command"
+    assert (shown["Flips"], shown["Class balance"], shown["Precision"]) == ("measured", "unequal", "bf16: equal")
 
 
 def test_data_preprocessing_and_machine_are_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:

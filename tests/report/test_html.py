@@ -172,7 +172,7 @@ def test_facts_and_notes_are_all_there() -> None:
         "right class among the first 5": "99.99 %",
         "name": "mnist",
         "scale": "1/255",
-        "optimizer": {"name": "SGD"},
+        "optimizer": "SGD",
         "processor": "4 cores",
     }
     assert outline.inside("li") == list(REPORT.notes)

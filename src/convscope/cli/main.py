@@ -31,7 +31,12 @@ COMMANDS = {
     "filter": ("filter", "Slide a kernel over an image, or pool it."),
     "data": ("data", "Inspect a data set before training on it."),
 }
-RENAMED = {"--batch": "--batch-size", "--size": "--image-size", "--target": "--target-accuracy"}  # still accepted
+RENAMED = {  # old name: new name; both are accepted
+    "--batch": "--batch-size",
+    "--checkpoint-every": "--checkpoint-interval",
+    "--size": "--image-size",
+    "--target": "--target-accuracy",
+}
 
 
 class LazyGroup(TyperGroup):

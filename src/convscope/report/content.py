@@ -115,7 +115,8 @@ def _recipe(config: RunConfig) -> Facts:
     momentum = f"{'Nesterov ' if optimizer.nesterov else ''}momentum {optimizer.momentum:g}"
     budget = (("Budget", f"{duration(config.budget)} for the whole command"),) if config.budget else ()
     titles = {"horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision"}
-    reasons = ((titles.get(field, field), reason) for field, reason in config.reasons.items())
+    prefix = {"precision": f"{config.precision}: "}
+    reasons = ((titles[field], prefix.get(field, "") + reason) for field, reason in config.reasons.items())
     return (
         ("Recipe", recipe.name),
         ("Optimizer", f"{name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), {momentum}"),
