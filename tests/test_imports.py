@@ -27,7 +27,8 @@ ROOMS = [
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.
 WITHOUT_TRAINING = (
-    "", ".deploy.predictor", ".cli.main", ".cli.format", ".runs.folder", ".network.presets", ".api.filter",
+    "", ".deploy.predictor", ".cli.main", ".cli.format", ".cli.format_evaluation", ".cli.format_models",
+    ".cli.format_training", ".runs.folder", ".network.presets", ".api.filter",
 )  # fmt: skip
 HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
 

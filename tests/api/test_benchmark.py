@@ -28,8 +28,8 @@ from convscope.backends.native.backend import Precision
 from convscope.backends.native.roofline import KernelTiming, Roofline, Summary
 from convscope.backends.native.roofline_kernels import Kernel
 from convscope.backends.pytorch.models import build_model
-from convscope.cli import format as display
 from convscope.cli.console import stdout_console
+from convscope.cli.format_models import bench_lines
 from convscope.data.dataset import Split
 from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
@@ -152,7 +152,7 @@ def test_run_benchmark_without_native_kernels_has_reason_and_no_roofline(monkeyp
     found = benchmark.run_benchmark(threads=1, seconds=0, images=700)
     check_schema(json.loads(found.model_dump_json()))
     assert (found.kernels, found.reason, found.roofline) == ("torch", "it was left out", None)
-    lines = [line for line in display.bench_lines(found) if isinstance(line, str)]
+    lines = [line for line in bench_lines(found) if isinstance(line, str)]
     assert "kernels   torch: it was left out" in lines
     assert not any("peak" in line for line in lines)
 
@@ -196,23 +196,23 @@ def a_result(fastest: float = 1.0, load: float | None = 0.0) -> BenchmarkResult:
 def test_bench_lines_on_busy_machine_say_so(fastest: float, load: float | None, busy: bool) -> None:
     """The slowest slice takes 1.3 s: 14 % more than 1.14 s, 30 % more than 1 s."""
     found = a_result(fastest, load)
-    said = [line for line in display.bench_lines(found) if isinstance(line, str) and line.startswith("BUSY")]
+    said = [line for line in bench_lines(found) if isinstance(line, str) and line.startswith("BUSY")]
     assert found.busy == found.model_dump()["busy"] == busy == bool(said)
     if busy:
-        assert f"a slice took up to {1.3 / fastest:.1f} times its fastest" in said[0]
+        assert f"the slowest slice took {1.3 / fastest:.1f} times as long as the fastest" in said[0]
         assert ("cores were busy before" in said[0]) == (load is not None)
 
 
 def test_bench_lines_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     console = stdout_console()
-    for line in display.bench_lines(a_result(1.14)):
+    for line in bench_lines(a_result(1.14)):
         console.print(line, markup=False, soft_wrap=isinstance(line, str))
     printed = capsys.readouterr().out.splitlines()
     found = [" ".join(line.split()) for line in printed]
     assert "ours 50,000 1.14 1.20 1.30 3.5" in found
     assert "conv_act_pool fwd 28x28x1 -> 32 3x3 max 2 2.000 300 GFLOP/s 50 % peak" in found
     assert "norm_act_pool bwd bf16 32x32x32 relu max 2 2.000 20 GB/s 50 % copy" in found
-    assert "peak: 600 GFLOP/s, float32 multiply-adds in registers (bf16's is not measured)" in printed
+    assert "peak: 600 GFLOP/s, float32 multiply-adds in registers (not measured for bf16)" in printed
     assert max(len(line.rstrip()) for line in printed[1:]) <= 80  # the first has the processor's name
 
 

@@ -74,3 +74,15 @@ def aligned(pairs: Mapping[str, str]) -> list[str]:
     """
     width = max(map(len, pairs))
     return [f"{term:<{width}}  {value}" for term, value in pairs.items()]
+
+
+def short_number(number: float) -> str:
+    """A number with three digits and a unit prefix.
+
+    >>> short_number(542230), short_number(999_950), short_number(12), short_number(2.5e9)
+    ('542 k', '1 M', '12', '2.5 G')
+    """
+    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= 0.9995 * limit:  # a number that rounds to 1000 gets the next prefix
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"

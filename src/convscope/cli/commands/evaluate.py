@@ -28,7 +28,7 @@ def evaluate(
     """Measure a trained model on the test split of a data set: accuracy with its 95 % interval, loss, per class."""
     from convscope.api.evaluate import evaluate_run
     from convscope.cli import progress
-    from convscope.cli.format import evaluation_lines
+    from convscope.cli.format_evaluation import evaluation_lines
 
     with progress.loading() as reporter:
         evaluation = evaluate_run(_opened(run), data, reporter)
@@ -44,7 +44,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify images of any size, and report how each was preprocessed."""
-    from convscope.cli.format import prediction_lines
+    from convscope.cli.format_evaluation import prediction_lines
     from convscope.deploy.predictor import PredictionList, Predictor
 
     predictor, found, failed = Predictor(_opened(run).model_file if run.is_dir() else run), [], 0
@@ -74,7 +74,7 @@ def explain(
 ) -> None:
     """Show what every layer computes for an image, and the arithmetic of any one cell."""
     from convscope.api.explain import explain_image
-    from convscope.cli.format import explanation_lines
+    from convscope.cli.format_evaluation import explanation_lines
 
     explained = explain_image(_opened(run), image, cell or (), out, max_megapixels=max_megapixels)
     print_result(as_json, explained, explanation_lines(explained))

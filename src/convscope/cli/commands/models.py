@@ -23,7 +23,7 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the presets, or show what a network costs per layer, image and epoch, and in time on this machine."""
-    from convscope.cli.format import cost_lines, preset_lines
+    from convscope.cli.format_models import cost_lines, preset_lines
     from convscope.network.presets import preset_table
 
     if architecture is None:
@@ -46,7 +46,7 @@ def bench(
 ) -> None:
     """Measure how fast this machine trains, compared with plain PyTorch and with the limits of its processor."""
     from convscope.api.benchmark import run_benchmark
-    from convscope.cli.format import bench_lines
+    from convscope.cli.format_models import bench_lines
 
     if sys.stderr.isatty():
         print_message(f"measuring for about {seconds + 5} seconds")

@@ -62,7 +62,7 @@ def train(
             f"the weights are saved in {run.path}; continue with: convscope train --resume {run.path}"
         )
         raise typer.Exit(128 + run.manifest.signal)
-    from convscope.cli.format import run_lines
+    from convscope.cli.format_training import run_lines
 
     print_result(as_json, run.to_dict(), run_lines(run))
     if run.missed_target:
@@ -107,7 +107,8 @@ def _run(plan: Plan, options: TrainOptions, render: Draw, *, resume: bool = Fals
     from convscope.api.hooks import Hooks
     from convscope.api.train import run_plan
     from convscope.cli import progress
-    from convscope.cli.format import issue_lines, plan_lines
+    from convscope.cli.format import issue_lines
+    from convscope.cli.format_training import plan_lines
 
     config = plan.config
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):

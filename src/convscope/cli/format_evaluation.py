@@ -1,0 +1,108 @@
+"""Text for `convscope evaluate`, `predict` and `explain`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convscope._text import percent
+from convscope.cli.console import plain_table
+from convscope.deploy.predictor import Prediction
+from convscope.evaluation.metrics import Evaluation
+from convscope.network.layers.base import shape_text
+
+if TYPE_CHECKING:
+    from convscope.api.explain import Explanation
+    from convscope.evaluation.explain import CellExplanation
+
+MAX_TERMS = 36  # of a sum
+MAX_CLASSES = 50  # rows of the table
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[Any]:
+    """Accuracy, loss, top-k accuracy, a table of classes, and the most frequent mistakes."""
+    top = ", ".join(f"top-{k} {percent(share)}" for k, share in evaluation.top_k.items() if k > 1)
+    head = [f"accuracy {evaluation.accuracy_text}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
+    scores = [
+        (
+            score.name,
+            *(percent(share, 1) for share in (score.precision, score.recall, score.f1)),
+            f"{score.support:,}",
+        )
+        for score in evaluation.per_class[:MAX_CLASSES]
+    ]
+    if evaluation.tta:
+        head.insert(1, f"         {evaluation.tta.text} with test-time augmentation")
+    return [*head, plain_table(("class", "precision", "recall", "F1", "images"), scores), _mistakes(evaluation)]
+
+
+def prediction_lines(prediction: Prediction, top: int) -> list[str]:
+    """The label, what preprocessing did to the image, and the `top` most likely classes with their probabilities."""
+    ranked = list(prediction.probabilities.items())[:top]
+    return [
+        f"{prediction.image}: {prediction.label}",
+        f"  {', '.join(prediction.notes) or 'used as it is'}",
+        "  " + ", ".join(f"{name} {percent(share)}" for name, share in ranked),
+    ]
+
+
+def explanation_lines(explanation: Explanation) -> list[Any]:
+    """The prediction, a summary of every layer's output, the arithmetic of the cells, and where the figures are."""
+    body = [
+        (
+            layer.name,
+            layer.source,
+            shape_text(layer.output),
+            *(f"{value:.3f}" for value in (layer.min, layer.mean, layer.max)),
+        )
+        for layer in explanation.layers
+    ]
+    prediction = Prediction(image=explanation.image, probabilities=explanation.probabilities, notes=explanation.notes)
+    lines: list[Any] = [
+        *prediction_lines(prediction, top=3),
+        "",
+        plain_table(("layer", "source", "output", "min", "mean", "max"), body, 2),
+    ]
+    for cell in explanation.cells:
+        lines += ["", *cell_lines(cell)]
+    if not explanation.cells:
+        lines += [
+            "",
+            "for the arithmetic of a cell: --cell LAYER,ROW,COLUMN,CHANNEL, or --cell LAYER,INDEX for vectors",
+        ]
+    return [*lines, "", f"{len(explanation.written)} figures in {explanation.folder}"]
+
+
+def cell_lines(cell: CellExplanation) -> list[str]:
+    """The arithmetic of one cell, term by term; of a long sum the largest terms, and the total of the others."""
+    order = sorted(range(len(cell.terms)), key=lambda i: -abs(cell.terms[i].product))
+    weighted = any(term.weight != 1 for term in cell.terms)
+    most = MAX_TERMS if weighted else len(order)  # of a pooling window any value may be the one that is chosen
+    shown = [cell.terms[i] for i in sorted(order[:most])]
+    lines = [f"{cell.layer}[{','.join(map(str, cell.index))}] is {cell.rule}:"]
+    for term in shown:
+        product = f" x {term.weight:>+12.6g} = {term.product:>+12.6g}" if weighted else ""
+        lines.append(f"  {term.source:>14}  {term.value:>+12.6g}{product}")
+    if len(shown) < len(cell.terms):
+        rest = sum(cell.terms[i].product for i in order[most:])
+        lines.append(f"  {'':>14}  {len(order) - most:,} smaller terms add up to {rest:+.6g}")
+    if cell.bias:
+        lines.append(f"  {'bias':>14}  {cell.bias:>+12.6g}")
+    lines.append(f"  {'result':>14}  {cell.value:>+12.6g}   the model computed {cell.model_value:+.6g}")
+    return lines
+
+
+def _mistakes(evaluation: Evaluation, most: int = 5) -> str:
+    """The pairs of classes that are confused most often."""
+    names = evaluation.classes
+    pairs = [
+        (int(evaluation.confusion[i, j]), names[i], names[j])
+        for i in range(len(names))
+        for j in range(len(names))
+        if i != j and evaluation.confusion[i, j]
+    ]
+    worst = sorted(pairs, reverse=True)[:most]
+    if not worst:
+        return "no mistakes"
+    return "most frequent mistakes: " + ", ".join(
+        f"{true} predicted as {other} ({count})" for count, true, other in worst
+    )

@@ -1,0 +1,45 @@
+"""Text before and after training."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from convscope import Evaluation, Run
+from convscope._statistics import wilson
+from convscope.backends.native import backend
+from convscope.cli.format_training import plan_lines, run_lines
+from convscope.evaluation.metrics import Proportion
+
+
+def test_plan_lines_have_data_network_recipe_machine_and_reasons(digits_run: Run) -> None:
+    cores = digits_run.config.machine.cores
+    reasons = {"precision": "for the test", "horizontal_flip": "images are flipped"}
+    config = digits_run.config.model_copy(update={"precision": "float32", "reasons": reasons})
+    assert plan_lines(config) == [
+        "digits: 1,293 training, 145 validation, 359 test images, 8x8x1, 10 classes",
+        "small: 7,722 parameters, 49.7 k multiply-adds per image",
+        f"recipe default: 3 epochs, batch size 128, seed 0, on 1 of {cores} cores",
+        f"in float32: for the test; kernels: {backend.backend_name()}",
+        "images are flipped",
+    ]
+
+
+def test_run_lines_have_accuracy_and_paths(digits_run: Run) -> None:
+    accuracy, _, _, run, report, following = run_lines(digits_run)
+    assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)
+    assert run.split() == ["run", str(digits_run.path)]
+    assert report.split() == ["report", str(digits_run.path / "report.html")]
+    assert following.split() == ["next", "convscope", "predict", str(digits_run.path), "IMAGE"]
+
+
+def test_run_lines_have_test_time_augmentation_below_the_accuracy(
+    digits_run: Run, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmented = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
+    monkeypatch.setattr(digits_run, "evaluation", augmented)
+    first, second, *_ = run_lines(digits_run)
+    assert first.split(maxsplit=2) == ["test", "accuracy", "62.50 % (95 % interval 30.57 to 86.32, n = 8)"]
+    assert second.strip() == "62.50 % (30.57 to 86.32) with test-time augmentation"
+    assert second.index("62.50") == first.index("62.50")
