@@ -338,7 +338,7 @@ def test_train_model_with_wrong_option_raises_before_loading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convscope.api.train.load_for_training", lambda *_: pytest.fail("data were loaded"))
+    monkeypatch.setattr("convscope.api.options.TrainOptions.load_data", lambda *_: pytest.fail("data were loaded"))
     with pytest.raises(UsageError, match=message):
         train_model("digits", **options)
     assert not list(tmp_path.iterdir())
@@ -497,7 +497,7 @@ def test_train_model_with_augment_that_returns_other_arrays_raises(
 
 
 def test_train_model_reports_to_the_reporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convscope.api.load.load_default", default_data)
+    monkeypatch.setattr("convscope.data.load.load_default", default_data)
     reporter = RecordingReporter()
     run = train_model(model="flatten", recipe=SHORT, epochs=1, run=tmp_path / "run", reporter=reporter)
     assert reporter.messages == ["No data set named"]

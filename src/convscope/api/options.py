@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from convscope._records import Record
+from convscope._reporting import Reporter
 from convscope._text import parse_duration
 from convscope.training.recipes import Kind, Recipe, recipe_named
 
 if TYPE_CHECKING:
+    from convscope.data.dataset import Dataset
     from convscope.data.options import LoadOptions
 
+    Source = str | Path | Dataset
+
 CHECKPOINT_INTERVAL_S = 60.0
+PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
 
 
@@ -82,17 +87,43 @@ class TrainOptions(Record):
         """The budget in seconds. Raises UsageError for a text that is no duration."""
         return parse_duration(self.budget) if isinstance(self.budget, str) else self.budget
 
-    def load_options(self, core_seconds: float | None = None) -> LoadOptions:
-        """Return how to load images; `core_seconds` limits the image size if none was given."""
-        from convscope.data.options import LoadOptions  # loads numpy, which --help does without
+    @property
+    def core_seconds(self) -> float | None:
+        """Seconds of the budget that training can use, times the number of cores; None without a budget."""
+        from convscope._hardware import usable_cores  # loads numpy, which --help does without
+
+        seconds = self.budget_seconds
+        return None if seconds is None else max(seconds - PREPARATION_SECONDS, 1) * usable_cores()
+
+    def load_options(self) -> LoadOptions:
+        """Return how to load images; unless their size was given, it is limited to what the budget allows."""
+        from convscope.data.options import LoadOptions
 
         return LoadOptions(
             image_size=self.image_size,
             channels=self.channels,
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
-            core_seconds=None if self.image_size else core_seconds,
+            core_seconds=None if self.image_size else self.core_seconds,
         )
+
+    def load_data(self, source: Source | None, reporter: Reporter) -> tuple[Dataset, str]:
+        """Load a data set, by default MNIST or digits; return it with the name or path that it came from, or "".
+
+        Args:
+            source: see `load_data`; None for the default.
+            reporter: where messages and progress go.
+
+        Raises:
+            DataError: the data set is unknown or cannot be read.
+        """
+        from convscope.data.load import load_data, load_default
+
+        if source is None:
+            dataset = load_default(reporter)
+            return dataset, dataset.name
+        dataset = load_data(source, self.load_options(), reporter)
+        return dataset, str(source) if isinstance(source, str | Path) else ""
 
     def chosen_recipe(self, kind: Kind = "gray", default: str = "default") -> Recipe:
         """Return the recipe for data of that kind, with the options that override it.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope._hardware import hardware_info, keep_freed_memory, max_threads
-from convscope.api.load import core_seconds
 from convscope.api.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
@@ -91,7 +90,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
 
 def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:
     """Return the most accurate recipe that fits the budget, if there is one."""
-    available = core_seconds(options)
+    available = options.core_seconds
     if available is None:
         return "default"
     return recipe_for_budget(available, dataset.kind, dataset.train.store[0].size * len(dataset.train))

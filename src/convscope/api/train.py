@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from safetensors.numpy import save
 
 from convscope._files import lock_folder
 from convscope._records import validate_options
 from convscope.api.hooks import HookKeywords, Hooks, TrainKeywords
-from convscope.api.load import Source, load_for_training
 from convscope.api.options import TrainOptions
 from convscope.api.plan import Plan, make_plan
 from convscope.api.results import write_results, write_weights
@@ -26,6 +25,9 @@ from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_sig
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from convscope.api.options import Source
 
 RUNS_FOLDER = Path("runs")
 
@@ -60,7 +62,7 @@ def train_model(
     checked = validate_options(TrainOptions, given)
     checked.chosen_recipe()  # a wrong option is reported before anything is loaded
     started = time.monotonic()
-    dataset, origin = load_for_training(data, checked, hooks.reporter)
+    dataset, origin = checked.load_data(data, hooks.reporter)
     return run_plan(make_plan(dataset, checked, origin, started), checked, hooks)
 
 

@@ -80,9 +80,7 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
         check_free(options.run)
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
     with progress.loading() as reporter, _importing("convscope.api.train"):
-        from convscope.api.load import load_for_training
-
-        dataset, origin = load_for_training(data, options, reporter)
+        dataset, origin = options.load_data(data, reporter)
     from convscope.api.plan import make_plan
 
     return _run(make_plan(dataset, options, origin, process_start()), options, render)
