@@ -20,7 +20,7 @@ ROOT = Path(convscope.__file__).parent
 
 # Rooms in the order in which they may import each other: the way data flows in the design.
 ROOMS = [
-    "errors", "_extras", "_files", "_hardware", "_records", "_reporting", "_statistics", "_text", "_workers",
+    "errors", "_records", "_reporting", "_extras", "_files", "_hardware", "_statistics", "_text", "_workers",
     "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report", "deploy",
     "api", "integrations", "cli",
 ]  # fmt: skip
@@ -113,6 +113,7 @@ def test_this_way_of_asking_would_see_torch() -> None:
 
 
 PUBLIC = [
+    "Callback",
     "ConvClassifier",
     "ConvscopeError",
     "Dataset",
@@ -140,6 +141,7 @@ def test_the_public_names_are_these() -> None:
 
 
 HOMES = {
+    "Callback": "convscope.training.callbacks.Callback",
     "ConvClassifier": "convscope.integrations.sklearn.ConvClassifier",
     "ConvscopeError": "convscope.errors.ConvscopeError",
     "Dataset": "convscope.data.dataset.Dataset",
@@ -182,6 +184,10 @@ def test_type_checkers_see_the_same_names() -> None:
 def test_public_name_misspelled_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'convscope' has no attribute 'train_modle'"):
         getattr(convscope, "train_modle")  # noqa: B009
+
+
+def test_public_name_of_before_leads_to_the_new_one() -> None:
+    assert convscope.explain_picture is convscope.explain_image  # type: ignore[attr-defined]
 
 
 def test_version_is_that_of_the_installed_package() -> None:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from convscope.network.build import parse_network
     from convscope.network.network import Network
     from convscope.runs.folder import Run, open_run
+    from convscope.training.callbacks import Callback
     from convscope.training.recipes import Recipe
 
     __version__: str
 
 __all__ = [
+    "Callback",
     "ConvClassifier",
     "ConvscopeError",
     "Dataset",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "training.callbacks",
     "ConvClassifier": "integrations.sklearn",
     "ConvscopeError": "errors",
     "Dataset": "data.dataset",
@@ -70,6 +73,7 @@ _HOMES = {
     "train_model": "api.train",
     "train_more": "api.resume",
 }
+_RENAMED = {"explain_picture": "explain_image"}  # old names that still work
 
 
 if not TYPE_CHECKING:  # a type checker reports misspelled names only if it does not see this
@@ -77,6 +81,7 @@ if not TYPE_CHECKING:  # a type checker reports misspelled names only if it does
     def __getattr__(name: str) -> Any:
         if name == "__version__":
             return import_module("importlib.metadata").version("convscope")
+        name = _RENAMED.get(name, name)
         if name not in _HOMES:
             raise AttributeError(f"module 'convscope' has no attribute {name!r}")
         module, _, inner = _HOMES[name].partition(":")
