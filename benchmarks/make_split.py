@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from convscope.cli.progress import StderrReporter
-from convscope.data.dataset import Split, stratified_group_split
-from convscope.data.formats.image_folder import dataset_of, survey_of
-from convscope.data.load import cache_folder
-from convscope.data.options import LoadOptions
+from convscope.data.dataset import Split
+from convscope.data.formats.image_files import analyze, build_dataset
+from convscope.data.options import LoadContext, LoadOptions, cache_folder
+from convscope.data.splitting import stratified_group_split
 
 
 def main() -> None:
@@ -36,13 +36,13 @@ def main() -> None:
 def make(folder: Path, into: Path, group_by: str | None, validation: float, seed: int) -> None:
     """See above."""
     options = LoadOptions(group_by=group_by)
-    survey = survey_of(folder, options, cache_folder(), StderrReporter())
-    dataset = dataset_of(folder, survey, options)
+    analysis = analyze(folder, LoadContext(options, cache_folder(), StderrReporter()))
+    dataset = build_dataset(folder, analysis, options)
     train, held = stratified_group_split(dataset.train, validation, seed)
     for part, split in {"train": train, "val": held, "test": dataset.test}.items():
         for row in rows(split):
-            path = survey.listing.path(row)
-            link = into / part / survey.listing.class_of(row) / f"{row:06d}{path.suffix}"
+            path = analysis.listing.path(row)
+            link = into / part / analysis.listing.class_of(row) / f"{row:06d}{path.suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, link)
         print(f"{part}: {len(split):,} pictures", file=sys.stderr)

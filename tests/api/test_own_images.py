@@ -21,7 +21,7 @@ from convscope.images.read import read_image
 from convscope.training.recipes import recipe_named
 from helpers.callbacks import Interrupt
 from helpers.command import Command
-from helpers.pictures import Pixels, animals, noise, write
+from helpers.images import Pixels, animals, noise, write_images
 from helpers.reporting import FailingReporter, RecordingReporter
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
         "cat/notes.txt": b"words",
         ".DS_Store": b"x",
     }
-    write(tmp_path / "pets", animals(24) | messy)
+    write_images(tmp_path / "pets", animals(24) | messy)
     return tmp_path
 
 
@@ -56,17 +56,17 @@ def test_check_prints_one_page_and_writes_nothing(command: Command, folder: Path
         "cat       26    24",
         "dog       27    25",
         "",
-        "warning: 1 picture filed under two classes: cat and dog; left out under both",
-        "    delete the wrong ones to have the right ones used",
+        "warning: 1 image in two classes: cat and dog; excluded from both",
+        "    delete the wrong files to use the right ones",
         "    cat/both.png = dog/both.png",
         "warning: 1 file cannot be read: not an image, expected PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM; convert "
-        "it to one of these; left out",
+        "it to one of these; excluded",
         "    cat/notes.txt",
-        "note: 1 picture filed more than once; used once",
-        "note: 2 sizes, from 12x12 to 50x12, median 12x12; all brought to 16x16 (letterbox)",
-        "note: 1 picture more than 3 times as long as wide; mostly padding for the network",
+        "note: 1 image with duplicate files; one file of each is used",
+        "note: 2 sizes, from 12x12 to 50x12, median 12x12; all resized to 16x16 (letterbox)",
+        "note: 1 image with an aspect ratio above 3; mostly padding for the network",
         "",
-        "the network sees: 16x16 color, letterbox, mixed background",
+        "network input: 16x16 color, letterbox, mixed background",
         "splits: 39 train, 10 test",
         "next: convscope train pets",
     ]
@@ -78,28 +78,28 @@ def test_check_json_lists_every_file(command: Command) -> None:
     answer = command("data", "check", "pets", "--json", "--image-size", "16", "--crop", "--channels", "1")
     found = json.loads(answer.out)
     assert found["classes"] == [{"name": "cat", "files": 26, "used": 24}, {"name": "dog", "files": 27, "used": 25}]
-    assert found["seen"] == "16x16 gray, crop, mixed background"
+    assert found["input"] == "16x16 gray, crop, mixed background"
     assert found["splits"] == {"train": 39, "test": 10}
     assert found["problem"] is None
     kinds = {issue["kind"]: issue for issue in found["issues"]}
-    assert kinds["two-classes"]["files"] == [["cat/both.png", "dog/both.png"]]
-    assert kinds["long"]["files"] == [["dog/<b>&.png"]]
-    assert kinds["long"]["action"] == "cropped to their middle"
+    assert kinds["conflicting-labels"]["files"] == [["cat/both.png", "dog/both.png"]]
+    assert kinds["aspect-ratio"]["files"] == [["dog/<b>&.png"]]
+    assert kinds["aspect-ratio"]["action"] == "cropped to the center"
 
 
 def test_check_of_untrainable_data_prints_it_and_fails(command: Command, folder: Path) -> None:
-    write(folder / "pets", {"owl/1.png": noise(5009)})
+    write_images(folder / "pets", {"owl/1.png": noise(5009)})
     answer = command("data", "check", "pets")
     assert answer.code == 3
     assert answer.err == (
-        "convscope: pets: too few images in owl (1): expected 5 or more per class that can be used, to train, validate "
-        "and test on; add images or take the class away\n"
+        "convscope: pets: too few images in owl (1): expected 5 or more usable images per class, to train, validate "
+        "and test on; add images or remove the class\n"
     )
     assert "owl        1     1" in answer.out.splitlines()
 
 
 def test_check_shortens_long_lists_and_refers_to_json(command: Command, folder: Path) -> None:
-    write(folder / "pets", {f"cat/{i}.txt": b"x" for i in range(7)})
+    write_images(folder / "pets", {f"cat/{i}.txt": b"x" for i in range(7)})
     lines = command("data", "check", "pets").out.splitlines()
     assert "    and 3 more: convscope data check PATH --json" in lines
 
@@ -108,20 +108,20 @@ def test_train_on_image_folder_reports_its_issues(command: Command, folder: Path
     answer = command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
     assert answer.code == 0
     lines = answer.err.splitlines()
-    assert lines[0] == "warning: 1 picture filed under two classes: cat and dog; left out under both"
+    assert lines[0] == "warning: 1 image in two classes: cat and dog; excluded from both"
     assert "pets: 35 training, 4 validation, 10 test images, 16x16x3, 2 classes" in lines
     run = open_run("run")
     assert run.config.dataset.source.endswith(
-        "pets; crop to 16x16; 4 of 53 files left out; test is a fixed stratified fifth"
+        "pets; crop to 16x16; 4 of 53 files excluded; test split: a fixed, stratified 20 %"
     )
     assert run.config.preprocessing.fit == "crop"
     assert run.config.preprocessing.fill == (127, 127, 127)
     page = (folder / "run" / "report.html").read_text()
     assert "What was found in the data?" in page
-    assert "<strong>warning</strong>: 1 picture filed under two classes: cat and dog; left out under both" in page
+    assert "<strong>warning</strong>: 1 image in two classes: cat and dog; excluded from both" in page
     assert "Nine training images, as the network sees them" in page
     assert sorted(path.name for path in (folder / "run" / "plots").glob("found-*")) == [
-        "found-two-classes.png",
+        "found-conflicting-labels.png",
         "found-unreadable.png",
     ]
 
@@ -140,7 +140,7 @@ def test_predictor_preprocesses_a_file_as_training_did(command: Command, folder:
 
 def test_evaluate_run_on_another_folder_resizes_its_images(command: Command, folder: Path) -> None:
     command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
-    write(
+    write_images(
         folder / "others",
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
     )
@@ -182,7 +182,7 @@ def test_train_on_table_of_files_uses_its_splits(command: Command, folder: Path)
 
 def test_evaluate_after_folder_changed_reports_it(command: Command, folder: Path) -> None:
     command("train", "pets", *QUICK, "--run", "run")
-    write(folder / "pets", {"cat/new.png": noise(5077)})
+    write_images(folder / "pets", {"cat/new.png": noise(5077)})
     answer = command("evaluate", "run")
     assert answer.code == 0
     assert re.search("pets has changed since run was trained on it$", answer.err, re.M)

@@ -1,4 +1,4 @@
-"""Bad folders and tables of pictures, for the table of bad inputs."""
+"""Rows of the bad-input table: folders and tables of images."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cases.bad_inputs import BadInput
-from helpers.pictures import Pixels, animals, noise, write
+from helpers.images import Pixels, animals, noise, write_images
 
 Content = Mapping[str, Pixels | bytes]
 TABLE = "file,label\n" + "".join(f"{name},{name[:3]}\n" for name in animals())
 
 
-def _set(pictures: Content, *words: str) -> Callable[[Path], list[str]]:
-    """The pictures in the folder `set`, which the words then name."""
+def _set(images: Content, *words: str) -> Callable[[Path], list[str]]:
+    """The images in the folder `set`, which the words name."""
 
     def arrange(folder: Path) -> list[str]:
-        write(folder / "set", pictures)
+        write_images(folder / "set", images)
         return list(words)
 
     return arrange
@@ -24,8 +24,8 @@ def _set(pictures: Content, *words: str) -> Callable[[Path], list[str]]:
 
 def _rows(exit_code: int, *rows: tuple[str, Content, str, str]) -> list[BadInput]:
     return [
-        BadInput(f"{name}: {line}", _set(pictures, *line.split()), exit_code, message)
-        for name, pictures, line, message in rows
+        BadInput(f"{name}: {line}", _set(images, *line.split()), exit_code, message)
+        for name, images, line, message in rows
     ]
 
 
@@ -42,25 +42,25 @@ FOLDER_ROWS = [
         ("no classes", {"1.png": noise(1)}, "train ./set", "^set: no class folders, 1 files: expected one folder"),
         ("empty class", animals() | {"owl/.gitkeep": b""}, "train set", "^set: no files in the class folder owl: put"),
         ("3 images", animals() | {f"owl/{i}.png": noise(i + 40) for i in range(3)}, "train set", r"in owl \(3\): exp"),
-        ("a file", {"a.txt": b"cat"}, "data check set/a.txt", "^set/a.txt: a file: expected a folder with a folder of"),
-        ("a picture", {"a.png": noise(1)}, "train set/a.png", "^set/a.png: not an IDX file"),
-        ("not there", {}, "data check sett", "^sett: no such file or folder: expected a folder of class"),
-        ("missing files", _table(TABLE + "owl/1.png,owl\n"), "train set/all.csv", "1 of 13 files are not there, the"),
+        ("a file", {"a.txt": b"cat"}, "data check set/a.txt", "^set/a.txt: a file: expected a folder with one folder"),
+        ("an image", {"a.png": noise(1)}, "train set/a.png", "^set/a.png: unknown format; expected a folder with"),
+        ("missing", {}, "data check sett", "^sett: no such file or folder; expected a folder of class"),
+        ("missing files", _table(TABLE + "owl/1.png,owl\n"), "train set/all.csv", "1 of 13 files do not exist, the"),
         ("two labels", _table(TABLE + "cat/1.png,dog\n"), "train set/all.csv", "line 14: cat/1.png is dog, but was"),
         ("no header", _table(TABLE.partition("\n")[2]), "train set/all.csv", "no column names: the first line is"),
-        ("nothing", {"a/1.png": b"", "b/2.png": b"x"}, "train set", "none of 2 files is a picture; the first, a/1"),
+        ("nothing", {"a/1.png": b"", "b/2.png": b"x"}, "train set", "none of 2 files is an image; the first, a/1"),
         ("10,000 classes", {f"{i}/1.png": b"x" for i in range(10_000)}, "train set", "10,000 classes of 1.0 files"),
         (
             "other classes",
             {f"{part}/{name}/1.png": noise(1) for part, names in (("train", "ab"), ("test", "ac")) for name in names},
             "train set",
-            "^set: train has other classes than test: it lacks c and has in addition b; name them alike$",
+            "^set: train has other classes than test: it lacks c and adds b; use the same names in both$",
         ),
     ),
     *_rows(
         2,
-        ("pattern", animals(), "train set --group-by (", r"^--group-by '\(' is no regular expression: missing"),
-        ("no match", animals(), "data check set --group-by owl", "^--group-by 'owl' matches no file name: try it on"),
+        ("pattern", animals(), "train set --group-by (", r"^--group-by '\(' is not a regular expression: missing"),
+        ("no match", animals(), "data check set --group-by owl", "^--group-by 'owl' matches no file name: expected"),
         ("channels", animals(), "train set --channels 2", "^--channels 2: expected 1, 3 or 4$"),
         ("size", animals(), "train set --image-size 1", "^Invalid value for '--image-size': "),
     ),

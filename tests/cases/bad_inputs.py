@@ -1,4 +1,4 @@
-"""Bad inputs: what is arranged in an empty folder, the command line, its exit code and the one line it must print."""
+"""Rows of the bad-input table: files in an empty folder, the command line, its exit code and the line it must print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class BadInput:
-    """arrange(folder) writes the bad files and returns argv; message is a regular expression for the one line."""
+    """`arrange(folder)` writes the bad files and returns argv; `message` is a regular expression for the line."""
 
     name: str
     arrange: Callable[[Path], list[str]]
@@ -29,22 +29,22 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
 def idx(array: NDArray[Any], kind: int = 8) -> bytes:
-    """An IDX file: written here by its definition, not by the product."""
+    """An IDX file, written by the definition of the format."""
     return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 def images(n: int = 20) -> NDArray[np.uint8]:
-    """n gray images of 4x4 pixels, no two alike."""
+    """n different gray images of 4x4 pixels."""
     return (np.arange(n * 16) % 251).astype(np.uint8).reshape(n, 4, 4)
 
 
 def labels(n: int = 20) -> NDArray[np.int64]:
-    """0 and 1 in turn."""
+    """0 and 1 alternating."""
     return np.arange(n) % 2
 
 
 GOOD_IMAGES, GOOD_LABELS = idx(images()), idx(labels())
-HUGE = struct.pack(">HBB3I", 0, 8, 3, 1 << 31, 28, 28)  # the header of 1.7 TB
+HUGE = struct.pack(">HBB3I", 0, 8, 3, 1 << 31, 28, 28)  # the header of a file of 1.7 TB
 
 
 KERAS: dict[str, NDArray[Any]] = {"x_train": images(), "y_train": labels(), "x_test": images(4), "y_test": labels(4)}
@@ -74,7 +74,7 @@ def _pair(images: bytes = GOOD_IMAGES, labels: bytes = GOOD_LABELS) -> Callable[
 
 
 def _file(name: str, content: bytes) -> Callable[[Path], list[str]]:
-    """One file, named itself."""
+    """One file, which the command names."""
 
     def arrange(folder: Path) -> list[str]:
         (folder / name).write_bytes(content)
@@ -95,13 +95,13 @@ def _npz(**arrays: Any) -> Callable[[Path], list[str]]:
 
 
 def _object_npz() -> bytes:
-    """An .npz whose images claim to be Python objects; no pickle is made, for none must be read."""
+    """An .npz whose images claim to be Python objects; it contains no pickle, because none may be read."""
     header, buffer = io.BytesIO(), io.BytesIO(npz(**{**KERAS, "x_train": labels()}))
     np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (20,)})
-    with zipfile.ZipFile(buffer) as sound, zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
-        for name in sound.namelist():
-            archive.writestr(name, header.getvalue() if name == "x_train.npy" else sound.read(name))
-    return made.getvalue()
+    with zipfile.ZipFile(buffer) as valid, zipfile.ZipFile(result := io.BytesIO(), "w") as archive:
+        for name in valid.namelist():
+            archive.writestr(name, header.getvalue() if name == "x_train.npy" else valid.read(name))
+    return result.getvalue()
 
 
 def _flip(content: bytes, at: int) -> bytes:
@@ -112,45 +112,53 @@ def _rows(*rows: tuple[str, Callable[[Path], list[str]], str]) -> list[BadInput]
     return [BadInput(name, arrange, 3, message) for name, arrange, message in rows]
 
 
-NAMES = "expected digits, mnist, fashion-mnist, cifar10, or the path"
+NAMES = "expected digits, mnist, fashion-mnist, cifar10, or the path of a folder"
 
 DATA_ROWS = _rows(
     ("name unknown", _named("mnits"), f"^unknown data set 'mnits', did you mean 'mnist'\\? {NAMES}"),
     ("name in capitals", _named("CIFAR10"), f"^unknown data set 'CIFAR10', did you mean 'cifar10'\\? {NAMES}"),
     ("name like no other", _named("zebra"), f"^unknown data set 'zebra': {NAMES}"),
     ("name empty", _named(""), f"^unknown data set '': {NAMES}"),
-    ("path not there", _named("no/such/set.npz"), f"^no such file or folder: no/such/set.npz; {NAMES}"),
+    ("path missing", _named("no/such/set.npz"), f"^no such file or folder: no/such/set.npz; {NAMES}"),
     ("path too long", _named("a" * 5000), "cannot be read .File name too long"),
     ("folder empty", _folder({}), "no class folders, 0 files: expected one folder of images per class"),
     (
         "folder of three",
         _folder({f"{name}-images-idx3-ubyte": GOOD_IMAGES for name in ("a", "b", "c")}),
-        "which images.*found a-images-idx3-ubyte, b-images-idx3-ubyte, c-images-idx3-ubyte: name one file$",
+        "ambiguous: expected .*found a-images-idx3-ubyte, b-images-idx3-ubyte, c-images-idx3-ubyte: name one file$",
     ),
     (
         "folder of train twice",
         _folder({f"{name}-images-idx3-ubyte": GOOD_IMAGES for name in ("train-test", "more")}),
-        "which images.*found more-images-idx3-ubyte, train-test-images-idx3-ubyte: name one file$",
+        "ambiguous: expected one train.*found more-images-idx3-ubyte, train-test-images-idx3-ubyte: name one file$",
     ),
     (
-        "neither idx nor npz",
+        "unknown format",
         _file("cat.jpg", b"\xff\xd8\xff\xe0"),
-        "cat.jpg: not an IDX file: .*ff d8 ff e0, expected 00",
+        "cat.jpg: unknown format; expected a folder with one folder of images per class, a .csv",
     ),
     ("idx of no bytes", _pair(images=b""), f"{IMAGES}: not an IDX file: it begins with nothing"),
     ("idx magic", _pair(labels=_flip(GOOD_LABELS, 0)), f"{LABELS}: not an IDX file: it begins with ff 00 08 01"),
     ("idx of floats", _pair(images=idx(images(), kind=0x0D)), "values of type 0x0d: expected unsigned bytes"),
-    ("idx header cut", _pair(images=GOOD_IMAGES[:9]), "truncated in the IDX header: 9 bytes, expected 16"),
-    ("idx cut", _pair(images=GOOD_IMAGES[:-1]), r"truncated: .*\(20, 4, 4\), expected 336 bytes, got 335"),
-    ("idx too long", _pair(labels=GOOD_LABELS + b"\0"), r"bytes left over: .*\(20,\), expected 28 bytes, got 29"),
+    ("idx header truncated", _pair(images=GOOD_IMAGES[:9]), "truncated in the IDX header: 9 bytes, expected 16"),
+    ("idx truncated", _pair(images=GOOD_IMAGES[:-1]), r"truncated: .*\(20, 4, 4\), expected 336 bytes, got 335"),
+    ("idx too long", _pair(labels=GOOD_LABELS + b"\0"), r"too long: .*\(20,\), expected 28 bytes, got 29"),
     ("idx of 1.7 TB", _pair(images=HUGE), r"truncated: .*\(2147483648, 28, 28\), expected 1683627180048 bytes, got 16"),
     ("idx of no images", _pair(images=idx(images(0)), labels=idx(labels(0))), r"empty: .* \(0, 4, 4\)"),
     ("idx of no height", _pair(images=idx(np.zeros((20, 0, 4)))), r"empty: .* \(20, 0, 4\)"),
     ("idx swapped", _pair(GOOD_LABELS, GOOD_IMAGES), f"{IMAGES}: an IDX array of rank 1: expected 3 or 4"),
     ("idx of 2 channels", _pair(images=idx(np.zeros((20, 4, 4, 2)))), "images have 2 channels.*expected 1, 3 or 4"),
     ("idx counts", _pair(labels=idx(labels(19))), f"{IMAGES} and {LABELS}: 20 images but 19 labels"),
-    ("idx without labels", _folder({IMAGES: GOOD_IMAGES}), f"{IMAGES}: no labels: expected {LABELS} beside it"),
-    ("idx name without images", _file("pixels", GOOD_IMAGES), "pixels: which labels.*x-images-idx3-ubyte"),
+    (
+        "idx without labels",
+        _folder({IMAGES: GOOD_IMAGES}),
+        f"{IMAGES}: no labels: expected {LABELS} in the same folder",
+    ),
+    (
+        "idx name without images",
+        _file("pixels", GOOD_IMAGES),
+        "pixels: cannot tell the file of labels.*x-images-idx3-ubyte",
+    ),
     ("idx one class", _pair(labels=idx(np.zeros(20))), "only one class .0.: expected at least two"),
     (
         "idx label gap",
@@ -175,7 +183,7 @@ DATA_ROWS = _rows(
         "train images are 4x4x1, test images 5x4x1",
     ),
     (
-        "gz cut",
+        "gz truncated",
         _folder({f"{IMAGES}.gz": gzip.compress(GOOD_IMAGES)[:-9], LABELS: GOOD_LABELS}),
         f"{IMAGES}.gz: the gzip is truncated or damaged",
     ),
@@ -187,9 +195,9 @@ DATA_ROWS = _rows(
     (
         "npz not a zip",
         _file("set.npz", b"x_train"),
-        "set.npz: not an .npz, or a truncated one: expected a whole archive",
+        "set.npz: not an .npz, or a truncated one: expected a complete archive",
     ),
-    ("npz cut", _file("set.npz", npz(**KERAS)[:-30]), "set.npz: not an .npz, or a truncated one"),
+    ("npz truncated", _file("set.npz", npz(**KERAS)[:-30]), "set.npz: not an .npz, or a truncated one"),
     ("npz damaged", _file("set.npz", _flip(npz(**KERAS), 300)), "x_train: damaged .Bad CRC-32"),
     ("npz is npy", _file("set.npz", idx(images())), "not an .npz"),
     ("npz of objects", _file("set.npz", _object_npz()), "x_train: Python objects, which are never loaded"),
@@ -240,7 +248,7 @@ DATA_ROWS = _rows(
         r"no training image of class 2, expected every class 0\.\.2",
     ),
     ("npz too few names", _npz(**KERAS, classes=["cat"]), "only one class .cat."),
-    ("npz same names", _npz(**KERAS, classes=["cat", "cat"]), "class names given more than once: cat"),
+    ("npz same names", _npz(**KERAS, classes=["cat", "cat"]), "duplicate class names: cat"),
     (
         "npz control characters in names",
         _npz(**KERAS, classes=["cat", "do\x1b[31mg"]),

@@ -23,12 +23,12 @@ from convscope import Predictor, Run, load_data, open_run
 from convscope._hardware import usable_cores
 from convscope.backends.native import backend
 from convscope.cli.main import COMMANDS, load_command
-from convscope.data import load as loading
+from convscope.data import named
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png
 from convscope.training.recipes import RECIPES, VARIANTS
 from helpers.command import Command
-from helpers.pictures import animals, write
+from helpers.images import animals, write_images
 
 SCRIPT = Path(sys.executable).with_name("convscope")
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_world(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write(tmp_path / "pets", animals() | {"cat/x.txt": b"x"})
+    write_images(tmp_path / "pets", animals() | {"cat/x.txt": b"x"})
     seven = load_data("digits").test.images[7]
     (tmp_path / "big.png").write_bytes(encode_png(seven.repeat(4, axis=0).repeat(3, axis=1)))
     return tmp_path
@@ -122,8 +122,8 @@ def test_without_a_name_and_without_mnist_digits_are_taken_and_that_is_said(
 
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(loading, "fetch", unreachable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(named, "fetch", unreachable)
     answer = command("train", "--json", *QUICK)
     first, second = answer.err.splitlines()[:2]
     assert first == "No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits"

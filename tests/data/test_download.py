@@ -1,4 +1,4 @@
-"""Downloads, against real HTTP servers on this machine that fail in every way a mirror can."""
+"""Downloads from local HTTP servers that fail in every way a mirror can."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ import pytest
 from cases.bad_inputs import idx
 from convscope._reporting import Reporter
 from convscope.data import download
-from convscope.data import load as loading
 from convscope.data.archives import File, Package
 from convscope.data.download import fetch
 from convscope.data.formats.cifar import decode_cifar10
-from convscope.data.formats.idx import decode_pairs
+from convscope.data.formats.idx import decode_idx_pairs
 from convscope.data.load import load_data
 from convscope.data.registry import SETS, NamedSet
 from convscope.errors import DataError
 from helpers.reporting import RecordingReporter
 
-NOISE = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)  # does not compress: half is half
+NOISE = np.random.default_rng(0).integers(
+    0, 256, (200, 28, 28), np.uint8
+)  # does not compress, so half of the bytes is half of the images
 CONTENTS = {
     "train-images-idx3-ubyte": idx(NOISE),
     "train-labels-idx1-ubyte": idx(np.arange(200) % 2),
@@ -50,11 +51,11 @@ def file(name: str, content: bytes) -> File:
 
 def tiny(*mirrors: str) -> NamedSet:
     packages = tuple(Package(f"{name}.gz", (file(name, content),)) for name, content in CONTENTS.items())
-    return NamedSet("tiny", ("even", "odd"), ("tiny",), mirrors, packages, False, decode_pairs)
+    return NamedSet("tiny", ("even", "odd"), ("tiny",), mirrors, packages, False, decode_idx_pairs)
 
 
 class Mirror(ThreadingHTTPServer):
-    """A server of `files`; each request takes the next of `faults`, and is noted in `log` with its Range."""
+    """Serves `files`; each request takes the next of `faults` and is kept in `log` with its Range."""
 
     def __init__(self, files: dict[str, bytes], faults: tuple[str, ...] = (), resumes: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -64,7 +65,7 @@ class Mirror(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/data/"
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is part of the test."""
+        """Ignore clients that hang up; some tests do."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,13 +101,13 @@ class Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(30)
 
     def log_message(self, *_: object) -> None:
-        """Not on the terminal."""
+        """Print nothing."""
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
-    monkeypatch.setattr(download, "CHUNK", 4096)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 4096)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
 
@@ -132,7 +133,7 @@ def left_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_set_is_downloaded_once_and_then_read_from_the_cache(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_downloads_once_then_reads_the_cache(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror, reporter = serve(), RecordingReporter()
     wanted = tiny(mirror.url)
     assert fetch(wanted, tmp_path / "a" / "b", reporter) == CONTENTS
@@ -147,7 +148,7 @@ def test_a_set_is_downloaded_once_and_then_read_from_the_cache(serve: Callable[.
     assert len(mirror.log) == 4
 
 
-def test_a_whole_cache_is_only_read(tmp_path: Path) -> None:
+def test_fetch_complete_cache_is_only_read(tmp_path: Path) -> None:
     for name, content in CONTENTS.items():
         (tmp_path / name).write_bytes(content)
     assert fetch(tiny(), tmp_path) == CONTENTS
@@ -165,7 +166,7 @@ def test_a_whole_cache_is_only_read(tmp_path: Path) -> None:
         ("stall", "no answer within 0.3 s"),
     ],
 )
-def test_a_mirror_that_fails_is_left_for_the_next(
+def test_fetch_failing_mirror_is_replaced_by_the_next(
     serve: Callable[..., Mirror], tmp_path: Path, fault: str, reason: str
 ) -> None:
     faulty, sound = serve(PACKED, *[fault] * 9), serve()
@@ -175,26 +176,29 @@ def test_a_mirror_that_fails_is_left_for_the_next(
     faulty.faults = [fault] * 9
     with pytest.raises(DataError) as error:
         fetch(tiny(faulty.url), tmp_path / "one")
-    assert str(error.value) == f"no mirror gave it: {faulty.url}{FIRST}.gz ({reason})"
+    assert str(error.value) == f"no mirror delivered it: {faulty.url}{FIRST}.gz ({reason})"
 
 
-def test_no_name_and_no_server_are_found_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as bound:  # bound but not listening: refuses
+def test_fetch_unknown_host_and_refused_connection_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as bound:  # bound but not listening, so it refuses connections
         bound.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         monkeypatch.setitem(SETS, "mnist", dataclasses.replace(SETS["mnist"], mirrors=("http://no.invalid/", closed)))
-        monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         with pytest.raises(DataError) as error:
             load_data("mnist")
-    assert f"nor in the cache {tmp_path}/mnist; no mirror gave it: http://no.invalid/{FIRST}.gz (" in str(error.value)
+    assert (
+        f"nor in the cache {tmp_path}/convscope/mnist; no mirror delivered it: http://no.invalid/{FIRST}.gz ("
+        in str(error.value)
+    )
     assert f"{closed}{FIRST}.gz (Connection refused); put {FIRST}.gz, " in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall"])
-def test_a_cut_connection_is_taken_up_where_it_was_cut(
-    serve: Callable[..., Mirror], tmp_path: Path, fault: str
-) -> None:
+def test_fetch_cut_connection_is_resumed(serve: Callable[..., Mirror], tmp_path: Path, fault: str) -> None:
     mirror = serve(PACKED, fault, fault)
     assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
     half, three_quarters = SIZE // 2, SIZE // 2 + (SIZE - SIZE // 2) // 2
@@ -202,12 +206,12 @@ def test_a_cut_connection_is_taken_up_where_it_was_cut(
     assert starts == [None, f"bytes={half}-", f"bytes={three_quarters}-"]
 
 
-def test_a_mirror_that_always_cuts_is_given_up_and_the_next_goes_on(
+def test_fetch_mirror_that_always_cuts_is_given_up_and_the_next_resumes(
     serve: Callable[..., Mirror], tmp_path: Path
 ) -> None:
     cutting, sound = serve(PACKED, *["cut"] * 99), serve()
     assert fetch(tiny(cutting.url, sound.url), tmp_path) == CONTENTS
-    assert len(cutting.log) == download.TRIES
+    assert len(cutting.log) == download.MAX_ATTEMPTS
     assert str(sound.log[0][1]) > f"bytes={SIZE * 9 // 10}-"
 
 
@@ -219,7 +223,7 @@ class Interrupting(Reporter):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_download_is_resumed_next_time(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_interrupted_download_is_resumed_next_time(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve()
     with pytest.raises(KeyboardInterrupt):
         fetch(tiny(mirror.url), tmp_path, Interrupting())
@@ -233,19 +237,21 @@ def test_an_interrupted_download_is_resumed_next_time(serve: Callable[..., Mirro
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 
-def test_a_server_that_does_not_hang_up_is_not_waited_for(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_does_not_wait_for_a_server_that_keeps_the_connection(
+    serve: Callable[..., Mirror], tmp_path: Path
+) -> None:
     mirror = serve(PACKED, "linger", "linger")
     assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
     assert mirror.log == [(name, None) for name in PACKED]
 
 
-def test_a_server_that_does_not_resume_sends_it_all_again(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_server_without_ranges_sends_the_whole_file_again(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "cut", resumes=False)
     assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
     assert [wanted for _, wanted in mirror.log[:2]] == [None, f"bytes={SIZE // 2}-"]
 
 
-def test_a_half_from_a_mirror_that_packs_differently_is_thrown_away(
+def test_fetch_part_from_a_mirror_that_compresses_differently_is_discarded(
     serve: Callable[..., Mirror], tmp_path: Path
 ) -> None:
     (tmp_path / f"{FIRST}.gz.part").write_bytes(gzip.compress(CONTENTS[FIRST], 0)[: SIZE // 2])
@@ -254,7 +260,7 @@ def test_a_half_from_a_mirror_that_packs_differently_is_thrown_away(
     assert [wanted for _, wanted in mirror.log[:2]] == [f"bytes={SIZE // 2}-", None]
 
 
-def test_a_whole_part_is_only_checked(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_complete_part_is_only_verified(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     (tmp_path / f"{FIRST}.gz.part").write_bytes(PACKED[f"{FIRST}.gz"])
     mirror = serve()
     assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
@@ -265,14 +271,14 @@ def test_a_whole_part_is_only_checked(serve: Callable[..., Mirror], tmp_path: Pa
 @pytest.mark.parametrize(
     "pack", [lambda content: gzip.compress(content, 0), lambda content: content], ids=["gz", "plain"]
 )
-def test_only_the_uncompressed_content_counts(
+def test_fetch_verifies_the_uncompressed_content(
     serve: Callable[..., Mirror], tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
     mirror = serve({f"{name}.gz": pack(content) for name, content in CONTENTS.items()}, "no length")
     assert fetch(tiny(mirror.url), tmp_path) == CONTENTS
 
 
-def test_a_damaged_or_deleted_file_in_the_cache_is_fetched_again(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_damaged_or_deleted_cache_file_is_downloaded_again(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve()
     fetch(tiny(mirror.url), tmp_path)
     (tmp_path / FIRST).write_bytes(CONTENTS[FIRST][:-1] + b"!")
@@ -282,18 +288,20 @@ def test_a_damaged_or_deleted_file_in_the_cache_is_fetched_again(serve: Callable
     assert (tmp_path / FIRST).read_bytes() == CONTENTS[FIRST]
 
 
-def test_a_cache_that_cannot_be_made_is_one_clear_line(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_cache_that_cannot_be_created_raises_one_line(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"^cannot write to the cache .*file/tiny \(Not a directory\): make room or"):
+    with pytest.raises(
+        DataError, match=r"^cannot write to the cache .*file/tiny \(Not a directory\): free some space or"
+    ):
         fetch(tiny(serve().url), tmp_path / "file" / "tiny")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the limit on file size is a Unix one")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
 @pytest.mark.parametrize("limit", [SIZE // 2, SIZE + 1000], ids=["the part", "the file"])
-def test_a_full_disk_is_one_clear_line_and_the_part_is_kept(
+def test_fetch_full_disk_raises_one_line_and_keeps_the_part(
     serve: Callable[..., Mirror], tmp_path: Path, limit: int
 ) -> None:
-    """A limit on the size of files stands in for the disk: the first does not fit, packed or unpacked."""
+    """A limit on file sizes simulates the disk: the first file does not fit, packed or unpacked."""
     import resource
 
     zeros = CONTENTS | {FIRST: bytes(2 * SIZE)}
@@ -326,7 +334,7 @@ assert fetch(tiny({url!r}), Path({folder!r})) == CONTENTS
 
 
 def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A process that is about to fetch the tiny set."""
+    """A process that is about to download the tiny set."""
     code = CHILD.format(
         folders=[str(Path(__file__).parent), str(Path(__file__).parents[1])], url=url, folder=str(folder)
     )
@@ -338,10 +346,10 @@ def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock on Windows")
-def test_of_several_processes_one_downloads(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_in_several_processes_downloads_once(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "hold")
     children = [child(mirror.url, tmp_path) for _ in range(3)]
-    time.sleep(0.5)  # time to ask for the file too, were there no lock
+    time.sleep(0.5)  # without a lock, the others would request the file meanwhile
     assert mirror.log == [(f"{FIRST}.gz", None)]
     mirror.go_on.set()
     assert [process.wait(60) for process in children] == [0, 0, 0]
@@ -349,7 +357,7 @@ def test_of_several_processes_one_downloads(serve: Callable[..., Mirror], tmp_pa
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 
-def test_after_a_kill_the_next_process_resumes(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_after_a_kill_resumes(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "stall")
     process = child(mirror.url, tmp_path)
     part = tmp_path / f"{FIRST}.gz.part"
@@ -394,7 +402,7 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     return info
 
 
-def test_an_archive_is_unpacked_into_the_cache_and_nowhere_else(serve: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_fetch_archive_is_unpacked_into_the_cache_only(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     evil = [(name, b"evil") for name in ("../evil", f"{tmp_path}/evil", "batches/../../evil", "batches/evil")]
     mirror = serve({"b.tar.gz": archive(*evil, (link("batches/x", "../.."), b""), *reversed(BATCHES.items()))})
     assert fetch(batches(mirror.url), tmp_path / "cache") == BATCHES
@@ -417,11 +425,9 @@ WHOLE = archive(*BATCHES.items())
         archive(*list(BATCHES.items())[:2], (link("batches/test.bin", "/etc/hostname"), b"")),
         archive(*list(BATCHES.items())[:2], (link("batches/test.bin", "batches/one.bin"), b"")),
     ],
-    ids=["cut", "damaged", "page", "a file less", "other files", "link out", "link in"],
+    ids=["truncated", "damaged", "HTML page", "missing file", "other files", "link out", "link in"],
 )
-def test_an_archive_that_is_not_the_official_one_is_refused(
-    serve: Callable[..., Mirror], tmp_path: Path, content: bytes
-) -> None:
+def test_fetch_unofficial_archive_raises(serve: Callable[..., Mirror], tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match=r"b.tar.gz \(not the official content, by its SHA-256\)$"):
         fetch(batches(serve({"b.tar.gz": content}).url), tmp_path)
     assert left_in(tmp_path) == []
@@ -432,7 +438,7 @@ def test_an_archive_that_is_not_the_official_one_is_refused(
 
 
 @pytest.mark.parametrize("wanted", SETS.values(), ids=list(SETS))
-def test_every_named_set_has_two_mirrors_or_more(wanted: NamedSet) -> None:
+def test_named_sets_have_two_or_more_mirrors(wanted: NamedSet) -> None:
     assert len(set(wanted.mirrors)) == len(wanted.mirrors) >= 2
     assert all(mirror.startswith(("http://", "https://")) and mirror.endswith("/") for mirror in wanted.mirrors)
     files = [one for package in wanted.packages for one in package.files]
@@ -440,18 +446,18 @@ def test_every_named_set_has_two_mirrors_or_more(wanted: NamedSet) -> None:
     assert len(wanted.classes) == len(set(wanted.classes)) == 10
 
 
-def test_mnist_repacked_is_downloaded_and_then_cached(
+def test_load_data_mnist_recompressed_is_downloaded_and_cached(
     data_folder: Path, serve: Callable[..., Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {
         path.name: gzip.compress(gzip.decompress(path.read_bytes()), 1) for path in (data_folder / "mnist").glob("*.gz")
     }
     mirror = serve(files)
-    monkeypatch.setattr(download, "CHUNK", 1 << 18)
-    monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 1 << 18)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setitem(SETS, "mnist", dataclasses.replace(SETS["mnist"], mirrors=(mirror.url,)))
     downloaded = load_data("mnist")
-    assert downloaded.source == str(tmp_path / "mnist")
+    assert downloaded.source == str(tmp_path / "convscope" / "mnist")
     assert downloaded.fingerprint == load_data("mnist").fingerprint
     assert len(mirror.log) == 4
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))

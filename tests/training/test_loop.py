@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from convscope import reference
 from convscope.backends.pytorch.models import build_model, get_weights
-from convscope.data.dataset import Dataset, Split, stratified_group_split
+from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
+from convscope.data.splitting import stratified_group_split
 from convscope.errors import ConvscopeError, UsageError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from convscope.data.cache.input_size import SEEN
+from convscope.data.cache.input_size import SEEN_FRACTION
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
@@ -248,7 +248,7 @@ def test_variants_images_end_with_the_scale_that_the_input_size_was_chosen_for()
     for recipe in VARIANTS["images"].values():
         scales = [recipe.schedule.image_scale(done) for done in (0, 0.4, 0.7, 0.94, 0.96)]
         assert scales == sorted(scales)
-        assert scales[-2:] == [SEEN, 1]
+        assert scales[-2:] == [SEEN_FRACTION, 1]
 
 
 def test_variants_sized_images_train_at_the_requested_size() -> None:

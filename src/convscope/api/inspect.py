@@ -1,40 +1,87 @@
-"""Look at a data set before training."""
+"""A data set before training: its statistics, and one of its images as numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from convscope._extras import require_package
 from convscope._files import write_atomically
+from convscope._records import Record
 from convscope._reporting import Reporter
+from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
-from convscope.data.statistics import image_as_text, summary
-from convscope.errors import UsageError
+from convscope.data.statistics import DatasetStatistics, dataset_statistics, image_as_text
+from convscope.errors import MissingExtraError, UsageError
 from convscope.images.read import encode_png
-from convscope.network.layers.base import shape_text
-from convscope.report.figures import dataset_figure
 
 
-def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None = None) -> dict[str, Any]:
-    """The numbers behind a data set and one of its training images; writes first-nine.png and that image as a picture.
+class ImageView(Record):
+    """One training image as numbers.
 
-    Raises DataError for the data set, UsageError for an image that it does not have.
+    Attributes:
+        index: its index in the training split.
+        label: the name of its class.
+        shape: (height, width, channels).
+        pixels: rows of pixels of channels, 0..255.
+        text: the same as text, one block per channel.
     """
+
+    index: int
+    label: str
+    shape: tuple[int, int, int]
+    pixels: tuple[tuple[tuple[int, ...], ...], ...]
+    text: str
+
+
+class DatasetView(DatasetStatistics):
+    """Statistics of a data set, one of its training images, and the image files that were written."""
+
+    image: ImageView
+    written: tuple[Path, ...]
+
+
+def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None = None) -> DatasetView:
+    """Describe a data set and one of its training images, and write images of it.
+
+    Args:
+        name: a name or a path, see `load_data`.
+        index: which training image.
+        folder: receives NAME-image-INDEX.png and, if matplotlib is installed, NAME-first-nine.png.
+        reporter: receives messages and progress.
+
+    Raises:
+        DataError: the data set cannot be loaded.
+        UsageError: there is no training image of this index.
+    """
+    reporter = reporter or Reporter()
     dataset = load_data(name, reporter=reporter)
     if index >= len(dataset.train):
-        raise UsageError(f"--image {index}: {dataset.name} has {len(dataset.train):,} training images, counted from 0")
+        raise UsageError(f"--image {index}: expected 0..{len(dataset.train) - 1}, an index of a training image")
     image = dataset.train.image(index)
-    nine, one = folder / f"{dataset.name}-first-nine.png", folder / f"{dataset.name}-image-{index}.png"
-    write_atomically(nine, dataset_figure(dataset).drawing().png())
-    write_atomically(one, encode_png(image))
-    return {
-        **summary(dataset),
-        "image": {
-            "index": index,
-            "class": dataset.classes[dataset.train.labels[index]],
-            "shape": shape_text(image.shape),
-            "pixels": image.tolist(),
-            "text": image_as_text(image),
-        },
-        "written": [str(nine), str(one)],
-    }
+    written = [folder / f"{dataset.name}-image-{index}.png"]
+    write_atomically(written[0], encode_png(image))
+    try:
+        written.append(_write_first_nine(dataset, folder))
+    except MissingExtraError as error:
+        reporter.message(str(error))
+    return DatasetView(
+        **dict(dataset_statistics(dataset)),
+        image=ImageView(
+            index=index,
+            label=dataset.classes[dataset.train.labels[index]],
+            shape=dataset.shape,
+            pixels=image.tolist(),
+            text=image_as_text(image),
+        ),
+        written=tuple(written),
+    )
+
+
+def _write_first_nine(dataset: Dataset, folder: Path) -> Path:
+    """Draw nine training images. Raises MissingExtraError without matplotlib."""
+    path = folder / f"{dataset.name}-first-nine.png"
+    require_package("matplotlib", path.name)
+    from convscope.report.figures import dataset_figure  # imports matplotlib
+
+    write_atomically(path, dataset_figure(dataset).drawing().png())
+    return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convscope.cli.console import plain_table
@@ -10,8 +10,10 @@ from convscope.network.layers.base import shape_text
 
 if TYPE_CHECKING:
     from convscope.api.filter import FilterResult
+    from convscope.api.inspect import DatasetView
     from convscope.data.audit.issue import Issue
     from convscope.data.audit.report import AuditReport
+    from convscope.data.statistics import PixelStatistics
 
 CLASS_ROWS = 50
 CHECK_ROWS = 20
@@ -30,19 +32,19 @@ def filtered_lines(found: FilterResult) -> list[str]:
 
 def check_lines(checked: AuditReport) -> list[Any]:
     """One page: the classes, the issues, and what would be trained on."""
-    total, used = (sum(counts[i] for counts in checked.counts.values()) for i in (0, 1))
-    some = sorted(checked.counts.items(), key=lambda item: item[1][1])
+    total, used = sum(row.files for row in checked.classes), sum(row.used for row in checked.classes)
+    some = sorted(checked.classes, key=lambda row: row.used)
     if len(some) > CHECK_ROWS:
         some = [*some[: CHECK_ROWS // 2], *some[-CHECK_ROWS // 2 :]]
-    body = [(name, f"{files:,}", f"{good:,}") for name, (files, good) in some]
-    heading = f"{checked.path}: {total:,} files in {len(checked.counts):,} classes, {used:,} used"
+    body = [(row.name, f"{row.files:,}", f"{row.used:,}") for row in some]
+    heading = f"{checked.path}: {total:,} files in {len(checked.classes):,} classes, {used:,} used"
     lines = [heading, "", plain_table(("class", "files", "used"), body)]
-    if len(some) < len(checked.counts):
+    if len(some) < len(checked.classes):
         lines.append(f"(the {CHECK_ROWS // 2} smallest and the {CHECK_ROWS // 2} largest classes)")
-    lines += ["", *(issue_lines(checked.issues) or ["nothing found that would spoil a training"])]
+    lines += ["", *(issue_lines(checked.issues) or ["no issues found"])]
     if checked.splits:
         splits = ", ".join(f"{count:,} {name}" for name, count in checked.splits.items())
-        lines += ["", f"the network sees: {checked.seen}", f"splits: {splits}", f"next: convscope train {checked.path}"]
+        lines += ["", f"network input: {checked.input}", f"splits: {splits}", f"next: convscope train {checked.path}"]
     return lines
 
 
@@ -59,23 +61,21 @@ def issue_lines(issues: Sequence[Issue]) -> list[str]:
     return lines
 
 
-def dataset_lines(shown: Mapping[str, Any]) -> list[Any]:
-    """Counts and statistics per split and class, then the numbers behind one image (A1)."""
-    lines: list[Any] = [
-        f"{shown['name']}: {shape_text(shown['shape'])} (height, width, channels), from {shown['source']}"
-    ]
-    for name, split in shown["splits"].items():
-        body = [_statistics("all", split)] + [_statistics(part["name"], part) for part in split["classes"][:CLASS_ROWS]]
-        lines += ["", plain_table((name, "images", "least", "mean", "deviation", "most"), body)]
-    image = shown["image"]
+def dataset_lines(shown: DatasetView) -> list[Any]:
+    """Counts and statistics per split and class, then one image as numbers (article, A1)."""
+    lines: list[Any] = [f"{shown.name}: {shape_text(shown.shape)} (height, width, channels), from {shown.source}"]
+    for name, split in shown.splits.items():
+        body = [_statistics("all", split)] + [_statistics(row.name, row) for row in split.classes[:CLASS_ROWS]]
+        lines += ["", plain_table((name, "images", "min", "mean", "std", "max"), body)]
+    image = shown.image
     lines += [
         "",
-        f"training image {image['index']}, labeled {image['class']}, as numbers ({image['shape']}):",
-        image["text"],
+        f"training image {image.index}, labeled {image.label}, as numbers ({shape_text(image.shape)}):",
+        image.text,
     ]
-    return [*lines, "", *(f"drawn in {path}" for path in shown["written"])]
+    return [*lines, "", *(f"wrote {path}" for path in shown.written)]
 
 
-def _statistics(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
-    figures = ("-" if part[key] is None else f"{part[key]:.1f}" for key in ("min", "mean", "std", "max"))
-    return (name, f"{part['n']:,}", *figures)
+def _statistics(name: str, row: PixelStatistics) -> tuple[str, ...]:
+    figures = ("-" if value is None else f"{value:.1f}" for value in (row.min, row.mean, row.std, row.max))
+    return (name, f"{row.n:,}", *figures)

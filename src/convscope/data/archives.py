@@ -1,4 +1,4 @@
-"""LoadOptions files that may be compressed, damaged or not what they claim to be."""
+"""Reading files that may be compressed, damaged, or not the ones they claim to be."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import gzip
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from convscope.data.validation import error_prefix
 from convscope.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a named data set; size in bytes and SHA-256 are those of its uncompressed content."""
+    """A file of a named data set; size in bytes and SHA-256 are those of the uncompressed content."""
 
     name: str
     size: int
@@ -25,90 +26,86 @@ class File:
 
 @dataclass(frozen=True)
 class Package:
-    """What a mirror holds under one name: a .gz of one file, or a .tar.gz of several."""
+    """A file on a mirror: the .gz of one file, or a .tar.gz of several."""
 
     name: str
     files: tuple[File, ...]
 
 
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Put `what` (a file, an array) before the message of a DataError raised inside; an OSError becomes one."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{what}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{what}: cannot be read ({error.strerror or error})") from error
-
-
 def read_bytes(path: Path, limit: int = -1) -> bytes:
-    """The content of a file, uncompressed where it starts with gzip's two bytes, whatever its name says.
+    """The content of a file, decompressed if it starts with gzip's two magic bytes, whatever its name.
 
-    limit: read at most so many bytes of content. Raises DataError for a truncated or damaged gzip.
+    Args:
+        path: the file.
+        limit: the most bytes of content to read; -1 for all.
+
+    Raises:
+        DataError: the gzip is truncated or damaged.
     """
     try:
         with path.open("rb") as raw:
-            if raw.peek(2)[:2] == b"\x1f\x8b":
+            if raw.peek(2)[:2] == GZIP_MAGIC:
                 return gzip.GzipFile(fileobj=raw).read(limit)
             return raw.read(limit)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"the gzip is truncated or damaged ({error}): expected a whole file, get it again") from error
+        raise DataError(f"the gzip is truncated or damaged ({error}): download the file again") from error
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file `name` in `folder`, plain or with .gz, also where it is spelled images.idx3 and not images-idx3."""
-    spellings = (spelling + end for spelling in (name, name.replace("-idx", ".idx")) for end in ("", ".gz"))
+def find_file(folder: Path, name: str) -> Path | None:
+    """The file `name` in `folder`, plain or with .gz, also if it is spelled images.idx3 instead of images-idx3."""
+    spellings = (spelling + suffix for spelling in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
     return next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), None)
 
 
 def read_package(folder: Path, package: Package) -> dict[str, bytes] | None:
-    """The checked contents of a package that lies in `folder`, unpacked or not; None where it is not there.
+    """The verified contents of a package in `folder`, packed or unpacked; None if it is not there.
 
-    Raises DataError for a file that is there but damaged.
+    Raises DataError if a file is damaged.
     """
-    paths = [path for file in package.files if (path := find(folder, file.name))]
+    paths = [path for file in package.files if (path := find_file(folder, file.name))]
     if len(paths) == len(package.files):
-        return {file.name: _checked_file(path, file) for path, file in zip(paths, package.files, strict=True)}
+        return {file.name: _read_verified(path, file) for path, file in zip(paths, package.files, strict=True)}
     return unpack(folder / package.name, package) if (folder / package.name).is_file() else None
 
 
 def unpack(path: Path, package: Package) -> dict[str, bytes]:
-    """The contents of a package as it came from a mirror, checked: a tar of several files, or one file.
+    """The verified contents of a downloaded package: a tar of several files, or one file.
 
-    Nothing is extracted to disk and only the expected names are read, so no name in a tar can do harm.
-    Raises DataError where a file is missing, damaged or not the one expected.
+    Nothing is extracted to disk and only the expected names are read, so that names in a tar cannot do harm.
+
+    Raises DataError if a file is missing, damaged or not the expected one.
     """
     if ".tar" not in package.name:
-        return {package.files[0].name: _checked_file(path, package.files[0])}
-    with naming(str(path)):
+        return {package.files[0].name: _read_verified(path, package.files[0])}
+    with error_prefix(str(path)):
         try:
             return _unpack_tar(path, {file.name: file for file in package.files})
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise DataError(f"the archive is truncated or damaged ({error}): get it again") from error
+            raise DataError(f"the archive is truncated or damaged ({error}): download it again") from error
 
 
 def _unpack_tar(path: Path, wanted: dict[str, File]) -> dict[str, bytes]:
     contents = {}
     with tarfile.open(path) as tar:
-        for member in tar:  # one pass: going back in a .tar.gz starts it again
+        for member in tar:  # in one pass: seeking back in a .tar.gz decompresses it from the start
             file = wanted.get(member.name.removeprefix("./"))
-            if file and member.isfile() and (opened := tar.extractfile(member)):
-                contents[file.name] = _check(opened.read(file.size + 1), file)
-    if lacking := sorted(set(wanted) - set(contents)):
-        raise DataError(f"the archive lacks {', '.join(lacking)}: get it again")
+            if file and member.isfile() and (stream := tar.extractfile(member)):
+                contents[file.name] = _verify(stream.read(file.size + 1), file)
+    if missing := sorted(set(wanted) - set(contents)):
+        raise DataError(f"the archive lacks {', '.join(missing)}: download it again")
     return contents
 
 
-def _checked_file(path: Path, file: File) -> bytes:
-    with naming(str(path)):
-        return _check(read_bytes(path, file.size + 1), file)
+def _read_verified(path: Path, file: File) -> bytes:
+    with error_prefix(str(path)):
+        return _verify(read_bytes(path, file.size + 1), file)
 
 
-def _check(content: bytes, file: File) -> bytes:
+def _verify(content: bytes, file: File) -> bytes:
+    """The content. Raises DataError unless it has the file's SHA-256."""
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise DataError(
             f"the content differs from the official {file.name} (SHA-256 of the uncompressed file): "
-            "it is damaged or another file, delete it or get it again"
+            "it is damaged or another file; delete it or download it again"
         )
     return content

@@ -1,4 +1,4 @@
-"""Downloading a named data set into the cache: several mirrors, resumed where it was cut, checked, written whole."""
+"""Downloading a named data set into the cache: from several mirrors, resumed after a cut, verified, written whole."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ from convscope.data.archives import Package, read_package, unpack
 from convscope.data.registry import NamedSet
 from convscope.errors import ConvscopeError, DataError
 
-TIMEOUT = 10.0  # seconds to wait for a connection, and for the next bytes
-TRIES = 5  # times a mirror may cut the connection of one file, if each time some bytes came
-CHUNK = 1 << 18
+TIMEOUT_S = 10.0  # for a connection, and for the next bytes
+MAX_ATTEMPTS = 5  # per file and mirror, as long as each attempt brings some bytes
+CHUNK_BYTES = 1 << 18
 
 
 class MirrorError(Exception):
-    """One mirror did not give one file; the next may."""
+    """One mirror did not deliver one file; the next may."""
 
 
 def fetch(wanted: NamedSet, folder: Path, reporter: Reporter | None = None) -> dict[str, bytes]:
-    """The contents of all files of a set by name, from `folder`, or downloaded into it as far as they are not there.
+    """The contents of all files of a named data set; those that `folder` lacks are downloaded into it.
 
-    A download grows in `NAME.part`, which stays where it was interrupted and is resumed next time. Files get their
-    names only when their SHA-256 is right. A second process waits for the first and then finds its files.
+    A download grows in `NAME.part`, which is kept after an interruption and resumed next time. Files get their names
+    only when their SHA-256 is right. A second process waits for the first and then finds its files.
 
-    Raises DataError where no mirror has it, naming each, or where `folder` cannot be written.
+    Args:
+        wanted: the data set.
+        folder: its folder in the cache, created if necessary.
+        reporter: receives the progress in bytes per package.
+
+    Raises:
+        DataError: no mirror delivers a file (the message names each), or `folder` cannot be written.
     """
-    contents, missing = _cached(wanted, folder)
+    contents, missing = _read_cache(wanted, folder)
     if not missing:
         return contents
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(folder, wait=True):
-            contents, missing = _cached(wanted, folder)
-            return contents | _from_mirrors(wanted.mirrors, missing, folder, reporter or Reporter())
+            contents, missing = _read_cache(wanted, folder)
+            return contents | _download(wanted.mirrors, missing, folder, reporter or Reporter())
     except OSError as error:
         raise DataError(
-            f"cannot write to the cache {folder} ({error.strerror or error}): make room or allow it"
+            f"cannot write to the cache {folder} ({error.strerror or error}): free some space or change its permissions"
         ) from error
 
 
-def _cached(wanted: NamedSet, folder: Path) -> tuple[dict[str, bytes], list[Package]]:
-    """What the cache has, and what it lacks; a damaged file is lacking."""
+def _read_cache(wanted: NamedSet, folder: Path) -> tuple[dict[str, bytes], list[Package]]:
+    """The contents in the cache, and the packages that are missing or damaged."""
     contents: dict[str, bytes] = {}
     missing = []
     for package in wanted.packages:
@@ -58,24 +64,23 @@ def _cached(wanted: NamedSet, folder: Path) -> tuple[dict[str, bytes], list[Pack
     return contents, missing
 
 
-def _from_mirrors(
-    mirrors: tuple[str, ...], missing: list[Package], folder: Path, reporter: Reporter
-) -> dict[str, bytes]:
+def _download(mirrors: tuple[str, ...], missing: list[Package], folder: Path, reporter: Reporter) -> dict[str, bytes]:
+    """The contents of the missing packages; a mirror that fails is not asked again."""
     contents: dict[str, bytes] = {}
     failures = []
     for mirror in mirrors:
         try:
             while missing:
-                contents |= _get(mirror, missing[0], folder, reporter)
+                contents |= _get_package(mirror, missing[0], folder, reporter)
                 missing.pop(0)
             return contents
         except MirrorError as error:
             failures.append(f"{mirror}{missing[0].name} ({error})")
-    raise DataError(f"no mirror gave it: {', '.join(failures)}")
+    raise DataError(f"no mirror delivered it: {', '.join(failures)}")
 
 
-def _get(mirror: str, package: Package, folder: Path, reporter: Reporter) -> dict[str, bytes]:
-    """Download, check and store one package."""
+def _get_package(mirror: str, package: Package, folder: Path, reporter: Reporter) -> dict[str, bytes]:
+    """Download, verify and store one package."""
     part = folder / f"{package.name}.part"
     resumed = part.exists()
     _transfer(mirror + package.name, part, reporter)
@@ -83,8 +88,8 @@ def _get(mirror: str, package: Package, folder: Path, reporter: Reporter) -> dic
         contents = unpack(part, package)
     except DataError as error:
         part.unlink()
-        if resumed:  # the first half may have come from a mirror that packs differently
-            return _get(mirror, package, folder, reporter)
+        if resumed:  # the first part may be from a mirror that compresses differently
+            return _get_package(mirror, package, folder, reporter)
         raise MirrorError("not the official content, by its SHA-256") from error
     for name, content in contents.items():
         _store(folder / name, content)
@@ -92,24 +97,25 @@ def _get(mirror: str, package: Package, folder: Path, reporter: Reporter) -> dic
     return contents
 
 
-def _transfer(url: str, part: Path, reporter: Reporter, tries: int = TRIES) -> None:
-    """Bring `part` to its full length; a cut connection is taken up again as long as bytes keep coming."""
+def _transfer(url: str, part: Path, reporter: Reporter, attempts: int = MAX_ATTEMPTS) -> None:
+    """Download the rest of `part`; a cut connection is resumed as long as bytes keep coming."""
     before = _size(part)
     try:
         _stream(url, part, reporter)
     except MirrorError:
-        if tries == 1 or _size(part) <= before:
+        if attempts == 1 or _size(part) <= before:
             raise
-        _transfer(url, part, reporter, tries - 1)
+        _transfer(url, part, reporter, attempts - 1)
 
 
 def _stream(url: str, part: Path, reporter: Reporter) -> None:
+    """Append the bytes that `part` lacks, over one connection."""
     done = _size(part)
     response = _open(url, done)
     if response is None:
         return
     with response:
-        if response.status != 206:  # the server does not resume: from the start
+        if response.status != 206:  # the server cannot resume: start again
             done = 0
         total = None if response.length is None else done + response.length
         with part.open("ab" if done else "wb") as file:
@@ -122,10 +128,10 @@ def _stream(url: str, part: Path, reporter: Reporter) -> None:
 
 
 def _open(url: str, start: int) -> HTTPResponse | None:
-    """The answer from byte `start` on; None where there is nothing after it."""
+    """The response from byte `start` on; None if there is nothing after it."""
     headers = {"User-Agent": "convscope"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
         return response
     except HTTPError as error:
         error.close()
@@ -133,22 +139,22 @@ def _open(url: str, start: int) -> HTTPResponse | None:
             return None
         raise MirrorError(f"HTTP {error.code}") from error
     except (OSError, HTTPException) as error:
-        raise MirrorError(_why(error)) from error
+        raise MirrorError(_reason(error)) from error
 
 
 def _read(response: HTTPResponse) -> bytes:
     try:
-        return response.read1(CHUNK)  # what is there, so that a stall loses nothing
+        return response.read1(CHUNK_BYTES)  # whatever has arrived, so that a stall loses nothing
     except (OSError, HTTPException) as error:
-        raise MirrorError(_why(error)) from error
+        raise MirrorError(_reason(error)) from error
 
 
-def _why(error: BaseException) -> str:
-    """The reason in a few words: no answer, name not known, connection refused."""
+def _reason(error: BaseException) -> str:
+    """The reason in a few words: no answer, unknown host, connection refused."""
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
         error = error.reason
     if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT:g} s"
+        return f"no answer within {TIMEOUT_S:g} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -1,131 +1,115 @@
-"""A name or a path -> a data set."""
+"""Loading a data set by its name, from a path, or from arrays."""
 
 from __future__ import annotations
 
 import difflib
-import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from platformdirs import user_cache_path
-
-from convscope._extras import needs_extra
 from convscope._reporting import Reporter
-from convscope.data.archives import naming, read_package
-from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Split, default_test_split
-from convscope.data.download import fetch
-from convscope.data.formats.idx import has_idx, read_idx
-from convscope.data.formats.image_folder import read_image_files
-from convscope.data.formats.listing import TABLES
-from convscope.data.formats.npz import read_npz
-from convscope.data.options import LoadOptions
-from convscope.data.registry import NAMES, SETS, NamedSet
+from convscope.data.dataset import Dataset
+from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
+from convscope.data.formats.idx import is_idx, read_idx
+from convscope.data.formats.image_files import read_image_files
+from convscope.data.formats.npz import is_npz, read_npz
+from convscope.data.formats.table import is_table
+from convscope.data.named import load_named
+from convscope.data.options import LoadContext, LoadOptions, cache_folder
+from convscope.data.registry import NAMES
+from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 
-PATHS = (
-    "the path of a folder with a folder of images per class, of a .csv or .jsonl of files and labels, of an .npz or IDX"
+PATHS = "a folder with one folder of images per class, a .csv or .jsonl of files and labels, an .npz, or IDX files"
+
+
+class Format(NamedTuple):
+    """A kind of data set on disk: `matches` recognizes it without reading all of it, `read` reads and checks it."""
+
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, LoadContext], Dataset]
+
+
+FORMATS: tuple[Format, ...] = (  # tried in this order
+    Format(is_npz, read_npz),
+    Format(is_table, read_image_files),
+    Format(is_idx, read_idx),
+    Format(Path.is_dir, read_image_files),
 )
 
 
 def load_data(
-    source: str | Path | Dataset, options: LoadOptions | None = None, reporter: Reporter | None = None
+    source: str | Path | Dataset | ArraySource, options: LoadOptions | None = None, reporter: Reporter | None = None
 ) -> Dataset:
-    """The data set of that name (see NAMES) or at that path: pictures in class folders or named in a table, npz, IDX.
+    """Load a data set.
 
-    A name wins over a folder of the same name: write ./mnist for the folder. Named sets are looked for in
-    $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache. `options` is how images are read;
-    `reporter` gets the progress of downloads and of decoding. A Dataset is returned as it is.
+    A name is searched in $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache. It wins over a
+    folder of the same name: write ./mnist for the folder. Data sets without a test split get a fixed, stratified one
+    of 20 %.
 
-    Raises DataError where the set is not known, cannot be had or is not sound.
+    Args:
+        source: a name (digits, mnist, fashion-mnist, cifar10); the path of a folder with one folder of images per
+            class, of a .csv or .jsonl of files and labels, of an .npz or of IDX files; or arrays: (images, labels),
+            (images, labels, class_names), or a dict of such pairs named "train", "test" and "validation", with the
+            class names as "classes". Images are uint8 (n, height, width) or (n, height, width, channels) with 1, 3 or
+            4 channels, or floats in 0..1; labels are integers (n,) or (n, 1), or one-hot (n, k). A Dataset is returned
+            as it is.
+        options: how image files are read.
+        reporter: receives messages and the progress of downloading and decoding; by default messages are warnings.
+
+    Raises:
+        DataError: the data set is unknown, cannot be read or downloaded, or is invalid.
+        MissingExtraError: the data set needs a package that is not installed.
+
+    >>> import numpy as np
+    >>> images, labels = np.zeros((10, 8, 8), np.uint8), np.arange(10) % 2
+    >>> load_data((images, labels, ["cat", "dog"]))
+    Dataset(arrays: 8 train + 2 test images, 8x8x1, 2 classes, arrays; test split: a fixed, stratified 20 %)
     """
     if isinstance(source, Dataset):
         return source
-    reporter, name = reporter or Reporter(), source
-    if str(name) == "digits":
-        return _load_digits()
-    if str(name) in SETS:
-        return _load_named(SETS[str(name)], reporter)
-    path = Path(name)
-    with naming(str(name)):
-        is_file, is_folder = path.is_file(), path.is_dir()
-    if not str(name) or not (is_file or is_folder):
-        raise DataError(_unknown(str(name)))
-    if is_file and path.suffix.lower() == ".npz":
-        return read_npz(path)
-    if path.suffix.lower() in TABLES if is_file else not has_idx(path):
-        return read_image_files(path, options or LoadOptions(), cache_folder(), reporter)
-    return read_idx(path)
+    if not isinstance(source, str | Path):
+        return dataset_from_arrays(source)
+    reporter = reporter or Reporter()
+    if str(source) in NAMES:
+        return load_named(str(source), reporter)
+    reader = _find_reader(str(source))
+    return reader(Path(source), LoadContext(options or LoadOptions(), cache_folder(), reporter))
 
 
 def load_default(reporter: Reporter) -> Dataset:
-    """MNIST if it can be had, else `digits`; the reporter gets one line that tells which.
+    """MNIST, or digits if MNIST cannot be loaded; the reporter gets one line that says which.
 
-    Raises DataError where neither can be had.
+    Raises DataError or MissingExtraError if neither can be loaded.
     """
     try:
         dataset = load_data("mnist", reporter=reporter)
     except DataError:
         dataset = load_data("digits")
         reporter.message(
-            "No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits"
+            "No data set given, and MNIST cannot be loaded (`convscope data show mnist` says why): using digits"
         )
     else:
-        reporter.message(f"No data set named: taking mnist from {dataset.source}")
+        reporter.message(f"No data set given: using mnist from {dataset.source}")
     return dataset
 
 
-def cache_folder() -> Path:
-    """Where downloaded data sets are kept, one sub-folder each."""
-    return user_cache_path("convscope")
-
-
-def _load_named(wanted: NamedSet, reporter: Reporter) -> Dataset:
-    with naming(wanted.name):
-        contents, folder = _from_data_folder(wanted) or _from_cache(wanted, reporter)
-    files = [file for package in wanted.packages for file in package.files]
-    train, test = wanted.decode([contents[file.name] for file in files])
-    return Dataset(wanted.name, wanted.classes, train, test, str(folder))
-
-
-def _from_data_folder(wanted: NamedSet) -> tuple[dict[str, bytes], Path] | None:
-    for folder in _places(wanted):
-        found = [read_package(folder, package) for package in wanted.packages]
-        if all(found):
-            return {name: content for part in found if part for name, content in part.items()}, folder
-    return None
-
-
-def _from_cache(wanted: NamedSet, reporter: Reporter) -> tuple[dict[str, bytes], Path]:
-    folder = cache_folder() / wanted.name
-    try:
-        return fetch(wanted, folder, reporter), folder
-    except DataError as error:
-        places = ", ".join(map(str, _places(wanted))) or "$CONVSCOPE_DATA, which is not set"
-        packages = ", ".join(package.name for package in wanted.packages)
-        raise DataError(
-            f"not in {places}, nor in the cache {folder}; {error}; "
-            f"put {packages} there, plain or packed, or try again with a network"
-        ) from error
-
-
-def _places(wanted: NamedSet) -> list[Path]:
-    """The folders inside $CONVSCOPE_DATA where the set may lie."""
-    root = os.environ.get("CONVSCOPE_DATA")
-    return [Path(root, folder) for folder in wanted.folders] if root else []
-
-
-def _load_digits() -> Dataset:
-    """The 1,797 digits of 8x8 pixels inside scikit-learn, their values 0..16 stretched to 0..255."""
-    with needs_extra("digits"):
-        from sklearn.datasets import load_digits
-    digits = load_digits()
-    images = np.rint(digits.images * 255 / 16).astype(np.uint8)
-    train, test = default_test_split(Split(images, digits.target))
-    return Dataset("digits", tuple("0123456789"), train, test, f"scikit-learn; {DEFAULT_TEST_SPLIT}")
+def _find_reader(source: str) -> Callable[[Path, LoadContext], Dataset]:
+    """The reader of the first format that matches a path."""
+    path = Path(source)
+    with error_prefix(source):
+        exists = bool(source) and path.exists()
+    if not exists:
+        raise DataError(_unknown(source))
+    with error_prefix(source):
+        for matches, read in FORMATS:
+            if matches(path):
+                return read
+    raise DataError(f"{source}: unknown format; expected {PATHS}")
 
 
 def _unknown(name: str) -> str:
-    known = f"expected {', '.join(NAMES)}, or {PATHS}"
+    known = f"expected {', '.join(NAMES)}, or the path of {PATHS}"
     if Path(name).name != name or Path(name).suffix:
         return f"no such file or folder: {name}; {known}"
     close = difflib.get_close_matches(name.lower(), NAMES, n=1)

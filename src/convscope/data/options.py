@@ -1,15 +1,20 @@
-"""How a folder or table of pictures is to be read."""
+"""How data sets are read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from platformdirs import user_cache_path
+from pydantic import Field
 
+from convscope._records import Record
+from convscope._reporting import Reporter
 from convscope.images.preprocessing import Preprocessing
 
 
-class LoadOptions(BaseModel):
+class LoadOptions(Record):
     """How a folder or table of images is read; values that are None are chosen from the images.
 
     Attributes:
@@ -19,12 +24,10 @@ class LoadOptions(BaseModel):
         group_by: a regular expression that is searched in each file's name. Files of one class with the same match
             (the same groups, if the expression has groups) stay in one split. If it contains a "/", it is searched in
             the path below the folder, and files with the same match stay together across classes.
-        max_megapixels: larger images are left out.
+        max_megapixels: larger images are excluded.
         core_seconds: time limit of the training in seconds times processor cores; the image size is chosen for it.
         preprocessing: a trained network's preprocessing, which replaces size, channels and fit.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: int | None = Field(default=None, ge=8, le=512)
     channels: Literal[1, 3, 4] | None = None
@@ -33,3 +36,23 @@ class LoadOptions(BaseModel):
     max_megapixels: float = Field(default=50.0, gt=0)
     core_seconds: float | None = Field(default=None, gt=0)
     preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """What the reader of a format gets besides the path.
+
+    Attributes:
+        options: how images are read.
+        cache: the folder for decoded images.
+        reporter: receives messages and the progress of decoding.
+    """
+
+    options: LoadOptions
+    cache: Path
+    reporter: Reporter
+
+
+def cache_folder() -> Path:
+    """The user's cache of downloaded data sets and decoded images."""
+    return user_cache_path("convscope")

@@ -1,4 +1,4 @@
-"""The table of data sets that have a name and are kept on mirrors. (`digits` lies inside scikit-learn.)"""
+"""The table of data sets that are downloaded by name. (`digits` comes with scikit-learn.)"""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from convscope.data.archives import File, Package
 from convscope.data.dataset import Split
 from convscope.data.formats.cifar import decode_cifar10
-from convscope.data.formats.idx import decode_pairs
+from convscope.data.formats.idx import decode_idx_pairs
 
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A data set that can be had by name.
+    """A data set that is loaded by name.
 
-    folders: where it may lie inside $CONVSCOPE_DATA. mirrors: URLs that end in a slash, tried in this order.
-    symmetric: whether an image flipped left to right is still of its class.
-    decode: makes train and test from the contents of all files, in the order of the table.
+    Attributes:
+        name: what the user types.
+        classes: the class names.
+        folders: folders in $CONVSCOPE_DATA that may hold it.
+        mirrors: URLs that end in a slash, tried in this order.
+        packages: what is downloaded.
+        symmetric: whether a horizontal flip preserves the class.
+        decode: builds the train and the test split from the contents of all files, in the order of `packages`.
     """
 
     name: str
@@ -48,7 +53,7 @@ MNIST = NamedSet(
         _gz("t10k-labels-idx1-ubyte", 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ),
     symmetric=False,
-    decode=decode_pairs,
+    decode=decode_idx_pairs,
 )
 
 FASHION_MNIST = NamedSet(
@@ -78,7 +83,7 @@ FASHION_MNIST = NamedSet(
         _gz("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
     ),
     symmetric=True,
-    decode=decode_pairs,
+    decode=decode_idx_pairs,
 )
 
 

@@ -20,7 +20,8 @@ from convscope.api.options import TrainOptions
 from convscope.api.plan import Plan, make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
-from convscope.data.dataset import Dataset, Split, as_levels
+from convscope.data.dataset import Dataset, Split
+from convscope.data.formats.arrays import scale_to_uint8
 from convscope.errors import ConvscopeError
 from convscope.reference import softmax
 from convscope.training.config import TrainConfig
@@ -100,7 +101,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self.X_range_ = _range_of(rows)
-        images = _shaped(as_levels(rows, *self.X_range_), shape or self.image_shape)
+        images = _shaped(scale_to_uint8(rows, *self.X_range_), shape or self.image_shape)
         try:
             planned = self._plan(images, labels)
         except ConvscopeError as error:
@@ -169,7 +170,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         rows, shape = _as_rows(X)
         if shape not in ((), self.config_.input_shape):
             raise ValueError(f"X is images of shape {shape}, but ConvClassifier expects {self.config_.input_shape}")
-        images = as_levels(validate_data(self, rows, reset=False), *self.X_range_)
+        images = scale_to_uint8(validate_data(self, rows, reset=False), *self.X_range_)
         images = images.reshape(-1, *self.config_.input_shape)
         return predict_logits(self.model_, images, self.config_.preprocessing).astype(np.float64)
 

@@ -73,7 +73,7 @@ def issue_figures(dataset: Dataset) -> Iterator[Sketch]:
     """The pictures that the check warns of, and those that are nearly the same."""
     for issue in dataset.issues:
         numbers = list(chain.from_iterable(issue.rows))[:FOUND]
-        if not numbers or (issue.level == "note" and issue.kind != "near-identical"):
+        if not numbers or (issue.level == "note" and issue.kind != "near-duplicate"):
             continue
         names = list(chain.from_iterable(issue.files))[:FOUND]
         more = sum(map(len, issue.rows)) - len(numbers)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.data.audit.rules import IMBALANCE_RATIO
-from convscope.data.dataset import Dataset, Split, stratified_group_split
+from convscope.data.dataset import Dataset, Split
+from convscope.data.splitting import stratified_group_split
 from convscope.network.build import resize_network
 from convscope.network.network import Network
 from convscope.training.recipes import Recipe

@@ -1,4 +1,4 @@
-"""What is the same in a set of pictures, what belongs together, what is said about it, and how it is split."""
+"""The analysis of image files: duplicates, groups, issues, and the splits that follow from them."""
 
 from __future__ import annotations
 
@@ -10,41 +10,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from convscope.data import load as loading
-from convscope.data.audit.analysis import Survey
-from convscope.data.audit.duplicates import NEAR_BITS, correlations, near_pairs, same_files, together
+from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
-from convscope.data.audit.rules import issues
+from convscope.data.audit.rules import find_issues
 from convscope.data.dataset import Dataset
-from convscope.data.formats.image_folder import dataset_of, survey_of
+from convscope.data.formats.image_files import analyze, build_dataset
 from convscope.data.load import load_data
-from convscope.data.options import LoadOptions
+from convscope.data.options import LoadContext, LoadOptions
 from convscope.errors import DataError, UsageError
-from helpers.pictures import Pixels, animals, noise, write
+from helpers.images import Pixels, animals, noise, write_images
 from helpers.reporting import FailingReporter
 
-Examine = Callable[..., Survey]
+Examine = Callable[..., Analysis]
 
 
 @pytest.fixture
 def examine(tmp_path: Path) -> Examine:
-    """Writes pictures into a folder and surveys it."""
+    """Writes images into a folder and analyzes it."""
 
-    def examined(pictures: Mapping[str, Pixels | bytes], reading: LoadOptions | None = None) -> Survey:
-        folder = write(tmp_path / "set", pictures)
-        return survey_of(folder, reading or LoadOptions(), tmp_path / "cache", FailingReporter())
+    def examine_(images: Mapping[str, Pixels | bytes], options: LoadOptions | None = None) -> Analysis:
+        folder = write_images(tmp_path / "set", images)
+        return analyze(folder, LoadContext(options or LoadOptions(), tmp_path / "cache", FailingReporter()))
 
-    return examined
+    return examine_
 
 
-def found(survey: Survey) -> dict[str, Issue]:
-    return {issue.kind: issue for issue in issues(survey)}
+def issues_of(analysis: Analysis) -> dict[str, Issue]:
+    """The issues by kind."""
+    return {issue.kind: issue for issue in find_issues(analysis)}
 
 
 def jpeg(pixels: Pixels, quality: int, side: int) -> bytes:
@@ -53,108 +50,76 @@ def jpeg(pixels: Pixels, quality: int, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def names(survey: Survey, numbers: NDArray[np.int64]) -> list[str]:
-    return [survey.listing.files[number] for number in numbers]
+def names(analysis: Analysis, numbers: NDArray[np.int64]) -> list[str]:
+    return [analysis.listing.files[number] for number in numbers]
 
 
-@given(st.lists(st.integers(0, 5), max_size=30))
-def test_same_files_are_those_with_the_same_digest(which: list[int]) -> None:
-    digests = np.random.default_rng(0).integers(0, 2**63, (6, 4), np.uint64)[which]
-    expected = [np.flatnonzero(np.array(which) == k) for k in dict.fromkeys(which) if which.count(k) > 1]
-    assert [some.tolist() for some in same_files(digests)] == [some.tolist() for some in expected]
-
-
-@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=8))
-def test_together_joins_whatever_is_linked(bundles: list[list[int]]) -> None:
-    sets = [{i} for i in range(10)]
-    for bundle in bundles:
-        touched = [some for some in sets if some & set(bundle)]
-        sets = [some for some in sets if not some & set(bundle)] + [set().union(*touched)]
-    numbers = together(10, bundles)
-    assert {frozenset(np.flatnonzero(numbers == number)) for number in numbers} == set(map(frozenset, sets))
-
-
-@given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=12), st.integers(0, 3))
-def test_every_pair_of_hashes_a_few_bits_apart_is_a_candidate(first: int, flipped: set[int], others: int) -> None:
-    second = first ^ sum(1 << bit for bit in flipped)
-    hashes = np.array([first, second, *range(others)], np.uint64)
-    alike = np.tile(noise(1, 8, 8, 1), (len(hashes), 1, 1, 1))
-    pairs = near_pairs(hashes, alike, np.arange(len(hashes))).tolist()
-    distance = {(i, j): (int(hashes[i]) ^ int(hashes[j])).bit_count() for j in range(len(hashes)) for i in range(j)}
-    assert sorted(map(tuple, pairs)) == sorted(pair for pair, bits in distance.items() if bits <= NEAR_BITS)
-
-
-def test_near_pictures_have_to_look_alike_too() -> None:
-    pixels = np.stack([noise(1, 8, 8), noise(2, 8, 8), 255 - noise(1, 8, 8), noise(1, 8, 8) // 2, noise(1, 8, 8) * 0])
-    assert near_pairs(np.zeros(5, np.uint64), pixels, np.arange(5)).tolist() == [[0, 3]]
-    assert near_pairs(np.zeros(5, np.uint64), pixels, np.array([1, 3])).tolist() == []
-    pairs = np.array([[0, 3], [0, 2], [0, 4]])
-    np.testing.assert_allclose(correlations(pixels, pairs), [1, -1, 0], atol=0.01)
-
-
-def test_a_picture_that_was_saved_again_is_nearly_the_same(examine: Examine) -> None:
-    photo = load_sample_image("china.jpg")[100:356, 200:456]
-    survey = examine(
-        animals() | {"cat/a.png": photo, "cat/b.jpg": jpeg(photo, 60, 200), "dog/c.jpg": jpeg(photo, 90, 128)},
+def test_analysis_resaved_image_is_a_near_duplicate(examine: Examine) -> None:
+    photograph = load_sample_image("china.jpg")[100:356, 200:456]
+    analysis = examine(
+        animals()
+        | {"cat/a.png": photograph, "cat/b.jpg": jpeg(photograph, 60, 200), "dog/c.jpg": jpeg(photograph, 90, 128)},
         LoadOptions(image_size=32),
     )
-    near = [names(survey, pair) for pair in survey.near]
+    near = [names(analysis, pair) for pair in analysis.near]
     assert near == [["cat/a.png", "cat/b.jpg"], ["cat/a.png", "dog/c.jpg"], ["cat/b.jpg", "dog/c.jpg"]]
-    groups = survey.groups[[survey.listing.files.index(name) for name in ("cat/a.png", "cat/b.jpg", "dog/c.jpg")]]
+    groups = analysis.groups[[analysis.listing.files.index(name) for name in ("cat/a.png", "cat/b.jpg", "dog/c.jpg")]]
     assert len(set(groups)) == 1
-    assert len(set(survey.groups)) == len(survey.listing) - 2
-    assert found(survey)["near-identical"].files == (("cat/a.png", "cat/b.jpg"),)
-    assert found(survey)["near-identical-two-classes"].level == "warning"
+    assert len(set(analysis.groups)) == len(analysis.listing) - 2
+    assert issues_of(analysis)["near-duplicate"].files == (("cat/a.png", "cat/b.jpg"),)
+    assert issues_of(analysis)["near-duplicate-conflict"].level == "warning"
 
 
-def test_one_file_under_two_classes_is_not_used(examine: Examine) -> None:
-    survey = examine(animals() | {"cat/x.png": noise(9), "dog/y.png": noise(9), "dog/0.png": noise(0)})
-    assert not survey.used[[survey.listing.files.index(name) for name in ("cat/x.png", "dog/y.png", "cat/0.png")]].any()
-    assert survey.used.sum() == 10
-    issue = found(survey)["two-classes"]
+def test_analysis_file_in_two_classes_is_excluded(examine: Examine) -> None:
+    analysis = examine(animals() | {"cat/x.png": noise(9), "dog/y.png": noise(9), "dog/0.png": noise(0)})
+    assert not analysis.used[
+        [analysis.listing.files.index(name) for name in ("cat/x.png", "dog/y.png", "cat/0.png")]
+    ].any()
+    assert analysis.used.sum() == 10
+    issue = issues_of(analysis)["conflicting-labels"]
     assert issue.files == (("cat/0.png", "dog/0.png"), ("cat/x.png", "dog/y.png"))
-    assert "2 pictures filed under two classes: cat and dog" in issue.text
+    assert issue.text == "2 images in two classes: cat and dog"
 
 
-def test_a_repeat_is_used_once(examine: Examine) -> None:
-    survey = examine(animals() | {"cat/0again.png": noise(0)})
-    assert survey.used.sum() == 12
-    assert found(survey)["repeated"].files == (("cat/0.png", "cat/0again.png"),)
-    assert survey.used[survey.listing.files.index("cat/0.png")]
+def test_analysis_duplicate_file_is_used_once(examine: Examine) -> None:
+    analysis = examine(animals() | {"cat/0again.png": noise(0)})
+    assert analysis.used.sum() == 12
+    assert issues_of(analysis)["duplicate"].files == (("cat/0.png", "cat/0again.png"),)
+    assert analysis.used[analysis.listing.files.index("cat/0.png")]
 
 
-def test_what_is_in_train_and_test_is_taken_out_of_train(examine: Examine) -> None:
-    pictures = {
+def test_analysis_image_in_train_and_test_is_excluded_from_train(examine: Examine) -> None:
+    images = {
         f"{part}/{name}": some
         for part, start in (("train", 0), ("test", 100))
         for name, some in animals(start=start).items()
     }
-    pictures |= {
+    images |= {
         "train/cat/leak.png": noise(100),
         "train/dog/near.jpg": jpeg(noise(1100, 64, 64), 70, 64),
         "test/dog/0.png": noise(1100, 64, 64),
     }
-    survey = examine(pictures)
-    assert survey.used[survey.listing.files.index("test/cat/0.png")]
-    assert not survey.used[survey.listing.files.index("train/cat/leak.png")]
-    assert found(survey)["leak"].files == (("test/cat/0.png", "train/cat/leak.png"),)
-    assert found(survey)["near-leak"].files == (("test/dog/0.png", "train/dog/near.jpg"),)
-    dataset = dataset_of(survey.listing.root, survey, LoadOptions())
+    analysis = examine(images)
+    assert analysis.used[analysis.listing.files.index("test/cat/0.png")]
+    assert not analysis.used[analysis.listing.files.index("train/cat/leak.png")]
+    assert issues_of(analysis)["leak"].files == (("test/cat/0.png", "train/cat/leak.png"),)
+    assert issues_of(analysis)["near-duplicate-leak"].files == (("test/dog/0.png", "train/dog/near.jpg"),)
+    dataset = build_dataset(analysis.listing.root, analysis, LoadOptions())
     assert (len(dataset.train), len(dataset.test)) == (13, 12)
 
 
 def frames(tracks: int, each: int = 2) -> dict[str, Pixels | bytes]:
-    """So many things, each seen some times from nearly the same place."""
-    pictures: dict[str, Pixels | bytes] = {}
+    """Series of nearly the same image: `tracks` of them in each of two classes, `each` images long."""
+    images: dict[str, Pixels | bytes] = {}
     for name in ("cat", "dog"):
         for track in range(tracks):
             seen = noise(1000 * track + len(name) + ord(name[0]), 32, 32)
             for i in range(each):
-                pictures[f"{name}/{track:03d}_{i:03d}.png"] = np.roll(seen, 3 * i, axis=1)
-    return pictures
+                images[f"{name}/{track:03d}_{i:03d}.png"] = np.roll(seen, 3 * i, axis=1)
+    return images
 
 
-def test_series_are_noticed(examine: Examine) -> None:
+def test_series_of_similar_images_are_found(examine: Examine) -> None:
     series = examine(frames(6)).series
     assert series
     assert (series.count, series.files) == (12, 24)
@@ -166,7 +131,7 @@ def test_series_are_noticed(examine: Examine) -> None:
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
         animals(20),
         {
@@ -177,84 +142,93 @@ def test_series_are_noticed(examine: Examine) -> None:
         },
     ],
 )
-def test_series_that_are_none_are_not(examine: Examine, pictures: Mapping[str, Pixels | bytes]) -> None:
-    """One number counts the whole class; or what the names count is not alike."""
-    assert examine(pictures).series is None
+def test_series_of_unrelated_images_are_not_found(examine: Examine, images: Mapping[str, Pixels | bytes]) -> None:
+    """One counter runs through the whole class, or the images that the names count do not correlate."""
+    assert examine(images).series is None
 
 
 @pytest.mark.parametrize(
     ("pattern", "groups"),
     [(r"^(\d+)_", 12), (r"^\d+", 12), (r"_(\d+)", 4), (r"(cat|dog)/0", 2), (r"/(\d+)_", 6)],
 )
-def test_groups_by_name_or_by_path(examine: Examine, pattern: str, groups: int) -> None:
-    survey = examine(frames(6), LoadOptions(group_by=pattern))
-    assert len(set(survey.groups)) == groups
-    assert survey.series is None
+def test_groups_by_name_or_by_path_are_counted(examine: Examine, pattern: str, groups: int) -> None:
+    analysis = examine(frames(6), LoadOptions(group_by=pattern))
+    assert len(set(analysis.groups)) == groups
+    assert analysis.series is None
 
 
-def test_groups_are_never_split(examine: Examine) -> None:
-    survey = examine(frames(8, 3), LoadOptions(group_by=r"^(\d+)_"))
-    dataset = dataset_of(survey.listing.root, survey, LoadOptions())
-    sides = {part: set(survey.groups[split.rows]) for part, split in dataset.splits.items()}
-    assert sides["train"].isdisjoint(sides["test"])
+def test_build_dataset_never_divides_groups(examine: Examine) -> None:
+    analysis = examine(frames(8, 3), LoadOptions(group_by=r"^(\d+)_"))
+    dataset = build_dataset(analysis.listing.root, analysis, LoadOptions())
+    groups = {part: set(analysis.groups[split.rows]) for part, split in dataset.splits.items()}
+    assert groups["train"].isdisjoint(groups["test"])
     assert (len(dataset.train), len(dataset.test)) == (42, 6)
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("(", "is no regular expression"), ("zebra", "matches no file name")])
-def test_wrong_patterns(examine: Examine, pattern: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(", "is not a regular expression"), ("zebra", "matches no file name")]
+)
+def test_groups_wrong_pattern_raises(examine: Examine, pattern: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         _ = examine(frames(3), LoadOptions(group_by=pattern)).groups
 
 
 CASES: list[tuple[str, dict[str, Pixels | bytes], str, int]] = [
     ("unreadable", {"cat/x.png": b"x", "dog/y.png": b"y"}, "2 files cannot be read: not an image", 2),
-    ("stray", {"x.png": noise(5)}, "1 file in no class folder", 1),
-    ("few", {}, "2 classes with fewer than 20 images: cat 6, dog 6", 0),
-    ("unequal", {f"dog/m{i}.png": noise(50 + i) for i in range(13)}, "classes of unequal size: cat 6, dog 19", 0),
+    ("stray", {"x.png": noise(5)}, "1 file outside the class folders", 1),
+    ("small-class", {}, "2 classes with fewer than 20 images: cat 6, dog 6", 0),
+    (
+        "imbalance",
+        {f"dog/m{i}.png": noise(50 + i) for i in range(13)},
+        "imbalanced classes: cat has 6 images, dog 19",
+        0,
+    ),
     ("sizes", {"cat/x.png": noise(5, 20, 30)}, "2 sizes, from 12x12 to 30x20, median 12x12", 0),
-    ("long", {"cat/x.png": noise(5, 12, 40)}, "1 picture more than 3 times as long as wide", 1),
-    ("tiny", {"cat/x.png": noise(5, 1, 1)}, "1 picture less than half as large as the network's input", 1),
-    ("colors", {"cat/x.png": noise(5, channels=1)}, "1 picture gray among colored ones", 1),
-    ("transparent", {"cat/x.png": np.dstack([noise(5), noise(6)[..., 0]])}, "1 picture partly transparent", 1),
-    ("constant", {"cat/x.png": np.full((12, 12, 3), 7, np.uint8)}, "1 picture of one color", 1),
+    ("aspect-ratio", {"cat/x.png": noise(5, 12, 40)}, "1 image with an aspect ratio above 3", 1),
+    ("tiny", {"cat/x.png": noise(5, 1, 1)}, "1 image less than half as large as the network's input", 1),
+    ("mixed-colors", {"cat/x.png": noise(5, channels=1)}, "1 image in gray among colored ones", 1),
+    ("transparent", {"cat/x.png": np.dstack([noise(5), noise(6)[..., 0]])}, "1 image partly transparent", 1),
+    ("constant", {"cat/x.png": np.full((12, 12, 3), 7, np.uint8)}, "1 image of a single color", 1),
 ]
 
 
-@pytest.mark.parametrize(("kind", "pictures", "text", "files"), CASES, ids=[case[0] for case in CASES])
-def test_findings(examine: Examine, kind: str, pictures: dict[str, Pixels | bytes], text: str, files: int) -> None:
-    issue = found(examine(animals() | pictures))[kind]
+@pytest.mark.parametrize(("kind", "images", "text", "files"), CASES, ids=[case[0] for case in CASES])
+def test_find_issues_finds_each_kind(
+    examine: Examine, kind: str, images: dict[str, Pixels | bytes], text: str, files: int
+) -> None:
+    issue = issues_of(examine(animals() | images))[kind]
     assert issue.text.startswith(text)
     assert len(issue.files) == files
-    assert {name for some in issue.files for name in some} == (set(pictures) if files else set())
+    assert {name for some in issue.files for name in some} == (set(images) if files else set())
 
 
-def test_nothing_is_found_where_there_is_nothing(examine: Examine) -> None:
-    assert issues(examine(animals(20))) == ()
+def test_find_issues_clean_data_has_none(examine: Examine) -> None:
+    assert find_issues(examine(animals(20))) == ()
 
 
-def test_a_background_unlike_the_others(examine: Examine) -> None:
-    pictures: dict[str, Pixels | bytes] = {}
+def test_find_issues_background_unlike_the_others_is_found(examine: Examine) -> None:
+    images: dict[str, Pixels | bytes] = {}
     for i in range(40):
         pixels = np.full((12, 12, 1), 255 if i == 7 else 0, np.uint8)
         pixels[4:8, 4:8] = noise(i, 4, 4, 1)
-        pictures[f"{'ab'[i % 2]}/{i:02}.png"] = pixels
-    survey = examine(pictures)
-    issue = found(survey)["background"]
+        images[f"{'ab'[i % 2]}/{i:02}.png"] = pixels
+    analysis = examine(images)
+    issue = issues_of(analysis)["mixed-background"]
     assert (issue.files, issue.action) == ((("b/07.png",),), "inverted")
-    assert survey.store.pixels[survey.listing.files.index("b/07.png")][0, 0, 0] == 0
+    assert analysis.store.pixels[analysis.listing.files.index("b/07.png")][0, 0, 0] == 0
 
 
-def test_a_picture_that_its_exif_turns_is_found(examine: Examine, tmp_path: Path) -> None:
-    write(tmp_path / "set", animals())
+def test_find_issues_exif_rotation_is_found(examine: Examine, tmp_path: Path) -> None:
+    write_images(tmp_path / "set", animals())
     exif = Image.Exif()
     exif[274] = 3
     Image.fromarray(noise(5)).save(tmp_path / "set" / "cat" / "x.png", exif=exif)
-    assert found(examine({}))["turned"].files == (("cat/x.png",),)
+    assert issues_of(examine({}))["rotated"].files == (("cat/x.png",),)
 
 
 @pytest.fixture(scope="session")
 def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real photos of flowers and of traffic signs, unpacked."""
+    """Photographs of flowers and of traffic signs, unpacked."""
     folder = tmp_path_factory.mktemp("real")
     for name in ("flowers128/flowers.tar.gz", "gtsrb-subset/gtsrb.tar"):
         with tarfile.open(data_folder / name) as tar:
@@ -264,31 +238,32 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
-    monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path / "cache")
+    """Loads a folder with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return lambda path, **options: load_data(path, LoadOptions(**options), FailingReporter())
 
 
-def test_real_flowers(real: Path, read: Callable[..., Dataset]) -> None:
+def test_load_data_flowers_have_their_known_issues(real: Path, read: Callable[..., Dataset]) -> None:
     dataset = read(real / "flowers")
     kinds = {issue.kind: issue for issue in dataset.issues}
     assert dataset.classes == ("daisy", "dandelion", "rose", "sunflower", "tulip")
     assert len(dataset.train) + len(dataset.test) == 4317 - 8 - 2
-    for some in kinds["two-classes"].files:
+    for some in kinds["conflicting-labels"].files:
         assert [name.partition("/")[0] for name in some] == ["rose", "tulip"]
         assert len({name.partition("/")[2] for name in some}) == 1
-    assert len(kinds["two-classes"].files) == 4
-    assert len(kinds["repeated"].files) == 2
-    assert len(kinds["near-identical"].files) >= 18
+    assert len(kinds["conflicting-labels"].files) == 4
+    assert len(kinds["duplicate"].files) == 2
+    assert len(kinds["near-duplicate"].files) >= 18
     assert "series" not in kinds
     shares = [np.mean(split.labels == k) for split in (dataset.train, dataset.test) for k in range(5)]
     np.testing.assert_allclose(shares[:5], shares[5:], atol=0.002)
 
 
-def test_real_signs(real: Path, read: Callable[..., Dataset]) -> None:
+def test_load_data_traffic_signs_are_series(real: Path, read: Callable[..., Dataset]) -> None:
     dataset = read(real / "gtsrb")
     assert len(dataset.classes) == 43
     (series,) = (issue for issue in dataset.issues if issue.kind == "series")
-    assert series.text.startswith("the names count pictures: 888 series of 2, ")
+    assert series.text.startswith("file names count images: 888 series of 2 images, ")
     pattern = re.search("--group-by '(.*)'", series.advice)
     assert pattern
     grouped = read(real / "gtsrb", group_by=pattern[1])
@@ -301,22 +276,27 @@ def test_real_signs(real: Path, read: Callable[..., Dataset]) -> None:
     assert 0.17 < len(grouped.test) / 1776 < 0.23
 
 
-def test_too_few_of_a_class(read: Callable[..., Dataset], tmp_path: Path) -> None:
-    folder = write(tmp_path / "set", animals() | {f"owl/{i}.png": noise(70 + i) for i in range(4)})
-    with pytest.raises(DataError, match=r"set: too few images in owl \(4\): expected 5 or more per class"):
+def test_load_data_too_few_images_of_a_class_raises(read: Callable[..., Dataset], tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "set", animals() | {f"owl/{i}.png": noise(70 + i) for i in range(4)})
+    with pytest.raises(
+        DataError, match=r"set: too few images in owl \(4\): expected 5 or more usable images per class"
+    ):
         read(folder)
 
 
-def test_the_same_files_make_the_same_set(read: Callable[..., Dataset], tmp_path: Path) -> None:
-    first, second = (read(write(tmp_path / name / "set", animals(12))) for name in "ab")
+def test_load_data_same_files_make_the_same_dataset(read: Callable[..., Dataset], tmp_path: Path) -> None:
+    first, second = (read(write_images(tmp_path / name / "set", animals(12))) for name in "ab")
     assert first.fingerprint == second.fingerprint
     assert np.array_equal(first.train.images, second.train.images)
-    assert read(write(tmp_path / "c" / "set", animals(12) | {"dog/12.png": noise(44)})).fingerprint != first.fingerprint
+    assert (
+        read(write_images(tmp_path / "c" / "set", animals(12) | {"dog/12.png": noise(44)})).fingerprint
+        != first.fingerprint
+    )
 
 
-def test_a_set_with_its_own_validation(read: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_load_data_keeps_its_validation_split(read: Callable[..., Dataset], tmp_path: Path) -> None:
     parts = (("train", 0), ("val", 100), ("test", 200))
-    folder = write(
+    folder = write_images(
         tmp_path / "set",
         {f"{part}/{name}": some for part, start in parts for name, some in animals(start=start).items()},
     )
@@ -325,4 +305,4 @@ def test_a_set_with_its_own_validation(read: Callable[..., Dataset], tmp_path: P
     assert "test" not in dataset.source.rpartition(";")[2]
     (folder / "test").rename(tmp_path / "elsewhere")
     assert list(read(folder).splits) == ["train", "test"]
-    assert read(folder).source.endswith("val is the test set")
+    assert read(folder).source.endswith("val is the test split")

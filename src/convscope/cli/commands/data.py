@@ -61,7 +61,7 @@ def check(
 
     with progress.loading() as reporter:
         report = audit_images(path, options.load_options(), reporter)
-    print_result(as_json, report.to_dict(), check_lines(report))
+    print_result(as_json, report, check_lines(report))
     if report.problem:
         raise DataError(report.problem)
 

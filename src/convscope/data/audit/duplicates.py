@@ -1,4 +1,4 @@
-"""Pictures that are the same: the same file, or nearly the same picture."""
+"""Duplicate images: identical files, and images that are nearly identical."""
 
 from __future__ import annotations
 
@@ -8,47 +8,60 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.data.dataset import Images, Labels
+from convscope.data.types import Images, Labels
 
-Pairs = NDArray[np.int64]  # (m, 2), the smaller number first
+Pairs = NDArray[np.int64]  # (m, 2), the smaller index first
 
-NEAR_BITS = 6  # of 64 bits of their hashes may differ
-NEAR_CORRELATION = 0.95  # of their brightness, pixel by pixel
-BANDS = 8  # of 8 bits: where at most 6 bits differ, two bands are the same
-NEIGHBORS = 256  # that a picture is compared with among those of the same two bands: the work stays linear
-CHUNK = 512  # pairs whose pixels are compared at a time
+MAX_HASH_DISTANCE = 6  # of 64 bits
+MIN_CORRELATION = 0.95  # of the gray levels, pixel by pixel
+BANDS, BAND_BITS = 8, 8  # hashes that differ in at most 6 bits have two bands in common
+MAX_NEIGHBORS = 256  # per image and pair of bands, so that the work grows linearly
+CHUNK_PAIRS = 512  # compared at a time
 
 
 def same_files(digests: NDArray[np.uint64]) -> list[Labels]:
-    """The numbers of files with the same SHA-256, uint64 (n, 4), for each that comes more than once, in order."""
+    """The indices of identical files, one array for each content that occurs more than once, in order.
+
+    Args:
+        digests: SHA-256 of each file, uint64 (n, 4).
+    """
     order = np.lexsort(digests.T)
     ends = np.flatnonzero((digests[order][1:] != digests[order][:-1]).any(1)) + 1
     return sorted((np.sort(some) for some in np.split(order, ends) if len(some) > 1), key=lambda some: int(some[0]))
 
 
-def near_pairs(hashes: NDArray[np.uint64], pixels: Images, among: Labels) -> Pairs:
-    """Which of the pictures `among` are nearly the same: the same but for size, compression or a small change.
+def near_duplicates(hashes: NDArray[np.uint64], pixels: Images, among: Labels) -> Pairs:
+    """Pairs of images that are the same except for size, compression or a small change.
 
-    hashes: perceptual, uint64 (n,); pixels: uint8 (n, h, w, c). Candidates are those whose hashes differ in 6 bits at
-    most (multi-index hashing, Norouzi et al., 2012); pairs are those whose brightness correlates with 0.95 or more.
+    Candidates are pairs whose hashes differ in at most 6 bits (multi-index hashing, Norouzi et al., 2012). Of these,
+    pairs whose gray levels correlate with 0.95 or more are near duplicates.
+
+    Args:
+        hashes: perceptual hashes, uint64 (n,).
+        pixels: uint8 (n, h, w, c).
+        among: the indices of the images to compare.
     """
     found = [_candidates(hashes[among], first, second) for first, second in combinations(range(BANDS), 2)]
     pairs = among[np.unique(np.concatenate(found), axis=0)]
-    return pairs[correlations(pixels, pairs) >= NEAR_CORRELATION]
+    return pairs[correlations(pixels, pairs) >= MIN_CORRELATION]
 
 
 def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
-    """Of the brightness of each pair of pictures, (m,); 0 where one of them is of one brightness."""
+    """Correlation of the gray levels of each pair of images, (m,); 0 if one of them is constant."""
     parts = [
-        _correlation(*(pixels[numbers] for numbers in pairs[i : i + CHUNK].T)) for i in range(0, len(pairs), CHUNK)
+        _correlation(*(pixels[indices] for indices in pairs[i : i + CHUNK_PAIRS].T))
+        for i in range(0, len(pairs), CHUNK_PAIRS)
     ]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
-def together(count: int, bundles: Iterable[Iterable[int]]) -> Labels:
-    """A number for each of `count` things, int64 (count,), the same for all that are linked by bundles.
+def connected_groups(count: int, links: Iterable[Iterable[int]]) -> Labels:
+    """Number things so that those connected by links, directly or not, get the same number: int64 (count,).
 
-    >>> together(5, [(0, 3), (3, 4)])
+    Union-find with path halving (Tarjan and van Leeuwen, 1984). scipy.sparse.csgraph has it too, but scipy would more
+    than double a core install.
+
+    >>> connected_groups(5, [(0, 3), (3, 4)])
     array([0, 1, 2, 0, 0])
     """
     parent = list(range(count))
@@ -58,8 +71,8 @@ def together(count: int, bundles: Iterable[Iterable[int]]) -> Labels:
             parent[thing] = thing = parent[parent[thing]]
         return thing
 
-    for bundle in bundles:
-        first, *others = map(int, bundle)
+    for link in links:
+        first, *others = map(int, link)
         for other in others:
             low, high = sorted((root(first), root(other)))
             parent[high] = low
@@ -67,30 +80,33 @@ def together(count: int, bundles: Iterable[Iterable[int]]) -> Labels:
 
 
 def _candidates(hashes: NDArray[np.uint64], first: int, second: int) -> Pairs:
-    """Pairs whose two bands are the same and whose hashes differ in few bits."""
-    bands = hashes[:, None] >> np.array([8 * first, 8 * second], np.uint64) & np.uint64(255)
-    key = bands[:, 0] * np.uint64(256) + bands[:, 1]
+    """Pairs of hashes with two bands in common that differ in few bits."""
+    shifts = np.array([BAND_BITS * first, BAND_BITS * second], np.uint64)
+    bands = hashes[:, None] >> shifts & np.uint64(2**BAND_BITS - 1)
+    key = bands[:, 0] * np.uint64(2**BAND_BITS) + bands[:, 1]
     order = np.lexsort((hashes, key))
-    return np.concatenate([np.zeros((0, 2), np.int64), *_close(hashes[order], key[order], order)])
+    return np.concatenate([np.zeros((0, 2), np.int64), *_close_pairs(hashes[order], key[order], order)])
 
 
-def _close(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -> Iterator[Pairs]:
-    for apart in range(1, min(NEIGHBORS, len(order))):
-        same = np.flatnonzero(key[apart:] == key[:-apart])
+def _close_pairs(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -> Iterator[Pairs]:
+    """Pairs with the same key, by their distance in the sorted order."""
+    for distance in range(1, min(MAX_NEIGHBORS, len(order))):
+        same = np.flatnonzero(key[distance:] == key[:-distance])
         if not len(same):
             return
-        near = same[np.bitwise_count(hashes[same] ^ hashes[same + apart]) <= NEAR_BITS]
-        yield np.sort(np.stack([order[near], order[near + apart]], axis=1), axis=1)
+        near = same[np.bitwise_count(hashes[same] ^ hashes[same + distance]) <= MAX_HASH_DISTANCE]
+        yield np.sort(np.stack([order[near], order[near + distance]], axis=1), axis=1)
 
 
 def _correlation(a: Images, b: Images) -> NDArray[np.float32]:
-    x, y = (_centerd(images) for images in (a, b))
+    x, y = (_centered_levels(images) for images in (a, b))
     size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     result: NDArray[np.float32] = (x * y).sum(1) / np.maximum(size, np.float32(1e-3))
     return result
 
 
-def _centerd(images: Images) -> NDArray[np.float32]:
-    brightness: NDArray[np.float32] = images[..., :3].mean(3, dtype=np.float32).reshape(len(images), -1)
-    brightness -= brightness.mean(1, keepdims=True)
-    return brightness
+def _centered_levels(images: Images) -> NDArray[np.float32]:
+    """Gray levels minus their mean, float32 (n, pixels)."""
+    levels: NDArray[np.float32] = images[..., :3].mean(3, dtype=np.float32).reshape(len(images), -1)
+    levels -= levels.mean(1, keepdims=True)
+    return levels

@@ -1,21 +1,28 @@
-"""What a check of a data set found, as plain data."""
+"""An issue: one kind of problem, or peculiarity, that the audit of a data set found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import Field
+
+from convscope._records import Record
 
 Level = Literal["warning", "note"]
 
 
-@dataclass(frozen=True)
-class Issue:
-    """One kind of thing that was found.
+class Issue(Record):
+    """One kind of problem in a data set.
 
-    kind: a word that stays the same between versions. level: "warning" where the numbers may be wrong or worse for it.
-    text: what was found. action: what training does about it. advice: what a person could do. files: paths below the
-    data set's folder, those that belong to each other in one tuple. rows: the rows of the same files in the store, for
-    thumbnails.
+    Attributes:
+        kind: an identifier that stays the same between versions, such as "near-duplicate".
+        level: "warning" if accuracies may be wrong or lower because of it, else "note".
+        text: what was found.
+        action: what training does about it.
+        advice: what a person could do about it.
+        files: the files that are affected, paths below the data set's folder; files that belong to each other share a
+            tuple.
+        rows: the rows of the same files in the store; not part of the JSON.
     """
 
     kind: str
@@ -24,15 +31,4 @@ class Issue:
     action: str = ""
     advice: str = ""
     files: tuple[tuple[str, ...], ...] = ()
-    rows: tuple[tuple[int, ...], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The issue as JSON-able values, with every file."""
-        return {
-            "kind": self.kind,
-            "level": self.level,
-            "text": self.text,
-            "action": self.action,
-            "advice": self.advice,
-            "files": [list(some) for some in self.files],
-        }
+    rows: tuple[tuple[int, ...], ...] = Field(default=(), exclude=True, repr=False)

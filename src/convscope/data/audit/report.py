@@ -1,71 +1,87 @@
-"""The pre-flight check of a folder or a table of pictures: what someone should know before training on it."""
+"""The audit of a folder or a table of images: what to know before training on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+from convscope._records import Record
 from convscope._reporting import Reporter
+from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
-from convscope.data.audit.rules import issues
-from convscope.data.formats.image_folder import dataset_of, survey_of
-from convscope.data.load import cache_folder
-from convscope.data.options import LoadOptions
+from convscope.data.audit.rules import find_issues
+from convscope.data.formats.image_files import analyze, build_dataset
+from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.errors import DataError
+from convscope.images.preprocessing import Preprocessing
 
 
-@dataclass(frozen=True)
-class AuditReport:
-    """What the check of a set of pictures says.
+class ClassCount(Record):
+    """The number of files of a class, and of those that are used."""
 
-    counts: files and used pictures of each class. splits: images of each split. seen: what the network would see, in
-    words. problem: why the set cannot be trained on, or nothing.
+    name: str
+    files: int
+    used: int
+
+
+class AuditReport(Record):
+    """The result of an audit.
+
+    Attributes:
+        path: the data set.
+        classes: files and used images of each class.
+        splits: images of each split; empty if the data set cannot be used.
+        input: the network's input, in words.
+        issues: warnings first.
+        problem: why the data set cannot be used for training; None if it can.
     """
 
     path: str
-    counts: dict[str, tuple[int, int]]
+    classes: tuple[ClassCount, ...]
     splits: dict[str, int]
-    seen: str
-    issues: tuple[Issue, ...]
-    problem: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with every file of every issue."""
-        return {
-            "path": self.path,
-            "classes": [{"name": name, "files": files, "used": used} for name, (files, used) in self.counts.items()],
-            "splits": self.splits,
-            "seen": self.seen,
-            "issues": [issue.to_dict() for issue in self.issues],
-            "problem": self.problem or None,
-        }
+    input: str
+    issues: tuple[Issue, ...] = Field(default=())
+    problem: str | None = None
 
 
 def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditReport:
-    """Look through a folder or a table of pictures without changing anything.
+    """Examine a folder or a table of images without changing anything.
 
-    Raises DataError where it is none.
+    Args:
+        path: a folder with one folder of images per class, a .csv or a .jsonl.
+        options: how training would read it.
+        reporter: receives messages and the progress of decoding.
+
+    Raises:
+        DataError: it is neither.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder: expected a folder of class folders, a .csv or a .jsonl")
-    survey = survey_of(path, options, cache_folder(), reporter)
-    classes, labels, record = survey.listing.classes, survey.listing.labels, survey.store.preprocessing
-    files, used = (np.bincount(some, minlength=len(classes)).tolist() for some in (labels, labels[survey.used]))
-    splits, problem = {}, ""
+        raise DataError(f"{path}: no such file or folder; expected a folder of class folders, a .csv or a .jsonl")
+    analysis = analyze(path, LoadContext(options, cache_folder(), reporter))
+    splits, problem = {}, None
     try:
-        dataset = dataset_of(path, survey, options)
+        dataset = build_dataset(path, analysis, options)
         splits = {name: len(split) for name, split in dataset.splits.items()}
     except DataError as error:
         problem = f"{path}: {error}"
-    colors = {1: "gray", 3: "color", 4: "color with transparency"}[record.channels]
     return AuditReport(
         path=str(path),
-        counts={name: (files[i], used[i]) for i, name in enumerate(classes)},
+        classes=_count_classes(analysis),
         splits=splits,
-        seen=f"{record.width}x{record.height} {colors}, {record.fit}, {record.polarity} background",
-        issues=issues(survey),
+        input=_describe_input(analysis.store.preprocessing),
+        issues=find_issues(analysis),
         problem=problem,
     )
+
+
+def _count_classes(analysis: Analysis) -> tuple[ClassCount, ...]:
+    names, labels = analysis.listing.classes, analysis.listing.labels
+    files, used = (np.bincount(some, minlength=len(names)).tolist() for some in (labels, labels[analysis.used]))
+    return tuple(ClassCount(name=name, files=files[i], used=used[i]) for i, name in enumerate(names))
+
+
+def _describe_input(record: Preprocessing) -> str:
+    colors = {1: "gray", 3: "color", 4: "color with transparency"}[record.channels]
+    return f"{record.width}x{record.height} {colors}, {record.fit}, {record.polarity} background"

@@ -1,174 +1,207 @@
-"""The pre-flight check: what a survey of pictures says to someone who wants to train on them."""
+"""The rules of the audit: each looks at the analysis of a data set and yields the issues that it finds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convscope._text import list_some, pluralize
-from convscope.data.audit.analysis import Survey
-from convscope.data.audit.issue import Issue, Level
+from convscope.data.audit.analysis import Analysis
+from convscope.data.audit.issue import Issue
 
-MIN_IMAGES_PER_CLASS = 20  # images of a class; its share of right answers is known to 20 points or so
-IMBALANCE_RATIO = 3  # times as many images in the largest class as in the smallest
-LONG = 3  # times as wide as high, or as high as wide
-FLAT = 2  # levels between the darkest and the lightest pixel
+MIN_IMAGES_PER_CLASS = 20  # with fewer, the accuracy of a class is uncertain by 20 points or more
+IMBALANCE_RATIO = 3  # images of the largest class to those of the smallest
+MAX_ASPECT_RATIO = 3  # longer side to shorter side
+CONSTANT_RANGE = 2  # levels from the darkest to the lightest pixel of an image that counts as constant
 
-Rule = Callable[[Survey], Iterator[Issue]]
+Rule = Callable[[Analysis], Iterator[Issue]]
 
 
-def issues(survey: Survey) -> tuple[Issue, ...]:
-    """All that was found, warnings first."""
-    found = [issue for rule in RULES for issue in rule(survey)]
+def find_issues(analysis: Analysis) -> tuple[Issue, ...]:
+    """All issues, warnings first."""
+    found = [issue for rule in RULES for issue in rule(analysis)]
     return tuple(sorted(found, key=lambda issue: issue.level != "warning"))
 
 
-def _unreadable(survey: Survey) -> Iterator[Issue]:
-    reasons = survey.store.reasons
-    for reason in dict.fromkeys(reasons.values()):
-        numbers = [number for number, why in reasons.items() if why == reason]
-        text = f"{pluralize(len(numbers), 'file')} cannot be read: {reason}"
-        yield _found(survey, "unreadable", "warning", text, "left out", "", [[number] for number in numbers])
-
-
-def _strays(survey: Survey) -> Iterator[Issue]:
-    if strays := survey.listing.strays:
-        text = f"{pluralize(len(strays), 'file')} in no class folder"
-        yield Issue("stray", "note", text, "left out", files=tuple((name,) for name in strays))
-
-
-def _two_classes(survey: Survey) -> Iterator[Issue]:
-    if survey.conflicts:
-        pairs = {" and ".join(dict.fromkeys(map(survey.listing.class_of, some))) for some in survey.conflicts}
-        text = f"{pluralize(len(survey.conflicts), 'picture')} filed under two classes: {list_some(sorted(pairs))}"
-        advice = "delete the wrong ones to have the right ones used"
-        yield _found(survey, "two-classes", "warning", text, "left out under both", advice, survey.conflicts)
-
-
-def _repeats(survey: Survey) -> Iterator[Issue]:
-    across = [some for some in survey.repeats if len({survey.part(number) for number in some}) > 1]
-    within = [some for some in survey.repeats if len({survey.part(number) for number in some}) == 1]
-    if across:
-        text = f"{pluralize(len(across), 'picture')} both in train and in another split"
-        yield _found(survey, "leak", "warning", text, "left out of train", "", across)
-    if within:
-        text = f"{pluralize(len(within), 'picture')} filed more than once"
-        yield _found(survey, "repeated", "note", text, "used once", "", within)
-
-
-def _near(survey: Survey) -> Iterator[Issue]:
-    labels, near = survey.listing.labels, survey.near
-    across = np.array([survey.part(a) != survey.part(b) for a, b in near], bool)
-    other = labels[near[:, 0]] != labels[near[:, 1]]
-    if other.any():
-        text = f"{pluralize(int(other.sum()), 'pair')} of nearly identical pictures in different classes"
-        advice = "one of each pair may be in the wrong class"
-        yield _found(survey, "near-identical-two-classes", "warning", text, _on_one_side(survey), advice, near[other])
-    if (across & ~other).any():
-        text = f"{pluralize(int((across & ~other).sum()), 'pair')} of nearly identical pictures in different splits"
-        advice = "the test set is easier than new pictures are; take them out of train"
-        yield _found(survey, "near-leak", "warning", text, "used as they are", advice, near[across & ~other])
-    if (~across & ~other).any():
-        text = f"{pluralize(int((~across & ~other).sum()), 'pair')} of nearly identical pictures"
-        yield _found(survey, "near-identical", "note", text, _on_one_side(survey), "", near[~across & ~other])
-
-
-def _series(survey: Survey) -> Iterator[Issue]:
-    if series := survey.series:
-        text = (
-            f"the names count pictures: {series.count:,} series of {series.files / series.count:.3g}, which are more "
-            f"alike (correlation {series.within:.2f}) than others of their class ({series.between:.2f})"
+def _conflicting_labels(analysis: Analysis) -> Iterator[Issue]:
+    if analysis.conflicts:
+        classes = {" and ".join(dict.fromkeys(map(analysis.listing.class_of, some))) for some in analysis.conflicts}
+        yield _issue(
+            analysis,
+            analysis.conflicts,
+            kind="conflicting-labels",
+            level="warning",
+            text=f"{pluralize(len(analysis.conflicts), 'image')} in two classes: {list_some(sorted(classes))}",
+            action="excluded from both",
+            advice="delete the wrong files to use the right ones",
         )
-        advice = f"if each series shows one thing, the test is too easy: give --group-by '{series.pattern}'"
-        yield Issue("series", "warning", text, "split apart as if they were independent", advice)
 
 
-def _classes(survey: Survey) -> Iterator[Issue]:
-    names = survey.listing.classes
-    counts = np.bincount(survey.listing.labels[survey.used], minlength=len(names))
-    few = [i for i in range(len(names)) if counts[i] < MIN_IMAGES_PER_CLASS]
-    if few:
-        named = list_some([f"{names[i]} {counts[i]}" for i in few])
-        text = f"{pluralize(len(few), 'class', 'classes')} with fewer than {MIN_IMAGES_PER_CLASS} images: {named}"
-        yield Issue("few", "warning", text, "used", "their accuracy will be uncertain: add images")
+def _duplicates(analysis: Analysis) -> Iterator[Issue]:
+    split_counts = [len({analysis.listing.split_of(index) for index in some}) for some in analysis.repeats]
+    across = [some for some, splits in zip(analysis.repeats, split_counts, strict=True) if splits > 1]
+    within = [some for some, splits in zip(analysis.repeats, split_counts, strict=True) if splits == 1]
+    if across:
+        text = f"{pluralize(len(across), 'image')} both in train and in another split"
+        yield _issue(analysis, across, kind="leak", level="warning", text=text, action="excluded from train")
+    if within:
+        text = f"{pluralize(len(within), 'image')} with duplicate files"
+        yield _issue(analysis, within, kind="duplicate", level="note", text=text, action="one file of each is used")
+
+
+def _near_duplicates(analysis: Analysis) -> Iterator[Issue]:
+    labels, near = analysis.listing.labels, analysis.near
+    other_split = np.array([analysis.listing.split_of(a) != analysis.listing.split_of(b) for a, b in near], bool)
+    other_class = labels[near[:, 0]] != labels[near[:, 1]]
+    same_side = "used" if analysis.listing.splits else "kept in the same split"
+    if other_class.any():
+        yield _issue(
+            analysis,
+            near[other_class],
+            kind="near-duplicate-conflict",
+            level="warning",
+            text=f"{pluralize(int(other_class.sum()), 'pair')} of nearly identical images in different classes",
+            action=same_side,
+            advice="one image of each pair may be in the wrong class",
+        )
+    if (leaks := other_split & ~other_class).any():
+        yield _issue(
+            analysis,
+            near[leaks],
+            kind="near-duplicate-leak",
+            level="warning",
+            text=f"{pluralize(int(leaks.sum()), 'pair')} of nearly identical images in different splits",
+            action="used",
+            advice="the test split is easier than new images are: remove these from train",
+        )
+    if (harmless := ~other_split & ~other_class).any():
+        text = f"{pluralize(int(harmless.sum()), 'pair')} of nearly identical images"
+        yield _issue(analysis, near[harmless], kind="near-duplicate", level="note", text=text, action=same_side)
+
+
+def _series(analysis: Analysis) -> Iterator[Issue]:
+    if series := analysis.series:
+        yield Issue(
+            kind="series",
+            level="warning",
+            text=f"file names count images: {series.count:,} series of {series.files / series.count:.3g} images, which "
+            f"correlate more ({series.within:.2f}) than other images of their class ({series.between:.2f})",
+            action="split as if they were independent",
+            advice=f"if each series shows one object, the test is too easy: use --group-by '{series.pattern}'",
+        )
+
+
+def _unreadable(analysis: Analysis) -> Iterator[Issue]:
+    reasons = analysis.store.reasons
+    for reason in dict.fromkeys(reasons.values()):
+        indices = [[index] for index, why in reasons.items() if why == reason]
+        text = f"{pluralize(len(indices), 'file')} cannot be read: {reason}"
+        yield _issue(analysis, indices, kind="unreadable", level="warning", text=text, action="excluded")
+
+
+def _strays(analysis: Analysis) -> Iterator[Issue]:
+    if strays := analysis.listing.strays:
+        text = f"{pluralize(len(strays), 'file')} outside the class folders"
+        files = tuple((name,) for name in strays)
+        yield Issue(kind="stray", level="note", text=text, action="ignored", files=files)
+
+
+def _class_sizes(analysis: Analysis) -> Iterator[Issue]:
+    names = analysis.listing.classes
+    counts = np.bincount(analysis.listing.labels[analysis.used], minlength=len(names))
+    if small := [i for i in range(len(names)) if counts[i] < MIN_IMAGES_PER_CLASS]:
+        listed = list_some(f"{names[i]} {counts[i]}" for i in small)
+        yield Issue(
+            kind="small-class",
+            level="warning",
+            text=f"{pluralize(len(small), 'class', 'classes')} with fewer than {MIN_IMAGES_PER_CLASS} images: {listed}",
+            action="used",
+            advice="their accuracy will be uncertain: add images",
+        )
     low, high = int(counts.argmin()), int(counts.argmax())
     if counts[high] > IMBALANCE_RATIO * counts[low]:
-        text = f"classes of unequal size: {names[low]} {counts[low]:,}, {names[high]} {counts[high]:,}"
-        yield Issue("unequal", "note", text)
+        text = f"imbalanced classes: {names[low]} has {counts[low]:,} images, {names[high]} {counts[high]:,}"
+        yield Issue(kind="imbalance", level="note", text=text)
 
 
-def _sizes(survey: Survey) -> Iterator[Issue]:
-    facts, record = survey.store.facts, survey.store.preprocessing
-    height, width = facts["height"], facts["width"]
-    area = np.where(survey.used, height * width, -1)
-    if not survey.used.any():
+def _sizes(analysis: Analysis) -> Iterator[Issue]:
+    info, record, used = analysis.store.info, analysis.store.preprocessing, analysis.used
+    if not used.any():
         return
-    largest, smallest = int(area.argmax()), int(np.where(survey.used, area, area.max() + 1).argmin())
-    sizes = len({(h, w) for h, w in zip(height[survey.used], width[survey.used], strict=True)})
+    height, width = info["height"], info["width"]
+    area = np.where(used, height * width, -1)
+    largest, smallest = int(area.argmax()), int(np.where(used, area, area.max() + 1).argmin())
+    sizes = len({(h, w) for h, w in zip(height[used], width[used], strict=True)})
     if sizes > 1:
         text = (
             f"{sizes:,} sizes, from {width[smallest]}x{height[smallest]} to {width[largest]}x{height[largest]}, "
-            f"median {np.median(width[survey.used]):.0f}x{np.median(height[survey.used]):.0f}"
+            f"median {np.median(width[used]):.0f}x{np.median(height[used]):.0f}"
         )
-        yield Issue("sizes", "note", text, f"all brought to {record.width}x{record.height} ({record.fit})")
-    tiny = survey.used & (2 * np.maximum(height, width) < max(record.height, record.width))
-    yield from _marked(survey, "tiny", "note", tiny, "less than half as large as the network's input", "enlarged")
-    long = survey.used & (np.maximum(height, width) > LONG * np.minimum(height, width))
-    action = "cropped to their middle" if record.fit == "crop" else "mostly padding for the network"
-    yield from _marked(survey, "long", "note", long, f"more than {LONG} times as long as wide", action)
+        action = f"all resized to {record.width}x{record.height} ({record.fit})"
+        yield Issue(kind="sizes", level="note", text=text, action=action)
+    tiny = used & (2 * np.maximum(height, width) < max(record.height, record.width))
+    text = "less than half as large as the network's input"
+    yield from _marked(analysis, tiny, text, kind="tiny", level="note", action="enlarged")
+    long = used & (np.maximum(height, width) > MAX_ASPECT_RATIO * np.minimum(height, width))
+    text = f"with an aspect ratio above {MAX_ASPECT_RATIO}"
+    action = "cropped to the center" if record.fit == "crop" else "mostly padding for the network"
+    yield from _marked(analysis, long, text, kind="aspect-ratio", level="note", action=action)
 
 
-def _modes(survey: Survey) -> Iterator[Issue]:
-    facts, channels = survey.store.facts, survey.store.preprocessing.channels
-    colored, clear, every = survey.used & facts["colored"], survey.used & facts["clear"], int(survey.used.sum())
-    if 0 < colored.sum() < every:
-        rarer = colored if 2 * colored.sum() < every else survey.used & ~facts["colored"]
-        what = "in color among gray ones" if rarer is colored else "gray among colored ones"
-        action = "all made gray" if channels == 1 else "all read as color"
-        level: Level = "warning" if channels == 1 else "note"
-        yield from _marked(survey, "colors", level, rarer, what, action)
+def _colors(analysis: Analysis) -> Iterator[Issue]:
+    info, channels, used = analysis.store.info, analysis.store.preprocessing.channels, analysis.used
+    colored = used & info["colored"]
+    if 0 < colored.sum() < used.sum():
+        rarer = colored if 2 * colored.sum() < used.sum() else used & ~info["colored"]
+        text = "in color among gray ones" if rarer is colored else "in gray among colored ones"
+        action = "all converted to gray" if channels == 1 else "all read as color"
+        level = "warning" if channels == 1 else "note"
+        yield from _marked(analysis, rarer, text, kind="mixed-colors", level=level, action=action)
     if channels < 4:
-        yield from _marked(survey, "transparent", "note", clear, "partly transparent", "laid over white")
-    turned = survey.used & facts["turned"]
-    yield from _marked(survey, "turned", "note", turned, "stored lying or upside down", "turned as their EXIF says")
-    flat = survey.used & (facts["lightest"].astype(int) - facts["darkest"] <= FLAT)
-    yield from _marked(survey, "constant", "warning", flat, "of one color", "used", "is there anything to see?")
+        transparent = used & info["transparent"]
+        action = "composited over white"
+        yield from _marked(analysis, transparent, "partly transparent", kind="transparent", level="note", action=action)
 
 
-def _backgrounds(survey: Survey) -> Iterator[Issue]:
-    record, border = survey.store.preprocessing, survey.store.facts["border"]
+def _content(analysis: Analysis) -> Iterator[Issue]:
+    info, used = analysis.store.info, analysis.used
+    text, action = "stored sideways or upside down", "rotated by their EXIF orientation"
+    yield from _marked(analysis, used & info["rotated"], text, kind="rotated", level="note", action=action)
+    constant = used & (info["lightest"].astype(int) - info["darkest"] <= CONSTANT_RANGE)
+    advice = "check whether they show anything"
+    yield from _marked(
+        analysis, constant, "of a single color", kind="constant", level="warning", action="used", advice=advice
+    )
+
+
+def _backgrounds(analysis: Analysis) -> Iterator[Issue]:
+    record, border = analysis.store.preprocessing, analysis.store.info["border"]
     if record.polarity == "mixed":
         return
-    other = survey.used & ((border > 127) != (record.polarity == "light"))
-    action = "inverted" if record.channels == 1 else "used as they are"
-    what = f"with a {'dark' if record.polarity == 'light' else 'light'} background among {record.polarity} ones"
-    yield from _marked(survey, "background", "note", other, what, action)
+    other = analysis.used & ((border > 127) != (record.polarity == "light"))
+    text = f"with a {'dark' if record.polarity == 'light' else 'light'} background among {record.polarity} ones"
+    action = "inverted" if record.channels == 1 else "used"
+    yield from _marked(analysis, other, text, kind="mixed-background", level="note", action=action)
 
 
 RULES: tuple[Rule, ...] = (
-    _two_classes, _repeats, _near, _series, _unreadable, _strays, _classes, _sizes, _modes, _backgrounds,
+    _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays, _class_sizes, _sizes, _colors,
+    _content, _backgrounds,
 )  # fmt: skip
 
 
-def _marked(
-    survey: Survey, kind: str, level: Level, marked: NDArray[np.bool_], what: str, action: str, advice: str = ""
-) -> Iterator[Issue]:
-    """One issue about all marked files, where there are any."""
+def _marked(analysis: Analysis, marked: NDArray[np.bool_], text: str, **fields: Any) -> Iterator[Issue]:
+    """One issue about all marked images, (n,), if there are any; `text` follows their number."""
     if marked.any():
-        numbers = np.flatnonzero(marked)
-        text = f"{pluralize(len(numbers), 'picture')} {what}"
-        yield _found(survey, kind, level, text, action, advice, numbers[:, None])
+        indices = np.flatnonzero(marked)
+        yield _issue(analysis, indices[:, None], text=f"{pluralize(len(indices), 'image')} {text}", **fields)
 
 
-def _found(
-    survey: Survey, kind: str, level: Level, text: str, action: str, advice: str, numbers: Iterable[Iterable[int]]
-) -> Issue:
-    rows = tuple(tuple(map(int, some)) for some in numbers)
-    files = tuple(tuple(survey.listing.files[number] for number in some) for some in rows)
-    return Issue(kind, level, text, action, advice, files, rows)
-
-
-def _on_one_side(survey: Survey) -> str:
-    return "used" if survey.listing.parts else "kept on one side of every split"
+def _issue(analysis: Analysis, indices: Iterable[Iterable[int]], **fields: Any) -> Issue:
+    """An issue about files, with their names and rows."""
+    rows = tuple(tuple(map(int, some)) for some in indices)
+    files = tuple(tuple(analysis.listing.files[index] for index in some) for some in rows)
+    return Issue(files=files, rows=rows, **fields)

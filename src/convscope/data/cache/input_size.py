@@ -1,61 +1,66 @@
-"""How pictures of many sizes are brought to one: what was asked for, and what a sample of them suggests."""
+"""The network's input for images of many sizes: what the user asked for, else what a sample of the images suggests."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from convscope.data.cache.decode import Facts
-from convscope.data.dataset import LARGE
+from convscope.data.cache.decode import ImageInfo
+from convscope.data.dataset import LARGE_IMAGE_SIDE
 from convscope.data.options import LoadOptions
 from convscope.images.preprocessing import Preprocessing
-from convscope.images.statistics import polarity_of
+from convscope.images.statistics import lower_median, polarity_of
 
-SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)
-USUAL = 80  # pixels: more gain nothing in minutes; dev/LOG.md says how this and the next are known
-SEEN = 0.8  # of the input's side is what training mostly sees of a picture (see the recipes' `growth`)
-PIXEL_SECONDS = 5e-6  # of a core, that enough epochs take for every pixel
-GRAY = 127
+SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)  # pixels
+MAX_DEFAULT_SIDE = 80  # pixels; larger inputs gain nothing within minutes (dev/LOG.md has the measurements)
+SEEN_FRACTION = 0.8  # of the input's side is what training mostly sees of an image (progressive resizing)
+SECONDS_PER_PIXEL = 5e-6  # of a core, for enough epochs (dev/LOG.md has the measurements)
+MIDDLE_GRAY = 127
 
 
-def choose_preprocessing(sample: Facts, options: LoadOptions, pictures: int) -> Preprocessing:
-    """The size, channels, background and padding for so many pictures like those of the sample, which can all be read.
+def choose_preprocessing(sample: ImageInfo, options: LoadOptions, images: int) -> Preprocessing:
+    """Choose the size, channels, background and padding of the network's input.
 
-    Pictures that are all alike and small keep their shape, a quarter larger from LARGE pixels on. Else the input is a
-    square: the smallest of SIZES in which the median picture does not overfill what training sees, but at most 80
-    pixels, and no more than there is time for.
+    Images that are all of the same, small size keep it, enlarged by a quarter from LARGE_IMAGE_SIDE pixels on.
+    Otherwise the input is a square: the smallest of SIZES in which the median image does not exceed what training sees,
+    but at most 80 pixels, and no more than there is time for.
+
+    Args:
+        sample: IMAGE_INFO of some of the images, all of them readable.
+        options: what the user asked for.
+        images: number of images in the data set.
     """
-    height, width = (
-        (options.image_size, options.image_size) if options.image_size else _shape(sample, _largest(options, pictures))
-    )
+    asked = options.image_size
+    height, width = (asked, asked) if asked else _choose_shape(sample, _max_side(options, images))
     channels = options.channels or (3 if sample["colored"].any() else 1)
-    background = polarity_of(sample["border"])
-    level = GRAY if background == "mixed" else int(np.sort(sample["border"])[(len(sample) - 1) // 2])
+    polarity = polarity_of(sample["border"])
+    level = MIDDLE_GRAY if polarity == "mixed" else int(lower_median(sample["border"]))
     return Preprocessing(
         height=height,
         width=width,
         channels=channels,
         fit=options.fit,
         fill=(*(level,) * min(channels, 3), 255)[:channels],
-        polarity=background,
+        polarity=polarity,
         scale=(1 / 255,) * channels,
         mean=(0.0,) * channels,
     )
 
 
-def _largest(options: LoadOptions, pictures: int) -> int:
-    """The largest side that there is time for."""
+def _max_side(options: LoadOptions, images: int) -> int:
+    """The largest side for which there is time."""
     if options.core_seconds is None:
-        return USUAL
-    return min(USUAL, max(SIZES[0], int((options.core_seconds / (pictures * PIXEL_SECONDS)) ** 0.5)))
+        return MAX_DEFAULT_SIDE
+    affordable = int((options.core_seconds / (images * SECONDS_PER_PIXEL)) ** 0.5)
+    return min(MAX_DEFAULT_SIDE, max(SIZES[0], affordable))
 
 
-def _shape(sample: Facts, largest: int) -> tuple[int, int]:
+def _choose_shape(sample: ImageInfo, max_side: int) -> tuple[int, int]:
     shapes = {(int(height), int(width)) for height, width in zip(sample["height"], sample["width"], strict=True)}
     height, width = max(shapes)
-    times = 1 / SEEN if min(height, width) >= LARGE else 1
-    if len(shapes) == 1 and max(height, width) * times <= largest:
-        return round(height * times), round(width * times)
+    factor = 1 / SEEN_FRACTION if min(height, width) >= LARGE_IMAGE_SIDE else 1
+    if len(shapes) == 1 and max(height, width) * factor <= max_side:
+        return round(height * factor), round(width * factor)
     shorter = np.median(np.minimum(sample["height"], sample["width"]))
-    enough = min((side for side in SIZES if side >= shorter / SEEN), default=SIZES[-1])
-    side = max(side for side in SIZES if side <= min(enough, largest))
+    enough = min((side for side in SIZES if side >= shorter / SEEN_FRACTION), default=SIZES[-1])
+    side = max(side for side in SIZES if side <= min(enough, max_side))
     return side, side

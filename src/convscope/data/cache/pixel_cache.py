@@ -1,12 +1,12 @@
-"""Pictures decoded once: a memory-mapped file of uint8 pixels, kept under what it was made from.
+"""Images decoded once: a memory-mapped file of uint8 pixels, named by everything that it was made from.
 
-    CACHE/images/KEY/pixels.u8    (n, height, width, channels), row by row; of what cannot be read, zeros
-    CACHE/images/KEY/facts.npy    see `decode.FACTS`
+    CACHE/images/KEY/pixels.u8    (n, height, width, channels), row by row; zeros for files that cannot be read
+    CACHE/images/KEY/info.npy     see `decode.IMAGE_INFO`
     CACHE/images/KEY/about.json   the preprocessing, and why files cannot be read
-    CACHE/listings/NAME.npz         which KEY the files of a folder had when they were last seen, by size and time
+    CACHE/listings/NAME.npz       the KEY of a folder's files when they were last seen, by their sizes and times
 
 KEY is the SHA-256 of the preprocessing and of all files' SHA-256: a folder that was moved or copied finds its store, an
-altered one does not. A store is written beside the others and renamed when it is whole.
+altered one does not. A store is written into a temporary folder and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -23,56 +23,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import __version__ as decoder
+from PIL import __version__ as decoder_version
 
 from convscope._files import write_atomically
 from convscope._reporting import Reporter
-from convscope.data.cache.decode import Facts, decode
+from convscope.data.cache.decode import ImageInfo, decode_files
 from convscope.data.cache.input_size import choose_preprocessing
-from convscope.data.dataset import Images
 from convscope.data.formats.listing import Listing
-from convscope.data.options import LoadOptions
+from convscope.data.options import LoadContext, LoadOptions
+from convscope.data.types import Images
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 
 FORMAT = 1
 DECODING = "decoding"  # the task of a reporter's progress
-SAMPLE = 256  # files that decide on size and channels
-PIXELS, FACTS_FILE, ABOUT = "pixels.u8", "facts.npy", "about.json"
-ABANDONED = 24 * 3600  # seconds after which an unfinished store is nobody's
+SAMPLE_FILES = 256  # that decide on size and channels
+PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
+ABANDONED_AFTER_S = 24 * 3600  # unfinished stores that are older were left by killed processes
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """Decoded pictures: uint8 (n, height, width, channels), read from disk as they are wanted.
+    """Decoded images.
 
-    facts: what is known of each file. reasons: why those that cannot be read cannot, by their number.
-    preprocessing: how they were transformed; its scale and mean are those of values 0..1. key: the store's name.
+    Attributes:
+        pixels: uint8 (n, height, width, channels), read from disk on access.
+        info: IMAGE_INFO (n,).
+        reasons: why files cannot be read, by their index.
+        preprocessing: how the images were transformed; its scale and mean are those of values 0..1.
+        key: the digest of everything that the store was made from.
     """
 
     pixels: Images
-    facts: Facts
+    info: ImageInfo
     reasons: dict[int, str]
     preprocessing: Preprocessing
     key: str
 
 
-def open_store(listing: Listing, options: LoadOptions, cache: Path, reporter: Reporter) -> Store:
+def open_store(listing: Listing, context: LoadContext) -> Store:
     """The store of the listed files, from the cache or made now; the reporter's progress counts files.
 
-    Where the cache cannot be written, a temporary folder takes its place. Raises DataError where no file can be read,
-    ConvscopeError where no store can be written.
+    If the cache cannot be written, a temporary folder takes its place.
+
+    Raises:
+        DataError: no file can be read.
+        ConvscopeError: no store can be written.
     """
-    seen = _Seen(listing, options, cache / "listings")
-    if (key := seen.key()) and (store := _read(cache / "images" / key, len(listing))):
+    images, options, reporter = context.cache / "images", context.options, context.reporter
+    seen = _SeenFiles(listing, options, context.cache / "listings")
+    if (key := seen.key()) and (store := _read(images / key, len(listing))):
         return store
     try:
-        store = _build(listing, options, cache / "images", reporter)
+        store = _build(listing, options, images, reporter)
     except OSError as error:
-        reporter.message(f"cannot write to the cache {cache} ({error.strerror or error}): decoding anew at every start")
+        reporter.message(
+            f"cannot write to the cache {context.cache} ({error.strerror or error}): images are decoded at every start"
+        )
         return _build_temporarily(listing, options, reporter)
-    with suppress(OSError, ConvscopeError):  # it is there to be faster next time
-        seen.note(store.key)
+    with suppress(OSError, ConvscopeError):  # it only makes the next start faster
+        seen.remember(store.key)
     return store
 
 
@@ -86,33 +96,21 @@ def _build_temporarily(listing: Listing, options: LoadOptions, reporter: Reporte
             "XDG_CACHE_HOME or TMPDIR to a folder that has it"
         ) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # on Linux and macOS the open map stays readable
+        shutil.rmtree(folder, ignore_errors=True)  # on Linux and macOS, the open map stays readable
 
 
 def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Reporter) -> Store:
-    paths = [listing.path(number) for number in range(len(listing))]
-    preprocessing = _frame(paths, options)
-    row = preprocessing.height * preprocessing.width * preprocessing.channels
-    facts: list[Facts] = []
-    reasons: dict[int, str] = {}
-    done = 0
-    reporter.progress(DECODING, 0, len(paths))
+    """Decode all files into a new store in `folder`."""
+    paths = [listing.path(index) for index in range(len(listing))]
+    preprocessing = options.preprocessing or _choose_from_sample(paths, options)
     with _unfinished(folder) as unfinished:
-        pixels = unfinished / PIXELS
-        with pixels.open("wb") as file:
-            _reserve(file.fileno(), row * len(paths))
-        for some, failed in decode(paths, options.max_megapixels, preprocessing, pixels):
-            facts.append(some)
-            reasons |= failed
-            done += len(some)
-            reporter.progress(DECODING, done, len(paths))
-        every = np.concatenate(facts)
-        _check_some_are_read(every, reasons, listing)
-        key = _key(preprocessing, every, reasons)
-        np.save(unfinished / FACTS_FILE, every)
+        info, reasons = _decode_into(unfinished / PIXELS_FILE, paths, options, preprocessing, reporter)
+        _check_any_read(info, reasons, listing)
+        key = _key(preprocessing, info, reasons)
+        np.save(unfinished / INFO_FILE, info)
         about = {"preprocessing": preprocessing.model_dump(), "reasons": reasons, "key": key}
-        write_atomically(unfinished / ABOUT, json.dumps(about))
-        store = _read(folder / key, len(paths))  # the same files elsewhere, or another process was faster
+        write_atomically(unfinished / ABOUT_FILE, json.dumps(about))
+        store = _read(folder / key, len(paths))  # a copy of the folder, or another process, may have made it
         if store is None:
             shutil.rmtree(folder / key, ignore_errors=True)
             unfinished.replace(folder / key)
@@ -122,93 +120,110 @@ def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Repor
     return store
 
 
-def _frame(paths: list[Path], options: LoadOptions) -> Preprocessing:
-    if options.preprocessing:
-        return options.preprocessing
-    some = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int))
-    facts = np.concatenate([found for found, _ in decode([paths[i] for i in some], options.max_megapixels)])
-    readable = facts[facts["height"] > 0]
-    if not len(readable):  # the whole of it will tell what is wrong
-        readable = facts[:1].copy()
+def _decode_into(
+    file: Path, paths: list[Path], options: LoadOptions, preprocessing: Preprocessing, reporter: Reporter
+) -> tuple[ImageInfo, dict[int, str]]:
+    """Write the pixels of all paths to a file."""
+    row = preprocessing.height * preprocessing.width * preprocessing.channels
+    infos: list[ImageInfo] = []
+    reasons: dict[int, str] = {}
+    done = 0
+    reporter.progress(DECODING, 0, len(paths))
+    with file.open("wb") as created:
+        _reserve(created.fileno(), row * len(paths))
+    for some, failed in decode_files(paths, options.max_megapixels, preprocessing, file):
+        infos.append(some)
+        reasons |= failed
+        done += len(some)
+        reporter.progress(DECODING, done, len(paths))
+    return np.concatenate(infos), reasons
+
+
+def _choose_from_sample(paths: list[Path], options: LoadOptions) -> Preprocessing:
+    indices = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE_FILES, len(paths))).astype(int))
+    sample = [info for info, _ in decode_files([paths[i] for i in indices], options.max_megapixels)]
+    info = np.concatenate(sample)
+    readable = info[info["height"] > 0]
+    if not len(readable):  # decoding all files will tell what is wrong
+        readable = info[:1].copy()
         readable["height"] = readable["width"] = 8
     return choose_preprocessing(readable, options, len(paths))
 
 
-def _check_some_are_read(facts: Facts, reasons: dict[int, str], listing: Listing) -> None:
-    if (facts["height"] > 0).any():
+def _check_any_read(info: ImageInfo, reasons: dict[int, str], listing: Listing) -> None:
+    if (info["height"] > 0).any():
         return
-    number, reason = next(iter(reasons.items()))
-    raise DataError(f"none of {len(listing):,} files is a picture; the first, {listing.files[number]}: {reason}")
+    index, reason = next(iter(reasons.items()))
+    raise DataError(f"none of {len(listing):,} files is an image; the first, {listing.files[index]}: {reason}")
 
 
-def _key(preprocessing: Preprocessing, facts: Facts, reasons: dict[int, str]) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {decoder} {preprocessing.model_dump_json()} {sorted(reasons)}".encode())
-    digest.update(facts["digest"].tobytes())
+def _key(preprocessing: Preprocessing, info: ImageInfo, reasons: dict[int, str]) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {decoder_version} {preprocessing.model_dump_json()} {sorted(reasons)}".encode())
+    digest.update(info["digest"].tobytes())
     return digest.hexdigest()
 
 
 def _read(folder: Path, count: int) -> Store | None:
-    """The store in a folder; None where it is not there, or not whole."""
+    """The store in a folder; None if it does not exist or is incomplete."""
     try:
-        about = json.loads((folder / ABOUT).read_text())
-        facts = np.load(folder / FACTS_FILE, allow_pickle=False)
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        info = np.load(folder / INFO_FILE, allow_pickle=False)
         preprocessing = Preprocessing.model_validate(about["preprocessing"])
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        if len(facts) != count or (folder / PIXELS).stat().st_size != np.prod(shape):
+        if len(info) != count or (folder / PIXELS_FILE).stat().st_size != np.prod(shape):
             return None
-        pixels = np.memmap(folder / PIXELS, np.uint8, "r", shape=shape)
+        pixels = np.memmap(folder / PIXELS_FILE, np.uint8, "r", shape=shape)
     except (OSError, ValueError, KeyError, EOFError):
         return None
-    return Store(
-        pixels, facts, {int(number): reason for number, reason in about["reasons"].items()}, preprocessing, folder.name
-    )
+    reasons = {int(index): reason for index, reason in about["reasons"].items()}
+    return Store(pixels, info, reasons, preprocessing, folder.name)
 
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    """A new folder beside the stores, taken away where it was not renamed; so are old ones of killed processes."""
+    """A new folder next to the stores, removed unless it is renamed; old ones of killed processes are removed too."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(".unfinished-*"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > ABANDONED:
+            if time.time() - old.stat().st_mtime > ABANDONED_AFTER_S:
                 shutil.rmtree(old)
-    made = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
-        yield made
+        yield unfinished
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _reserve(file: int, size: int) -> None:
-    """Space for the whole file, so that a full disk shows now."""
+    """Allocate the whole file, so that a full disk fails now."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:
         os.truncate(file, size)
 
 
-class _Seen:
-    """What the files of a listing were when their store was made."""
+class _SeenFiles:
+    """The sizes and times of the files of a listing, to recognize them without reading them."""
 
     def __init__(self, listing: Listing, options: LoadOptions, folder: Path) -> None:
         name = f"{listing.root.resolve()}\n{options.model_dump_json(exclude={'group_by'})}"
         self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
         self.names = hashlib.sha256(os.fsencode("\n".join(listing.files))).hexdigest()
         self.times = np.zeros((len(listing), 2), np.int64)
-        for number, below in enumerate(listing.files):
+        for index, below in enumerate(listing.files):
             with suppress(OSError):
                 found = os.stat(os.path.join(listing.root, below))  # noqa: PTH116, PTH118  five times as fast
-                self.times[number] = found.st_size, found.st_mtime_ns
+                self.times[index] = found.st_size, found.st_mtime_ns
 
     def key(self) -> str:
-        """The key of their store; nothing where they were not seen, or are others now."""
+        """The key of their store; "" if they are new or have changed."""
         with suppress(OSError, ValueError, KeyError, EOFError), np.load(self.file, allow_pickle=False) as seen:
             if str(seen["names"]) == self.names and np.array_equal(seen["times"], self.times):
                 return str(seen["key"])
         return ""
 
-    def note(self, key: str) -> None:
-        """Remember."""
+    def remember(self, key: str) -> None:
+        """Write down the key of their store."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(f".{os.getpid()}")
         with temporary.open("wb") as file:

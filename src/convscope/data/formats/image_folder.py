@@ -1,99 +1,95 @@
-"""A folder or a table of pictures -> a data set: listed, decoded once, surveyed, split."""
+"""Folders of images with one folder per class.
+
+    PATH/CLASS/...            a folder per class, with any folders inside
+    PATH/train/CLASS/...      the same with test and val next to train; without test, val is the test split
+
+Hidden files and the leftovers of operating systems are ignored.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from convscope._reporting import Reporter
 from convscope._text import list_some
-from convscope.data.archives import naming
-from convscope.data.audit.analysis import Survey
-from convscope.data.audit.rules import issues
-from convscope.data.cache.pixel_cache import open_store
-from convscope.data.dataset import DEFAULT_TEST_SPLIT, Dataset, Labels, Split, default_test_split
-from convscope.data.formats.listing import list_files
-from convscope.data.options import LoadOptions
+from convscope.data.formats.listing import SPLIT_NAMES, Listing, Row, make_listing
 from convscope.errors import DataError
 
-LEAST = 5  # images of a class, to train, validate and test on
+IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # in lower case
 
 
-def read_image_files(path: Path, options: LoadOptions, cache: Path, reporter: Reporter) -> Dataset:
-    """The data set of a folder with a sub-folder per class, or of a table of files and labels; see `list_files`.
+def list_folder(path: Path) -> Listing:
+    """The files in the class folders of a folder.
 
-    What cannot be read, what lies under two classes and what is repeated is left out; `issues` tell all of it.
-    Without splits of its own, a fixed stratified fifth of it is the test set; what belongs together stays together.
-
-    Raises DataError for what is no such set, or has fewer than 5 images in a class.
+    Raises DataError for an empty class, for splits with different classes, and what `make_listing` rejects.
     """
-    survey = survey_of(path, options, cache, reporter)
-    with naming(str(path)):
-        return dataset_of(path, survey, options)
+    root = _skip_wrappers(path)
+    folders = _folders(root)
+    splits = {folder: SPLIT_NAMES[folder.lower()] for folder in folders if folder.lower() in SPLIT_NAMES}
+    strays = [name for name in _names(root) if name not in folders]
+    if "train" not in splits.values() or len(splits) != len(folders) or len(folders) < 2:
+        return make_listing(root, _list_classes(root, "", ""), strays)
+    rows = {folder: _list_classes(root, folder, split) for folder, split in splits.items()}
+    _check_same_classes({folder: {row.label for row in found} for folder, found in rows.items()})
+    return make_listing(root, [row for found in rows.values() for row in found], strays)
 
 
-def survey_of(path: Path, options: LoadOptions, cache: Path, reporter: Reporter) -> Survey:
-    """What is known of the pictures, before anything is decided."""
-    with naming(str(path)):
-        listing = list_files(path)
-        return Survey(listing, open_store(listing, options, cache, reporter), options.group_by)
+def _skip_wrappers(path: Path) -> Path:
+    """The folder inside folders that contain only one folder of folders, as archives often do."""
+    while True:
+        names, folders = _names(path), _folders(path)
+        if len(folders) != 1 or len(names) != 1 or not _folders(path / folders[0]):
+            return path
+        path /= folders[0]
 
 
-def dataset_of(path: Path, survey: Survey, options: LoadOptions) -> Dataset:
-    """Train and test, and validation where the set has its own."""
-    listing = survey.listing
-    _check_counts(survey)
-    split = {part: _split(survey, part) for part in dict.fromkeys(listing.parts)}
-    validation = None
-    if not split:
-        train, test = default_test_split(_split(survey))
-    elif "test" in split:
-        train, test, validation = split["train"], split["test"], split.get("validation")
-    else:
-        train, test = split["train"], split["validation"]
-    notes = [str(path), *_notes(survey)]
-    store = survey.store
-    content = hashlib.sha256(f"{store.key} {listing.classes}".encode())
-    for part in (train, test, *([validation] if validation else [])):
-        content.update(part.indices(np.arange(len(part))).astype("<i8").tobytes())
-        content.update(part.labels.astype("<i8").tobytes())
-    return Dataset(
-        path.resolve().stem, listing.classes, train, test, "; ".join(notes),
-        validation=validation, load_options=options, preprocessing=store.preprocessing, issues=issues(survey),
-        files=listing.files, content=content.hexdigest(),
-    )  # fmt: skip
+def _list_classes(root: Path, inside: str, split: str) -> list[Row]:
+    """A row for every file in the class folders of root/inside."""
+    rows = []
+    for name in _folders(root / inside):
+        below = f"{inside}/{name}" if inside else name
+        files = sorted(_walk(root, below))
+        if not files:
+            raise DataError(f"no files in the class folder {below}: put images there, or remove the folder")
+        rows += [Row(file, name, split) for file in files]
+    return rows
 
 
-def _split(survey: Survey, part: str = "") -> Split:
-    """The used pictures of a part."""
-    used = survey.used
-    if part:
-        used = used & (np.array(survey.listing.parts) == part)
-    rows: Labels = np.flatnonzero(used)
-    return Split(survey.store.pixels, survey.listing.labels[rows], rows, survey.groups[rows])
+def _walk(root: Path, folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The files in a folder and its subfolders; links back to a folder above are not followed."""
+    real = os.path.realpath(root / folder)
+    if real in above:
+        return
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            if _is_ignored(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _walk(root, f"{folder}/{entry.name}", above | {real})
+            else:
+                yield f"{folder}/{entry.name}"
 
 
-def _notes(survey: Survey) -> list[str]:
-    """What has to be said wherever the data set is."""
-    left_out = len(survey.listing) - int(survey.used.sum())
-    preprocessing = survey.store.preprocessing
-    notes = [f"{preprocessing.fit} to {preprocessing.width}x{preprocessing.height}"]
-    if left_out:
-        notes.append(f"{left_out:,} of {len(survey.listing):,} files left out")
-    if not survey.listing.parts:
-        notes.append(DEFAULT_TEST_SPLIT)
-    elif "test" not in survey.listing.parts:
-        notes.append("val is the test set")
-    return notes
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not _is_ignored(path.name))
 
 
-def _check_counts(survey: Survey) -> None:
-    listing = survey.listing
-    counts = np.bincount(listing.labels[survey.used], minlength=len(listing.classes))
-    if few := [f"{listing.classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < LEAST)]:
-        raise DataError(
-            f"too few images in {list_some(few)}: expected {LEAST} or more per "
-            "class that can be used, to train, validate and test on; add images or take the class away"
-        )
+def _folders(folder: Path) -> list[str]:
+    return [name for name in _names(folder) if (folder / name).is_dir()]
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED_NAMES
+
+
+def _check_same_classes(classes: dict[str, set[str]]) -> None:
+    """Raise DataError unless every split has the same classes."""
+    (first, expected), *others = classes.items()
+    for name, found in others:
+        if found != expected:
+            missing, extra = sorted(expected - found), sorted(found - expected)
+            differences = " and ".join(
+                f"{verb} {list_some(some, 10)}" for verb, some in (("lacks", missing), ("adds", extra)) if some
+            )
+            raise DataError(f"{name} has other classes than {first}: it {differences}; use the same names in both")

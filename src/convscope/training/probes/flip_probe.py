@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.backends.pytorch.models import build_model
-from convscope.data.dataset import Split, stratified_group_split
+from convscope.data.dataset import Split
+from convscope.data.splitting import stratified_group_split
 from convscope.errors import ArchitectureError, ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network

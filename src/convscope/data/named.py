@@ -1,0 +1,74 @@
+"""Data sets by name: from $CONVSCOPE_DATA, from the user's cache, or downloaded into it; digits from scikit-learn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from convscope._extras import needs_extra
+from convscope._reporting import Reporter
+from convscope.data.archives import read_package
+from convscope.data.dataset import Dataset, Split
+from convscope.data.download import fetch
+from convscope.data.options import cache_folder
+from convscope.data.registry import SETS, NamedSet
+from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
+from convscope.data.validation import error_prefix
+from convscope.errors import DataError
+
+
+def load_named(name: str, reporter: Reporter) -> Dataset:
+    """The data set with a name in `registry.NAMES`.
+
+    Raises:
+        DataError: it is not on this machine and cannot be downloaded; the message lists every place that was tried.
+        MissingExtraError: scikit-learn, which contains digits, is not installed.
+    """
+    if name == "digits":
+        return _load_digits()
+    wanted = SETS[name]
+    with error_prefix(name):
+        contents, folder = _from_data_folder(wanted) or _from_cache(wanted, reporter)
+    files = [file for package in wanted.packages for file in package.files]
+    train, test = wanted.decode([contents[file.name] for file in files])
+    return Dataset(name, wanted.classes, train, test, str(folder))
+
+
+def _load_digits() -> Dataset:
+    """The 1,797 digits of 8x8 pixels in scikit-learn, their values 0..16 scaled to 0..255."""
+    with needs_extra("digits"):
+        from sklearn.datasets import load_digits
+    digits = load_digits()
+    images = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    train, test = default_test_split(Split(images, digits.target))
+    return Dataset("digits", tuple("0123456789"), train, test, f"scikit-learn; {DEFAULT_TEST_SPLIT_NOTE}")
+
+
+def _from_data_folder(wanted: NamedSet) -> tuple[dict[str, bytes], Path] | None:
+    """The contents of the set's files and their folder; None if they are not in $CONVSCOPE_DATA."""
+    for folder in _data_folders(wanted):
+        found = [read_package(folder, package) for package in wanted.packages]
+        if all(found):
+            return {name: content for part in found if part for name, content in part.items()}, folder
+    return None
+
+
+def _from_cache(wanted: NamedSet, reporter: Reporter) -> tuple[dict[str, bytes], Path]:
+    folder = cache_folder() / wanted.name
+    try:
+        return fetch(wanted, folder, reporter), folder
+    except DataError as error:
+        tried = ", ".join(map(str, _data_folders(wanted))) or "$CONVSCOPE_DATA, which is not set"
+        packages = ", ".join(package.name for package in wanted.packages)
+        raise DataError(
+            f"not in {tried}, nor in the cache {folder}; {error}; "
+            f"put {packages} into one of them, packed or unpacked, or try again with a network connection"
+        ) from error
+
+
+def _data_folders(wanted: NamedSet) -> list[Path]:
+    """The folders in $CONVSCOPE_DATA that may hold the set."""
+    root = os.environ.get("CONVSCOPE_DATA")
+    return [Path(root, folder) for folder in wanted.folders] if root else []

@@ -1,0 +1,110 @@
+"""load_data: names and paths, which format reads which path, and every bad input of the table."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cases.bad_inputs import DATA_ROWS, GOOD_IMAGES, GOOD_LABELS, KERAS, BadInput, images, labels, npz
+from convscope.data import load
+from convscope.data.formats.idx import read_idx
+from convscope.data.formats.image_files import read_image_files
+from convscope.data.formats.npz import read_npz
+from convscope.data.load import FORMATS, Format, load_data
+from convscope.errors import DataError
+from helpers.images import animals, write_images
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No data folder and an empty cache."""
+    monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_load_data_name_wins_over_a_folder_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "x-images-idx3-ubyte").write_bytes(GOOD_IMAGES)
+    (tmp_path / "digits" / "x-labels-idx1-ubyte").write_bytes(GOOD_LABELS)
+    monkeypatch.chdir(tmp_path)
+    assert load_data("digits").shape == (8, 8, 1)
+    assert load_data("./digits").shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "reader"),
+    [
+        ({"set.npz": npz(**KERAS)}, "set.npz", read_npz),
+        ({"SET.NPZ": b""}, "SET.NPZ", read_npz),
+        ({"x-images-idx3-ubyte": GOOD_IMAGES}, ".", read_idx),
+        ({"x-images-idx3-ubyte": GOOD_IMAGES}, "x-images-idx3-ubyte", read_idx),
+        ({"cat/1.png": b"", "dog/2.png": b""}, ".", read_image_files),
+        ({"all.csv": b""}, "all.csv", read_image_files),
+        ({"all.jsonl": b""}, "all.jsonl", read_image_files),
+        ({}, ".", read_image_files),
+        ({"cat.jpg": b"\xff\xd8\xff"}, "cat.jpg", None),
+    ],
+)
+def test_formats_first_match_reads_the_path(tmp_path: Path, files: dict[str, bytes], path: str, reader: object) -> None:
+    (folder := tmp_path / "set").mkdir()
+    write_images(folder, files)
+    found = next((read for matches, read in FORMATS if matches(folder / path)), None)
+    assert found is reader
+
+
+def test_formats_a_new_row_is_all_that_a_format_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numbers.bin").write_bytes(images().tobytes())
+
+    def read(path: Path, context: object) -> object:  # noqa: ARG001
+        return load_data((np.fromfile(path, np.uint8).reshape(-1, 4, 4), labels()))
+
+    row = Format(lambda path: path.suffix == ".bin", read)  # type: ignore[arg-type]
+    monkeypatch.setattr(load, "FORMATS", (*FORMATS, row))
+    assert load_data(tmp_path / "numbers.bin").fingerprint == load_data((images(), labels())).fingerprint
+
+
+def test_load_data_folder_of_images_is_decoded_into_the_cache(tmp_path: Path) -> None:
+    dataset = load_data(write_images(tmp_path / "set", animals()))
+    assert (dataset.classes, dataset.shape) == (("cat", "dog"), (12, 12, 3))
+    assert len(list((tmp_path / "cache" / "convscope" / "images").iterdir())) == 1
+
+
+@given(st.data(), st.sampled_from(["gz", "npz"]))
+def test_load_data_damaged_file_raises_or_was_not_damaged(
+    tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject, kind: str
+) -> None:
+    """Truncated anywhere, or with any one byte changed: never another exception, never other pixels."""
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "x-labels-idx1-ubyte").write_bytes(GOOD_LABELS)
+    path = folder / ("set.npz" if kind == "npz" else "x-images-idx3-ubyte.gz")
+    whole = npz(images=images(), labels=labels()) if kind == "npz" else gzip.compress(GOOD_IMAGES, mtime=0)
+    at = draw.draw(st.integers(0, len(whole) - 1))
+    byte = draw.draw(st.none() | st.integers(0, 255))
+    path.write_bytes(whole[:at] + (b"" if byte is None else bytes([byte]) + whole[at + 1 :]))
+    try:
+        found = load_data(path)
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        everything = np.concatenate([found.train.images, found.test.images])
+        assert sorted(everything.reshape(20, 16).tolist()) == sorted(images().reshape(20, 16).tolist())
+
+
+@pytest.mark.parametrize("row", DATA_ROWS, ids=lambda row: row.name)
+def test_load_data_bad_input_raises_one_line(row: BadInput, tmp_path: Path) -> None:
+    (folder := tmp_path / "set").mkdir()
+    with pytest.raises(DataError) as error:
+        load_data(row.arrange(folder)[-1])
+    assert re.search(row.message, str(error.value))
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == row.exit_code
+
+
+def test_bad_inputs_have_unique_names() -> None:
+    assert len({row.name for row in DATA_ROWS}) == len(DATA_ROWS)
