@@ -118,7 +118,7 @@ def test_without_a_name_and_without_mnist_digits_are_taken_and_that_is_said(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def unreachable(*_: object) -> dict[str, bytes]:
-        raise DataError("no mirror gave it")
+        raise DataError("no mirror delivered it")
 
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path / "data"))
@@ -126,7 +126,7 @@ def test_without_a_name_and_without_mnist_digits_are_taken_and_that_is_said(
     monkeypatch.setattr(named, "fetch", unreachable)
     answer = command("train", "--json", *QUICK)
     first, second = answer.err.splitlines()[:2]
-    assert first == "No data set named, and MNIST cannot be had (`convscope data show mnist` says why): taking digits"
+    assert first == "No data set given, and MNIST cannot be loaded (`convscope data show mnist` says why): using digits"
     assert second.startswith("digits: 1,293 training")
     assert json.loads(answer.out)["config"]["dataset"]["path"] == "digits"
     assert command("evaluate", "runs/digits-custom-1", "--json").code == 0
@@ -269,7 +269,7 @@ SCHEMAS = {
     "filter big.png --kernel edge": "shape[] notes[] arithmetic written values",
     "data check pets": " ".join(
         (
-            "path seen splits.train splits.test problem",
+            "path input splits.train splits.test problem",
             under("classes[]", "name files used"),
             under("issues[]", "kind level text action advice files files[][]"),
         )
@@ -279,7 +279,7 @@ SCHEMAS = {
             "name source fingerprint shape[] classes[] written[]",
             under("splits.train", SPLIT),
             under("splits.test", SPLIT),
-            under("image", "index class shape pixels[][][] text"),
+            under("image", "index label shape[] pixels[][][] text"),
         )
     ),
 }
@@ -370,7 +370,7 @@ def test_a1_a10_data_show_prints_the_numbers_behind_an_image(command: Command, f
     assert "digits: 8x8x1 (height, width, channels)" in answer.out
     names = ["digits-first-nine.png", "digits-image-2.png"]
     assert sorted(path.name for path in (folder / "drawn").iterdir()) == names
-    assert all(f"drawn in drawn/{name}\n" in answer.out for name in names)
+    assert all(f"wrote drawn/{name}\n" in answer.out for name in names)
 
 
 def test_a16_a_picture_is_filtered_into_a_picture(command: Command, folder: Path) -> None:
