@@ -14,9 +14,8 @@ from convscope.training.recipes import Kind, Recipe, recipe_named
 
 if TYPE_CHECKING:
     from convscope.data.dataset import Dataset
+    from convscope.data.load import DataSource
     from convscope.data.options import LoadOptions
-
-    Source = str | Path | Dataset
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
@@ -107,7 +106,7 @@ class TrainOptions(Record):
             core_seconds=None if self.image_size else self.core_seconds,
         )
 
-    def load_data(self, source: Source | None, reporter: Reporter) -> tuple[Dataset, str]:
+    def load_data(self, source: DataSource | None, reporter: Reporter) -> tuple[Dataset, str]:
         """Load a data set, by default MNIST or digits; return it with the name or path that it came from, or "".
 
         Args:

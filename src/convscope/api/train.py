@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from safetensors.numpy import save
 
@@ -16,6 +16,7 @@ from convscope.api.options import TrainOptions
 from convscope.api.plan import Plan, make_plan
 from convscope.api.results import write_results, write_weights
 from convscope.backends.pytorch.models import build_model, set_weights
+from convscope.data.load import DataSource
 from convscope.errors import UsageError
 from convscope.runs.checkpoints import Checkpoints, RestoreCheckpoint
 from convscope.runs.config import INITIAL_WEIGHTS_FILE
@@ -26,14 +27,11 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.recipes import Recipe
 
-if TYPE_CHECKING:
-    from convscope.api.options import Source
-
 RUNS_FOLDER = Path("runs")
 
 
 def train_model(
-    data: Source | None = None,
+    data: DataSource | None = None,
     model: str | None = None,
     recipe: Recipe | str | None = None,
     **options: Unpack[TrainKeywords],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from convscope._reporting import Reporter
 from convscope.data.dataset import Dataset
@@ -23,6 +23,9 @@ from convscope.errors import DataError
 PATHS = "a folder with one folder of images per class, a .csv or .jsonl of files and labels, an .npz, or IDX files"
 
 
+DataSource: TypeAlias = str | Path | Dataset | ArraySource
+
+
 class Format(NamedTuple):
     """A kind of data set on disk: `matches` recognizes it without reading all of it, `read` reads and checks it."""
 
@@ -38,9 +41,7 @@ FORMATS: tuple[Format, ...] = (  # tried in this order
 )
 
 
-def load_data(
-    source: str | Path | Dataset | ArraySource, options: LoadOptions | None = None, reporter: Reporter | None = None
-) -> Dataset:
+def load_data(source: DataSource, options: LoadOptions | None = None, reporter: Reporter | None = None) -> Dataset:
     """Load a data set.
 
     A name is searched in $CONVSCOPE_DATA, then in the user's cache, then downloaded into the cache. It wins over a

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cases.bad_inputs import images, labels
-from convscope import load_data
+from convscope import load_data, train_model
 from convscope.errors import DataError
 
 PAIR = (images(), labels())
@@ -125,3 +126,9 @@ def test_load_data_bad_arrays_raise_one_line(name: str) -> None:
         load_data(source)  # type: ignore[arg-type]
     assert re.search(message, str(caught.value))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_train_model_on_arrays_has_no_path(tmp_path: Path) -> None:
+    run = train_model(PAIR, "flatten", epochs=1, threads=1, run=tmp_path / "run")
+    assert (run.config.dataset.name, run.config.dataset.path) == ("arrays", "")

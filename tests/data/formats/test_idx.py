@@ -90,6 +90,7 @@ def test_read_idx_file_both_plain_and_gzipped_counts_once(tmp_path: Path) -> Non
         ("pixels", b"", False),
         ("cat.jpg", b"\xff\xd8\xff\xe0", False),
     ],
+    ids=["name", "magic", "gzip", "gzip of text", "truncated gzip", "empty", "other"],
 )
 def test_is_idx_file_by_name_or_magic(tmp_path: Path, name: str, content: bytes, expected: bool) -> None:
     (tmp_path / name).write_bytes(content)
