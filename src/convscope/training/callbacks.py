@@ -25,9 +25,16 @@ Weights = dict[str, NDArray[Any]]
 class TrainResult:
     """The outcome of training: the weights of the best and of the last epoch, and the metrics of all epochs.
 
-    `best` is the epoch with the highest validation accuracy, the latest of equals. If training stopped before its first
-    epoch ended, both epochs are 0 and the weights those of that moment. `select` says which weights the recipe uses,
-    `seconds` how long training took.
+    If training stopped before its first epoch ended, both epochs are 0 and the weights those of that moment.
+
+    Attributes:
+        select: which weights the recipe uses.
+        best: weights of the epoch with the highest validation accuracy, the latest of equals.
+        best_epoch: its number, from 1.
+        last: weights of the last epoch.
+        last_epoch: its number, from 1.
+        history: metrics of all epochs.
+        seconds: time that training took.
     """
 
     select: Literal["best", "last"] = "last"

@@ -19,12 +19,20 @@ PositiveRate = Annotated[float, Field(gt=0)]
 class OptimizerConfig(Record):
     """The optimizer and its hyperparameters.
 
-    `sgd` is stochastic gradient descent with momentum, Nesterov's if `nesterov` is set.
+    `sgd` is stochastic gradient descent with momentum. `muon` (Jordan et al., 2024) updates the weights of convolutions
+    and dense layers, except the classifier, and leaves all other weights to SGD.
 
-    `muon` (Jordan et al., 2024) moves the weights of convolutions and dense layers, except the classifier, with
-    `learning_rate`, `momentum` and `muon_weight_decay`. SGD moves all other weights with `sgd_lr` and `weight_decay`;
-    batch norm's biases have `norm_bias_lr` if it is set, and decay by the same fraction per step. With
-    `freeze_norm_scale`, the scales of batch norm stay 1 and the weights that Muon moves keep their norm.
+    Attributes:
+        name: "sgd" or "muon".
+        learning_rate: peak learning rate, of what Muon updates or else of all weights.
+        momentum: of what Muon updates, or else of all weights, 0..1.
+        nesterov: whether SGD uses Nesterov momentum (Sutskever et al., 2013).
+        weight_decay: of what SGD updates.
+        muon_weight_decay: of what Muon updates.
+        sgd_lr: peak learning rate of what Muon leaves to SGD.
+        norm_bias_lr: peak learning rate of batch norm's biases, which then decay by the same fraction per step as
+            other weights; None for that of other weights.
+        freeze_norm_scale: whether the scales of batch norm stay 1 and the weights that Muon updates keep their norm.
     """
 
     name: Literal["sgd", "muon"] = "sgd"
@@ -41,14 +49,15 @@ class OptimizerConfig(Record):
 class AugmentationConfig(Record):
     """Random changes of the training images; all are pure functions of seed, epoch and image.
 
-    max_shift: pixels by which images are shifted, in both directions; edges are reflected.
-    min_crop_area: smallest fraction of an image's area that a random crop shows; 1 turns crops off
-        (Szegedy et al., 2015).
-    color_jitter: maximum relative change of contrast, brightness and saturation.
-    horizontal_flip: whether images are flipped left to right in every other epoch. `auto` flips them if the labels are
-        known, or measured by `flip_probe`, to survive it.
-    cutmix: fraction of the batches with boxes from other images (CutMix; Yun et al., 2019), until the fraction
-        `cutmix_until` of training.
+    Attributes:
+        max_shift: pixels by which images are shifted at most, in both directions; edges are reflected.
+        min_crop_area: smallest fraction of an image's area that a random crop shows; 1 turns crops off
+            (Szegedy et al., 2015).
+        color_jitter: maximum relative change of contrast, brightness and saturation.
+        horizontal_flip: whether images are flipped left to right in every other epoch. "auto" flips them if the labels
+            are known, or measured by `flip_probe`, to survive it.
+        cutmix: fraction of the batches with boxes from other images (CutMix; Yun et al., 2019).
+        cutmix_until: fraction of training after which CutMix ends.
     """
 
     max_shift: int = Field(default=0, ge=0)
@@ -60,9 +69,12 @@ class AugmentationConfig(Record):
 
 
 class SelectionConfig(Record):
-    """Which epoch's weights are used, and the fraction of the training images held out to measure each epoch.
+    """Which epoch's weights are used, and what each epoch is measured on.
 
-    A `validation_fraction` of 0 draws the curves on the test set, as the article does, and selects nothing with them.
+    Attributes:
+        weights: those of the epoch with the best validation accuracy, or of the last one.
+        validation_fraction: fraction of the training images that is held out. At 0 the curves are drawn on the test
+            set, as in the article, and select nothing.
     """
 
     weights: Literal["best", "last"] = "best"
@@ -78,8 +90,10 @@ class SelectionConfig(Record):
 class StoppingConfig(Record):
     """When training ends early.
 
-    target_accuracy: stop after the first epoch whose validation accuracy reaches it with the lower bound of its 95 %
-        interval. patience: stop after this number of epochs without a better validation accuracy.
+    Attributes:
+        target_accuracy: stop after the first epoch whose validation accuracy reaches it with the lower bound of its
+            95 % interval.
+        patience: stop after this number of epochs without a better validation accuracy.
     """
 
     target_accuracy: PositiveFraction | None = None
@@ -89,12 +103,25 @@ class StoppingConfig(Record):
 class Recipe(Record):
     """Everything that decides how a network is trained, apart from the data, the network and the seed.
 
-    model: the preset that the recipe was tuned with; `small` replaces it if the images are too small for it.
-    epochs, min_steps: training takes `epochs` epochs, or more until it has `min_steps` steps.
-    head_init_scale: factor on the classifier's initial weights.
-    class_balance: how much more often the images of rare classes are drawn: 0 as they are, 1 all classes equally often.
-    tta: whether evaluation also measures test-time augmentation.
-    standardize: whether preprocessing subtracts the mean and divides by the standard deviation of the training images.
+    Attributes:
+        name: shown in reports.
+        model: the preset that the recipe was tuned with; `small` replaces it if the images are too small for it.
+        epochs: passes over the training images.
+        min_steps: training takes more epochs until it has this number of steps.
+        batch_size: images per step.
+        label_smoothing: probability that is spread over all classes (Szegedy et al., 2016).
+        head_init_scale: factor on the classifier's initial weights.
+        class_balance: how much more often images of rare classes are drawn, from 0 (as they are) to 1 (all classes
+            equally often).
+        tta: whether evaluation also measures test-time augmentation.
+        precision: of the products; "auto" takes bf16 if the processor has it and the first losses stay equal.
+        standardize: whether preprocessing subtracts the mean of the training images and divides by their standard
+            deviation.
+        optimizer: see `OptimizerConfig`.
+        schedule: see `ScheduleConfig`.
+        augmentation: see `AugmentationConfig`.
+        selection: see `SelectionConfig`.
+        stopping: see `StoppingConfig`.
 
     >>> recipe = Recipe(epochs=3, optimizer=OptimizerConfig(learning_rate=0.05))
     >>> recipe.override(batch_size=64, label_smoothing=0.1).batch_size

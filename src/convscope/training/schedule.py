@@ -14,11 +14,12 @@ PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 class ScheduleConfig(Record):
     """The learning-rate schedule and progressive resizing, both functions of the completed fraction of training, 0..1.
 
-    `one-cycle` raises the learning rate linearly during `warmup_fraction` of training and then lowers it linearly to
-    zero (after Smith and Topin, 2017).
-
-    `progressive_resizing` holds pairs `(until_fraction, scale)`: until that fraction of training, images have that
-    scale of their height and width; after the last pair, and always in the last epoch, they have their full size.
+    Attributes:
+        name: "constant", or "one-cycle": the learning rate rises linearly during `warmup_fraction` of training and
+            then falls linearly to zero (after Smith and Topin, 2017).
+        warmup_fraction: 0..1.
+        progressive_resizing: pairs `(until_fraction, scale)`. Until that fraction of training, images have that scale
+            of their height and width; after the last pair, and always in the last epoch, they have their full size.
     """
 
     name: Literal["constant", "one-cycle"] = "one-cycle"
