@@ -1,6 +1,6 @@
-"""The textbook against the article, against finite differences, and against PyTorch and ONNX Runtime.
+"""reference.py against the article, finite differences, PyTorch and ONNX Runtime.
 
-Every array handed to the textbook is read-only, so an operation that writes into its input fails at once.
+All arguments are read-only arrays, so a function that modifies one of them fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from torch.nn import functional as F  # noqa: N812 (the name PyTorch's own documentation uses)
+from torch.nn import functional as F  # noqa: N812 (as in PyTorch's documentation)
 
 from convscope import reference as ref
 from convscope.errors import UsageError
@@ -26,26 +26,26 @@ IMAGE = np.array([list(row) for row in ("11011", "10101", "11110", "00110", "110
 KERNEL = np.array([list(row) for row in ("101", "010", "110")], float)
 POOLED = np.array([list(row) for row in ("3541", "2256", "4425", "1354")], float)
 KINDS = ("max", "min", "average")
-many = settings(max_examples=60, deadline=None, derandomize=True)
+many_examples = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-def frozen(array: Any) -> Floats:
+def read_only(array: Any) -> Floats:
     result: Floats = np.asarray(array)
     result.flags.writeable = False
     return result
 
 
 def normal(*shape: int, seed: int = 0) -> Floats:
-    return frozen(np.random.default_rng([seed, *shape]).normal(size=shape))
+    return read_only(np.random.default_rng([seed, *shape]).normal(size=shape))
 
 
 def maps(matrix: Floats) -> Floats:
-    """A matrix as one image of one channel."""
-    return frozen(matrix[None, :, :, None])
+    """A matrix as one image with one channel."""
+    return read_only(matrix[None, :, :, None])
 
 
-def slope(loss: Callable[[Floats], float], at: Floats, step: float = 1e-5) -> Floats:
-    """Central finite differences of `loss`, cell by cell."""
+def finite_differences(loss: Callable[[Floats], float], at: Floats, step: float = 1e-5) -> Floats:
+    """Central finite differences of `loss`."""
     gradient = np.zeros_like(at)
     for cell in np.ndindex(at.shape):
         up, down = at.copy(), at.copy()
@@ -55,16 +55,16 @@ def slope(loss: Callable[[Floats], float], at: Floats, step: float = 1e-5) -> Fl
     return gradient
 
 
-def assert_slopes(
+def assert_gradients(
     loss: Callable[..., float], arguments: Sequence[Floats], gradients: Sequence[Floats], step: float, atol: float
 ) -> None:
-    """Each gradient is the slope of loss(*arguments) along its argument."""
-    for place, gradient in enumerate(gradients):
+    """Compares the gradient with respect to each argument with finite differences of loss(*arguments)."""
+    for position, gradient in enumerate(gradients):
 
-        def along(at: Floats, place: int = place) -> float:
-            return loss(*arguments[:place], at, *arguments[place + 1 :])
+        def along(at: Floats, position: int = position) -> float:
+            return loss(*arguments[:position], at, *arguments[position + 1 :])
 
-        np.testing.assert_allclose(gradient, slope(along, arguments[place], step), atol=atol)
+        np.testing.assert_allclose(gradient, finite_differences(along, arguments[position], step), atol=atol)
 
 
 def channels_first(x: Floats) -> torch.Tensor:
@@ -93,14 +93,14 @@ def convolutions(draw: st.DrawFn, pads: tuple[str | int, ...] = ("valid", "same"
     return Case(x, kernel, normal(filters * groups, seed=2), options)
 
 
-def test_a3_the_article_s_image_and_kernel_give_353_325_442() -> None:
-    result = ref.convolve(maps(IMAGE), frozen(KERNEL[:, :, None, None]))
+def test_a3_convolve_matrix_of_the_article() -> None:
+    result = ref.convolve(maps(IMAGE), read_only(KERNEL[:, :, None, None]))
     assert result[0, :, :, 0].tolist() == [[3, 5, 3], [3, 2, 5], [4, 4, 2]]
-    # a true convolution, with the kernel turned by 180 degrees, would give another map
-    assert result.tolist() != ref.convolve(maps(IMAGE), frozen(KERNEL[::-1, ::-1, None, None])).tolist()
+    # a true convolution, which flips the kernel, gives another result
+    assert result.tolist() != ref.convolve(maps(IMAGE), read_only(KERNEL[::-1, ::-1, None, None])).tolist()
 
 
-def test_a2_the_nine_shifts_shown_term_by_term_sum_to_the_map() -> None:
+def test_a2_cell_terms_of_the_article_sum_to_the_feature_map() -> None:
     for (row, column), expected in np.ndenumerate(np.array([[3, 5, 3], [3, 2, 5], [4, 4, 2]])):
         terms, total, bias = ref.cell_terms(IMAGE[:, :, None], KERNEL[:, :, None, None], (row, column, 0))
         assert (len(terms), total, bias) == (9, int(expected), 0)
@@ -108,9 +108,9 @@ def test_a2_the_nine_shifts_shown_term_by_term_sum_to_the_map() -> None:
         assert [term.weight for term in terms] == KERNEL.ravel().tolist()
 
 
-@many
+@many_examples
 @given(convolutions())
-def test_a2_every_cell_is_the_sum_of_its_terms(case: Case) -> None:
+def test_a2_cell_terms_any_convolution_sum_to_the_cell(case: Case) -> None:
     y = ref.convolve(*case[:3], **case.options)
     h, w, _ = case.x.shape[1:]
     for n, *cell in np.ndindex(y.shape):
@@ -122,9 +122,9 @@ def test_a2_every_cell_is_the_sum_of_its_terms(case: Case) -> None:
             assert product == pixel * weight
 
 
-@many
+@many_examples
 @given(convolutions(pads=("valid", 0, 1, 2)))
-def test_convolve_and_its_gradients_equal_pytorch(case: Case) -> None:
+def test_convolve_and_backward_equal_pytorch(case: Case) -> None:
     options = {"stride": case.options["stride"], "groups": case.options["groups"]}
     options["padding"] = 0 if case.options["pad"] == "valid" else case.options["pad"]
     x, bias = channels_first(case.x), torch.tensor(case.bias, requires_grad=True)
@@ -135,15 +135,15 @@ def test_convolve_and_its_gradients_equal_pytorch(case: Case) -> None:
 
     grad = normal(*y.shape, seed=3)
     dx, dkernel, dbias = ref.convolve_backward(grad, case.x, case.kernel, **case.options)
-    there = torch.autograd.grad(expected, (x, kernel, bias), channels_first(grad))
-    np.testing.assert_allclose(dx, channels_last(there[0]), atol=1e-12)
-    np.testing.assert_allclose(dkernel, there[1].numpy().transpose(2, 3, 1, 0), atol=1e-12)
-    np.testing.assert_allclose(dbias, there[2].numpy(), atol=1e-12)
+    gradients = torch.autograd.grad(expected, (x, kernel, bias), channels_first(grad))
+    np.testing.assert_allclose(dx, channels_last(gradients[0]), atol=1e-12)
+    np.testing.assert_allclose(dkernel, gradients[1].numpy().transpose(2, 3, 1, 0), atol=1e-12)
+    np.testing.assert_allclose(dbias, gradients[2].numpy(), atol=1e-12)
 
 
-@many
+@many_examples
 @given(convolutions(pads=("same",)))
-def test_same_padding_equals_onnx_same_upper(case: Case) -> None:
+def test_convolve_pad_same_equals_onnx_same_upper(case: Case) -> None:
     stride, groups = case.options["stride"], case.options["groups"]
     names = ("x", "kernel", "bias")
     node = onnx.helper.make_node("Conv", names, ["y"], auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
@@ -158,10 +158,10 @@ def test_same_padding_equals_onnx_same_upper(case: Case) -> None:
     (expected,) = session.run(None, {name: a.astype(np.float32) for name, a in zip(names, arrays, strict=True)})
     y = ref.convolve(*case[:3], **case.options)
     assert y.shape[1:3] == tuple(-(-size // stride) for size in case.x.shape[1:3])
-    np.testing.assert_allclose(y, expected.transpose(0, 2, 3, 1), atol=1e-4)  # float32 there, up to 50 terms
+    np.testing.assert_allclose(y, expected.transpose(0, 2, 3, 1), atol=1e-4)  # ONNX Runtime sums in float32
 
 
-@many
+@many_examples
 @given(convolutions())
 def test_convolve_backward_equals_finite_differences(case: Case) -> None:
     x, kernel, bias, options = case
@@ -172,15 +172,15 @@ def test_convolve_backward_equals_finite_differences(case: Case) -> None:
         return float((grad * ref.convolve(x, kernel, bias, **options)).sum())
 
     # linear in each argument: a step of 1 has no truncation error
-    assert_slopes(loss, (x, kernel, bias), gradients, step=1.0, atol=1e-10)
+    assert_gradients(loss, (x, kernel, bias), gradients, step=1.0, atol=1e-10)
 
 
-def test_a4_relu_and_its_gradient() -> None:
-    x = frozen(np.array([[-3.0, -0.5], [0.0, 2.0]]))
+def test_a4_relu_and_backward() -> None:
+    x = read_only(np.array([[-3.0, -0.5], [0.0, 2.0]]))
     assert ref.relu(x).tolist() == [[0, 0], [0, 2]]
-    assert ref.relu_backward(frozen(np.full((2, 2), 7.0)), x).tolist() == [[0, 0], [0, 7]]
+    assert ref.relu_backward(read_only(np.full((2, 2), 7.0)), x).tolist() == [[0, 0], [0, 7]]
     x, grad = normal(50), normal(50, seed=1)
-    expected = slope(lambda at: float((grad * ref.relu(at)).sum()), x)
+    expected = finite_differences(lambda at: float((grad * ref.relu(at)).sum()), x)
     np.testing.assert_allclose(ref.relu_backward(grad, x), expected, atol=1e-9)
 
 
@@ -188,7 +188,7 @@ def test_a4_relu_and_its_gradient() -> None:
     ("kind", "expected"),
     [("max", [[5, 6], [4, 5]]), ("min", [[2, 1], [1, 2]]), ("average", [[3, 4], [3, 4]])],
 )
-def test_a5_the_article_s_pooling_example(kind: str, expected: list[list[int]]) -> None:
+def test_a5_pool_matrix_of_the_article(kind: str, expected: list[list[int]]) -> None:
     assert ref.pool(maps(POOLED), 2, kind=kind)[0, :, :, 0].tolist() == expected
     assert ref.pool(maps(POOLED), 2, stride=2, kind=kind)[0, :, :, 0].tolist() == expected
 
@@ -199,7 +199,7 @@ def torch_pool(x: torch.Tensor, size: int, stride: int | None, kind: str) -> tor
     return F.max_pool2d(x, size, stride) if kind == "max" else -F.max_pool2d(-x, size, stride)
 
 
-@many
+@many_examples
 @given(
     shape=st.tuples(st.integers(1, 2), st.integers(3, 9), st.integers(3, 9), st.integers(1, 3)),
     size=st.integers(1, 3),
@@ -207,41 +207,41 @@ def torch_pool(x: torch.Tensor, size: int, stride: int | None, kind: str) -> tor
     kind=st.sampled_from(KINDS),
     ties=st.booleans(),
 )
-def test_pool_and_its_gradient_equal_pytorch_ties_included(
+def test_pool_and_backward_equal_pytorch_also_with_ties(
     shape: tuple[int, ...], size: int, stride: int | None, kind: str, ties: bool
 ) -> None:
-    x = frozen(np.round(normal(*shape))) if ties else normal(*shape)
-    there = channels_first(x)
-    expected = torch_pool(there, size, stride, kind)
+    x = read_only(np.round(normal(*shape))) if ties else normal(*shape)
+    torch_x = channels_first(x)
+    expected = torch_pool(torch_x, size, stride, kind)
     y = ref.pool(x, size, stride, kind)
     np.testing.assert_allclose(y, channels_last(expected), atol=1e-14)
     grad = normal(*y.shape, seed=1)
-    (dx,) = torch.autograd.grad(expected, there, channels_first(grad))
+    (dx,) = torch.autograd.grad(expected, torch_x, channels_first(grad))
     np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind), channels_last(dx), atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "stride"), [(2, None), (2, 1), (3, 2), (3, 1), (2, 3), (1, 2)])
 def test_pool_backward_equals_finite_differences(kind: str, size: int, stride: int | None) -> None:
-    x = frozen(np.random.default_rng(0).permutation(2 * 5 * 6 * 2).reshape(2, 5, 6, 2).astype(float))  # no ties
+    x = read_only(np.random.default_rng(0).permutation(2 * 5 * 6 * 2).reshape(2, 5, 6, 2).astype(float))  # no ties
     grad = normal(*ref.pool(x, size, stride, kind).shape)
-    expected = slope(lambda at: float((grad * ref.pool(at, size, stride, kind)).sum()), x, step=0.25)
+    expected = finite_differences(lambda at: float((grad * ref.pool(at, size, stride, kind)).sum()), x, step=0.25)
     np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("max", [[0, 8], [0, 0]]), ("min", [[8, 0], [0, 0]])])
-def test_of_equal_cells_the_first_in_row_column_order_wins(kind: str, expected: list[list[int]]) -> None:
+def test_pool_backward_equal_values_first_cell_gets_the_gradient(kind: str, expected: list[list[int]]) -> None:
     x = maps(np.array([[1.0, 7.0], [7.0, 1.0]]))
-    assert ref.pool_backward(frozen(np.full((1, 1, 1, 1), 8.0)), x, 2, kind=kind)[0, :, :, 0].tolist() == expected
+    assert ref.pool_backward(read_only(np.full((1, 1, 1, 1), 8.0)), x, 2, kind=kind)[0, :, :, 0].tolist() == expected
 
 
-def test_a7_flatten_runs_row_column_channel_and_every_entry_knows_its_cell() -> None:
+def test_a7_flatten_order_is_row_column_channel_and_flatten_source_inverts_it() -> None:
     x = normal(3, 4, 5, 2)
     vectors = ref.flatten(x)
     assert vectors.shape == (3, 40)
     for index in range(40):
         assert vectors[:, index].tolist() == x[:, *ref.flatten_source(index, (4, 5, 2))].tolist()
-    assert ref.flatten_source(1, (4, 5, 2)) == (0, 0, 1)  # the channel runs fastest,
+    assert ref.flatten_source(1, (4, 5, 2)) == (0, 0, 1)  # the channel changes fastest,
     assert ref.flatten_source(2, (4, 5, 2)) == (0, 1, 0)  # then the column,
     assert ref.flatten_source(10, (4, 5, 2)) == (1, 0, 0)  # then the row
     assert ref.flatten_backward(vectors, x.shape).tolist() == x.tolist()
@@ -249,55 +249,57 @@ def test_a7_flatten_runs_row_column_channel_and_every_entry_knows_its_cell() -> 
 
 
 @pytest.mark.parametrize(("n", "inputs", "units"), [(1, 1, 1), (4, 3, 2), (2, 7, 5)])
-def test_a8_dense_and_its_gradients(n: int, inputs: int, units: int) -> None:
+def test_a8_dense_and_backward_equal_pytorch_and_finite_differences(n: int, inputs: int, units: int) -> None:
     x, weight, bias, grad = normal(n, inputs), normal(inputs, units), normal(units), normal(n, units, seed=1)
-    there = [torch.tensor(array, requires_grad=True) for array in (x, weight, bias)]
-    expected = F.linear(there[0], there[1].T, there[2])
+    tensors = [torch.tensor(array, requires_grad=True) for array in (x, weight, bias)]
+    expected = F.linear(tensors[0], tensors[1].T, tensors[2])
     np.testing.assert_allclose(ref.dense(x, weight, bias), expected.detach().numpy(), atol=1e-13)
-    np.testing.assert_allclose(ref.dense(x, weight), (expected - there[2]).detach().numpy(), atol=1e-13)
+    np.testing.assert_allclose(ref.dense(x, weight), (expected - tensors[2]).detach().numpy(), atol=1e-13)
     gradients = ref.dense_backward(grad, x, weight)
-    for ours, theirs in zip(gradients, torch.autograd.grad(expected, there, torch.tensor(grad)), strict=True):
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected, tensors, torch.tensor(grad)), strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-13)
 
     def loss(x: Floats, weight: Floats, bias: Floats) -> float:
         return float((grad * ref.dense(x, weight, bias)).sum())
 
-    assert_slopes(loss, (x, weight, bias), gradients, step=1.0, atol=1e-12)
+    assert_gradients(loss, (x, weight, bias), gradients, step=1.0, atol=1e-12)
 
 
-@many
+@many_examples
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12), st.floats(-1e4, 1e4))
-def test_a9_softmax_sums_to_one_and_a_shift_changes_nothing(row: list[float], shift: float) -> None:
-    logits = frozen([row, row[::-1]])
-    shares = ref.softmax(logits)
-    assert (shares >= 0).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-12)
-    np.testing.assert_allclose(shares, ref.softmax(logits + shift), atol=1e-10)
-    np.testing.assert_allclose(shares, torch.softmax(torch.tensor(logits), dim=1).numpy(), atol=1e-12)
+def test_a9_softmax_sums_to_1_and_ignores_shifts(row: list[float], shift: float) -> None:
+    logits = read_only([row, row[::-1]])
+    probabilities = ref.softmax(logits)
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(probabilities, ref.softmax(logits + shift), atol=1e-10)
+    np.testing.assert_allclose(probabilities, torch.softmax(torch.tensor(logits), dim=1).numpy(), atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e38), (np.float64, 1e300)])
-def test_a_certain_answer_neither_overflows_nor_costs_infinity(dtype: type[np.floating[Any]], huge: float) -> None:
-    logits, targets = frozen(np.array([[huge, -huge, 0]], dtype)), frozen(ref.one_hot([1], 3))
+def test_softmax_and_cross_entropy_huge_logits_are_finite(dtype: type[np.floating[Any]], huge: float) -> None:
+    logits, targets = read_only(np.array([[huge, -huge, 0]], dtype)), read_only(ref.one_hot([1], 3))
     assert ref.softmax(logits).tolist() == [[1, 0, 0]]
     assert ref.cross_entropy(logits, targets) == pytest.approx(2 * huge, rel=1e-6)
     assert ref.cross_entropy_backward(logits, targets).tolist() == [[1, -1, 0]]
-    assert repr(ref.cross_entropy(logits, frozen(ref.one_hot([0], 3)))) == "0.0"  # not -0.0
+    assert repr(ref.cross_entropy(logits, read_only(ref.one_hot([0], 3)))) == "0.0"  # not -0.0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_a13_cross_entropy_and_its_gradient(smoothing: float) -> None:
-    logits, labels = frozen(3 * normal(6, 4)), np.array([0, 3, 1, 1, 2, 0])
-    targets = frozen((1 - smoothing) * ref.one_hot(labels, 4).astype(float) + smoothing / 4)
-    there = torch.tensor(logits, requires_grad=True)
-    expected = F.cross_entropy(there, torch.tensor(labels), label_smoothing=smoothing)
+def test_a13_cross_entropy_and_backward_equal_pytorch(smoothing: float) -> None:
+    logits, labels = read_only(3 * normal(6, 4)), np.array([0, 3, 1, 1, 2, 0])
+    targets = read_only((1 - smoothing) * ref.one_hot(labels, 4).astype(float) + smoothing / 4)
+    torch_logits = torch.tensor(logits, requires_grad=True)
+    expected = F.cross_entropy(torch_logits, torch.tensor(labels), label_smoothing=smoothing)
     assert ref.cross_entropy(logits, targets) == pytest.approx(expected.item(), abs=1e-12)
     gradient = ref.cross_entropy_backward(logits, targets)
-    np.testing.assert_allclose(gradient, torch.autograd.grad(expected, there)[0].numpy(), atol=1e-12)
-    np.testing.assert_allclose(gradient, slope(lambda at: ref.cross_entropy(at, targets), logits), atol=1e-9)
+    np.testing.assert_allclose(gradient, torch.autograd.grad(expected, torch_logits)[0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(
+        gradient, finite_differences(lambda at: ref.cross_entropy(at, targets), logits), atol=1e-9
+    )
 
 
-def test_a11_images_and_labels_as_the_article_prepares_them() -> None:
+def test_a11_images_and_labels_of_the_article() -> None:
     pixels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
     images = pixels.reshape(-1, 28, 28, 1).astype(np.float32) / 255
     assert images.dtype == np.float32 and (images.min(), images.max()) == (0, 1)
@@ -310,7 +312,7 @@ def test_a11_images_and_labels_as_the_article_prepares_them() -> None:
 ARTICLE_SHAPES = ((3, 3, 1, 32), (32,), (13 * 13 * 32, 100), (100,), (100, 10), (10,))
 
 
-def test_a12_the_article_s_network_has_542230_parameters_and_these_shapes() -> None:
+def test_a12_network_of_the_article_has_542230_parameters() -> None:
     assert sum(int(np.prod(shape)) for shape in ARTICLE_SHAPES) == 542_230
     kernel, bias, *_ = (normal(*shape) for shape in ARTICLE_SHAPES)
     feature_maps = ref.convolve(normal(1, 28, 28, 1), kernel, bias)
@@ -328,7 +330,7 @@ def test_a12_the_article_s_network_has_542230_parameters_and_these_shapes() -> N
         (ref.glorot_uniform, (3, 5, 32, 256), (6 / (3 * 5 * (32 + 256))) ** 0.5),
     ],
 )
-def test_a12_initial_weights_are_uniform_within_keras_limits(
+def test_a12_initializers_are_uniform_within_keras_limits(
     initialize: Callable[..., Floats], shape: tuple[int, ...], limit: float
 ) -> None:
     weight = initialize(shape, np.random.default_rng(7)) / limit
@@ -340,21 +342,21 @@ def test_a12_initial_weights_are_uniform_within_keras_limits(
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a13_momentum_equals_pytorch_also_when_the_rate_changes(momentum: float) -> None:
-    weight, velocity = normal(4, 3), frozen(np.zeros((4, 3)))
-    there = torch.nn.Parameter(torch.tensor(weight))
-    optimizer = torch.optim.SGD([there], lr=0.01, momentum=momentum)
+def test_a13_sgd_momentum_rate_changes_equals_pytorch(momentum: float) -> None:
+    weight, velocity = normal(4, 3), read_only(np.zeros((4, 3)))
+    parameter = torch.nn.Parameter(torch.tensor(weight))
+    optimizer = torch.optim.SGD([parameter], lr=0.01, momentum=momentum)
     for step, rate in enumerate([0.01] * 4 + [0.002] * 4):
         if rate != optimizer.param_groups[0]["lr"]:
             for state in optimizer.state.values():
                 if momentum:
-                    state["momentum_buffer"] *= optimizer.param_groups[0]["lr"] / rate  # as the docstring says
+                    state["momentum_buffer"] *= optimizer.param_groups[0]["lr"] / rate  # see the docstring
             optimizer.param_groups[0]["lr"] = rate
         gradient = normal(4, 3, seed=step)
-        there.grad = torch.tensor(gradient)
+        parameter.grad = torch.tensor(gradient)
         optimizer.step()
-        weight, velocity = map(frozen, ref.sgd_momentum(weight, velocity, gradient, rate, momentum))
-        np.testing.assert_allclose(weight, there.detach().numpy(), atol=1e-14)
+        weight, velocity = map(read_only, ref.sgd_momentum(weight, velocity, gradient, rate, momentum))
+        np.testing.assert_allclose(weight, parameter.detach().numpy(), atol=1e-14)
 
 
 def forward_and_backward(x: Floats, targets: Floats, weights: list[Floats]) -> tuple[Floats, float, list[Floats]]:
@@ -378,22 +380,27 @@ def small_network(rng: np.random.Generator) -> list[Floats]:
     """4 filters 3x3 on 8x8 images, 3x3x4 pooled cells, 10 hidden units, 10 classes; biases zero, as in A12."""
     kernel, hidden = ref.he_uniform((3, 3, 1, 4), rng), ref.he_uniform((36, 10), rng)
     weights = kernel, np.zeros(4), hidden, np.zeros(10), ref.glorot_uniform((10, 10), rng), np.zeros(10)
-    return [frozen(weight) for weight in weights]
+    return [read_only(weight) for weight in weights]
 
 
 def digits() -> tuple[Floats, Floats]:
     bunch = load_digits()
-    return frozen(bunch.images[..., None] / 16), frozen(ref.one_hot(bunch.target, 10))
+    return read_only(bunch.images[..., None] / 16), read_only(ref.one_hot(bunch.target, 10))
 
 
-def test_a8_the_gradient_of_the_whole_network_equals_finite_differences() -> None:
-    x, targets = normal(4, 8, 8, 1), ref.one_hot([3, 0, 9, 3], 10)  # no ties and no exact zeros: no kinks
+def test_a8_gradients_of_a_whole_network_equal_finite_differences() -> None:
+    x, targets = (
+        normal(4, 8, 8, 1),
+        ref.one_hot([3, 0, 9, 3], 10),
+    )  # no ties, no zeros
     weights = [normal(*weight.shape) for weight in small_network(np.random.default_rng(0))]
     _, _, gradients = forward_and_backward(x, targets, weights)
-    assert_slopes(lambda *at: forward_and_backward(x, targets, list(at))[1], weights, gradients, step=1e-6, atol=1e-7)
+    assert_gradients(
+        lambda *at: forward_and_backward(x, targets, list(at))[1], weights, gradients, step=1e-6, atol=1e-7
+    )
 
 
-def test_a8_backpropagation_trains_the_article_s_network_in_miniature() -> None:
+def test_a8_small_network_of_the_article_trains() -> None:
     images, targets = digits()
     rng = np.random.default_rng(0)
     weights = small_network(rng)
@@ -411,7 +418,7 @@ def test_a8_backpropagation_trains_the_article_s_network_in_miniature() -> None:
     assert accuracy > 0.95  # 0.978 with this seed, 0.91 to 0.98 with others; chance is 0.1
 
 
-def every_result(dtype: Any) -> dict[str, Any]:
+def all_results(dtype: Any) -> dict[str, Any]:
     x, kernel, bias = (normal(*shape).astype(dtype) for shape in ((2, 5, 5, 2), (3, 3, 1, 4), (4,)))
     v, weight = normal(3, 4).astype(dtype), normal(4, 4).astype(dtype)
     y, targets = ref.convolve(x, kernel, bias, 1, "same", 2), ref.one_hot([0, 1, 3], 4)
@@ -434,14 +441,14 @@ def every_result(dtype: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", every_result(np.float64))
-def test_the_dtype_is_kept(name: str, dtype: Any) -> None:
-    result = every_result(dtype)[name]
+@pytest.mark.parametrize("name", all_results(np.float64))
+def test_functions_keep_the_dtype(name: str, dtype: Any) -> None:
+    result = all_results(dtype)[name]
     assert {array.dtype for array in (result if isinstance(result, tuple) else (result,))} == {np.dtype(dtype)}
 
 
 X, K = normal(1, 4, 4, 2), normal(3, 3, 2, 2)
-BAD: dict[str, tuple[Callable[[], object], str]] = {
+WRONG_ARGUMENTS: dict[str, tuple[Callable[[], object], str]] = {
     "large kernel": (lambda: ref.convolve(X, normal(5, 3, 2, 2)), r"within the padded image of \(4, 4\).*got \(5, 3\)"),
     "large kernel, padded": (lambda: ref.convolve(X, normal(9, 9, 2, 2), pad=1), r"of \(6, 6\).*or more padding"),
     "large pool": (lambda: ref.pool(X, 5), r"within the padded image of \(4, 4\)"),
@@ -488,9 +495,9 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_arguments_that_do_not_fit_are_refused_in_one_clear_line(name: str) -> None:
-    call, message = BAD[name]
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_functions_wrong_arguments_raise_usage_error(name: str) -> None:
+    call, message = WRONG_ARGUMENTS[name]
     with pytest.raises(UsageError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -1,12 +1,16 @@
-"""The textbook of convolutional neural networks: every operation in plain NumPy, forward and backward.
+"""Convolutional neural networks in plain NumPy: every operation, forward and backward.
 
-The lesson, the specification of every faster kernel, and the oracle of their tests: written to be read, not to be fast.
-A2 to A13 name the statements of the article that convscope grew out of.
+This is the lesson, the specification of all faster kernels, and the oracle of their tests: written to be read, not to
+be fast. A2 to A13 are statements of the article that convscope is based on.
 
-Images and feature maps are (n, height, width, channels), kernels (height, width, channels / groups, filters), dense
-weights (inputs, units), all float32 or float64; results have the same dtype. No argument is modified; one that does not
-fit raises UsageError. `grad` is the loss's gradient with respect to a function's output; its `_backward` turns it into
-the gradients with respect to the inputs, each shaped like its input.
+Conventions for all functions:
+
+- Images and feature maps are (n, height, width, channels), kernels (height, width, channels / groups, filters), weights
+  of dense layers (inputs, units).
+- Arrays are float32 or float64; results have the dtype of the arguments. Arguments are never modified.
+- `grad` is the gradient of the loss with respect to a function's output; its `_backward` function returns the gradients
+  with respect to the inputs, each with the shape of its input.
+- Arguments that do not fit raise UsageError.
 """
 
 from __future__ import annotations
@@ -23,11 +27,11 @@ from convscope.errors import UsageError
 Floats = NDArray[np.floating[Any]]
 Bias = Floats | None
 Pad = str | int
-Place = tuple[int, int, int]
+Index3 = tuple[int, int, int]
 
 
 class Term(NamedTuple):
-    """One product of a convolution. Row and column may lie outside the image; the pixel is 0 there."""
+    """One product of a convolution. Row and column may be outside the image, where the pixel is 0."""
 
     row: int
     column: int
@@ -40,15 +44,26 @@ class Term(NamedTuple):
 def convolve(
     x: Floats, kernel: Floats, bias: Bias = None, stride: int = 1, pad: Pad = "valid", groups: int = 1
 ) -> Floats:
-    """Slide a feature detector over the image, multiply element by element and sum: the feature map (A2).
+    """Slide kernels over images; multiply element by element and sum: the feature maps (A2).
 
-    y[n, r, c, f] = bias[f] + the sum over i, j, k of x[n, r * stride + i, c * stride + j, k] * kernel[i, j, k, f]
+    y[n, r, c, f] = bias[f] + sum over i, j, k of x[n, r * stride + i, c * stride + j, k] * kernel[i, j, k, f]
 
     This is cross-correlation: the kernel is not flipped (Goodfellow et al., "Deep Learning", section 9.1).
-    x: (n, h, w, c). kernel: (kh, kw, c / groups, filters). bias: (filters,). Result: (n, h', w', filters).
-    pad: "valid" adds nothing, h' = (h - kh) // stride + 1; an int adds so many zeros on all four sides; "same" adds
-    what gives h' = ceil(h / stride), the odd row or column at the bottom or right (TensorFlow; ONNX SAME_UPPER).
-    groups: part g of the filters, of so many equal parts, sees only part g of the channels. The example is A3.
+
+    Args:
+        x: (n, h, w, c).
+        kernel: (kh, kw, c / groups, filters).
+        bias: (filters,).
+        stride: Step between windows, in both directions.
+        pad: "valid" adds no zeros; an int adds that many zeros on all four sides; "same" adds zeros so that
+            h' = ceil(h / stride), an odd row or column at the bottom or right (TensorFlow; ONNX SAME_UPPER).
+        groups: Number of equal parts of the channels and filters; part g of the filters sees only part g of the
+            channels.
+
+    Returns:
+        (n, h', w', filters); without padding h' = (h - kh) // stride + 1.
+
+    The example is A3:
 
     >>> image = np.array([list(row) for row in ("11011", "10101", "11110", "00110", "11000")], float)
     >>> kernel = np.array([list(row) for row in ("101", "010", "110")], float)
@@ -60,17 +75,28 @@ def convolve(
     padded = _convolution_input(x, kernel, bias, stride, pad, groups)
     maps = []
     for part, weights in zip(np.split(padded, groups, axis=-1), np.split(kernel, groups, axis=-1), strict=True):
-        maps.append(sum(met @ weights[cell] for cell, met in _sweep(part, kernel.shape[:2], stride)))
+        maps.append(sum(seen @ weights[cell] for cell, seen in _slide(part, kernel.shape[:2], stride)))
     return np.concatenate(maps, axis=-1) + (0 if bias is None else bias)
 
 
 def convolve_backward(
     grad: Floats, x: Floats, kernel: Floats, stride: int = 1, pad: Pad = "valid", groups: int = 1
 ) -> tuple[Floats, Floats, Floats]:
-    """Gradients (dx, dkernel, dbias) of `convolve`; grad: (n, h', w', filters), the rest as there.
+    """Gradient of `convolve`.
 
-    Where pixel and weight met, the output is pixel * weight: the pixel's gradient gains grad * weight, the weight's
-    gains grad * pixel. The bias was added to every cell: its gradient is the sum over all of them.
+    Each output is a sum of pixel * weight: the pixel's gradient gains grad * weight, the weight's gradient gains
+    grad * pixel. The bias is added to every cell, so its gradient is the sum over all cells.
+
+    Args:
+        grad: (n, h', w', filters).
+        x: As in `convolve`.
+        kernel: As in `convolve`.
+        stride: As in `convolve`.
+        pad: As in `convolve`.
+        groups: As in `convolve`.
+
+    Returns:
+        (dx, dkernel, dbias).
 
     >>> x, kernel = np.array([[3.0, 4.0]])[None, :, :, None], np.full((1, 1, 1, 1), 2.0)
     >>> dx, dkernel, dbias = convolve_backward(np.array([[1.0, 10.0]])[None, :, :, None], x, kernel)
@@ -78,24 +104,34 @@ def convolve_backward(
     (array([ 2., 20.]), array([43.]), array([11.]))
     """
     padded, window = _convolution_input(x, kernel, None, stride, pad, groups), kernel.shape[:2]
-    _expect_shape("grad", grad, (*_places(padded, window, stride), kernel.shape[3]))
+    _expect_shape("grad", grad, (*_output_shape(padded, window, stride), kernel.shape[3]))
     dpadded, dkernel = np.zeros_like(padded), np.zeros_like(kernel)
-    parts = (np.split(array, groups, axis=-1) for array in (grad, padded, kernel, dpadded, dkernel))  # views
-    for part_grad, part, weights, dpart, dweights in zip(*parts, strict=True):
-        for (cell, met), (_, dmet) in zip(_sweep(part, window, stride), _sweep(dpart, window, stride), strict=True):
-            dmet[...] += part_grad @ weights[cell].T
-            dweights[cell] = np.einsum("nrck,nrcf->kf", met, part_grad)
+    groups_of = (np.split(array, groups, axis=-1) for array in (grad, padded, kernel, dpadded, dkernel))  # views
+    for part_grad, part, weights, dpart, dweights in zip(*groups_of, strict=True):
+        for (cell, seen), (_, dseen) in zip(_slide(part, window, stride), _slide(dpart, window, stride), strict=True):
+            dseen[...] += part_grad @ weights[cell].T
+            dweights[cell] = np.einsum("nrck,nrcf->kf", seen, part_grad)
     top, left = (_padding(x.shape[axis + 1], window[axis], stride, pad)[0] for axis in (0, 1))
     return dpadded[:, top : top + x.shape[1], left : left + x.shape[2]], dkernel, grad.sum(axis=(0, 1, 2))
 
 
 def cell_terms(
-    image: Floats, kernel: Floats, cell: Place, bias: Bias = None, stride: int = 1, pad: Pad = "valid", groups: int = 1
+    image: Floats, kernel: Floats, cell: Index3, bias: Bias = None, stride: int = 1, pad: Pad = "valid", groups: int = 1
 ) -> tuple[list[Term], float, float]:
-    """The arithmetic of one cell of `convolve` (A2): (terms, their sum, bias), and the cell is sum + bias.
+    """The arithmetic of one output value of `convolve` (A2).
 
-    image: (h, w, c), one image. cell: (row, column, filter) of the output. Terms come in row, column, channel order, as
-    Python floats; their rows and columns count in the image without padding, so that -1 and h are padding.
+    Args:
+        image: (h, w, c), one image.
+        kernel: As in `convolve`.
+        cell: (row, column, filter) of the output.
+        bias: As in `convolve`.
+        stride: As in `convolve`.
+        pad: As in `convolve`.
+        groups: As in `convolve`.
+
+    Returns:
+        (terms, sum of the terms, bias); the value is sum + bias. The terms are in row, column, channel order. Their
+        rows and columns are those of the image without padding, so -1 and h are padding.
 
     >>> image = np.array([list(row) for row in ("11011", "10101", "11110", "00110", "11000")], float)
     >>> kernel = np.array([list(row) for row in ("101", "010", "110")], float)
@@ -105,7 +141,7 @@ def cell_terms(
     """
     padded = _convolution_input(image[None], kernel, bias, stride, pad, groups)
     _expect_inside(
-        "cell (row, column, filter)", cell, (*_places(padded, kernel.shape[:2], stride)[1:], kernel.shape[3])
+        "cell (row, column, filter)", cell, (*_output_shape(padded, kernel.shape[:2], stride)[1:], kernel.shape[3])
     )
     top, left = (_padding(image.shape[axis], kernel.shape[axis], stride, pad)[0] for axis in (0, 1))
     row, column, filter_ = cell
@@ -119,7 +155,7 @@ def cell_terms(
 
 
 def relu(x: Floats) -> Floats:
-    """Rectified linear unit (A4): what is negative becomes 0. Without it, many layers are no more than a linear one.
+    """Rectified linear unit (A4): max(0, x). Without it, several layers are no more than one linear layer.
 
     >>> relu(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 3.])
@@ -128,7 +164,7 @@ def relu(x: Floats) -> Floats:
 
 
 def relu_backward(grad: Floats, x: Floats) -> Floats:
-    """Gradient of `relu`: `grad` where x is positive, else 0, also where x is exactly 0.
+    """Gradient of `relu`: `grad` where x is positive, else 0, also at 0.
 
     >>> relu_backward(np.array([5.0, 5.0, 5.0]), np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 5.])
@@ -141,10 +177,16 @@ POOL_FUNCTIONS: dict[str, Callable[..., Floats]] = {"max": np.max, "min": np.min
 
 
 def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
-    """Keep one number of each size x size window, per channel: its "max", "min" or "average" (A5).
+    """Reduce each window of each channel to one number (A5).
 
-    x: (n, h, w, c). stride: `size` if None; windows overlap if it is smaller. Result: (n, h', w', c) with
-    h' = (h - size) // stride + 1: rows and columns that fill no whole window are left out.
+    Args:
+        x: (n, h, w, c).
+        size: Side of the square windows.
+        stride: Step between windows, `size` if None; with a smaller one, windows overlap.
+        kind: "max", "min" or "average".
+
+    Returns:
+        (n, h', w', c) with h' = (h - size) // stride + 1: rows and columns that fill no window are dropped.
 
     >>> image = np.array([list(row) for row in ("3541", "2256", "4425", "1354")], float)[None, :, :, None]
     >>> for kind in ("max", "min", "average"):
@@ -158,10 +200,17 @@ def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> 
 
 
 def pool_backward(grad: Floats, x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
-    """Gradient of `pool` with respect to x; grad: (n, h', w', c), the rest as there.
+    """Gradient of `pool` with respect to x.
 
-    Max and min give a window's gradient to the cell that won; of equal cells, to the first in row, column order, as
-    PyTorch and TensorFlow do. Average shares it equally. Where windows overlap, the shares add up.
+    Max and min pass the gradient of a window to the cell whose value they took; of equal cells to the first in row,
+    column order, as PyTorch and TensorFlow do. Average divides it equally. Overlapping windows add up.
+
+    Args:
+        grad: (n, h', w', c).
+        x: As in `pool`.
+        size: As in `pool`.
+        stride: As in `pool`.
+        kind: As in `pool`.
 
     >>> pool_backward(np.full((1, 1, 1, 1), 8.0), np.array([[1.0, 7.0], [7.0, 2.0]])[None, :, :, None], 2)[0, :, :, 0]
     array([[0., 8.],
@@ -169,15 +218,15 @@ def pool_backward(grad: Floats, x: Floats, size: int, stride: int | None = None,
     """
     windows = _pool_windows(x, size, stride, kind)
     _expect_shape("grad", grad, windows.shape[1:])
-    winner = windows.argmin(axis=0) if kind == "min" else windows.argmax(axis=0)
+    argmax = windows.argmin(axis=0) if kind == "min" else windows.argmax(axis=0)
     dx = np.zeros_like(x)
-    for place, (_, dmet) in enumerate(_sweep(dx, (size, size), size if stride is None else stride)):
-        dmet[...] += grad / size**2 if kind == "average" else np.where(winner == place, grad, 0)
+    for position, (_, dseen) in enumerate(_slide(dx, (size, size), size if stride is None else stride)):
+        dseen[...] += grad / size**2 if kind == "average" else np.where(argmax == position, grad, 0)
     return dx
 
 
 def flatten(x: Floats) -> Floats:
-    """Turn the pooled maps (n, h, w, c) into vectors (n, h * w * c), in row, column, channel order (A7).
+    """Reshape feature maps (n, h, w, c) to vectors (n, h * w * c), in row, column, channel order (A7).
 
     >>> flatten(np.array([[[[1.0, 10.0], [2.0, 20.0]], [[3.0, 30.0], [4.0, 40.0]]]]))  # two maps of 2x2
     array([[ 1., 10.,  2., 20.,  3., 30.,  4., 40.]])
@@ -186,7 +235,11 @@ def flatten(x: Floats) -> Floats:
 
 
 def flatten_backward(grad: Floats, shape: tuple[int, ...]) -> Floats:
-    """Gradient of `flatten`: the same numbers, back in their cells. grad: (n, h * w * c). shape: (n, h, w, c).
+    """Gradient of `flatten`: the same numbers, back in their cells.
+
+    Args:
+        grad: (n, h * w * c).
+        shape: (n, h, w, c).
 
     >>> flatten_backward(np.array([[1.0, 10.0, 2.0, 20.0]]), (1, 1, 2, 2)).tolist()
     [[[[1.0, 10.0], [2.0, 20.0]]]]
@@ -195,19 +248,34 @@ def flatten_backward(grad: Floats, shape: tuple[int, ...]) -> Floats:
     return grad.reshape(shape)
 
 
-def flatten_source(index: int, shape: Place) -> Place:
-    """The map cell (row, column, channel) that entry `index` of the vector came from (A7). shape: (h, w, c).
+def flatten_source(index: int, shape: Index3) -> Index3:
+    """The cell that an entry of the flattened vector comes from (A7).
+
+    Args:
+        index: Position in the vector.
+        shape: (h, w, c) of the feature maps.
+
+    Returns:
+        (row, column, channel).
 
     >>> flatten_source(0, (13, 13, 32)), flatten_source(33, (13, 13, 32)), flatten_source(5407, (13, 13, 32))
     ((0, 0, 0), (0, 1, 1), (12, 12, 31))
     """
     _expect_inside("index", (index,), (math.prod(shape),))
-    row, column, channel = (int(place) for place in np.unravel_index(index, shape))
+    row, column, channel = (int(i) for i in np.unravel_index(index, shape))
     return row, column, channel
 
 
 def dense(x: Floats, weight: Floats, bias: Bias = None) -> Floats:
-    """Fully connected layer (A8): (n, inputs) to (n, units); each unit weighs and sums all inputs and adds its bias.
+    """Fully connected layer (A8): every unit sums its weighted inputs and adds its bias.
+
+    Args:
+        x: (n, inputs).
+        weight: (inputs, units).
+        bias: (units,).
+
+    Returns:
+        (n, units).
 
     >>> dense(np.array([[1.0, 2.0]]), np.array([[10.0, 20.0], [30.0, 40.0]]), np.array([0.5, -0.5]))
     array([[70.5, 99.5]])
@@ -220,7 +288,15 @@ def dense(x: Floats, weight: Floats, bias: Bias = None) -> Floats:
 
 
 def dense_backward(grad: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
-    """Gradients (dx, dweight, dbias) of `dense`; grad: (n, units).
+    """Gradient of `dense`.
+
+    Args:
+        grad: (n, units).
+        x: As in `dense`.
+        weight: As in `dense`.
+
+    Returns:
+        (dx, dweight, dbias).
 
     >>> dx, dweight, dbias = dense_backward(np.array([[5.0]]), np.array([[1.0, 2.0]]), np.array([[10.0], [30.0]]))
     >>> dx, dweight.ravel(), dbias
@@ -236,16 +312,17 @@ def softmax(logits: Floats) -> Floats:
     >>> softmax(np.log(np.array([[1.0, 2.0, 5.0]]))).round(3)
     array([[0.125, 0.25 , 0.625]])
     """
-    shares: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))  # same ratios, and exp cannot overflow
-    shares /= shares.sum(axis=-1, keepdims=True)
-    return shares
+    powers: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))  # equal ratios, but exp cannot overflow
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def cross_entropy(logits: Floats, targets: Floats) -> float:
-    """Categorical cross-entropy in nats (A13): the mean over n images of -log(probability of the true class).
+    """Categorical cross-entropy (A13): the mean over n images of -log(probability of the true class), in nats.
 
-    logits: (n, classes) *before* softmax, so that no log of a probability that rounded to 0 is taken: a certain wrong
-    answer costs its lead over the true logit, a finite number. targets: rows of `one_hot`, or any that sum to 1.
+    Args:
+        logits: (n, classes), *before* softmax: the logarithm of a probability that was rounded to 0 would be infinite.
+        targets: (n, classes), rows of `one_hot` or other rows that sum to 1.
 
     >>> round(cross_entropy(np.log(np.array([[1.0, 2.0, 5.0]])), one_hot([2], 3)), 4)  # -log(0.625)
     0.47
@@ -269,7 +346,14 @@ def cross_entropy_backward(logits: Floats, targets: Floats) -> Floats:
 
 
 def one_hot(labels: NDArray[np.integer[Any]] | list[int], classes: int) -> NDArray[np.float32]:
-    """A row per label (n,), 1 in the label's column and 0 elsewhere (A11). Labels: 0 .. classes - 1.
+    """One row per label, with a 1 in the label's column (A11).
+
+    Args:
+        labels: (n,), from 0 to classes - 1.
+        classes: Number of classes.
+
+    Returns:
+        (n, classes).
 
     >>> one_hot([0, 2], 3)
     array([[1., 0., 0.],
@@ -283,18 +367,29 @@ def one_hot(labels: NDArray[np.integer[Any]] | list[int], classes: int) -> NDArr
 
 
 def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Weights uniform in +-sqrt(6 / fan_in), for a layer before ReLU (A12; He et al. 2015, arXiv:1502.01852).
+    """Initial weights of a layer before ReLU (A12; He et al. 2015, arXiv:1502.01852).
 
-    shape: (inputs, units) or (kh, kw, channels, filters); fan_in is inputs, or a kernel's kh * kw * channels.
+    Args:
+        shape: (inputs, units) or (kh, kw, channels, filters).
+        rng: Source of the random numbers.
+
+    Returns:
+        Weights uniform in +-sqrt(6 / fan_in); fan_in is inputs, or kh * kw * channels.
     """
     limit = math.sqrt(6 / math.prod(shape[:-1]))
     return rng.uniform(-limit, limit, shape)
 
 
 def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), Keras's default (A12; Glorot and Bengio 2010).
+    """Initial weights, Keras's default (A12; Glorot and Bengio 2010).
 
-    shape: as in `he_uniform`; fan_out is units, or a kernel's kh * kw * filters.
+    Args:
+        shape: (inputs, units) or (kh, kw, channels, filters).
+        rng: Source of the random numbers.
+
+    Returns:
+        Weights uniform in +-sqrt(6 / (fan_in + fan_out)); fan_in as in `he_uniform`, fan_out is units, or
+        kh * kw * filters.
     """
     limit = math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
     return rng.uniform(-limit, limit, shape)
@@ -303,12 +398,22 @@ def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[
 def sgd_momentum(
     weight: Floats, velocity: Floats, gradient: Floats, learning_rate: float = 0.01, momentum: float = 0.9
 ) -> tuple[Floats, Floats]:
-    """One step of gradient descent with momentum (A13) by Keras's rule; returns the new (weight, velocity).
+    """One step of gradient descent with momentum (A13), by Keras's rule.
 
     v = momentum * v - learning_rate * gradient, then w = w + v; the first v is 0.
-    PyTorch keeps b = momentum * b + gradient and steps w = w - learning_rate * b. At one learning rate the paths are
-    the same, v = -learning_rate * b. When the rate changes, PyTorch applies the new one to the old gradients in b too,
-    Keras does not: multiplying b by old rate / new rate at the change makes PyTorch follow Keras.
+    PyTorch keeps b = momentum * b + gradient and steps w = w - learning_rate * b. At a constant learning rate both are
+    equal, v = -learning_rate * b. When the rate changes, PyTorch also applies the new rate to the old gradients in b,
+    Keras does not; multiplying b by old rate / new rate at the change makes PyTorch follow Keras.
+
+    Args:
+        weight: Any shape.
+        velocity: The shape of `weight`.
+        gradient: The shape of `weight`.
+        learning_rate: Factor of the gradient.
+        momentum: Factor of the old velocity.
+
+    Returns:
+        The new (weight, velocity).
 
     >>> weight, velocity = sgd_momentum(np.array([1.0]), np.array([0.0]), np.array([10.0]))
     >>> weight, velocity, *sgd_momentum(weight, velocity, np.array([10.0]))
@@ -320,20 +425,20 @@ def sgd_momentum(
     return weight + velocity, velocity
 
 
-def _places(padded: Floats, window: tuple[int, ...], stride: int) -> Place:
-    """(n, h', w'): at how many rows and columns the window stands."""
+def _output_shape(padded: Floats, window: tuple[int, ...], stride: int) -> Index3:
+    """(n, h', w')."""
     return len(padded), (padded.shape[1] - window[0]) // stride + 1, (padded.shape[2] - window[1]) // stride + 1
 
 
-def _sweep(padded: Floats, window: tuple[int, ...], stride: int) -> Iterator[tuple[tuple[int, ...], Floats]]:
-    """For each cell (i, j) of the window, the view (n, h', w', c) of the cells that it meets on its way."""
+def _slide(padded: Floats, window: tuple[int, ...], stride: int) -> Iterator[tuple[tuple[int, ...], Floats]]:
+    """For each cell (i, j) of the window, a view (n, h', w', c) of all values at that cell as the window slides."""
     _, height, width, _ = padded.shape
     for i, j in np.ndindex(window):
         yield (i, j), padded[:, i : height - window[0] + i + 1 : stride, j : width - window[1] + j + 1 : stride]
 
 
 def _convolution_input(x: Floats, kernel: Floats, bias: Bias, stride: int, pad: Pad, groups: int) -> Floats:
-    """x with its padding, once everything fits."""
+    """x with padding, after all checks."""
     fits = kernel.ndim == 4 and kernel.dtype.kind == "f" and 0 not in kernel.shape
     _expect(fits, "a float kernel (height, width, channels / groups, filters)", f"{kernel.dtype} {kernel.shape}")
     _expect_whole("groups", groups, 1)
@@ -347,11 +452,11 @@ def _convolution_input(x: Floats, kernel: Floats, bias: Bias, stride: int, pad: 
 
 
 def _pool_windows(x: Floats, size: int, stride: int | None, kind: str) -> Floats:
-    """(size * size, n, h', w', c): the cells of every window, in row, column order, on the first axis."""
+    """(size * size, n, h', w', c): the cells of every window, in row, column order, along the first axis."""
     _expect_whole("size", size, 1)
     _expect(kind in POOL_FUNCTIONS, f"kind {', '.join(POOL_FUNCTIONS)}", repr(kind))
     stride = size if stride is None else stride
-    return np.stack([met for _, met in _sweep(_padded(x, (size, size), stride, "valid"), (size, size), stride)])
+    return np.stack([seen for _, seen in _slide(_padded(x, (size, size), stride, "valid"), (size, size), stride)])
 
 
 def _padded(x: Floats, window: tuple[int, ...], stride: int, pad: Pad) -> Floats:
@@ -360,13 +465,13 @@ def _padded(x: Floats, window: tuple[int, ...], stride: int, pad: Pad) -> Floats
     _expect_whole("stride", stride, 1)
     rows, columns = (_padding(x.shape[axis + 1], window[axis], stride, pad) for axis in (0, 1))
     padded = np.pad(x, ((0, 0), rows, columns, (0, 0)))
-    fits, hint = min(_places(padded, window, stride)[1:]) > 0, "use a smaller window or more padding"
+    fits, hint = min(_output_shape(padded, window, stride)[1:]) > 0, "use a smaller window or more padding"
     _expect(fits, f"a window within the padded image of {padded.shape[1:3]} (height, width)", window, hint)
     return padded
 
 
 def _padding(size: int, window: int, stride: int, pad: Pad) -> tuple[int, int]:
-    """The zeros (before, after) one axis."""
+    """Zeros (before, after) along one axis."""
     if pad == "valid":
         return 0, 0
     if pad == "same":
@@ -376,17 +481,18 @@ def _padding(size: int, window: int, stride: int, pad: Pad) -> tuple[int, int]:
     return int(pad), int(pad)
 
 
-def _expect(fits: bool, wanted: str, got: object, hint: str = "") -> None:
+def _expect(fits: bool, expected: str, got: object, hint: str = "") -> None:
     if not fits:
-        raise UsageError(f"expected {wanted}, got {got}" + (f"; {hint}" if hint else ""))
+        raise UsageError(f"expected {expected}, got {got}" + (f"; {hint}" if hint else ""))
 
 
-def _expect_inside(name: str, place: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    _expect(all(0 <= at < size for at, size in zip(place, shape, strict=True)), f"{name} from 0, below {shape}", place)
+def _expect_inside(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    fits = all(0 <= i < size for i, size in zip(index, shape, strict=True))
+    _expect(fits, f"{name} from 0, below {shape}", index)
 
 
-def _expect_whole(name: str, value: object, least: int) -> None:
-    _expect(isinstance(value, int) and value >= least, f"{name} a whole number from {least}", repr(value))
+def _expect_whole(name: str, value: object, minimum: int) -> None:
+    _expect(isinstance(value, int) and value >= minimum, f"{name} a whole number from {minimum}", repr(value))
 
 
 def _expect_shape(name: str, array: Floats, shape: tuple[int, ...], hint: str = "") -> None:
@@ -395,5 +501,5 @@ def _expect_shape(name: str, array: Floats, shape: tuple[int, ...], hint: str = 
 
 def _expect_targets(logits: Floats, targets: Floats) -> None:
     fits = logits.ndim == 2 and logits.shape == targets.shape and len(logits) > 0 and np.allclose(targets.sum(-1), 1)
-    wanted = "logits and targets (n, classes), n at least 1, rows of targets that sum to 1"
-    _expect(fits, wanted, f"{logits.shape} and {targets.shape}", "make targets with one_hot")
+    expected = "logits and targets (n, classes), n at least 1, rows of targets that sum to 1"
+    _expect(fits, expected, f"{logits.shape} and {targets.shape}", "make targets with one_hot")

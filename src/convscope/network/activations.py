@@ -46,7 +46,7 @@ def gelu(x: Floats) -> Floats:
     """Gaussian error linear unit, exact (Hendrycks and Gimpel, 2016): x times the normal distribution function at x.
 
     >>> gelu(np.array([-3.0, 0.0, 3.0])).round(4)
-    array([-0.004 ,  0.    ,  2.996 ])
+    array([-0.004,  0.   ,  2.996])
     """
     return x * _normal_distribution(x)
 
