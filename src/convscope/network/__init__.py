@@ -1,1 +1,1 @@
-"""One line of the architecture language to frozen layer records, their shapes and their cost."""
+"""Architectures to frozen layer records with shapes and costs."""

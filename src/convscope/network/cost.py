@@ -21,7 +21,7 @@ class Work(Record):
 
 
 class LayerCost(Work):
-    """The work of one layer; `source` is its part of the architecture line."""
+    """The work of one layer; `source` is its part of the architecture."""
 
     name: str
     source: str
