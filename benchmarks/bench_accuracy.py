@@ -1,10 +1,10 @@
-"""Time to accuracy: what `convscope train` reaches, over seeds, and in how many seconds of training.
+"""Time to accuracy: what `convscope train` reaches over several seeds, and after how many seconds of training.
 
     bench_accuracy.py [--rows mnist-fast ...] [--seeds 5] [--keep FOLDER] [--into RESULTS.md]
 
-One forward pass per image, the last epoch's weights, nothing selected; test-time augmentation stands beside it. The
-table goes into RESULTS.md. Runs are written to FOLDER/ROW-SEED, and those that are there already are not trained again.
-Exit code 5: a mean misses its target, or a training its time.
+Accuracy is that of the last epoch's weights with one forward pass per image; nothing is selected on the test set. A
+column of its own shows test-time augmentation. The table goes into RESULTS.md. Runs are written to FOLDER/ROW-SEED, and
+runs that exist already are not trained again. Exit code 5: a mean misses its target, or a training its time.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from statistics import mean
 
 from convscope import Run, open_run
 from peers import HERE
-from speed_report import put, spread, table
+from speed_report import median_range, put, table
 from speed_rows import CONVSCOPE
 
 
 @dataclass(frozen=True)
 class Row:
-    """A command, and the mean accuracy it is to reach within so many seconds of training (0: however long)."""
+    """A command, and its targets: mean accuracy (0: none) and seconds of training (0: no limit)."""
 
-    words: str
+    arguments: str
     accuracy: float
     seconds: float = 0
-    augmented: bool = False  # whether the target is one for test-time augmentation
+    tta: bool = False  # whether the target is for test-time augmentation
 
 
 ROWS = {
@@ -45,27 +45,27 @@ ROWS = {
 
 
 def main() -> int:
-    """Train what is missing, and report; the exit code."""
+    """Train the missing runs, report all, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="by default a temporary folder")
+    parser.add_argument("--keep", type=Path, help="folder for the runs; by default a temporary one")
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        runs = {name: trained(name, options.keep or Path(temporary), options.seeds) for name in options.rows}
+        runs = {name: train_seeds(name, options.keep or Path(temporary), options.seeds) for name in options.rows}
         report(options.into, runs)
-        return 0 if all(reached(ROWS[name], many) for name, many in runs.items()) else 5
+        return 0 if all(is_reached(ROWS[name], many) for name, many in runs.items()) else 5
 
 
-def trained(name: str, folder: Path, seeds: int) -> list[Run]:
-    """The runs of seeds 1, 2, ...; each is told on stderr."""
+def train_seeds(name: str, folder: Path, seeds: int) -> list[Run]:
+    """Return the runs of seeds 1, 2, ...; a line on stderr reports each."""
     runs = []
     for seed in range(1, seeds + 1):
         path = folder / f"{name}-{seed}"
         if not (path / "evaluation.json").exists():
             subprocess.run(
-                [CONVSCOPE, "train", *ROWS[name].words.split(), "--seed", str(seed), "--run", path], check=True
+                [CONVSCOPE, "train", *ROWS[name].arguments.split(), "--seed", str(seed), "--run", path], check=True
             )
         runs.append(open_run(path))
         print(f"{path.name}: {accuracy_of(runs[-1]):.4f}, {runs[-1].manifest.train_seconds:.1f} s", file=sys.stderr)
@@ -73,26 +73,26 @@ def trained(name: str, folder: Path, seeds: int) -> list[Run]:
 
 
 def accuracy_of(run: Run) -> float:
-    """The accuracy of one forward pass per image."""
+    """Return the accuracy with one forward pass per image."""
     assert run.evaluation is not None
     return run.evaluation.accuracy
 
 
 def tta_accuracy(run: Run) -> float | None:
-    """The accuracy with test-time augmentation, where it was measured."""
+    """Return the accuracy with test-time augmentation, if it was measured."""
     assert run.evaluation is not None
     return run.evaluation.tta and run.evaluation.tta.accuracy
 
 
-def reached(row: Row, runs: list[Run]) -> bool:
-    """Whether the mean is at its target, and every training in time."""
-    shares = [tta_accuracy(run) if row.tta else accuracy_of(run) for run in runs]
+def is_reached(row: Row, runs: list[Run]) -> bool:
+    """Return whether the mean reaches its target, and every training its time."""
+    accuracies = [tta_accuracy(run) if row.tta else accuracy_of(run) for run in runs]
     in_time = not row.seconds or all(run.manifest.train_seconds <= row.seconds for run in runs)
-    return in_time and mean(share or 0.0 for share in shares) >= row.accuracy
+    return in_time and mean(accuracy or 0.0 for accuracy in accuracies) >= row.accuracy
 
 
 def report(file: Path, runs: dict[str, list[Run]]) -> None:
-    """The table, on stdout and in RESULTS.md."""
+    """Write the table to stdout and into RESULTS.md."""
     heads = (
         "convscope train ...",
         "target",
@@ -104,40 +104,42 @@ def report(file: Path, runs: dict[str, list[Run]]) -> None:
     )
     rows = [
         (
-            f"`{ROWS[name].words}`",
-            target(ROWS[name]),
+            f"`{ROWS[name].arguments}`",
+            target_text(ROWS[name]),
             mean_text([accuracy_of(run) for run in many]),
             " ".join(f"{100 * accuracy_of(run):.2f}" for run in many),
-            mean_text([share for run in many if (share := tta_accuracy(run)) is not None]),
-            spread((run.manifest.train_seconds for run in many), 1),
-            "-" if not ROWS[name].accuracy else "yes" if reached(ROWS[name], many) else "NO",
+            mean_text([accuracy for run in many if (accuracy := tta_accuracy(run)) is not None]),
+            median_range((run.manifest.train_seconds for run in many), 1),
+            "-" if not ROWS[name].accuracy else "yes" if is_reached(ROWS[name], many) else "NO",
         )
         for name, many in runs.items()
     ]
     configs = [run.config for many in runs.values() for run in many]
     machines = {(c.machine.processor, c.machine.threads, c.machine.cores, c.machine.versions["torch"]) for c in configs}
-    said = "; ".join(f"{name}, {some} of {cores} cores, torch {torch}" for name, some, cores, torch in sorted(machines))
+    hardware = "; ".join(
+        f"{name}, {used} of {cores} cores, torch {torch}" for name, used, cores, torch in sorted(machines)
+    )
     days = sorted({f"{config.created:%Y-%m-%d}" for config in configs})
     text = (
-        f"## Time to accuracy\n\n`bench_accuracy.py`, {' and '.join(days)}, 10,000 test images, seeds 1, 2, ..., "
-        "one forward pass per image but in the column that says otherwise; training: median (min to max).\n\n"
-        f"{table(heads, rows)}\n\nMeasured on {said}, in {' or '.join(sorted({c.precision for c in configs}))}."
+        f"## Time to accuracy\n\n`bench_accuracy.py`, {' and '.join(days)}; 10,000 test images; seeds 1, 2, ...; one "
+        "forward pass per image except in the column for test-time augmentation; training: median (min to max).\n\n"
+        f"{table(heads, rows)}\n\nMeasured on {hardware}, in {' or '.join(sorted({c.precision for c in configs}))}."
     )
     put(file, "accuracy", text)
     print(text)
 
 
-def target(row: Row) -> str:
-    """What the row is to reach, in words."""
+def target_text(row: Row) -> str:
+    """Return the row's target, for example "99.0 % in 5 s"."""
     if not row.accuracy:
         return "-"
     how = " with augmentation" if row.tta else ""
     return f"{100 * row.accuracy:.1f} %{how}" + (f" in {row.seconds:.0f} s" if row.seconds else "")
 
 
-def mean_text(shares: list[float]) -> str:
-    """Mean in per cent and n, or a dash."""
-    return f"{100 * mean(shares):.2f} % (n = {len(shares)})" if shares else "-"
+def mean_text(accuracies: list[float]) -> str:
+    """Return mean in percent and n, or a dash."""
+    return f"{100 * mean(accuracies):.2f} % (n = {len(accuracies)})" if accuracies else "-"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The article's network and training, seed after seed, through convscope's own command line.
+"""Test accuracy of the article's network and training over several seeds, from convscope's command line.
 
     bench_article_seeds.py [--seeds 10] [--keras] > article_seeds.md
 
-Prints a Markdown table of the test accuracies: mean, standard deviation, minimum, n and Student's t 95 % interval of
-the mean. `--keras` adds as many seeds of Keras. Exit code 5: a seed of convscope is not above 98 %.
+Prints a Markdown table: mean, standard deviation, minimum, n and Student's t 95 % interval of the mean. `--keras` adds
+the same number of seeds of Keras. Exit code 5: a seed of convscope is not above 98 %.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from scipy.stats import t
 import peers
 from convscope._hardware import hardware_info
 
-GATE = 0.98
+MIN_ACCURACY = 0.98
 Run = dict[str, float]
 
 
 def convscope_run(folder: Path, seed: int) -> Run:
-    """`accuracy`, `loss` and `seconds` of one training with the preset and the recipe `article`."""
-    words = f"train mnist --model article --recipe article --seed {seed} --json --run".split()
-    command = [Path(sys.executable).with_name("convscope"), *words, folder / f"seed-{seed}"]
+    """Train with preset and recipe `article`, and return `accuracy`, `loss` and `seconds`."""
+    arguments = f"train mnist --model article --recipe article --seed {seed} --json --run".split()
+    command = [Path(sys.executable).with_name("convscope"), *arguments, folder / f"seed-{seed}"]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return {"accuracy": answer["test"]["accuracy"], "loss": answer["test"]["loss"], "seconds": answer["seconds"]}
 
 
 def keras_run(seed: int) -> Run:
-    """The same of Keras; `seconds` are those of all epochs with their validation."""
+    """Train in Keras, and return the same; `seconds` are those of all epochs, validation included."""
     answer = json.loads(peers.run("keras", "keras_article.py", "--seed", str(seed)))
     return {"accuracy": answer["accuracy"], "loss": answer["loss"], "seconds": sum(answer["seconds_per_epoch"])}
 
 
 def all_seeds(name: str, run: Callable[[int], Run], seeds: int) -> list[Run]:
-    """One run after the other, each told on stderr."""
+    """Run one seed after the other; a line on stderr reports each."""
     runs = []
     for seed in range(seeds):
         runs.append(run(seed))
@@ -53,13 +53,13 @@ def all_seeds(name: str, run: Callable[[int], Run], seeds: int) -> list[Run]:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Student's t 95 % interval of the mean of two or more values."""
-    half = t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return mean(values) - half, mean(values) + half
+    """Return Student's t 95 % interval of the mean of two or more values."""
+    half_width = t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return mean(values) - half_width, mean(values) + half_width
 
 
 def row(name: str, runs: list[Run]) -> str:
-    """One line of the table, accuracies in per cent."""
+    """Return one row of the table, accuracies in percent."""
     accuracies = [100 * run["accuracy"] for run in runs]
     low, high = interval(accuracies)
     loss, seconds = (mean(run[key] for run in runs) for key in ("loss", "seconds"))
@@ -70,7 +70,7 @@ def row(name: str, runs: list[Run]) -> str:
 
 
 def report(results: dict[str, list[Run]]) -> str:
-    """The Markdown table, and below it the accuracy of every seed."""
+    """Return the Markdown table, followed by the accuracy of every seed."""
     lines = [
         "| | test accuracy, mean % | sd | 95 % interval of the mean | lowest | n seeds | test loss | seconds per run |",
         "|---|---|---|---|---|---|---|---|",
@@ -84,9 +84,10 @@ def report(results: dict[str, list[Run]]) -> str:
 
 
 def main() -> int:
+    """Measure, print the table, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="2 or more")
-    parser.add_argument("--keras", action="store_true", help="run Keras too")
+    parser.add_argument("--keras", action="store_true", help="measure Keras too")
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error("--seeds must be 2 or more: one run has no standard deviation")
@@ -99,7 +100,7 @@ def main() -> int:
     if options.keras:
         results["Keras"] = all_seeds("Keras", keras_run, options.seeds)
     print(report(results))
-    return 0 if all(run["accuracy"] > GATE for run in runs) else 5
+    return 0 if all(run["accuracy"] > MIN_ACCURACY for run in runs) else 5
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How close do convscope's kernels come to what this machine can do?
+"""How close do convscope's kernels come to the limits of this machine?
 
     bench_roofline.py [--rounds 5] [--seconds 0.05] [--threads 1 2 4]
 
-Peak, copies and all kernels in turn, `--rounds` times for each number of threads. The raw numbers go to
-speed/roofline.json and the table into RESULTS.md. Exit code 5: the first convolution is below half of the float32 peak.
+Measures peak, copies and all kernels in turn, `--rounds` times for each number of threads. The raw numbers go to
+speed/roofline.json, the table into RESULTS.md. Exit code 5: the first convolution is below half of the float32 peak.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from convscope.backends.native.roofline_kernels import (
     sgd_step,
 )
 from peers import HERE
-from speed_process import QUIET, quiet
+from speed_process import MAX_BUSY, quiet
 from speed_report import put, table, today
 
-TARGET = 0.5  # of the float32 peak, for the first row on all cores
+MIN_PEAK_FRACTION = 0.5  # of the float32 peak, for the first row on all cores
 
 
 def kernels() -> list[Kernel]:
-    """The shapes of the article's network first, then those of other networks for MNIST's and CIFAR's images."""
+    """Return the kernels at the shapes of the article's network, then of other networks for MNIST and CIFAR-10."""
     precisions = (False, True)
     return [
         *conv_act_pool(28, 1, 32, 3, pool_size=2),
@@ -55,7 +55,7 @@ def kernels() -> list[Kernel]:
 
 
 def row(timings: list[KernelTiming]) -> list[str]:
-    """One kernel on each number of threads."""
+    """Return the row of one kernel, with each number of threads."""
     cells = [timings[0].name, timings[0].shape]
     for one in timings:
         ms = one.milliseconds
@@ -64,40 +64,41 @@ def row(timings: list[KernelTiming]) -> list[str]:
     return cells
 
 
-def text(measured: list[Roofline], machine: HardwareInfo, busy: float) -> str:
-    """The section of RESULTS.md."""
-    last = measured[-1]
+def section(rooflines: list[Roofline], machine: HardwareInfo, busy: float) -> str:
+    """Return the section of RESULTS.md."""
+    last = rooflines[-1]
     heads = ["batches of 128", ""]
-    for one in measured:
+    for one in rooflines:
         threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
         heads += [f"{threads}, ms", f"of its limit (peak: {one.peak_gflops:.0f} GFLOP/s)"]
-    body = [row(list(timings)) for timings in zip(*(one.kernels for one in measured), strict=True)]
+    body = [row(list(timings)) for timings in zip(*(one.kernels for one in rooflines), strict=True)]
     cache = "unknown" if last.last_cache_bytes is None else f"{last.last_cache_bytes / 2**20:.0f} MiB"
     target = last.kernels[0]
-    quietly = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > QUIET else "")
+    load = f"{100 * busy:.0f} % of the cores were busy before" + (": not quiet" if busy > MAX_BUSY else "")
     return f"""## Speed: the kernels' roofline
 
 `bench_roofline.py`, {today()}, {machine.processor}, {machine.cores} cores, last cache {cache}, {backend.variant()},
 convscope {machine.versions["convscope"]}, torch {machine.versions["torch"]}. Rounds: {last.rounds}, kernels in turn;
-median (min to max) over the rounds; {quietly}.
+median (min to max) over the rounds; {load}.
 
-Peak: multiply-adds of float32 numbers in registers, the best round; bf16 is held against it too. Copy: torch's copy
-that reads and writes as many bytes, the best of all rounds, on all threads or on one; * where they do not fit the last
-cache. Arrays are made beforehand and used again, so those that fit lie in a cache.
+Peak: float32 multiply-adds on registers, best round; bf16 kernels are compared with it too. Copy: torch's copy that
+reads and writes the same number of bytes, best round, on all threads or on one; * marks arrays larger than the last
+cache. Arrays are allocated in advance and reused, so smaller ones stay in a cache.
 
 {table(heads, body)}
 
-Target: the first row on all cores at {100 * TARGET:.0f} % of the peak or more. Reached on {last.threads} of \
-{machine.cores} cores: {100 * target.fraction:.0f} %."""
+Target: at least {100 * MIN_PEAK_FRACTION:.0f} % of the peak in the first row on all cores. Measured on \
+{last.threads} of {machine.cores} cores: {100 * target.fraction:.0f} %."""
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cores = usable_cores()
-    usual = sorted({threads for threads in (1, 2, 4, cores) if threads <= cores})
+    default = sorted({threads for threads in (1, 2, 4, cores) if threads <= cores})
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.05, help="for each kernel and round")
-    parser.add_argument("--threads", type=int, nargs="+", default=usual, help="by default 1, 2, 4 and all cores")
+    parser.add_argument("--seconds", type=float, default=0.05, help="per kernel and round")
+    parser.add_argument("--threads", type=int, nargs="+", default=default, help="by default 1, 2, 4 and all cores")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for a quiet machine")
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     parser.add_argument("--raw", type=Path, default=HERE / "speed", help="folder for the raw numbers")
@@ -105,24 +106,24 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure and write; the exit code."""
+    """Measure, write the results, and return the exit code."""
     options = arguments()
     if backend.native is None:
         print(f"no kernels to measure: {backend.reason}", file=sys.stderr)
         return 5
     busy = quiet(options.wait)
     keep_freed_memory()
-    chosen = kernels()
-    measured = [roofline(chosen, threads, options.rounds, options.seconds) for threads in sorted(options.threads)]
-    machine = hardware_info(measured[-1].threads)
-    said = text(measured, machine, busy)
+    kernel_list = kernels()
+    rooflines = [roofline(kernel_list, threads, options.rounds, options.seconds) for threads in sorted(options.threads)]
+    machine = hardware_info(rooflines[-1].threads)
+    text = section(rooflines, machine, busy)
     options.raw.mkdir(parents=True, exist_ok=True)
-    facts = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.variant()}
-    raw = facts | {"rooflines": [one.model_dump(mode="json") for one in measured]}
+    context = {"date": today(), "machine": machine.model_dump(), "busy_before": busy, "kernels": backend.variant()}
+    raw = context | {"rooflines": [one.model_dump(mode="json") for one in rooflines]}
     (options.raw / "roofline.json").write_text(json.dumps(raw, indent=1) + "\n")
-    put(options.into, "roofline", said)
-    print(said)
-    return 0 if measured[-1].kernels[0].fraction >= TARGET else 5
+    put(options.into, "roofline", text)
+    print(text)
+    return 0 if rooflines[-1].kernels[0].fraction >= MIN_PEAK_FRACTION else 5
 
 
 if __name__ == "__main__":

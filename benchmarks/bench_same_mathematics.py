@@ -1,11 +1,11 @@
-"""Same mathematics as Keras: the article's network, the same start, the same 100 batches, the same losses.
+"""Same mathematics as Keras: same network, same initial weights, same 100 batches, same losses.
 
     bench_same_mathematics.py [--steps 100] [--seed 0] > same_mathematics.txt
 
-Three programs train from the same initial weights: Keras and convscope's own training loop in float32, and
-`convscope.reference` (NumPy, float64) as arbiter. Compared is the loss of every batch before its update, which
-depends on every forward pass, gradient and momentum update before it, and the weights after the last one.
-Exit code 5: a loss of convscope is further from Keras's than 1e-4 of it.
+Three programs train the article's network from the same initial weights: Keras and convscope's training loop in
+float32, and `convscope.reference` (NumPy, float64) as an independent third. The script compares the loss of every batch
+before its update, which depends on every earlier forward pass, gradient and momentum update, and the final weights.
+Exit code 5: a loss of convscope differs from Keras's by more than 1e-4 of it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 
 Arrays = dict[str, np.ndarray]
-LIMIT = 1e-4
+TOLERANCE = 1e-4  # relative
 BATCH, LEARNING_RATE, MOMENTUM = 128, 0.01, 0.9  # article, A13
-SHAPES = {  # as Keras keeps them: (rows, columns, channels, filters) and (inputs, units)
+SHAPES = {  # in Keras's layout: (rows, columns, channels, filters) and (inputs, units)
     "conv_kernel": (3, 3, 1, 32),
     "conv_bias": (32,),
     "hidden_kernel": (5408, 100),
@@ -47,7 +47,7 @@ SHAPES = {  # as Keras keeps them: (rows, columns, channels, filters) and (input
 
 
 def start(steps: int, seed: int) -> Arrays:
-    """Initial weights float32 as the article draws them, and `batches`: int64 (steps, 128), no image twice."""
+    """Return the article's initial weights, float32, and `batches`, int64 (steps, 128), without repeated images."""
     rng = np.random.default_rng(seed)
     given = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
     for name, draw in (("conv", reference.he_uniform), ("hidden", reference.he_uniform)):
@@ -57,7 +57,7 @@ def start(steps: int, seed: int) -> Arrays:
 
 
 def keras(given: Arrays) -> Arrays:
-    """Losses and trained weights of Keras, computed in its own environment."""
+    """Return losses and trained weights of Keras, computed in its own environment."""
     with tempfile.TemporaryDirectory() as folder:
         file, result = Path(folder, "start.npz"), Path(folder, "result.npz")
         np.savez(file, **given)
@@ -67,16 +67,16 @@ def keras(given: Arrays) -> Arrays:
 
 
 def convscope(given: Arrays) -> Arrays:
-    """Losses and trained weights of `convscope train mnist --model article --recipe article`: its plan and its loop."""
+    """Return losses and trained weights of `convscope train mnist --model article --recipe article`."""
     plan = make_plan(load_data("mnist"), TrainOptions(model="article", recipe="article"), "mnist")
     config = plan.config
     model = models.build_model(config.network)
     models.set_weights(model, to_torch(given))
-    wanted = given["batches"].ravel()
-    chosen = wanted[np.argsort(epoch_order(config.seed, 1, len(wanted)))]  # shuffled by the loop, these are the batches
+    batches = given["batches"].ravel()
+    images = batches[np.argsort(epoch_order(config.seed, 1, len(batches)))]  # the loop's shuffle yields the batches
     recorder = LossRecorder()
     train_config = TrainConfig(config.preprocessing, config.recipe.override(epochs=1), config.seed)
-    fit(model, plan.data.train.take(chosen), plan.data.validation.take(np.arange(1)), train_config, [recorder])
+    fit(model, plan.data.train.take(images), plan.data.validation.take(np.arange(1)), train_config, [recorder])
     return {"losses": np.diff(recorder.sums, prepend=0) / BATCH} | from_torch(models.get_weights(model))
 
 
@@ -92,7 +92,7 @@ class LossRecorder(Callback):
 
 
 def to_torch(given: Arrays) -> Arrays:
-    """Keras's layout to torch's: (filters, channels, rows, columns) and (units, inputs)."""
+    """Convert Keras's layout to torch's: (filters, channels, rows, columns) and (units, inputs)."""
     return {
         "conv1.weight": given["conv_kernel"].transpose(3, 2, 0, 1),
         "conv1.bias": given["conv_bias"],
@@ -104,7 +104,7 @@ def to_torch(given: Arrays) -> Arrays:
 
 
 def from_torch(weights: Arrays) -> Arrays:
-    """Torch's layout to Keras's."""
+    """Convert torch's layout to Keras's."""
     return {
         "conv_kernel": weights["conv1.weight"].transpose(2, 3, 1, 0),
         "conv_bias": weights["conv1.bias"],
@@ -116,7 +116,7 @@ def from_torch(weights: Arrays) -> Arrays:
 
 
 def textbook(given: Arrays, images: np.ndarray, targets: np.ndarray) -> Arrays:
-    """The same from `convscope.reference`, in float64."""
+    """Return losses and trained weights of `convscope.reference`, in float64."""
     weights = {name: given[name].astype(np.float64) for name in SHAPES}
     momenta = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     losses = []
@@ -131,7 +131,7 @@ def textbook(given: Arrays, images: np.ndarray, targets: np.ndarray) -> Arrays:
 
 
 def textbook_step(w: Arrays, x: np.ndarray, targets: np.ndarray) -> tuple[float, Arrays]:
-    """Loss of one batch, and the gradient of each of the weights `w`."""
+    """Return the loss of one batch, and the gradient of each of the weights `w`."""
     conv = reference.convolve(x, w["conv_kernel"], w["conv_bias"])
     active = reference.relu(conv)
     pooled = reference.pool(active, 2)
@@ -153,16 +153,17 @@ def textbook_step(w: Arrays, x: np.ndarray, targets: np.ndarray) -> tuple[float,
 
 
 def loss_difference(a: Arrays, b: Arrays) -> float:
-    """Largest difference of the losses of one step, as a share of b's."""
+    """Return the largest difference of the losses of a step, relative to b's."""
     return float((np.abs(a["losses"] - b["losses"]) / b["losses"]).max())
 
 
 def weight_difference(a: Arrays, b: Arrays) -> float:
-    """Largest difference of a trained weight, as a share of the largest weight of its array."""
+    """Return the largest difference of a trained weight, relative to the largest weight of its array."""
     return float(max(np.abs(a[name] - b[name]).max() / np.abs(b[name]).max() for name in SHAPES))
 
 
 def main() -> int:
+    """Train in all three, print the comparison, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100, choices=range(1, 469), metavar="1..468")
     parser.add_argument("--seed", type=int, default=0)
@@ -185,8 +186,8 @@ def main() -> int:
     for a, b in combinations(results, 2):
         losses = loss_difference(results[b], results[a])
         print(f"{b + ' from ' + a:27} {losses:11.1e} {weight_difference(results[b], results[a]):20.1e}")
-    met = loss_difference(results["convscope"], results["keras"]) <= LIMIT
-    print(f"\n{'met' if met else 'NOT MET'}: losses of convscope within {LIMIT:.0e} of Keras's")
+    met = loss_difference(results["convscope"], results["keras"]) <= TOLERANCE
+    print(f"\n{'met' if met else 'NOT MET'}: losses of convscope within {TOLERANCE:.0e} of Keras's")
     return 0 if met else 5
 
 

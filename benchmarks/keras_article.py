@@ -1,8 +1,8 @@
-"""The article's network and training in Keras, as a user of Keras writes it. Runs in the `keras` peer environment.
+"""The article's network and training, written in Keras. Runs in the `keras` peer environment.
 
-    keras_article.py [--seed 0] [--epochs 10] [--threads N] [--until SHARE]
+    keras_article.py [--seed 0] [--epochs 10] [--threads N] [--until ACCURACY]
 
-Prints one line of JSON. `seconds_per_epoch` includes the validation that the article makes after every epoch.
+Prints one line of JSON. `seconds_per_epoch` includes the validation after every epoch, as in the article.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import mnist
 
 
 def network() -> keras.Model:
-    """Layers of the article, compiled with its optimizer: 542,230 parameters, all biases zero."""
+    """Return the article's network, compiled with its optimizer: 542,230 parameters, all biases zero."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -36,8 +36,8 @@ def network() -> keras.Model:
     return model
 
 
-class Clock(keras.callbacks.Callback):
-    """Seconds of every epoch, validation included; one line per epoch on stderr. Ends above accuracy `until`."""
+class EpochTimer(keras.callbacks.Callback):
+    """Times every epoch, validation included, on stderr; stops above validation accuracy `until`."""
 
     def __init__(self, until: float) -> None:
         super().__init__()
@@ -55,25 +55,28 @@ class Clock(keras.callbacks.Callback):
 
 
 def main() -> None:
+    """Train, evaluate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0, help="0: TensorFlow decides")
-    parser.add_argument("--until", type=float, default=2.0, help="end after the first epoch whose validation is above")
+    parser.add_argument(
+        "--until", type=float, default=2.0, help="stop after the first epoch above this validation accuracy"
+    )
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     keras.utils.set_random_seed(options.seed)
 
     images, targets = mnist.prepared("train")
     test = mnist.prepared("t10k")
-    model, clock = network(), Clock(options.until)
+    model, timer = network(), EpochTimer(options.until)
     settings = {"batch_size": 128, "epochs": options.epochs, "validation_data": test, "verbose": 0}
-    model.fit(images, targets, callbacks=[clock], **settings)
+    model.fit(images, targets, callbacks=[timer], **settings)
     loss, accuracy = model.evaluate(*test, batch_size=128, verbose=0)
 
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
     result = {"accuracy": round(accuracy, 4), "loss": loss, "parameters": model.count_params()}
-    result |= {"seed": options.seed, "threads": options.threads, "seconds_per_epoch": clock.seconds}
+    result |= {"seed": options.seed, "threads": options.threads, "seconds_per_epoch": timer.seconds}
     print(json.dumps(result | {"versions": versions | {"python": sys.version.split()[0]}}))
 
 

@@ -1,9 +1,9 @@
-"""Train the article's network in Keras from given weights on given batches. Runs in the `keras` peer environment.
+"""Train the article's network in Keras from given weights, on given batches. Runs in the `keras` peer environment.
 
     keras_losses.py start.npz result.npz
 
-start.npz: the arrays of `WEIGHTS` and `batches`, int64 (steps, batch), indices into MNIST's training set.
-result.npz: `losses`, float32 (steps,), each taken before the update of its step, and the trained WEIGHTS.
+start.npz: the arrays named in `WEIGHTS`, and `batches`, int64 (steps, batch), indices into MNIST's training set.
+result.npz: `losses`, float32 (steps,), each before the update of its step, and the trained WEIGHTS.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ WEIGHTS = ("conv_kernel", "conv_bias", "hidden_kernel", "hidden_bias", "classes_
 
 
 def main(start: str, result: str) -> None:
+    """Read `start`, train, write `result`."""
     given = np.load(start, allow_pickle=False)
     images, targets = mnist.prepared("train")
     model = network()

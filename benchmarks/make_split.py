@@ -1,8 +1,8 @@
-"""Folders train, val and test of pictures, split as convscope would, for programs that are to be compared on them.
+"""Split a folder of images as convscope does into folders train, val and test, so that other programs can use them.
 
     make_split.py FOLDER INTO [--group-by REGEX] [--validation 0.15] [--seed 0]
 
-What convscope leaves out (unreadable, under two classes, repeated) is left out for all.
+Files that convscope leaves out (unreadable, in two classes, repeated) are left out for all programs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from convscope.cli.progress import StderrReporter
-from convscope.data.dataset import Split
-from convscope.data.formats.image_files import analyze, build_dataset
-from convscope.data.options import LoadContext, LoadOptions, cache_folder
+from convscope.data.formats.listing import list_files
+from convscope.data.load import load_data
+from convscope.data.options import LoadOptions
 from convscope.data.splitting import stratified_group_split
 
 
 def main() -> None:
-    """Link every picture into the folder of its part and class."""
+    """Split the folder given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("into", type=Path)
@@ -30,27 +30,29 @@ def main() -> None:
     parser.add_argument("--validation", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    make(options.folder, options.into, options.group_by, options.validation, options.seed)
+    make_split(options.folder, options.into, options.group_by, options.validation, options.seed)
 
 
-def make(folder: Path, into: Path, group_by: str | None, validation: float, seed: int) -> None:
-    """See above."""
-    options = LoadOptions(group_by=group_by)
-    analysis = analyze(folder, LoadContext(options, cache_folder(), StderrReporter()))
-    dataset = build_dataset(folder, analysis, options)
-    train, held = stratified_group_split(dataset.train, validation, seed)
-    for part, split in {"train": train, "val": held, "test": dataset.test}.items():
-        for row in rows(split):
-            path = analysis.listing.path(row)
-            link = into / part / analysis.listing.class_of(row) / f"{row:06d}{path.suffix}"
+def make_split(folder: Path, into: Path, group_by: str | None, validation: float, seed: int) -> None:
+    """Hard-link every image to INTO/SPLIT/CLASS/INDEX.SUFFIX.
+
+    Args:
+        folder: a folder with a sub-folder per class.
+        into: on the same file system.
+        group_by: see `convscope train --group-by`.
+        validation: fraction of the training images to hold out.
+        seed: of that choice.
+    """
+    dataset = load_data(folder, LoadOptions(group_by=group_by), StderrReporter())
+    files = list_files(folder)
+    train, held_out = stratified_group_split(dataset.train, validation, seed)
+    for part, split in {"train": train, "val": held_out, "test": dataset.test}.items():
+        for index, label in zip(split.indices(np.arange(len(split))), split.labels, strict=True):
+            path = files.path(index)
+            link = into / part / dataset.classes[label] / f"{index:06d}{path.suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, link)
-        print(f"{part}: {len(split):,} pictures", file=sys.stderr)
-
-
-def rows(split: Split) -> list[int]:
-    """The places of the pictures in their listing."""
-    return [int(row) for row in split.indices(np.arange(len(split)))]
+        print(f"{part}: {len(split):,} images", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Environments of the programs that convscope is compared with. They are never installed into convscope's own.
+"""Virtual environments of the programs that convscope is compared with (peers), separate from convscope's own.
 
-`requirements-NAME.txt` pins every package of peer NAME. The environment is looked for in $CONVSCOPE_PEERS/NAME, then
-in benchmarks/.peers/NAME, and made in the latter when it is in neither or its pins have changed.
+`requirements-NAME.txt` pins every package of peer NAME. Its environment is $CONVSCOPE_PEERS/NAME if that exists, else
+benchmarks/.peers/NAME, which is created if it is missing or its pins have changed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ PYTHON = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def environment(name: str) -> Path:
-    """The Python of peer `name`; the first call makes its environment, which needs the package index and minutes."""
+    """Return the Python of peer `name`; the first call creates its environment, which takes minutes and a network."""
     given = os.environ.get("CONVSCOPE_PEERS")
     if given and Path(given, name, PYTHON).exists():
         return Path(given, name, PYTHON)
     folder, pins = HERE / ".peers" / name, HERE / f"requirements-{name}.txt"
-    stamp = folder / "installed.txt"  # written last: an interrupted installation is made anew
+    stamp = folder / "installed.txt"  # written last: an interrupted installation starts over
     if not stamp.exists() or stamp.read_text() != pins.read_text():
-        print(f"making the environment of {name} in {folder}", file=sys.stderr)
+        print(f"creating the environment of {name} in {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run([folder / PYTHON, "-m", "pip", "install", "--quiet", "-r", pins], check=True)
         stamp.write_text(pins.read_text())
@@ -32,12 +32,12 @@ def environment(name: str) -> Path:
 
 
 def command(name: str, script: str, *arguments: str | Path) -> list[str]:
-    """The command that runs benchmarks/`script` in the environment of peer `name`."""
+    """Return the command that runs benchmarks/`script` in the environment of peer `name`."""
     return [str(environment(name)), str(HERE / script), *map(str, arguments)]
 
 
 def variables(name: str) -> dict[str, str]:
-    """The environment variables of peer `name`: ours, without what would lead it to other packages or to a GPU."""
+    """Return the environment variables of peer `name`: ours, without other package paths and without GPUs."""
     settings = {
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
@@ -48,6 +48,6 @@ def variables(name: str) -> dict[str, str]:
 
 
 def run(name: str, script: str, *arguments: str | Path) -> str:
-    """Standard output of benchmarks/`script`, run on the CPU in the environment of peer `name`."""
+    """Run benchmarks/`script` on the CPU in the environment of peer `name`, and return its standard output."""
     words = command(name, script, *arguments)
     return subprocess.run(words, env=variables(name), stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -1,8 +1,8 @@
-"""Images of any size and number to train on: ten patterns with noise. Runs in convscope's environment.
+"""Write training images of any size and number: ten patterns with noise. Runs in convscope's environment.
 
     speed_data.py SIZE IMAGES FILE.npz
 
-Writes uint8 images (n, size, size) and labels, n of them for training and a sixth as many, as in MNIST, for testing.
+Writes uint8 images (n, size, size) with labels: n for training, and n / 6 for testing, as in MNIST.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 
 def main(size: int, images: int, file: str) -> None:
+    """Write the file."""
     rng = np.random.default_rng(0)
     patterns = rng.integers(0, 128, (10, size, size), np.uint8)
     arrays = {}

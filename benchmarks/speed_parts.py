@@ -1,4 +1,4 @@
-"""The comparisons: each part measures its processes and returns them with their tables."""
+"""The parts of bench_speed.py: each measures its processes, and returns the measurements and their table."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import peers
 import speed_rows
-from speed_process import Measured, Row, interleave
-from speed_report import Results, epoch_seconds, per_cent, ratios, remarks, spread, table, whole
+from speed_process import Measurement, Row, interleave
+from speed_report import Results, epoch_seconds, median_range, percent, ratios, remarks, table, whole
 from speed_rows import OURS, OURS_AUTO
 
-SPINNERS = 2
-CHOSEN = "spin for 20,000 rounds, the choice"
+BUSY_PROCESSES = 2
+DEFAULT_SPIN = "spin for 20,000 rounds (convscope's setting)"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for on the command line, and a temporary folder for runs and data."""
+    """The options of the command line, and a temporary folder for runs and data."""
 
     rounds: int
     epochs: int
@@ -33,24 +33,24 @@ class Settings:
     folder: Path
 
     def run(self, rows: list[Row]) -> Results:
-        """All rows, interleaved."""
+        """Measure all rows, interleaved."""
         return interleave(rows, self.rounds, self.wait, self.limit)
 
 
 def epoch(settings: Settings) -> tuple[Results, str]:
-    """Seconds per epoch of the article's network."""
-    given = settings.folder, settings.epochs, settings.threads
-    results = settings.run([*speed_rows.article(*given), *speed_rows.tuned(*given[1:])])
+    """Measure seconds per epoch of the article's network."""
+    arguments = settings.folder, settings.epochs, settings.threads
+    results = settings.run([*speed_rows.article(*arguments), *speed_rows.tuned(*arguments[1:])])
     rows = (
         (
             name,
-            spread(map(epoch_seconds, many)),
-            spread(one.first_epoch for one in many),
-            spread(ratios(many, results[OURS], epoch_seconds)),
-            spread(ratios(many, results[OURS_AUTO], epoch_seconds)) if OURS_AUTO in results else "-",
-            spread(map(whole, many), 1),
-            spread((one.peak_mib for one in many if not one.error), 0),
-            spread(per_cent(one.accuracy) for one in many),
+            median_range(map(epoch_seconds, many)),
+            median_range(one.first_epoch for one in many),
+            median_range(ratios(many, results[OURS], epoch_seconds)),
+            median_range(ratios(many, results[OURS_AUTO], epoch_seconds)) if OURS_AUTO in results else "-",
+            median_range(map(whole, many), 1),
+            median_range((one.peak_mib for one in many if not one.error), 0),
+            median_range(percent(one.accuracy) for one in many),
         )
         for name, many in results.items()
     )
@@ -58,8 +58,8 @@ def epoch(settings: Settings) -> tuple[Results, str]:
         "",
         "s per epoch",
         "first epoch, s",
-        "times convscope float32's",
-        "times convscope auto's",
+        "times convscope float32",
+        "times convscope auto",
         "whole process, s",
         "peak MiB",
         "accuracy, %",
@@ -71,9 +71,9 @@ def epoch(settings: Settings) -> tuple[Results, str]:
 
 
 def prompt(settings: Settings) -> tuple[Results, str]:
-    """From the prompt to a model above 98 %."""
-    name, words = f"convscope train mnist --recipe {settings.recipe}", "--epochs 10 --until 0.98"
-    peer = f"{words} --threads {settings.threads}"
+    """Measure seconds from the prompt to a model above 98 %."""
+    name = f"convscope train mnist --recipe {settings.recipe}"
+    peer = f"--epochs 10 --until 0.98 --threads {settings.threads}"
     allocator = next(iter(speed_rows.allocators()), "")
     sklearn = peers.command("sklearn", "sklearn_article.py")
     results = settings.run(
@@ -90,32 +90,32 @@ def prompt(settings: Settings) -> tuple[Results, str]:
     rows = (
         (
             name_,
-            spread(map(to_model, many), 1),
-            spread(ratios(many, results[name], to_model)),
-            spread(map(whole, many), 1),
-            spread((one.peak_mib for one in many if not one.error), 0),
-            spread(per_cent(one.accuracy) for one in many),
+            median_range(map(to_model, many), 1),
+            median_range(ratios(many, results[name], to_model)),
+            median_range(map(whole, many), 1),
+            median_range((one.peak_mib for one in many if not one.error), 0),
+            median_range(percent(one.accuracy) for one in many),
         )
         for name_, many in results.items()
     )
-    heads = ("", "to the model, s", "times convscope's", "whole process, s", "peak MiB", "accuracy, %")
-    said = (
-        "From the start of the process: convscope and scikit-learn to its end (convscope's has the saved model, "
-        "evaluation and report), Keras and PyTorch to the end of their first epoch above 98 %, nothing saved."
+    heads = ("", "to the model, s", "times convscope", "whole process, s", "peak MiB", "accuracy, %")
+    note = (
+        "Seconds from the start of the process: for convscope and scikit-learn to its end (convscope has then saved "
+        "model, evaluation and report), for Keras and PyTorch to the end of the first epoch above 98 %, nothing saved."
     )
-    return results, f"{said}\n\n{table(heads, rows)}\n\n{remarks(results)}"
+    return results, f"{note}\n\n{table(heads, rows)}\n\n{remarks(results)}"
 
 
-def to_model(one: Measured) -> float | None:
-    """Seconds to the first epoch above 98 % where the program tells its validation accuracy, else to its end."""
+def to_model(one: Measurement) -> float | None:
+    """Return seconds to the first epoch above 98 % if the program prints validation accuracies, else to its end."""
     if one.error:
         return None
     return one.above if "seconds_per_epoch" in one.answer else one.seconds
 
 
 def startup(settings: Settings) -> tuple[Results, str]:
-    """Seconds until a program or an import is there. The first start of each only fills the disk's cache."""
-    own, bare = speed_rows.clean(dict(os.environ), settings.threads), [sys.executable, "-c"]
+    """Measure the start of a program or an import; an extra first start of each fills the disk cache."""
+    variables, python = speed_rows.clean(dict(os.environ), settings.threads), [sys.executable, "-c"]
     peer = {
         name: Row(
             f"import {name}",
@@ -125,43 +125,43 @@ def startup(settings: Settings) -> tuple[Results, str]:
         for name in ("torch", "keras")
     }
     rows = [
-        Row("convscope --help", [speed_rows.CONVSCOPE, "--help"], own),
-        Row("import convscope", [*bare, "import convscope"], own),
+        Row("convscope --help", [speed_rows.CONVSCOPE, "--help"], variables),
+        Row("import convscope", [*python, "import convscope"], variables),
         *peer.values(),
-        Row("python -c pass", [*bare, "pass"], own),
+        Row("python -c pass", [*python, "pass"], variables),
     ]
     interleave(rows, 1, 0, settings.limit)
     results = settings.run(rows)
-    lines = ((name, spread(map(whole, many), 3)) for name, many in results.items())
+    lines = ((name, median_range(map(whole, many), 3)) for name, many in results.items())
     return results, f"{table(('', 'seconds'), lines)}\n\n{remarks(results)}"
 
 
 def busy(settings: Settings) -> tuple[Results, str]:
-    """The same with two other processes that never sleep; beside the equal threads, convscope as one types it."""
+    """Measure epochs next to busy processes; one row runs convscope without --threads."""
     epochs = min(3, settings.epochs)
-    words = f"mnist --model article --recipe article --epochs {epochs}"
-    typed = speed_rows.ours(
-        "convscope float32, its own choice of threads", words, settings.folder, settings.threads, "float32"
+    arguments = f"mnist --model article --recipe article --epochs {epochs}"
+    default = speed_rows.ours(
+        "convscope float32, default threads", arguments, settings.folder, settings.threads, "float32"
     )
-    rows = [*speed_rows.article(settings.folder, epochs, settings.threads), typed]
+    rows = [*speed_rows.article(settings.folder, epochs, settings.threads), default]
     results: Results = {}
-    for _ in range(settings.rounds):  # quiet and busy take turns too
+    for _ in range(settings.rounds):  # quiet and busy alternate too
         once = replace(settings, rounds=1)
         for name, many in once.run(rows).items():
             results.setdefault(name, []).extend(many)
-        with spinning(SPINNERS):
+        with busy_processes(BUSY_PROCESSES):
             for name, many in replace(once, wait=0).run(rows).items():
                 results.setdefault(busy_name(name), []).extend(many)
     lines = (
         (
             row.name,
-            spread(map(epoch_seconds, results[row.name])),
-            spread(map(epoch_seconds, results[busy_name(row.name)])),
-            spread(ratios(results[busy_name(row.name)], results[row.name], epoch_seconds)),
+            median_range(map(epoch_seconds, results[row.name])),
+            median_range(map(epoch_seconds, results[busy_name(row.name)])),
+            median_range(ratios(results[busy_name(row.name)], results[row.name], epoch_seconds)),
         )
         for row in rows
     )
-    heads = ("", "quiet, s per epoch", f"beside {SPINNERS} busy processes", "times slower")
+    heads = ("", "quiet, s per epoch", f"next to {BUSY_PROCESSES} busy processes", "times slower")
     quiet_only = {row.name: results[row.name] for row in rows}
     loud = [
         f"FAILED: {one.name}, busy: {one.error}" for row in rows for one in results[busy_name(row.name)] if one.error
@@ -170,42 +170,42 @@ def busy(settings: Settings) -> tuple[Results, str]:
 
 
 def waiting(settings: Settings) -> tuple[Results, str]:
-    """A quiet machine, and a network whose convolutions OpenMP's threads share: how long may these spin?"""
+    """Measure how long OpenMP's threads should spin, on a network whose convolutions run in torch."""
     epochs = min(5, settings.epochs)
-    words = f"mnist --model small --epochs {epochs}"
-    row = speed_rows.ours(CHOSEN, words, settings.folder, settings.threads)
-    other = {"sleep at once": "0", "spin 10 times as long": "200000", "spin for ever": "infinite"}
+    arguments = f"mnist --model small --epochs {epochs}"
+    row = speed_rows.ours(DEFAULT_SPIN, arguments, settings.folder, settings.threads)
+    other = {"sleep at once": "0", "spin 10 times as long": "200000", "spin forever": "infinite"}
     rows = [row] + [
         replace(row, name=name, variables=row.variables | {"GOMP_SPINCOUNT": count}) for name, count in other.items()
     ]
     results = settings.run(rows)
     lines = (
-        (name, spread(map(epoch_seconds, many)), spread(ratios(many, results[CHOSEN], epoch_seconds)))
+        (name, median_range(map(epoch_seconds, many)), median_range(ratios(many, results[DEFAULT_SPIN], epoch_seconds)))
         for name, many in results.items()
     )
-    said = f"`convscope train {words}`; GOMP_SPINCOUNT as the command sets it, and otherwise."
-    return results, f"{said}\n\n{table(('', 's per epoch', 'times the chosen'), lines)}\n\n{remarks(results)}"
+    note = f"`convscope train {arguments}` with several values of GOMP_SPINCOUNT."
+    return results, f"{note}\n\n{table(('', 's per epoch', 'times the default'), lines)}\n\n{remarks(results)}"
 
 
 def busy_name(name: str) -> str:
-    """Under which the numbers beside busy processes are kept."""
-    return f"{name}, beside {SPINNERS} busy processes"
+    """Return the name under which the measurements next to busy processes are kept."""
+    return f"{name}, next to {BUSY_PROCESSES} busy processes"
 
 
 @contextmanager
-def spinning(number: int) -> Iterator[None]:
-    """So many processes that each keep one core busy."""
-    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+def busy_processes(number: int) -> Iterator[None]:
+    """Run that number of processes, each of which keeps one core busy."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
         yield
     finally:
-        for spinner in spinners:
-            spinner.kill()
-            spinner.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def cores(settings: Settings) -> tuple[Results, str]:
-    """The same on the first 1, 2 and 4 cores."""
+    """Measure seconds per epoch on the first 1, 2 and 4 cores."""
     numbers = [number for number in (1, 2, 4) if number <= settings.threads]
     epochs = min(3, settings.epochs)
     rows = [
@@ -216,7 +216,7 @@ def cores(settings: Settings) -> tuple[Results, str]:
     results = settings.run(rows)
     names = [row.name for row in speed_rows.article(settings.folder, epochs, 1)]
     lines = (
-        (name, *(spread(map(epoch_seconds, results[f"{name}, {number} cores"])) for number in numbers))
+        (name, *(median_range(map(epoch_seconds, results[f"{name}, {number} cores"])) for number in numbers))
         for name in names
     )
     heads = ("s per epoch on", *(f"{number} core{'s' * (number > 1)}" for number in numbers))

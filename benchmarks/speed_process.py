@@ -1,4 +1,4 @@
-"""One measured process: is the machine quiet, how long does it take, how much memory, what does it print, and when."""
+"""Measure one process: its time, its memory, the lines it prints and when, and whether the machine was quiet."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-QUIET = 0.10  # share of busy time over all cores
-EPOCH = re.compile(r"epoch (\d+)[/:]")
-VALIDATION = re.compile(r"'val_accuracy': ([\d.]+)")
+MAX_BUSY = 0.10  # fraction of all cores; the machine is quiet below it
+EPOCH_LINE = re.compile(r"epoch (\d+)[/:]")
+VALIDATION_ACCURACY = re.compile(r"'val_accuracy': ([\d.]+)")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What to measure: a command, its whole environment, and the cores it may use (None: all)."""
+    """A process to measure: a command, all its environment variables, and the number of its cores (None: all)."""
 
     name: str
     command: list[str]
@@ -33,11 +33,12 @@ class Row:
 
 
 @dataclass
-class Measured:
-    """One process. `epoch_ends` are seconds from its start at which a line of an epoch was read from its stderr.
+class Measurement:
+    """One measured process.
 
-    `above` is the first of them whose validation accuracy is over 98 %. `first_epoch` and `answer` are what the program
-    says itself. `busy_before` is the share of all cores that others used just before. `error` is empty for a success.
+    epoch_ends: seconds from its start until each line about an epoch was read from its stderr. above: the first of them
+    with a validation accuracy over 98 %. answer: the JSON object it printed. busy_before: fraction of all cores in use
+    just before it started. error: empty on success.
     """
 
     name: str
@@ -51,33 +52,33 @@ class Measured:
 
     @property
     def epochs(self) -> list[float]:
-        """Seconds of every epoch but the first, validation included: the gaps between the lines."""
+        """Seconds of every epoch except the first, validation included: the gaps between the lines."""
         return [b - a for a, b in zip(self.epoch_ends, self.epoch_ends[1:], strict=False)]
 
     @property
     def first_epoch(self) -> float | None:
-        """Seconds of the first epoch by the program's own clock, validation included."""
+        """Seconds of the first epoch as the program reports it, validation included."""
         if "seconds_per_epoch" in self.answer:
             return float(self.answer["seconds_per_epoch"][0])
         if not self.answer.get("history"):
             return None
-        training = [row["seconds"] for row in self.answer["history"]]  # the validations are in the sum only
+        training = [row["seconds"] for row in self.answer["history"]]  # only the sum includes the validations
         return float(training[0] + (self.answer["seconds"] - sum(training)) / len(training))
 
     @property
     def accuracy(self) -> float | None:
-        """On the 10,000 test images."""
+        """Accuracy on the 10,000 test images."""
         return self.answer["test"]["accuracy"] if "test" in self.answer else self.answer.get("accuracy")
 
     def to_dict(self) -> dict[str, Any]:
-        """For the file of raw numbers: all of the above."""
+        """Return all fields and properties, for the file of raw numbers."""
         derived = {"epoch_seconds": self.epochs, "first_epoch": self.first_epoch, "accuracy": self.accuracy}
         return asdict(self) | derived
 
 
-def measure(row: Row, wait: float, limit: float) -> Measured:
-    """Wait up to `wait` seconds for a quiet machine, then run `row`; it is killed after `limit` seconds."""
-    result = Measured(row.name, busy_before=quiet(wait))
+def measure(row: Row, wait: float, limit: float) -> Measurement:
+    """Wait up to `wait` seconds for a quiet machine, then run the row; kill it after `limit` seconds."""
+    result = Measurement(row.name, busy_before=quiet(wait))
     with tempfile.TemporaryFile("w+") as out:
         start = time.perf_counter()
         with on_cores(row.cores):
@@ -85,8 +86,8 @@ def measure(row: Row, wait: float, limit: float) -> Measured:
         killer = threading.Timer(limit, process.send_signal, [signal.SIGKILL])
         killer.start()
         try:
-            said = _listen(process, start, result)
-        except BaseException:  # nothing is left running when the measuring is stopped
+            lines = _read_lines(process, start, result)
+        except BaseException:  # leaves no process running
             killer.cancel()
             process.kill()
             raise
@@ -98,8 +99,8 @@ def measure(row: Row, wait: float, limit: float) -> Measured:
         out.seek(0)
         printed = out.read()
     if process.returncode:
-        last = next((line.strip() for line in reversed(said) if line.strip()), "")
-        late = f", stopped after {limit:.0f} s" if result.seconds >= limit else ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        late = f", killed after {limit:.0f} s" if result.seconds >= limit else ""
         result.error = f"exit code {process.returncode}{late}: {last}"
     elif "{" in printed:
         result.answer = json.loads(printed[printed.index("{") :])
@@ -109,7 +110,7 @@ def measure(row: Row, wait: float, limit: float) -> Measured:
 
 @contextmanager
 def on_cores(number: int | None) -> Iterator[None]:
-    """What is started inside may use the first `number` cores only; None: all that we may use."""
+    """Restrict processes started inside to the first `number` cores; None: all cores of this process."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(allowed)[:number])
     try:
@@ -119,18 +120,18 @@ def on_cores(number: int | None) -> Iterator[None]:
 
 
 def quiet(wait: float) -> float:
-    """The share of all cores that is busy over one second; asked again for up to `wait` seconds until it is small."""
+    """Wait up to `wait` seconds for a quiet machine; return the busy fraction of all cores in the last second."""
     end = time.monotonic() + wait
-    while (busy := _busy_share()) > QUIET and time.monotonic() < end:
+    while (busy := _busy_fraction()) > MAX_BUSY and time.monotonic() < end:
         pass
-    if busy > QUIET:
+    if busy > MAX_BUSY:
         print(f"  not quiet: {100 * busy:.0f} % of the cores are busy", file=sys.stderr)
     return busy
 
 
-def interleave(rows: list[Row], rounds: int, wait: float, limit: float) -> dict[str, list[Measured]]:
-    """Every row once, then every row again, ...; a fresh process each."""
-    results: dict[str, list[Measured]] = {row.name: [] for row in rows}
+def interleave(rows: list[Row], rounds: int, wait: float, limit: float) -> dict[str, list[Measurement]]:
+    """Measure every row once, then every row again, and so on, each in a new process."""
+    results: dict[str, list[Measurement]] = {row.name: [] for row in rows}
     for number in range(1, rounds + 1):
         print(f" round {number} of {rounds}", file=sys.stderr)
         for row in rows:
@@ -138,28 +139,28 @@ def interleave(rows: list[Row], rounds: int, wait: float, limit: float) -> dict[
     return results
 
 
-def _listen(process: subprocess.Popen[str], start: float, result: Measured) -> list[str]:
-    said = []
+def _read_lines(process: subprocess.Popen[str], start: float, result: Measurement) -> list[str]:
+    lines = []
     for line in process.stderr or ():
         now = time.perf_counter() - start
-        said.append(line)
-        if EPOCH.match(line):
+        lines.append(line)
+        if EPOCH_LINE.match(line):
             result.epoch_ends.append(now)
-            validation = VALIDATION.search(line)
+            validation = VALIDATION_ACCURACY.search(line)
             if validation and float(validation[1]) > 0.98 and result.above is None:
                 result.above = now
-    return said
+    return lines
 
 
-def _busy_share() -> float:
-    before = _ticks()
+def _busy_fraction() -> float:
+    earlier = _ticks()
     time.sleep(1)
-    busy, everything = (b - a for a, b in zip(before, _ticks(), strict=True))
-    return busy / max(1, everything)
+    busy, total = (b - a for a, b in zip(earlier, _ticks(), strict=True))
+    return busy / max(1, total)
 
 
 def _ticks() -> tuple[int, int]:
-    """Busy and all ticks of all cores since the machine started; low-priority work counts as busy."""
+    """Return busy and total ticks of all cores since the machine booted; low-priority work counts as busy."""
     user, nice, system, idle, waiting, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
     )

@@ -1,10 +1,10 @@
-"""The article's network and training in PyTorch, as its performance guide advises. Runs in the `torch` environment.
+"""The article's network and training in PyTorch, tuned as its guide advises. Runs in the `torch` peer environment.
 
-    torch_article.py [--seed 0] [--epochs 10] [--threads N] [--until SHARE] [--channels-last] [--fused] [--bf16]
+    torch_article.py [--seed 0] [--epochs 10] [--threads N] [--until ACCURACY] [--channels-last] [--fused] [--bf16]
                      [--compile] [--loader]
 
-Images stay in memory as one tensor and batches are indexed from it: a DataLoader (`--loader`) is slower. Prints one
-line of JSON. `seconds_per_epoch` includes the validation that the article makes after every epoch.
+Batches are indexed from one tensor in memory, because a DataLoader (`--loader`) is slower. Prints one line of JSON.
+`seconds_per_epoch` includes the validation after every epoch, as in the article.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BATCH, EVALUATION_BATCH_SIZE = 128, 1000
 
 
 def tensors(part: str, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
-    """Images float32 (n, 1, 28, 28) in 0..1 and labels int64 (n,)."""
+    """Return images float32 (n, 1, 28, 28) in 0..1 and labels int64 (n,)."""
     images, labels = mnist.load(part)
     pixels = torch.from_numpy(images.astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
     return pixels.contiguous(memory_format=memory_format), torch.from_numpy(labels.astype(np.int64))
 
 
 def network() -> nn.Sequential:
-    """Layers of the article, with its initial weights: 542,230 parameters, all biases zero."""
+    """Return the article's network with its initial weights: 542,230 parameters, all biases zero."""
     model = nn.Sequential(
         nn.Conv2d(1, 32, 3),
         nn.ReLU(),
@@ -44,7 +44,7 @@ def network() -> nn.Sequential:
         nn.Linear(100, 10),
     )
     for layer in (model[0], model[4]):
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")  # as keras_article.py draws them
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")  # as in keras_article.py
         nn.init.zeros_(layer.bias)
     nn.init.xavier_uniform_(model[6].weight)
     nn.init.zeros_(model[6].bias)
@@ -52,7 +52,7 @@ def network() -> nn.Sequential:
 
 
 def shuffled(images: Tensor, labels: Tensor, loader: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch's batches."""
+    """Yield the batches of one epoch."""
     if loader:
         data = torch.utils.data.TensorDataset(images, labels)
         yield from torch.utils.data.DataLoader(data, BATCH, shuffle=True)
@@ -64,7 +64,7 @@ def shuffled(images: Tensor, labels: Tensor, loader: bool) -> Iterator[tuple[Ten
 def train_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[tuple[Tensor, Tensor]], bf16: bool
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over the batches, which train the model; they are read once, at the end."""
+    """Train on the batches; return mean loss and accuracy, which are read once, at the end."""
     model.train()
     losses, correct, seen = torch.zeros(()), torch.zeros((), dtype=torch.int64), 0
     for images, labels in batches:
@@ -82,7 +82,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def validate(model: nn.Module, images: Tensor, labels: Tensor, bf16: bool) -> tuple[float, float]:
-    """Mean loss and accuracy on all images."""
+    """Return mean loss and accuracy on all images."""
     model.eval()
     loss, correct = 0.0, 0
     for pixels, targets in zip(images.split(EVALUATION_BATCH_SIZE), labels.split(EVALUATION_BATCH_SIZE), strict=True):
@@ -94,17 +94,21 @@ def validate(model: nn.Module, images: Tensor, labels: Tensor, bf16: bool) -> tu
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch decides")
-    parser.add_argument("--until", type=float, default=2.0, help="end after the first epoch whose validation is above")
+    parser.add_argument(
+        "--until", type=float, default=2.0, help="stop after the first epoch above this validation accuracy"
+    )
     for flag in ("channels-last", "fused", "bf16", "compile", "loader"):
         parser.add_argument(f"--{flag}", action="store_true")
     return parser.parse_args()
 
 
 def main() -> None:
+    """Train, evaluate, print."""
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)

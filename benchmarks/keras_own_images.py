@@ -1,10 +1,10 @@
-"""The network of Keras's tutorial "Image classification from scratch" on folders of pictures, for so many minutes.
+"""The network of Keras's tutorial "Image classification from scratch" on folders of images, within a time limit.
 
-    keras_photos.py FOLDER --seconds 60 [--flip]
+    keras_own_images.py FOLDER --seconds 60 [--flip]
 
-FOLDER has train/ and test/ with a folder per class. As the tutorial has it: 180x180 pixels, batches of 128, a small
-Xception network, Adam at 3e-4, random flips (where they are allowed) and rotations, files read while it trains. The
-time is that of the whole process, from its start to its last line:
+FOLDER has train/ and test/ with a folder per class. As in the tutorial: 180x180 pixels, batches of 128, a small
+Xception network, Adam at 3e-4, random flips (if allowed) and rotations, and files read during training. The time limit
+covers the whole process, which prints:
 
     {"accuracy": ..., "n": ..., "epochs": ..., "seconds": ...}
 """
@@ -21,14 +21,14 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from clock import started
+from clock import process_start
 
 SIZE, BATCH = (180, 180), 128
-AFTER = 1.0  # seconds for the last line and the end of the process
+EXIT_TIME_S = 1.0  # for the last line and the end of the process
 
 
 class Deadline(keras.callbacks.Callback):
-    """Ends training after the batch in which it passes, and counts batches."""
+    """Stops training after the first batch that ends later, and counts batches."""
 
     def __init__(self, moment: float) -> None:
         super().__init__()
@@ -42,20 +42,20 @@ class Deadline(keras.callbacks.Callback):
 
 def main() -> None:
     """Train, measure, print."""
-    start = started()
+    start = process_start()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--flip", action="store_true")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
-    train, test = (pictures(options.folder / part, part == "train") for part in ("train", "test"))
+    train, test = (load(options.folder / part, part == "train") for part in ("train", "test"))
     classes = len(train.class_names)
     augment = [layers.RandomRotation(0.1)]
     if options.flip:
         augment.insert(0, layers.RandomFlip("horizontal"))
 
-    def augmented(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def augment_batch(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         for layer in augment:
             images = layer(images, training=True)
         return images, labels
@@ -63,45 +63,45 @@ def main() -> None:
     batches = len(train)
     model = network(classes)
     model.compile(keras.optimizers.Adam(3e-4), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
-    model.evaluate(test.take(1), verbose=0)  # makes it ready
+    model.evaluate(test.take(1), verbose=0)  # traces the graph
     began = time.monotonic()
     model.evaluate(test.take(1), verbose=0)
-    scoring = (time.monotonic() - began) * len(test)
-    deadline = Deadline(start + options.seconds - AFTER - scoring)
+    evaluation_time = (time.monotonic() - began) * len(test)
+    deadline = Deadline(start + options.seconds - EXIT_TIME_S - evaluation_time)
     with suppress(TimeoutError):
         model.fit(
-            train.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE),
+            train.map(augment_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE),
             epochs=10_000,
             callbacks=[deadline],
             verbose=0,
         )
-    _, right = model.evaluate(test.prefetch(tf.data.AUTOTUNE), verbose=0)
-    found = {"accuracy": right, "n": len(test.file_paths), "epochs": deadline.batches / batches}
-    print(json.dumps({**found, "seconds": time.monotonic() - start}), flush=True)
+    _, accuracy = model.evaluate(test.prefetch(tf.data.AUTOTUNE), verbose=0)
+    result = {"accuracy": accuracy, "n": len(test.file_paths), "epochs": deadline.batches / batches}
+    print(json.dumps({**result, "seconds": time.monotonic() - start}), flush=True)
 
 
-def pictures(folder: Path, shuffle: bool) -> tf.data.Dataset:
-    """Batches of float images of 180x180 pixels, stretched, and labels."""
+def load(folder: Path, shuffle: bool) -> tf.data.Dataset:
+    """Return batches of images, float32 (n, 180, 180, 3), stretched to that size, and their labels."""
     return keras.utils.image_dataset_from_directory(
         folder, image_size=SIZE, batch_size=BATCH, shuffle=shuffle, seed=0, verbose=False
     )
 
 
 def network(classes: int) -> keras.Model:
-    """An entry flow of Xception (Chollet, 2017), as the tutorial cuts it down."""
+    """Return the entry flow of Xception (Chollet, 2017), cut down as in the tutorial."""
     images = keras.Input((*SIZE, 3))
     x = layers.Rescaling(1 / 255)(images)
     x = layers.Conv2D(128, 3, strides=2, padding="same")(x)
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
-    before = x
+    shortcut = x
     for filters in (256, 512, 728):
         for _ in range(2):
             x = layers.Activation("relu")(x)
             x = layers.SeparableConv2D(filters, 3, padding="same")(x)
             x = layers.BatchNormalization()(x)
         x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-        x = layers.add([x, layers.Conv2D(filters, 1, strides=2, padding="same")(before)])
-        before = x
+        x = layers.add([x, layers.Conv2D(filters, 1, strides=2, padding="same")(shortcut)])
+        shortcut = x
     x = layers.SeparableConv2D(1024, 3, padding="same")(x)
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
     x = layers.Dropout(0.25)(layers.GlobalAveragePooling2D()(x))

@@ -1,9 +1,9 @@
-"""Write synthetic photos into class folders: blurred noise with a disc, in as many colors as there are classes.
+"""Write synthetic photographs into class folders: blurred noise with a disc, whose color depends on the class.
 
-    make_pictures.py FOLDER 100000 [--side 128] [--mixed]
+    make_images.py FOLDER 100000 [--side 128] [--mixed]
 
-JPEGs of quality 85 of `--side` pixels; with --mixed half of them are of other sizes, 48 to 256 pixels, and one in a
-hundred is a PNG. The same command writes the same files.
+JPEGs of quality 85, `--side` pixels wide and high. With --mixed, every other image has a random size of 48 to 256
+pixels, and one in a hundred is a PNG. The same command writes the same files.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 CLASSES = 10
-TOGETHER = 500
+CHUNK_SIZE = 500  # images per call of a worker process
 
 
 def main() -> None:
-    """Write them, on all cores."""
+    """Write the images, on all cores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("count", type=int)
@@ -33,25 +33,25 @@ def main() -> None:
 
 
 def write(folder: Path, count: int, side: int = 128, mixed: bool = False) -> None:
-    """So many pictures, evenly over the classes."""
+    """Write `count` images, spread evenly over the classes."""
     for label in range(CLASSES):
         (folder / f"class{label}").mkdir(parents=True, exist_ok=True)
-    some = partial(_some, folder, side, mixed, count)
+    write_chunk = partial(_write_chunk, folder, side, mixed, count)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(some, range(0, count, TOGETHER)))
+        list(pool.map(write_chunk, range(0, count, CHUNK_SIZE)))
 
 
-def _some(folder: Path, side: int, mixed: bool, count: int, first: int) -> None:
-    for number in range(first, min(first + TOGETHER, count)):
+def _write_chunk(folder: Path, side: int, mixed: bool, count: int, first: int) -> None:
+    for number in range(first, min(first + CHUNK_SIZE, count)):
         random = np.random.default_rng(number)
         shape = tuple(random.integers(48, 257, 2)) if mixed and number % 2 else (side, side)
         label = number % CLASSES
-        ending = "png" if mixed and number % 100 == 0 else "jpg"
-        picture = _picture(random, shape[0], shape[1], label)
-        picture.save(folder / f"class{label}" / f"{number:06d}.{ending}", quality=85)
+        suffix = "png" if mixed and number % 100 == 0 else "jpg"
+        image = _image(random, shape[0], shape[1], label)
+        image.save(folder / f"class{label}" / f"{number:06d}.{suffix}", quality=85)
 
 
-def _picture(random: np.random.Generator, height: int, width: int, label: int) -> Image.Image:
+def _image(random: np.random.Generator, height: int, width: int, label: int) -> Image.Image:
     coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8))
     pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
     rows, columns = np.ogrid[:height, :width]
