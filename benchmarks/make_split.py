@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from convscope.cli.progress import StderrReporter
-from convscope.data.formats.listing import list_files
-from convscope.data.load import load_data
-from convscope.data.options import LoadOptions
+from convscope.data.formats.image_files import analyze, build_dataset
+from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.data.splitting import stratified_group_split
 
 
@@ -43,12 +42,13 @@ def make_split(folder: Path, into: Path, group_by: str | None, validation: float
         validation: fraction of the training images to hold out.
         seed: of that choice.
     """
-    dataset = load_data(folder, LoadOptions(group_by=group_by), StderrReporter())
-    files = list_files(folder)
+    options = LoadOptions(group_by=group_by)
+    analysis = analyze(folder, LoadContext(options, cache_folder(), StderrReporter()))
+    dataset = build_dataset(folder, analysis, options)
     train, held_out = stratified_group_split(dataset.train, validation, seed)
     for part, split in {"train": train, "val": held_out, "test": dataset.test}.items():
         for index, label in zip(split.indices(np.arange(len(split))), split.labels, strict=True):
-            path = files.path(index)
+            path = analysis.listing.path(index)
             link = into / part / dataset.classes[label] / f"{index:06d}{path.suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, link)
