@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cases.bad_commands import write_world
+from cases.bad_commands import write_workspace
 from convscope import Predictor, Run, explain_image, load_data, open_run
 from convscope.errors import UsageError
 from convscope.images.read import encode_png
@@ -22,7 +22,7 @@ FIGURES = [
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """An untrained run with the layers conv1 (2 filters of 3x3), relu1, flatten1 and classifier."""
-    write_world(tmp_path)
+    write_workspace(tmp_path)
     return open_run(tmp_path / "run")
 
 

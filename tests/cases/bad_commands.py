@@ -41,7 +41,7 @@ def _foreign_onnx() -> bytes:
 
 
 @cache
-def world() -> dict[str, bytes]:
+def workspace_files() -> dict[str, bytes]:
     """What lies in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and learned nothing."""
     with TemporaryDirectory() as folder:
         config = make_plan(load_data("digits"), TrainOptions(model="conv 2 3, relu, flatten"), "digits").config
@@ -67,10 +67,10 @@ def world() -> dict[str, bytes]:
     }
 
 
-def write_world(folder: Path) -> None:
+def write_workspace(folder: Path) -> None:
     """Put all of it into an empty folder."""
     (folder / "run").mkdir()
-    for name, content in world().items():
+    for name, content in workspace_files().items():
         (folder / name).write_bytes(content)
 
 
@@ -79,7 +79,7 @@ def _rows(exit_code: int, *rows: tuple[str, str], alter: tuple[str, Alter] = (""
 
     def arranging(words: str) -> Callable[[Path], list[str]]:
         def arrange(folder: Path) -> list[str]:
-            write_world(folder)
+            write_workspace(folder)
             alter[1](folder / "run")
             return shlex.split(words)
 

@@ -1,0 +1,100 @@
+"""Signals, kills and closed pipes: what is saved, what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope import load_data, open_run
+from convscope.errors import ModelFileError
+from convscope.images.read import encode_png
+from helpers.command import Command
+from helpers.process import SCRIPT, start_command, wait_until
+
+pytestmark = pytest.mark.usefixtures("interruptible")
+
+
+ENDLESS = ("train", "digits", "--epochs", "100000", "--model", "flatten", "--threads", "1", "--run", "run")
+
+
+def has_epochs(path: Path) -> bool:
+    """Whether the metrics file has an epoch."""
+    return path.exists() and path.stat().st_size > 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_train_signal_saves_the_weights_and_sets_the_exit_code(
+    command: Command, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = start_command(tmp_path, *ENDLESS)
+    wait_until(lambda: has_epochs(tmp_path / "run" / "metrics.jsonl"), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    run = open_run(tmp_path / "run")
+    assert (run.manifest.status, run.manifest.signal) == ("interrupted", number)
+    assert err.splitlines()[-1] == (
+        f"stopped by signal {number} after {len(run.history)} of 100000 epochs; the weights are saved in run; "
+        "continue with: convscope train --resume run"
+    )
+    assert "Traceback" not in err
+    path = tmp_path / "seven.png"
+    path.write_bytes(encode_png(load_data("digits").test.images[7]))
+    for words in (("predict", tmp_path / "run", path), ("evaluate", tmp_path / "run")):
+        answer = command(*words)
+        assert answer.code == 0
+        assert "was interrupted after" in answer.err
+
+
+def test_train_second_interrupt_exits_at_once(tmp_path: Path) -> None:
+    """Also where saving takes a minute."""
+    slow = (
+        "import time; from convscope.cli.main import main; from convscope.api import train;"
+        "train.to_onnx = lambda *_: time.sleep(60); main()"
+    )
+    process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", slow))
+    wait_until(lambda: has_epochs(tmp_path / "run" / "metrics.jsonl"), process)
+    process.send_signal(signal.SIGINT)
+    wait_until((tmp_path / "run" / "last.safetensors").exists, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_train_after_kill_leaves_no_complete_run(command: Command, tmp_path: Path) -> None:
+    process = start_command(tmp_path, *ENDLESS)
+    wait_until(lambda: has_epochs(tmp_path / "run" / "metrics.jsonl"), process)
+    process.kill()
+    process.communicate()
+    with pytest.raises(ModelFileError, match="its training did not finish"):
+        open_run(tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    answer = command("evaluate", tmp_path / "run")
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (4, "", 1)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_command_interrupt_exits_with_130_and_prints_nothing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.deploy.predictor.Predictor", interrupted)
+    assert command("predict", "run/model.onnx", "seven.png") == (130, "", "")
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"]], ids=" ".join)
+def test_command_closed_pipe_exits_with_1_and_prints_nothing(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.run([SCRIPT, *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=env)
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (1, "")
