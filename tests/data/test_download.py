@@ -169,8 +169,8 @@ def test_fetch_complete_cache_is_only_read(tmp_path: Path) -> None:
 def test_fetch_failing_mirror_is_replaced_by_the_next(
     serve: Callable[..., Mirror], tmp_path: Path, fault: str, reason: str
 ) -> None:
-    faulty, sound = serve(PACKED, *[fault] * 9), serve()
-    assert fetch(tiny(faulty.url, sound.url), tmp_path / "two") == CONTENTS
+    faulty, working = serve(PACKED, *[fault] * 9), serve()
+    assert fetch(tiny(faulty.url, working.url), tmp_path / "two") == CONTENTS
     assert left_in(tmp_path / "two") == sorted(CONTENTS)
     assert {name for name, _ in faulty.log} == {f"{FIRST}.gz"}
     faulty.faults = [fault] * 9
@@ -209,10 +209,10 @@ def test_fetch_cut_connection_is_resumed(serve: Callable[..., Mirror], tmp_path:
 def test_fetch_mirror_that_always_cuts_is_given_up_and_the_next_resumes(
     serve: Callable[..., Mirror], tmp_path: Path
 ) -> None:
-    cutting, sound = serve(PACKED, *["cut"] * 99), serve()
-    assert fetch(tiny(cutting.url, sound.url), tmp_path) == CONTENTS
+    cutting, working = serve(PACKED, *["cut"] * 99), serve()
+    assert fetch(tiny(cutting.url, working.url), tmp_path) == CONTENTS
     assert len(cutting.log) == download.MAX_ATTEMPTS
-    assert str(sound.log[0][1]) > f"bytes={SIZE * 9 // 10}-"
+    assert str(working.log[0][1]) > f"bytes={SIZE * 9 // 10}-"
 
 
 class Interrupting(Reporter):
@@ -329,37 +329,43 @@ sys.path[:0] = {folders!r}
 from test_download import CONTENTS, tiny
 from convscope.data.download import fetch
 print("ready", flush=True)
+sys.stdin.readline()
 assert fetch(tiny({url!r}), Path({folder!r})) == CONTENTS
 """
 
 
-def child(url: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A process that is about to download the tiny set."""
+def start_downloads(url: str, folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
+    """Processes that download the tiny set, all at the same time."""
     code = CHILD.format(
         folders=[str(Path(__file__).parent), str(Path(__file__).parents[1])], url=url, folder=str(folder)
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout
-    assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()
-    return process
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(count)]
+    for process in processes:
+        assert process.stdout
+        with process.stdout as stdout:
+            assert stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin
+        with process.stdin as stdin:
+            stdin.write(b"go\n")
+    return processes
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock on Windows")
 def test_fetch_in_several_processes_downloads_once(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "hold")
-    children = [child(mirror.url, tmp_path) for _ in range(3)]
+    processes = start_downloads(mirror.url, tmp_path, 3)
     time.sleep(0.5)  # without a lock, the others would request the file meanwhile
     assert mirror.log == [(f"{FIRST}.gz", None)]
     mirror.go_on.set()
-    assert [process.wait(60) for process in children] == [0, 0, 0]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert mirror.log == [(name, None) for name in PACKED]
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 
 def test_fetch_after_a_kill_resumes(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "stall")
-    process = child(mirror.url, tmp_path)
+    (process,) = start_downloads(mirror.url, tmp_path, 1)
     part = tmp_path / f"{FIRST}.gz.part"
     deadline = time.monotonic() + 30
     while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:

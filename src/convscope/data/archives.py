@@ -52,15 +52,31 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file `name` in `folder`, plain or with .gz, also if it is spelled images.idx3 instead of images-idx3."""
+    """Find a file, plain or gzipped, also if it is spelled images.idx3 instead of images-idx3.
+
+    Args:
+        folder: where to look.
+        name: the name without .gz.
+
+    Returns:
+        Its path; None if it does not exist.
+    """
     spellings = (spelling + suffix for spelling in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
     return next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), None)
 
 
 def read_package(folder: Path, package: Package) -> dict[str, bytes] | None:
-    """The verified contents of a package in `folder`, packed or unpacked; None if it is not there.
+    """Read and verify a package, packed or unpacked.
 
-    Raises DataError if a file is damaged.
+    Args:
+        folder: where its files are.
+        package: what to read.
+
+    Returns:
+        The uncompressed content of each file by name; None if the package is not in the folder.
+
+    Raises:
+        DataError: a file is damaged.
     """
     paths = [path for file in package.files if (path := find_file(folder, file.name))]
     if len(paths) == len(package.files):
@@ -69,11 +85,19 @@ def read_package(folder: Path, package: Package) -> dict[str, bytes] | None:
 
 
 def unpack(path: Path, package: Package) -> dict[str, bytes]:
-    """The verified contents of a downloaded package: a tar of several files, or one file.
+    """Read and verify a downloaded package: a tar of several files, or one file.
 
     Nothing is extracted to disk and only the expected names are read, so that names in a tar cannot do harm.
 
-    Raises DataError if a file is missing, damaged or not the expected one.
+    Args:
+        path: the downloaded file.
+        package: what it should contain.
+
+    Returns:
+        The uncompressed content of each file by name.
+
+    Raises:
+        DataError: a file is missing, damaged or not the expected one.
     """
     if ".tar" not in package.name:
         return {package.files[0].name: _read_verified(path, package.files[0])}

@@ -20,7 +20,11 @@ from convscope.errors import DataError
 
 
 def load_named(name: str, reporter: Reporter) -> Dataset:
-    """The data set with a name in `registry.NAMES`.
+    """Load a data set by name.
+
+    Args:
+        name: one of `registry.NAMES`.
+        reporter: receives the progress of downloads.
 
     Raises:
         DataError: it is not on this machine and cannot be downloaded; the message lists every place that was tried.

@@ -26,7 +26,13 @@ def error_prefix(name: str) -> Iterator[None]:
 
 
 def check_arrays(images: Images, labels: Labels, rows: Labels | None) -> None:
-    """Raise DataError unless images, labels and rows fit together as described in `Split`."""
+    """Raise DataError unless the arrays of a split fit together.
+
+    Args:
+        images: uint8 (stored, height, width, channels).
+        labels: integers (n,).
+        rows: (n,), or None for all images in order.
+    """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
             f"images are {images.dtype} {images.shape}: "
@@ -57,7 +63,13 @@ def check_classes(classes: tuple[str, ...]) -> None:
 
 
 def check_labels(split: str, labels: Labels, classes: int) -> None:
-    """Raise DataError, naming the split, unless all labels are 0..classes - 1."""
+    """Raise DataError unless all labels of a split are in range.
+
+    Args:
+        split: its name, for the message.
+        labels: integers (n,).
+        classes: number of classes; labels must be 0..classes - 1.
+    """
     wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
     if wrong.size:
         raise DataError(
@@ -67,7 +79,12 @@ def check_labels(split: str, labels: Labels, classes: int) -> None:
 
 
 def check_all_present(labels: Labels, classes: int) -> None:
-    """Raise DataError unless every class has a training image."""
+    """Raise DataError unless every class has a training image.
+
+    Args:
+        labels: integers (n,) of the training split.
+        classes: number of classes.
+    """
     present = np.unique(labels)
     if len(present) < classes:
         absent = np.setdiff1d(np.arange(min(classes, len(present) + 6)), present)  # short even for a label of 10^12

@@ -13,7 +13,15 @@ CHUNK_VALUES = 2**20  # float64 values per step, which bounds the temporary arra
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Resize uint8 (h, w, c) to uint8 (height, width, c): first the rows, then the columns; sides up to 2^20.
+    """Resize an image: first the rows, then the columns.
+
+    Args:
+        pixels: uint8 (h, w, c), sides up to 2^20.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        uint8 (height, width, c).
 
     >>> resize(np.array([[[0], [100], [200], [40]]], np.uint8), 1, 2)[..., 0]
     array([[ 71, 117]], dtype=uint8)
@@ -22,7 +30,16 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def fit_inside(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
-    """The largest height and width of the same aspect ratio inside `max_height` x `max_width`, rounded half up.
+    """The largest size of the same aspect ratio inside a limit, each side rounded half up and at least 1.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        max_height: the limit.
+        max_width: the limit.
+
+    Returns:
+        Height and width; one of them equals its limit.
 
     >>> fit_inside(480, 640, 28, 28)
     (21, 28)

@@ -33,7 +33,15 @@ def border_colors(images: Pixels) -> Pixels:
 
 
 def lower_median(values: Pixels, axis: int = 0) -> Pixels:
-    """The sorted value number (k - 1) // 2 of k values along an axis."""
+    """The lower median: number (k - 1) // 2 of k sorted values.
+
+    Args:
+        values: uint8, of any shape.
+        axis: along which to sort.
+
+    Returns:
+        uint8, without that axis.
+    """
     middle = (values.shape[axis] - 1) // 2
     median: Pixels = np.partition(values, middle, axis).take(middle, axis)
     return median

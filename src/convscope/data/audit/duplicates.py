@@ -47,7 +47,15 @@ def near_duplicates(hashes: NDArray[np.uint64], pixels: Images, among: Labels) -
 
 
 def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
-    """Correlation of the gray levels of each pair of images, (m,); 0 if one of them is constant."""
+    """Correlate the gray levels of pairs of images.
+
+    Args:
+        pixels: uint8 (n, h, w, c).
+        pairs: indices of the images, int64 (m, 2).
+
+    Returns:
+        float32 (m,), -1..1; 0 if one image of the pair is constant.
+    """
     parts = [
         _correlation(*(pixels[indices] for indices in pairs[i : i + CHUNK_PAIRS].T))
         for i in range(0, len(pairs), CHUNK_PAIRS)
@@ -56,10 +64,17 @@ def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
 
 
 def connected_groups(count: int, links: Iterable[Iterable[int]]) -> Labels:
-    """Number things so that those connected by links, directly or not, get the same number: int64 (count,).
+    """Number things so that those connected by links, directly or not, get the same number.
 
     Union-find with path halving (Tarjan and van Leeuwen, 1984). `scipy.sparse.csgraph.connected_components` does the
     same, but a core install has no scipy.
+
+    Args:
+        count: number of things.
+        links: each connects some things, given by their indices 0..count - 1.
+
+    Returns:
+        int64 (count,), the lowest index of each group.
 
     >>> connected_groups(5, [(0, 3), (3, 4)])
     array([0, 1, 2, 0, 0])

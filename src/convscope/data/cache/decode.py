@@ -1,4 +1,4 @@
-"""Decoding image files, in this process or in worker processes: facts about each file, and its pixels.
+"""Decoding image files, in this process or in worker processes: properties of each file, and its pixels.
 
 A file is read once: its SHA-256, its properties, its perceptual hash and the pixels that the network will see all come
 from the same bytes. Pixels are written directly into their rows of the store, a file of nothing but pixels.
@@ -110,6 +110,11 @@ def decode_file(
     path: Path, max_megapixels: float, preprocessing: Preprocessing | None = None
 ) -> tuple[ImageInfo, Pixels | None]:
     """Decode one file.
+
+    Args:
+        path: the file.
+        max_megapixels: larger images are rejected.
+        preprocessing: how to transform the image; None to transform nothing.
 
     Returns:
         Its IMAGE_INFO, (1,), and its transformed pixels; without preprocessing None, and a hash of 0.

@@ -62,9 +62,13 @@ class Store:
 
 
 def open_store(listing: Listing, context: LoadContext) -> Store:
-    """The store of the listed files, from the cache or made now; the reporter's progress counts files.
+    """The store of the listed files, from the cache or made now.
 
-    If the cache cannot be written, a temporary folder takes its place.
+    If the cache cannot be written, a temporary folder is used instead.
+
+    Args:
+        listing: the files.
+        context: options, cache and reporter; progress counts files.
 
     Raises:
         DataError: no file can be read.

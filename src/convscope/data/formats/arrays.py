@@ -44,7 +44,17 @@ def dataset_from_arrays(source: ArraySource) -> Dataset:
 
 
 def make_split(images_name: str, labels_name: str, images: ArrayLike, labels: ArrayLike) -> Split:
-    """A split of converted images and labels; the names are for messages."""
+    """Convert and check a pair of arrays.
+
+    Args:
+        images_name: name of the images in messages.
+        labels_name: name of the labels in messages.
+        images: see `convert_images`.
+        labels: see `convert_labels`.
+
+    Raises:
+        DataError: the arrays are of another kind, or do not fit each other.
+    """
     with error_prefix(images_name):
         pixels = convert_images(_as_array(images))
     with error_prefix(labels_name):
@@ -87,7 +97,12 @@ def convert_classes(classes: NDArray[Any]) -> tuple[str, ...]:
 
 
 def scale_to_uint8(values: NDArray[Any], low: float = 0, high: float = 1) -> Images:
-    """Map numbers of any shape linearly to uint8: `low` to 0 and `high` to 255; values outside are clipped.
+    """Map numbers linearly to uint8.
+
+    Args:
+        values: numbers of any type and shape.
+        low: becomes 0, like everything below it.
+        high: becomes 255, like everything above it.
 
     >>> scale_to_uint8(np.array([0, 0.5, 1])), scale_to_uint8(np.array([-3, 8, 20]), 0, 16)
     (array([  0, 128, 255], dtype=uint8), array([  0, 128, 255], dtype=uint8))

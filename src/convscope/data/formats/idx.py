@@ -44,7 +44,11 @@ def read_idx(path: Path, _context: LoadContext | None = None) -> Dataset:
     are `x-labels-idx1-ubyte` in the same folder; either may end in .gz. In a folder with two pairs, the name of one
     contains `train`, that of the other `t10k` or `test`. A single pair gets the `default_test_split`.
 
-    Raises DataError if files are missing, damaged or of another kind.
+    Args:
+        path: the file or folder.
+
+    Raises:
+        DataError: files are missing, damaged or of another kind.
     """
     with error_prefix(str(path)):
         files = _image_files(path) if path.is_dir() else [path]

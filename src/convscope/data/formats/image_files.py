@@ -29,7 +29,12 @@ def read_image_files(path: Path, context: LoadContext) -> Dataset:
     Files that cannot be read, files with two labels and repeated files are excluded; `issues` lists them. Without
     splits of its own, the set gets the `default_test_split`, in which images that belong together stay together.
 
-    Raises DataError if the path is of another kind, or a class has fewer than 5 usable images.
+    Args:
+        path: the folder or table.
+        context: options, cache and reporter.
+
+    Raises:
+        DataError: the path is of another kind, or a class has fewer than 5 usable images.
     """
     analysis = analyze(path, context)
     with error_prefix(str(path)):
@@ -37,7 +42,15 @@ def read_image_files(path: Path, context: LoadContext) -> Dataset:
 
 
 def analyze(path: Path, context: LoadContext) -> Analysis:
-    """List and decode the images of a folder or a table. Raises DataError if it is neither."""
+    """List and decode the images of a folder or a table.
+
+    Args:
+        path: the folder or table.
+        context: options, cache and reporter.
+
+    Raises:
+        DataError: it is neither, or no image can be read.
+    """
     with error_prefix(str(path)):
         if path.is_file() and not is_table(path):
             suffixes = ", ".join(CSV_SUFFIXES + JSON_SUFFIXES)
@@ -47,7 +60,16 @@ def analyze(path: Path, context: LoadContext) -> Analysis:
 
 
 def build_dataset(path: Path, analysis: Analysis, options: LoadOptions) -> Dataset:
-    """The data set of the usable images. Raises DataError if a class has fewer than 5."""
+    """The data set of the usable images.
+
+    Args:
+        path: names the data set.
+        analysis: its images.
+        options: how they were read.
+
+    Raises:
+        DataError: a class has fewer than 5 usable images.
+    """
     _check_counts(analysis)
     listing, store = analysis.listing, analysis.store
     own = {name: _split(analysis, name) for name in dict.fromkeys(listing.splits)}

@@ -68,7 +68,13 @@ class Listing:
 def make_listing(root: Path, rows: Sequence[Row], strays: Sequence[str] = ()) -> Listing:
     """The listing of some rows. Classes named by numbers are sorted by number, and come before the others.
 
-    Raises DataError: no class, only one, or more than 1,000; splits without train, or without test and validation.
+    Args:
+        root: the folder that contains the files.
+        rows: files with their classes and splits.
+        strays: files without a class.
+
+    Raises:
+        DataError: no class, only one, or more than 1,000; splits without train, or without test and validation.
     """
     classes = tuple(sorted({row.label for row in rows}, key=_class_order))
     if not classes:

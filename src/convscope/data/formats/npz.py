@@ -46,7 +46,11 @@ def read_npz(path: Path, _context: LoadContext | None = None) -> Dataset:
     class names as strings. Other arrays, such as MedMNIST's val_images, are ignored, and `source` says so. A single
     pair gets the `default_test_split`.
 
-    Raises DataError if the archive is damaged or its arrays are of another kind.
+    Args:
+        path: the archive.
+
+    Raises:
+        DataError: the archive is damaged, or its arrays are of another kind.
     """
     with error_prefix(str(path)):
         with path.open("rb") as file, _open(file) as archive:
