@@ -30,7 +30,7 @@ from convscope.data.dataset import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import tta_logits
 from convscope.images.preprocessing import Preprocessing
-from convscope.report.html import render
+from convscope.report.html import render_page
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
@@ -121,7 +121,7 @@ def test_a11_a13_plan_of_article_validates_on_test_set(digits: Dataset) -> None:
     assert planned.data.validation is digits.test
     assert planned.config.preprocessing == Preprocessing.plain(digits.train.images)
     assert planned.config.epochs == 10
-    assert planned.config.dataset.counts == "1,438 training, 359 test images"
+    assert planned.config.dataset.split_sizes == "1,438 training, 359 test images"
 
 
 def test_plan_of_default_recipe_uses_training_images_only(digits: Dataset) -> None:
@@ -131,7 +131,7 @@ def test_plan_of_default_recipe_uses_training_images_only(digits: Dataset) -> No
     assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train.images))
     assert planned.config.preprocessing == Preprocessing.standardized(planned.data.train.images)
     assert planned.config.epochs == 55  # 11 batches per epoch, and at least 600 steps
-    assert planned.config.dataset.counts == "1,293 training, 145 validation, 359 test images"
+    assert planned.config.dataset.split_sizes == "1,293 training, 145 validation, 359 test images"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -282,9 +282,9 @@ def test_train_model_with_signal_during_report_completes_it(
 ) -> None:
     def interrupted(*arguments: Any) -> str:
         signal.raise_signal(signal.SIGTERM)
-        return render(*arguments)
+        return render_page(*arguments)
 
-    monkeypatch.setattr("convscope.api.results.render", interrupted)
+    monkeypatch.setattr("convscope.api.results.render_page", interrupted)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal must be held back"))
     try:
         run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run")
@@ -318,7 +318,7 @@ def test_train_keywords_agree_with_options_and_hooks() -> None:
     assert keywords.pop("run") == str | Path | None
     hook_fields = {name: hooks[name] for name in HookKeywords.__annotations__}
     assert keywords == fields | hook_fields
-    assert set(hook_fields) == {field.name for field in dataclasses.fields(Hooks)} - {"render"}
+    assert set(hook_fields) == {field.name for field in dataclasses.fields(Hooks)} - {"renderer"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ import numpy as np
 
 from convscope import load_data
 from convscope.cli import main as cli
-from convscope.report import plots
+from convscope.report import layer_plots
 from convscope.runs.checkpoints import Checkpoint, Checkpoints
 from convscope.runs.config import CHECKPOINT_FOLDER, MANIFEST_FILE, WEIGHTS_FILES
 from convscope.training.state import TrainerState
@@ -209,7 +209,7 @@ def prepare() -> None:
     """Import everything that training needs, so that no fork has to."""
     import_module("convscope.api.resume")
     load_data("digits")
-    plots.feature_maps("", np.eye(3)[..., None]).png()
+    layer_plots.feature_maps("", np.eye(3)[..., None]).png()
 
 
 def main() -> None:

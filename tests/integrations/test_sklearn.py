@@ -162,12 +162,12 @@ def test_fit_with_generator_draws_a_new_seed_each_time() -> None:
 def test_fit_without_validation_images_validates_on_training_images() -> None:
     _, ones = np.unique(LABELS, return_index=True)  # one image of each class
     classifier = clone(QUICK).fit(DIGITS[ones], LABELS[ones])
-    assert classifier.config_.dataset.counts == "10 training, 10 test images"
+    assert classifier.config_.dataset.split_sizes == "10 training, 10 test images"
     assert classifier.config_.recipe.selection.weights == "last"
     classifier.set_params(recipe="article").fit(DIGITS[:100], LABELS[:100])
     assert classifier.history_[-1]["validation_accuracy"] == classifier.score(DIGITS[:100], LABELS[:100])
     classifier = clone(QUICK).fit(DIGITS[:11], LABELS[:11])  # two of class 0
-    assert classifier.config_.dataset.counts == "10 training, 1 validation, 11 test images"
+    assert classifier.config_.dataset.split_sizes == "10 training, 1 validation, 11 test images"
 
 
 def test_save_model_file_gives_the_same_probabilities(fitted: ConvClassifier, tmp_path: Path) -> None:

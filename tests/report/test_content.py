@@ -1,4 +1,4 @@
-"""The words of a run: what its report and its model card claim, and what they must not."""
+"""Texts of the report and the model card: what they claim, and what they must not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from convscope import Evaluation, Run
 from convscope._statistics import wilson
 from convscope.evaluation.metrics import Proportion
-from convscope.report.content import model_card, notes, report_of
+from convscope.report.content import make_report, notes
+from convscope.report.model_card import model_card
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
 from convscope.training.recipes import RECIPES, VARIANTS
@@ -43,30 +44,30 @@ def evaluation(digits_run: Run) -> Evaluation:
     return digits_run.evaluation
 
 
-def test_the_article_says_that_its_curves_are_of_the_test_set_and_chose_nothing(
+def test_notes_of_the_article_say_that_curves_show_the_test_set(
     config: Callable[..., RunConfig],
 ) -> None:
     (note,) = notes(config("article"), 10)
     assert note == (
-        "As in the article, the curves called validation are drawn on the test set; nothing was selected with them: "
-        "the weights are those of the last epoch, number 10."
+        "As in the article, the validation curves show the test set. It did not influence the weights: they are "
+        "those of the last epoch, 10."
     )
 
 
 @pytest.mark.parametrize(
-    ("select", "chosen"), [("best", "the one with the best validation accuracy"), ("last", "the one that came last")]
+    ("select", "chosen"), [("best", "which has the best validation accuracy"), ("last", "the last one")]
 )
 def test_notes_say_how_the_test_set_was_used(config: Callable[..., RunConfig], select: str, chosen: str) -> None:
     (note,) = notes(config(weights=select), 2)
     assert note == (
-        f"The weights are those of epoch 2, {chosen}. The 145 validation images were held out of the training "
-        "set; the test set was used once, for the numbers on this page."
+        f"The weights are those of epoch 2, {chosen}. The 145 validation images are not part of the training set. "
+        "The test set was used once, for the numbers on this page."
     )
 
 
-def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+def test_make_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
-    report = report_of(plan, evaluation, RESULT, [])
+    report = make_report(plan, evaluation, RESULT, [])
     assert report.title == "small on digits"
     assert (report.accuracy, report.interval, report.n) == (evaluation.accuracy, evaluation.interval, 359)
     assert report.summary == (
@@ -163,26 +164,26 @@ def test_a_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], eva
         ),
     ],
 )
-def test_report_recipe_is_complete(
+def test_make_report_describes_the_recipe(
     config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
 ) -> None:
-    assert dict(report_of(config(**changes), evaluation, RESULT, []).recipe) == facts
+    assert dict(make_report(config(**changes), evaluation, RESULT, []).recipe) == facts
 
 
-def test_report_budget_and_reasons_are_shown(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+def test_make_report_names_budget_and_reasons(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     reasons = {"horizontal_flip": "measured", "class_balance": "unequal", "precision": "equal"}
     given = config().model_copy(update={"budget": 120.0, "reasons": reasons, "precision": "bf16"})
-    shown = dict(report_of(given, evaluation, RESULT, []).recipe)
+    shown = dict(make_report(given, evaluation, RESULT, []).recipe)
     assert shown["Budget"] == "2 min for the whole command"
     assert (shown["Flips"], shown["Class balance"], shown["Precision"]) == ("measured", "unequal", "bf16: equal")
 
 
-def test_data_preprocessing_and_machine_are_told(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+def test_make_report_describes_data_and_hardware(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
-    report = report_of(plan, evaluation, RESULT, [])
+    report = make_report(plan, evaluation, RESULT, [])
     assert dict(report.dataset) == {
         "Data set": "digits",
-        "Read from": plan.dataset.source,
+        "Source": plan.dataset.source,
         "Images": "1,293 training, 145 validation, 359 test images",
         "Classes": "10",
         "Image shape": "8x8x1 (height, width, channels)",
@@ -195,12 +196,12 @@ def test_data_preprocessing_and_machine_are_told(config: Callable[..., RunConfig
         "Mean": f"{plan.preprocessing.mean[0]:.6g}",
     }
     machine = dict(report.machine)
-    assert machine["HardwareInfo"] == plan.machine.summary
+    assert machine["Hardware"] == plan.machine.summary
     assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
     assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
 
 
-def test_the_model_card_has_the_number_its_trust_and_its_use(
+def test_model_card_has_accuracy_interval_notes_and_usage(
     config: Callable[..., RunConfig], evaluation: Evaluation
 ) -> None:
     for recipe in (*RECIPES, *(chosen.name for chosen in VARIANTS["color"].values())):
@@ -213,24 +214,24 @@ def test_the_model_card_has_the_number_its_trust_and_its_use(
         assert f"\n    {plan.architecture}\n" in card
         assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
         assert f"- Recipe: {recipe}\n" in card
-        assert "`convscope predict FOLDER PICTURE`" in card
+        assert "`convscope predict FOLDER IMAGE`" in card
 
 
-def test_test_time_augmentation_is_told_beside_the_accuracy_and_does_not_take_its_place(
+def test_tta_accuracy_is_shown_in_addition_to_the_accuracy(
     config: Callable[..., RunConfig], evaluation: Evaluation
 ) -> None:
     plan, told = config(), "98.33 % (96.40 to 99.23)"
     both = evaluation.model_copy(update={"tta": Proportion(accuracy=353 / 359, interval=wilson(353, 359))})
-    report, plain = (report_of(plan, one, RESULT, []) for one in (both, evaluation))
+    report, plain = (make_report(plan, one, RESULT, []) for one in (both, evaluation))
     assert report.accuracy == plain.accuracy == evaluation.accuracy
     assert report.summary == (plain.summary[0], ("With test-time augmentation", told), *plain.summary[1:])
     card, plain_card = (model_card(plan, one, RESULT) for one in (both, evaluation))
-    assert f"test loss {evaluation.loss:.4f}.\nBeside it: {told} with test-time augmentation.\n\n" in card
-    assert card.replace(f"\nBeside it: {told} with test-time augmentation.", "") == plain_card
+    assert f"test loss {evaluation.loss:.4f}.\nWith test-time augmentation: {told}.\n\n" in card
+    assert card.replace(f"\nWith test-time augmentation: {told}.", "") == plain_card
     assert "augmentation" not in plain_card
 
 
-def test_the_files_of_the_run_say_the_same(digits_run: Run, evaluation: Evaluation) -> None:
+def test_files_of_the_run_show_the_same(digits_run: Run, evaluation: Evaluation) -> None:
     card, page = ((digits_run.path / name).read_text() for name in ("README.md", "report.html"))
     (note,) = notes(digits_run.config, digits_run.manifest.selected_epoch)
     for text in (card, page):

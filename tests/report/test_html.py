@@ -1,4 +1,4 @@
-"""The report page: its text, and how a real browser shows it on a phone, a wide screen, in the dark and on paper."""
+"""The report page: its text, and its layout in a browser on a phone, a wide screen, in dark mode and on paper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from convscope.evaluation.metrics import ClassScore
-from convscope.report.html import LayerRow, Picture, Report, Section, render
+from convscope.report.html import Figure, LayerRow, Report, Section, render_page
 from helpers.command import required
 
 HOSTILE = "<script>alert(1)</script>"
@@ -28,7 +28,7 @@ LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtenges
 
 
 def gray_png(width: int, height: int) -> bytes:
-    """A gray picture, written by the PNG standard."""
+    """A gray PNG file, written according to the standard."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -60,13 +60,13 @@ REPORT = Report(
     preprocessing=(("scale", "1/255"),),
     recipe=(("optimizer", "SGD"),),
     machine=(("processor", "4 cores"),),
-    pictures=(
-        Picture(Section.HOW_MADE, "The first nine", "What it learned from.", "Nine digits", gray_png(1008, 900)),
-        Picture(Section.WHERE_IT_FAILS, "Confusion", "Rows are true.", "A matrix", gray_png(2600, 2700)),
-        Picture(Section.WHERE_IT_FAILS, "Worst mistakes", "Most sure and wrong.", "16 digits", gray_png(1008, 2600)),
-        Picture(Section.HOW_IT_LEARNED, "Learning curves", "Loss falls.", "Two curves", gray_png(1008, 936)),
-        Picture(Section.IN_THE_DATA, "Found", "Used once.", "Two pictures", gray_png(1008, 700)),
-        Picture(Section.WHAT_IT_SEES, "Filters", "What each looks for.", "32 filters", gray_png(1008, 800)),
+    figures=(
+        Figure(Section.SETUP, "The first nine", "What it learned from.", "Nine digits", gray_png(1008, 900)),
+        Figure(Section.MISTAKES, "Confusion", "Rows are true.", "A matrix", gray_png(2600, 2700)),
+        Figure(Section.MISTAKES, "Worst mistakes", "Most sure and wrong.", "16 digits", gray_png(1008, 2600)),
+        Figure(Section.LEARNING, "Learning curves", "Loss falls.", "Two curves", gray_png(1008, 936)),
+        Figure(Section.DATA, "Found", "Used once.", "Two images", gray_png(1008, 700)),
+        Figure(Section.FEATURES, "Filters", "What each looks for.", "32 filters", gray_png(1008, 800)),
     ),
 )
 NAMES = [f"{HOSTILE} {i}" for i in range(41)] + [LONG, "a class whose name is a whole sentence " * 4]
@@ -78,7 +78,7 @@ HOSTILE_REPORT = replace(
     per_class=tuple(class_score(name, 0.9, 0.8, 0.85, 11) for name in NAMES),
     layers=tuple(LayerRow(f"{HOSTILE}{i}", (224, 224, 1024), 10**10, 10**12, 10**11) for i in range(60)),
     dataset=((LONG, HOSTILE), ("folder", "/" + "deep/" * 60)),
-    pictures=tuple(replace(p, heading=LONG, explanation=HOSTILE, alt=f'" onerror="{HOSTILE}') for p in REPORT.pictures),
+    figures=tuple(replace(p, heading=LONG, explanation=HOSTILE, alt=f'" onerror="{HOSTILE}') for p in REPORT.figures),
 )
 PAGES = {"plain": REPORT, "hostile": HOSTILE_REPORT}
 
@@ -87,7 +87,7 @@ PAGES = {"plain": REPORT, "hostile": HOSTILE_REPORT}
 
 
 class Outline(HTMLParser):
-    """Tags in order, whether they nest, and the text inside."""
+    """Tags in order and the text inside; checks that tags nest."""
 
     VOID = frozenset({"meta", "link", "img"})
 
@@ -119,8 +119,8 @@ class Outline(HTMLParser):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_elements_nest_and_the_page_says_what_it_is(name: str) -> None:
-    page = render(PAGES[name])
+def test_page_elements_nest_and_describe_themselves(name: str) -> None:
+    page = render_page(PAGES[name])
     outline = Outline(page)
     assert page.startswith("<!DOCTYPE html>")
     assert outline.open == []
@@ -134,42 +134,42 @@ def test_elements_nest_and_the_page_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_heading_skips_a_level(name: str) -> None:
-    levels = [int(tag[1]) for tag, _ in Outline(render(PAGES[name])).tags if re.fullmatch("h[1-6]", tag)]
+def test_page_headings_skip_no_level(name: str) -> None:
+    levels = [int(tag[1]) for tag, _ in Outline(render_page(PAGES[name])).tags if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_questions_come_in_order_and_the_contents_lead_to_them() -> None:
-    outline = Outline(render(REPORT))
+def test_page_sections_are_in_order_and_linked() -> None:
+    outline = Outline(render_page(REPORT))
     questions = [section.value[1] for section in Section]
-    assert questions[0] == "How good is it?" and questions[-1] == "How was it made?"
+    assert questions[0] == "How good is it?" and questions[-1] == "How was it trained?"
     assert outline.inside("h2") == questions
     assert outline.inside("a") == questions
     assert [link["href"] for link in outline.of("a")] == [f"#{section['id']}" for section in outline.of("section")]
 
 
-def test_a_question_without_an_answer_is_left_out() -> None:
-    bare = replace(REPORT, pictures=(), layers=(), per_class=())
-    outline = Outline(render(bare))
-    assert outline.inside("h2") == outline.inside("a") == ["How good is it?", "How was it made?"]
+def test_page_empty_section_is_omitted() -> None:
+    without = replace(REPORT, figures=(), layers=(), per_class=())
+    outline = Outline(render_page(without))
+    assert outline.inside("h2") == outline.inside("a") == ["How good is it?", "How was it trained?"]
 
 
-def test_the_number_comes_with_its_interval_and_n() -> None:
-    outline = Outline(render(REPORT))
+def test_page_accuracy_has_interval_and_n() -> None:
+    outline = Outline(render_page(REPORT))
     assert outline.inside("strong") == ["98.77 %"]
     assert "95 % interval 98.53 % to 98.96 %," in outline.inside("span")
     assert "n = 10,000" in outline.inside("span")
 
 
-def test_facts_and_notes_are_all_there() -> None:
-    outline = Outline(render(REPORT))
+def test_page_contains_all_facts_and_notes() -> None:
+    outline = Outline(render_page(REPORT))
     facts = dict(zip(outline.inside("dt"), outline.inside("dd"), strict=True))
     assert facts == {
         "parameters": "542,230",
         "test loss": "0.0401",
-        "right class among the first 3": "99.87 %",
-        "right class among the first 5": "99.99 %",
+        "Top-3 accuracy": "99.87 %",
+        "Top-5 accuracy": "99.99 %",
         "name": "mnist",
         "scale": "1/255",
         "optimizer": "SGD",
@@ -178,26 +178,26 @@ def test_facts_and_notes_are_all_there() -> None:
     assert outline.inside("li") == list(REPORT.notes)
 
 
-def test_the_weakest_class_comes_first() -> None:
-    outline = Outline(render(REPORT))
+def test_page_class_table_starts_with_lowest_f1() -> None:
+    outline = Outline(render_page(REPORT))
     assert [name for name in outline.inside("th") if name in ("zero", "one")] == ["one", "zero"]
     shares = [text for text in outline.inside("span") if re.fullmatch(r"\d+\.\d\d %", text)]
     assert shares == ["90.00 %", "98.00 %"]  # recall
     assert outline.inside("td")[:3] == ["91.00 %", "90.50 %", "1,135"]
 
 
-def test_the_layers_add_up() -> None:
+def test_page_layer_table_has_sums() -> None:
     """The article's network has 542,230 parameters (A12)."""
-    cells = Outline(render(REPORT)).inside("td")
+    cells = Outline(render_page(REPORT)).inside("td")
     assert cells[-3:] == ["542,230", "736,488", "86,968"]
     assert cells[6:10] == ["26×26×32", "320", "194,688", "86,528"]
 
 
-def test_pictures_stand_in_their_section_unaltered() -> None:
-    outline = Outline(render(REPORT))
-    order = ["A matrix", "16 digits", "Two curves", "32 filters", "Two pictures", "Nine digits"]
+def test_page_figures_are_in_their_sections_unaltered() -> None:
+    outline = Outline(render_page(REPORT))
+    order = ["A matrix", "16 digits", "Two curves", "32 filters", "Two images", "Nine digits"]
     assert [image["alt"] for image in outline.of("img")] == order
-    by_alt = {picture.alt: picture.png for picture in REPORT.pictures}
+    by_alt = {figure.alt: figure.png for figure in REPORT.figures}
     for image in outline.of("img"):
         source = str(image["src"])
         assert source.startswith("data:image/png;base64,")
@@ -205,8 +205,8 @@ def test_pictures_stand_in_their_section_unaltered() -> None:
     assert (outline.of("img")[0]["width"], outline.of("img")[0]["height"]) == ("2600", "2700")
 
 
-def test_hostile_text_is_text() -> None:
-    page = render(HOSTILE_REPORT)
+def test_page_hostile_text_is_escaped() -> None:
+    page = render_page(HOSTILE_REPORT)
     assert "<script" not in page
     outline = Outline(page)
     assert not any(attribute.startswith("on") for _, attributes in outline.tags for attribute in attributes)
@@ -214,9 +214,9 @@ def test_hostile_text_is_text() -> None:
     assert {image["alt"] for image in outline.of("img")} == {f'" onerror="{HOSTILE}'}
 
 
-def test_a_name_that_is_not_unicode_can_be_written() -> None:
+def test_page_undecodable_name_can_be_written() -> None:
     row = class_score("caf\udce9", 1.0, 1.0, 1.0, 3)  # how Python reads the Latin-1 file name "café"
-    assert b'<th scope="row">caf?</th>' in render(replace(REPORT, per_class=(row,))).encode("utf-8")
+    assert b'<th scope="row">caf?</th>' in render_page(replace(REPORT, per_class=(row,))).encode("utf-8")
 
 
 # The browser
@@ -239,13 +239,13 @@ def browser() -> Iterator[Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("report")
     for name, report in PAGES.items():
-        (target / f"{name}.html").write_text(render(report), encoding="utf-8")
+        (target / f"{name}.html").write_text(render_page(report), encoding="utf-8")
     return target
 
 
 @contextmanager
 def opened(browser: Any, file: Path, width: int, scheme: str = "light") -> Iterator[Any]:
-    """The page at that width; afterwards: no other request than the file, no message, no dialog, no error."""
+    """Open the page; check in the end that there was no request but the file, no message, dialog or error."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     requests: list[str] = []
     trouble: list[str] = []
@@ -262,7 +262,9 @@ def opened(browser: Any, file: Path, width: int, scheme: str = "light") -> Itera
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
-def test_page_never_scrolls_sideways_and_every_picture_loads(browser: Any, folder: Path, width: int, name: str) -> None:
+def test_browser_page_does_not_scroll_sideways_and_loads_figures(
+    browser: Any, folder: Path, width: int, name: str
+) -> None:
     with opened(browser, folder / f"{name}.html", width) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         loaded = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
@@ -275,11 +277,11 @@ def test_page_never_scrolls_sideways_and_every_picture_loads(browser: Any, folde
         assert page.evaluate("document.compatMode") == "CSS1Compat"
 
 
-def test_on_a_phone_wide_content_scrolls_in_its_own_box(browser: Any, folder: Path) -> None:
+def test_browser_on_a_phone_wide_content_scrolls_in_its_own_box(browser: Any, folder: Path) -> None:
     with opened(browser, folder / "hostile.html", 360) as page:
         boxes = page.evaluate("[...document.querySelectorAll('.scroll')].map(b => [b.scrollWidth, b.clientWidth])")
         wide = [inner > outer for inner, outer in boxes]
-        # the matrix; three pictures fit; the table of classes; of layers
+        # the matrix and both tables; three figures fit
         assert wide.count(True) >= 3
         assert page.evaluate("document.querySelector('figure.wide img').clientWidth") > 900
         assert page.evaluate("document.querySelector('.scroll').tabIndex") == 0  # can be scrolled from the keyboard
@@ -288,9 +290,9 @@ def test_on_a_phone_wide_content_scrolls_in_its_own_box(browser: Any, folder: Pa
         )
 
 
-def test_on_a_wide_screen_pictures_stand_side_by_side(browser: Any, folder: Path) -> None:
-    many = replace(REPORT, pictures=tuple(replace(p, section=Section.WHAT_IT_SEES) for p in REPORT.pictures[2:]))
-    (folder / "many.html").write_text(render(many), encoding="utf-8")
+def test_browser_on_a_wide_screen_figures_are_side_by_side(browser: Any, folder: Path) -> None:
+    many = replace(REPORT, figures=tuple(replace(p, section=Section.FEATURES) for p in REPORT.figures[2:]))
+    (folder / "many.html").write_text(render_page(many), encoding="utf-8")
     with opened(browser, folder / "many.html", 1280) as page:
         tops = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.offsetTop)")
         assert tops[0] == tops[1] < tops[2]
@@ -313,17 +315,17 @@ CONTRAST = """selector => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_light_and_dark(browser: Any, folder: Path, scheme: str) -> None:
+def test_browser_text_has_contrast_in_light_and_dark_mode(browser: Any, folder: Path, scheme: str) -> None:
     with opened(browser, folder / "plain.html", 1280, scheme) as page:
         page_is_dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
         assert page_is_dark == (scheme == "dark")
         card = "getComputedStyle(document.querySelector('figure .scroll')).backgroundColor"
-        assert page.evaluate(card) == "rgb(255, 255, 255)"  # pictures are drawn on white
+        assert page.evaluate(card) == "rgb(255, 255, 255)"  # figures have a white background
         for selector in ("h1", "strong", "dt", "dd", "a", "td", "thead th", "figcaption p", "footer p"):
             assert page.evaluate(CONTRAST, selector) >= 4.5, selector
 
 
-def test_headings_reach_assistive_technology_in_order(browser: Any, folder: Path) -> None:
+def test_browser_accessibility_tree_has_headings_in_order(browser: Any, folder: Path) -> None:
     with opened(browser, folder / "plain.html", 1280) as page:
         tree = page.locator("body").aria_snapshot()
     headings = re.findall(r'heading "([^"]+)" \[level=([12])\]', tree)
@@ -333,7 +335,7 @@ def test_headings_reach_assistive_technology_in_order(browser: Any, folder: Path
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_prints_with_nothing_cut_off(browser: Any, folder: Path, name: str) -> None:
+def test_browser_prints_without_cutting_anything_off(browser: Any, folder: Path, name: str) -> None:
     with opened(browser, folder / f"{name}.html", 1280) as page:
         page.emulate_media(media="print")
         page.set_viewport_size({"width": 673, "height": 1000})  # 178 mm: A4 within its margins

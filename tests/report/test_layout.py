@@ -1,4 +1,4 @@
-"""What holds for every picture: nothing clipped or overlapping, same bytes, no global state, any class name."""
+"""All plots: no clipped or overlapping text, equal bytes, no global state, any class name; canvases and scales."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from convscope.report import plots
-from convscope.report.layout import BAR, DPI, RULE, Page, Scale, color_map, tile_grid
+from convscope.report import layer_plots, plots
+from convscope.report.canvas import DPI, RULE, Box, Canvas
+from convscope.report.layout import COLOR_BAR_HEIGHT, ColorScale, color_map, tile_grid
 
 DIGITS = [str(digit) for digit in range(10)]
 SIGNS = [f"speed limit {10 * i} for heavy lorries" for i in range(43)]
@@ -30,6 +31,7 @@ LABELS = RANDOM.integers(0, 10, 20)
 PROBABILITIES = RANDOM.dirichlet(np.ones(10), 20)
 CONFUSION = RANDOM.integers(0, 3, (10, 10)) + 90 * np.eye(10, dtype=np.int64)
 MAPS = RANDOM.normal(size=(5, 6, 7))
+NOT_FINITE = np.array([[[np.nan, np.inf]], [[-1.0, 2.0]]])
 HISTORY = [
     {
         "epoch": epoch,
@@ -44,11 +46,11 @@ HISTORY = [
 
 
 def noise(shape: tuple[int, ...] | int) -> np.ndarray[Any, Any]:
-    """The same numbers at every call."""
+    """The same random numbers in each call."""
     return np.random.default_rng(3).normal(size=shape)
 
 
-PICTURES: dict[str, Callable[[], Page]] = {
+PLOTS: dict[str, Callable[[], Canvas]] = {
     "first_nine": lambda: plots.first_nine(IMAGES, LABELS, DIGITS),
     "first_nine, long names": lambda: plots.first_nine(IMAGES, LABELS, SIGNS),
     "first_nine, none": lambda: plots.first_nine(IMAGES[:0], LABELS[:0], DIGITS),
@@ -58,115 +60,115 @@ PICTURES: dict[str, Callable[[], Page]] = {
     "confusion_matrix": lambda: plots.confusion_matrix(CONFUSION, DIGITS),
     "confusion_matrix, 2": lambda: plots.confusion_matrix(CONFUSION[:2, :2], ["cat", "dog"]),
     "confusion_matrix, 43": lambda: plots.confusion_matrix(np.eye(43, dtype=np.int64) * 60, SIGNS),
-    "worst_mistakes": lambda: plots.worst_mistakes(IMAGES[:16], LABELS[:16], PROBABILITIES[:16], DIGITS, 16, 20),
+    "worst_mistakes": lambda: plots.worst_mistakes(IMAGES[:16], LABELS[:16], PROBABILITIES[:16], DIGITS, (16, 20)),
     "worst_mistakes, long names": lambda: plots.worst_mistakes(
-        IMAGES[:16], LABELS[:16], PROBABILITIES[:16], SIGNS[30:40], 1_447, 10_000
+        IMAGES[:16], LABELS[:16], PROBABILITIES[:16], SIGNS[30:40], (1_447, 10_000)
     ),
     "worst_mistakes, one": lambda: plots.worst_mistakes(
-        IMAGES[:1], np.array([0]), np.array([[0.1, 0.9]]), ["a", "b"], 1, 9
+        IMAGES[:1], np.array([0]), np.array([[0.1, 0.9]]), ["a", "b"], (1, 9)
     ),
-    "worst_mistakes, none": lambda: plots.worst_mistakes(IMAGES[:0], LABELS[:0], PROBABILITIES[:0], DIGITS, 0, 20),
-    "filters": lambda: plots.filters(noise((3, 3, 1, 32))),
-    "filters, color": lambda: plots.filters(noise((5, 5, 3, 96))),
-    "filters, one": lambda: plots.filters(noise((5, 5, 1, 1))),
-    "feature_maps": lambda: plots.feature_maps("conv1", MAPS),
-    "feature_maps, tiny values": lambda: plots.feature_maps("conv1", 1e-5 * MAPS),
-    "feature_maps, huge values": lambda: plots.feature_maps("conv1", 1e9 * MAPS),
-    "feature_maps, tall": lambda: plots.feature_maps("conv1", noise((90, 1, 3))),
-    "feature_maps, wide": lambda: plots.feature_maps("conv1", noise((1, 900, 3))),
-    "feature_maps, 100": lambda: plots.feature_maps("conv1", abs(noise((4, 9, 100)))),
-    "feature_maps, vector": lambda: plots.feature_maps("dense1", noise(100)),
-    "feature_maps, vector of few lines": lambda: plots.feature_maps("flatten1", abs(noise(1568))),
-    "feature_maps, vector of two lines": lambda: plots.feature_maps("flatten1", abs(noise(130))),
-    "feature_maps, long vector": lambda: plots.feature_maps("flatten1", abs(noise(5408))),
-    "feature_maps, not finite": lambda: plots.feature_maps("conv1", np.array([[[np.nan, np.inf]], [[-1.0, 2.0]]])),
-    "flatten_view": lambda: plots.flatten_view(MAPS),
-    "flatten_view, one map": lambda: plots.flatten_view(MAPS[..., :1]),
-    "flatten_view, large": lambda: plots.flatten_view(np.ones((112, 112, 64))),
-    "flatten_view, one cell": lambda: plots.flatten_view(MAPS[:1, :1]),
-    "class_probabilities": lambda: plots.class_probabilities(PROBABILITIES[0], DIGITS),
-    "class_probabilities, long names": lambda: plots.class_probabilities(np.full(43, 1 / 43), SIGNS),
-    "attribution": lambda: plots.attribution(IMAGES[0], noise((4, 4))),
-    "before_after": lambda: plots.before_after(MAPS[..., 0], np.maximum(MAPS[..., 0], 0), ("before ReLU", "after")),
+    "worst_mistakes, none": lambda: plots.worst_mistakes(IMAGES[:0], LABELS[:0], PROBABILITIES[:0], DIGITS, (0, 20)),
+    "filters": lambda: layer_plots.filters(noise((3, 3, 1, 32))),
+    "filters, color": lambda: layer_plots.filters(noise((5, 5, 3, 96))),
+    "filters, one": lambda: layer_plots.filters(noise((5, 5, 1, 1))),
+    "feature_maps": lambda: layer_plots.feature_maps("conv1", MAPS),
+    "feature_maps, tiny values": lambda: layer_plots.feature_maps("conv1", 1e-5 * MAPS),
+    "feature_maps, huge values": lambda: layer_plots.feature_maps("conv1", 1e9 * MAPS),
+    "feature_maps, tall": lambda: layer_plots.feature_maps("conv1", noise((90, 1, 3))),
+    "feature_maps, wide": lambda: layer_plots.feature_maps("conv1", noise((1, 900, 3))),
+    "feature_maps, 100": lambda: layer_plots.feature_maps("conv1", abs(noise((4, 9, 100)))),
+    "feature_maps, vector": lambda: layer_plots.feature_maps("dense1", noise(100)),
+    "feature_maps, vector of few lines": lambda: layer_plots.feature_maps("flatten1", abs(noise(1568))),
+    "feature_maps, vector of two lines": lambda: layer_plots.feature_maps("flatten1", abs(noise(130))),
+    "feature_maps, long vector": lambda: layer_plots.feature_maps("flatten1", abs(noise(5408))),
+    "feature_maps, not finite": lambda: layer_plots.feature_maps("conv1", NOT_FINITE),
+    "flatten_view": lambda: layer_plots.flatten_view(MAPS),
+    "flatten_view, one map": lambda: layer_plots.flatten_view(MAPS[..., :1]),
+    "flatten_view, large": lambda: layer_plots.flatten_view(np.ones((112, 112, 64))),
+    "flatten_view, one cell": lambda: layer_plots.flatten_view(MAPS[:1, :1]),
+    "class_probabilities": lambda: layer_plots.class_probabilities(PROBABILITIES[0], DIGITS),
+    "class_probabilities, long names": lambda: layer_plots.class_probabilities(np.full(43, 1 / 43), SIGNS),
+    "attribution": lambda: layer_plots.attribution(IMAGES[0], noise((4, 4))),
+    "before_after": lambda: layer_plots.before_after(MAPS[..., 0], np.maximum(MAPS[..., 0], 0), ("before", "after")),
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_text_lies_inside_the_picture_and_on_no_other_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[Text, Bbox] = {}
+@pytest.mark.parametrize("name", PLOTS)
+def test_plot_texts_are_inside_the_figure_and_do_not_overlap(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes: dict[Text, Bbox] = {}
     draw = Text.draw
 
     def record(text: Text, renderer: Any, *rest: Any) -> None:
         draw(text, renderer, *rest)
         if text.get_visible() and text.get_text().strip():
-            drawn[text] = text.get_window_extent(renderer)
+            boxes[text] = text.get_window_extent(renderer)
 
     monkeypatch.setattr(Text, "draw", record)
-    made = PICTURES[name]()
+    made = PLOTS[name]()
     made.png()
-    page = made.figure.bbox.padded(1)
-    outside = [text.get_text() for text, box in drawn.items() if not all(page.contains(*p) for p in (box.p0, box.p1))]
-    pairs = itertools.combinations(drawn.items(), 2)
+    canvas = made.figure.bbox.padded(1)
+    outside = [text.get_text() for text, box in boxes.items() if not all(canvas.contains(*p) for p in (box.p0, box.p1))]
+    pairs = itertools.combinations(boxes.items(), 2)
     touching = [(a.get_text(), b.get_text()) for (a, one), (b, other) in pairs if one.padded(-2).overlaps(other)]
-    assert drawn
+    assert boxes
     assert not outside
     assert not touching
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_same_data_give_the_same_bytes_and_leave_the_settings_alone(name: str) -> None:
+@pytest.mark.parametrize("name", PLOTS)
+def test_plot_same_data_gives_same_bytes_and_keeps_global_settings(name: str) -> None:
     settings = dict(matplotlib.rcParams)
-    first = PICTURES[name]()
+    first = PLOTS[name]()
     data = first.png()
-    assert data == PICTURES[name]().png() == first.png()
+    assert data == PLOTS[name]().png() == first.png()
     assert dict(matplotlib.rcParams) == settings
     assert data.startswith(b"\x89PNG")
-    assert b"tEXt" not in data and b"tIME" not in data  # neither a version nor a date
+    assert b"tEXt" not in data and b"tIME" not in data  # neither version nor date
     width, height = round(first.width * DPI), round(first.height * DPI)
     assert abs(int.from_bytes(data[16:20]) - width) <= 1
     assert abs(int.from_bytes(data[20:24]) - height) <= 1
 
 
-def test_pyplot_is_never_imported() -> None:
+def test_plot_does_not_import_pyplot() -> None:
     code = (
-        "import sys, numpy as np; from convscope.report import plots;"
+        "import sys, numpy as np; from convscope.report import layer_plots;"
         "assert 'matplotlib' not in sys.modules, 'matplotlib at import time';"
-        "plots.feature_maps('conv1', np.ones((3, 3, 4))).png();"
+        "layer_plots.feature_maps('conv1', np.ones((3, 3, 4))).png();"
         "assert 'matplotlib.pyplot' not in sys.modules, 'pyplot'"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 
-def test_threads_draw_the_same_bytes() -> None:
+def test_plot_in_threads_gives_same_bytes() -> None:
     names = ["first_nine", "confusion_matrix", "flatten_view", "class_probabilities"]
-    alone = {name: PICTURES[name]().png() for name in names}
+    serial = {name: PLOTS[name]().png() for name in names}
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda name: (name, PICTURES[name]().png()), names * 3))
-    assert all(alone[name] == data for name, data in together)
+        parallel = list(pool.map(lambda name: (name, PLOTS[name]().png()), names * 3))
+    assert all(serial[name] == data for name, data in parallel)
 
 
-def test_class_names_are_text_and_never_mathematics() -> None:
-    names = ["$x^2$", r"$\notacommand$", "a\nb", "猫\udcff"]  # the last from a file name that is not UTF-8
-    page = plots.class_probabilities(np.array([0.4, 0.3, 0.2, 0.1]), names)
-    page.png()  # a parse error or a missing glyph would be raised here
-    labels = [label.get_text() for label in page.figure.axes[0].get_yticklabels()]
+def test_plot_class_names_are_not_parsed_as_formulas() -> None:
+    names = ["$x^2$", r"$\notacommand$", "a\nb", "猫\udcff"]  # the last one from a file name that is not UTF-8
+    canvas = layer_plots.class_probabilities(np.array([0.4, 0.3, 0.2, 0.1]), names)
+    canvas.png()  # a parse error or a missing glyph would be raised here
+    labels = [label.get_text() for label in canvas.figure.axes[0].get_yticklabels()]
     assert labels[:3] == ["$x^2$", r"$\notacommand$", "a b"]
     assert labels[3].endswith("□")
 
 
-# Pasted pixels
+# Images on a canvas
 
 
-def seen(page: Page) -> np.ndarray[Any, Any]:
-    """The page as it is read back from its file: uint8 (h, w, 3)."""
-    return np.asarray(Image.open(BytesIO(page.png())))
+def pixels_of(canvas: Canvas) -> np.ndarray[Any, Any]:
+    """The canvas as read from its PNG file: uint8 (h, w, 3)."""
+    return np.asarray(Image.open(BytesIO(canvas.png())))
 
 
-def test_pasted_pixels_are_seen_at_their_place_in_a_frame() -> None:
-    page = Page.new("", 1.0, 1.0)
-    page.paste(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), 0.25, 0.5, 0.5, 0.25)
-    pixels = seen(page)
+def test_canvas_image_appears_in_its_box_with_a_frame() -> None:
+    canvas = Canvas.create("", 1.0, 1.0)
+    canvas.image(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), Box(0.25, 0.5, 0.5, 0.25))
+    pixels = pixels_of(canvas)
     assert pixels.shape == (DPI, DPI, 3)
     left, top, width, height = (round(inches * DPI) for inches in (0.25, 0.5, 0.5, 0.25))
     assert (pixels[top : top + height, left : left + width // 2] == (255, 0, 0)).all()
@@ -175,25 +177,25 @@ def test_pasted_pixels_are_seen_at_their_place_in_a_frame() -> None:
     assert (pixels[top - 2] == 255).all()
 
 
-def test_more_pixels_than_the_page_has_are_averaged() -> None:
-    page = Page.new("", 1.0, 1.0)
+def test_canvas_image_larger_than_its_box_is_averaged() -> None:
+    canvas = Canvas.create("", 1.0, 1.0)
     stripes = np.zeros((100, 2000, 1), np.uint8)
     stripes[:, ::2] = 200
-    page.paste(stripes, 0.2, 0.5, 100 / DPI, 0.25)
-    inside = seen(page)[round(0.5 * DPI), round(0.2 * DPI) : round(0.2 * DPI) + 100]
+    canvas.image(stripes, Box(0.2, 0.5, 100 / DPI, 0.25))
+    inside = pixels_of(canvas)[round(0.5 * DPI), round(0.2 * DPI) : round(0.2 * DPI) + 100]
     assert (inside == 100).all()
 
 
-def test_what_is_half_transparent_is_laid_over_white() -> None:
-    page = Page.new("", 1.0, 1.0)
-    page.paste(np.array([[[255, 0, 0, 51]]], np.uint8), 0.25, 0.5, 0.5, 0.25)
-    assert seen(page)[round(0.6 * DPI), DPI // 2].tolist() == [255, 204, 204]
+def test_canvas_translucent_image_is_over_white() -> None:
+    canvas = Canvas.create("", 1.0, 1.0)
+    canvas.image(np.array([[[255, 0, 0, 51]]], np.uint8), Box(0.25, 0.5, 0.5, 0.25))
+    assert pixels_of(canvas)[round(0.6 * DPI), DPI // 2].tolist() == [255, 204, 204]
 
 
-def test_a_scale_paints_its_ends_and_leaves_out_what_is_no_number() -> None:
-    painted = Scale(color_map("gray"), -1.0, 3.0).paint(np.array([-9.0, -1.0, 1.0, 3.0, 9.0, np.nan, np.inf]))
-    assert painted[:, 0].tolist() == [0, 0, 128, 255, 255, 0, 0]
-    assert painted[:, 3].tolist() == [255] * 5 + [0] * 2
+def test_color_scale_clips_to_its_ends_and_is_transparent_for_nan() -> None:
+    rgba = ColorScale(color_map("gray"), -1.0, 3.0).to_rgba(np.array([-9.0, -1.0, 1.0, 3.0, 9.0, np.nan, np.inf]))
+    assert rgba[:, 0].tolist() == [0, 0, 128, 255, 255, 0, 0]
+    assert rgba[:, 3].tolist() == [255] * 5 + [0] * 2
 
 
 @pytest.mark.parametrize(
@@ -205,10 +207,12 @@ def test_a_scale_paints_its_ends_and_leaves_out_what_is_no_number() -> None:
         (0.0, 3e-7, ["0", "5e−08", "1e−07", "1.5e−07", "2e−07", "2.5e−07", "3e−07"]),
     ],
 )
-def test_the_color_bar_has_round_numbers(low: float, high: float, ticks: list[str]) -> None:
-    page = tile_grid("", np.zeros((1, 2, 2)), "the unit", Scale(color_map("gray"), low, high))
-    found = [text.get_text() for text in page.figure.texts]
+def test_color_bar_has_round_numbers(low: float, high: float, ticks: list[str]) -> None:
+    canvas = tile_grid("", np.zeros((1, 2, 2)), "the unit", ColorScale(color_map("gray"), low, high))
+    found = [text.get_text() for text in canvas.figure.texts]
     assert found == ["", "0", *ticks, "the unit"]
-    ramp = seen(page)[-round((BAR - 0.14) * DPI)][round(0.3 * DPI) : round((page.width - 0.3) * DPI)]
+    ramp = pixels_of(canvas)[-round((COLOR_BAR_HEIGHT - 0.14) * DPI)][
+        round(0.3 * DPI) : round((canvas.width - 0.3) * DPI)
+    ]
     assert (np.diff(ramp[:, 0].astype(int)) >= 0).all()
     assert (ramp[0, 0], ramp[-1, 0]) == (0, 255)

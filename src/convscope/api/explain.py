@@ -13,7 +13,8 @@ from convscope._records import Record
 from convscope.errors import UsageError
 from convscope.evaluation.explain import CellExplanation, LayerTrace, explain_cell, trace
 from convscope.images.read import read_image
-from convscope.report.figures import drawn, layer_figures
+from convscope.report.figures import render_figures
+from convscope.report.layer_figures import layer_figures
 from convscope.runs.folder import Run
 
 
@@ -71,7 +72,8 @@ def explain_image(
     traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
     found = tuple(explain_cell(traces, *_parse_cell(text)) for text in cells)
     written = []
-    for name, figure in drawn(layer_figures(run.config, model, pixels, Path(image).name, every_layer=True)):
+    specs = layer_figures(run.config, model, pixels, Path(image).name, every_layer=True)
+    for name, figure in render_figures(specs):
         write_atomically(folder / f"{name}.png", figure.png)
         written.append(f"{name}.png")
     probabilities = traces["softmax"].output

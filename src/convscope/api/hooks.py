@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from convscope._reporting import Reporter
 from convscope.errors import UsageError
-from convscope.report.render_pool import Draw, draw_here
+from convscope.report.render_pool import Renderer, render_serially
 from convscope.training.callbacks import Callback
 from convscope.training.config import Augment
 from convscope.training.metrics import Metric
@@ -24,14 +24,14 @@ class Hooks:
     callbacks: see `Callback`. metrics: functions of logits (n, classes) and labels (n,), by name, measured on the
     validation data after each epoch and on the test data at the end. augment: a function of uint8 images
     (n, height, width, channels) and a NumPy generator that returns images of the same shape. reporter: where messages
-    and progress go. render: draws the figures of the report, perhaps in other processes.
+    and progress go. renderer: turns the plots of the report into PNG files.
     """
 
     callbacks: Sequence[Callback] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     augment: Augment | None = None
     reporter: Reporter = field(default_factory=Reporter)
-    render: Draw = draw_here
+    renderer: Renderer = render_serially
 
     def __post_init__(self) -> None:
         for name in RESERVED_METRICS & self.metrics.keys():

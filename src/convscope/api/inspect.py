@@ -83,5 +83,5 @@ def _write_first_nine(dataset: Dataset, folder: Path) -> Path:
     require_package("matplotlib", path.name)
     from convscope.report.figures import dataset_figure  # imports matplotlib
 
-    write_atomically(path, dataset_figure(dataset).drawing().png())
+    write_atomically(path, dataset_figure(dataset).plot().png())
     return path

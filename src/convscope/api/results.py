@@ -13,9 +13,11 @@ from convscope.api.hooks import Hooks
 from convscope.api.plan import Plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.evaluation.evaluate import evaluate_images
-from convscope.report.content import model_card, report_of
-from convscope.report.figures import dataset_figure, drawn, issue_figures, layer_figures, result_figures
-from convscope.report.html import render
+from convscope.report.content import make_report
+from convscope.report.figures import dataset_figure, issue_figures, render_figures, result_figures
+from convscope.report.html import render_page
+from convscope.report.layer_figures import layer_figures
+from convscope.report.model_card import model_card
 from convscope.report.plots import learning_curves
 from convscope.runs.config import (
     BEST_WEIGHTS_FILE,
@@ -58,15 +60,15 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     title = f"test image {example}, labeled {config.classes[test.labels[example]]}"
     rows = [epoch.to_row() for epoch in result.history]
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
-    sketches = chain(
+    specs = chain(
         result_figures(dataset, evaluation, logits, curves),
         layer_figures(config, model, test.image(example), title, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],
     )
     figures = []
-    for name, figure in drawn(sketches, hooks.render):
+    for name, figure in render_figures(specs, hooks.renderer):
         writer.write(f"{PLOT_FOLDER}/{name}.png", figure.png)
         figures.append(figure)
-    writer.write(REPORT_FILE, render(report_of(config, evaluation, result, figures, dataset.issues)))
+    writer.write(REPORT_FILE, render_page(make_report(config, evaluation, result, figures, dataset.issues)))
     writer.write(CARD_FILE, model_card(config, evaluation, result))

@@ -15,7 +15,7 @@ def plan_lines(config: RunConfig) -> list[str]:
     reasons = dict(config.reasons)
     why = f": {reasons.pop('precision')}" if "precision" in reasons else ""
     return [
-        f"{config.dataset.name}: {config.dataset.counts}, {shape_text(config.input_shape)}, "
+        f"{config.dataset.name}: {config.dataset.split_sizes}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
         f"{config.model}: {network.parameters:,} parameters, "
         f"{short_number(network.multiply_adds)} multiply-adds per image",

@@ -1,4 +1,4 @@
-"""A run in words: the facts of its report and of its model card."""
+"""The texts and numbers of a run, for its report and its model card."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ from convscope._text import duration, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
-from convscope.report.html import LayerRow, Picture, Report
+from convscope.report.html import Facts, Figure, LayerRow, Report
 from convscope.runs.config import RunConfig
 from convscope.training.augmentation import describe
 from convscope.training.callbacks import TrainResult
 
-Facts = tuple[tuple[str, str], ...]
+OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
+REASON_TITLES = {"horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision"}
 
 
-def report_of(
+def make_report(
     config: RunConfig,
     evaluation: Evaluation,
     result: TrainResult,
-    pictures: Iterable[Picture],
+    figures: Iterable[Figure],
     issues: tuple[Issue, ...] = (),
 ) -> Report:
-    """All that the report page says about a finished run."""
+    """Collect the contents of the report page.
+
+    Args:
+        config: Of the run.
+        evaluation: On the test split.
+        result: Of training.
+        figures: Rendered.
+        issues: Of the data set.
+    """
     return Report(
         title=f"{config.model} on {config.dataset.name}",
         accuracy=evaluation.accuracy,
@@ -33,6 +42,7 @@ def report_of(
         summary=(
             ("Test loss", f"{evaluation.loss:.4f}"),
             *((("With test-time augmentation", evaluation.tta.text),) if evaluation.tta else ()),
+            *((name, f"{value:.4g}") for name, value in evaluation.metrics.items()),
             ("Parameters", f"{config.network.parameters:,}"),
             ("Training time", f"{result.seconds:.1f} s for {pluralize(len(result.history), 'epoch')}"),
         ),
@@ -42,64 +52,46 @@ def report_of(
             LayerRow(layer.source, layer.output_shape, layer.parameters, layer.multiply_adds, layer.activation_bytes)
             for layer in config.network.layers
         ),
-        dataset=_dataset(config),
-        preprocessing=_preprocessing(config),
-        recipe=_recipe(config),
-        machine=_machine(config),
-        pictures=tuple(pictures),
+        dataset=dataset_facts(config),
+        preprocessing=preprocessing_facts(config),
+        recipe=recipe_facts(config),
+        machine=machine_facts(config),
+        figures=tuple(figures),
         issues=issues,
     )
 
 
 def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
-    """What a reader must know to trust the number."""
+    """How the accuracy was measured, and what selected the weights."""
     if config.recipe.validates_on_test:
         return (
-            "As in the article, the curves called validation are drawn on the test set; nothing was selected with "
-            f"them: the weights are those of the last epoch, number {selected_epoch}.",
+            "As in the article, the validation curves show the test set. It did not influence the weights: they are "
+            f"those of the last epoch, {selected_epoch}.",
         )
-    chosen = "with the best validation accuracy" if config.recipe.selection.weights == "best" else "that came last"
+    best = config.recipe.selection.weights == "best"
+    reason = "which has the best validation accuracy" if best else "the last one"
+    images = f"{config.dataset.validation_images:,} validation images"
     return (
-        f"The weights are those of epoch {selected_epoch}, the one {chosen}. The "
-        f"{config.dataset.validation_images:,} validation images were held out of the training set; the test set was "
-        "used once, for the numbers on this page.",
+        f"The weights are those of epoch {selected_epoch}, {reason}. The {images} are not part of the training set. "
+        "The test set was used once, for the numbers on this page.",
     )
 
 
-def model_card(config: RunConfig, evaluation: Evaluation, result: TrainResult) -> str:
-    """The run's README.md."""
-    facts = (*_dataset(config), *_recipe(config), *_machine(config))
-    listed = "\n".join(f"- {term}: {value}" for term, value in facts)
-    augmented = f"\nBeside it: {evaluation.tta.text} with test-time augmentation." if evaluation.tta else ""
-    remarks = "\n".join(notes(config, result.epoch))
-    return f"""# {config.model} on {config.dataset.name}
-
-Test accuracy {evaluation.accuracy_text}, test loss {evaluation.loss:.4f}.{augmented}
-
-{remarks}
-
-    {config.architecture}
-
-{listed}
-
-Use it: `convscope predict FOLDER PICTURE`, where FOLDER is this folder. `model.onnx` alone is enough for that.
-Meant for pictures like those it was trained on; on anything else its probabilities mean nothing.
-"""
-
-
-def _dataset(config: RunConfig) -> Facts:
+def dataset_facts(config: RunConfig) -> Facts:
+    """Name, origin, sizes and fingerprint of the data."""
     data = config.dataset
     return (
         ("Data set", data.name),
-        ("Read from", data.source),
-        ("Images", data.counts),
+        ("Source", data.source),
+        ("Images", data.split_sizes),
         ("Classes", str(len(config.classes))),
         ("Image shape", f"{shape_text(config.input_shape)} (height, width, channels)"),
         ("Fingerprint", data.fingerprint),
     )
 
 
-def _preprocessing(config: RunConfig) -> Facts:
+def preprocessing_facts(config: RunConfig) -> Facts:
+    """Size and scale of the network's input."""
     record = config.preprocessing
     return (
         ("Size", f"{record.height}x{record.width}, {record.fit}"),
@@ -109,17 +101,17 @@ def _preprocessing(config: RunConfig) -> Facts:
     )
 
 
-def _recipe(config: RunConfig) -> Facts:
+def recipe_facts(config: RunConfig) -> Facts:
+    """Optimizer, augmentation and epochs, and the reasons for automatic choices."""
     recipe, optimizer = config.recipe, config.recipe.optimizer
-    name = {"sgd": "SGD", "muon": "Muon"}[optimizer.name]
     momentum = f"{'Nesterov ' if optimizer.nesterov else ''}momentum {optimizer.momentum:g}"
+    rate = f"learning rate {optimizer.learning_rate:g} ({recipe.schedule.name})"
     budget = (("Budget", f"{duration(config.budget)} for the whole command"),) if config.budget else ()
-    titles = {"horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision"}
     prefix = {"precision": f"{config.precision}: "}
-    reasons = ((titles[field], prefix.get(field, "") + reason) for field, reason in config.reasons.items())
+    reasons = ((REASON_TITLES[field], prefix.get(field, "") + reason) for field, reason in config.reasons.items())
     return (
         ("Recipe", recipe.name),
-        ("Optimizer", f"{name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), {momentum}"),
+        ("Optimizer", f"{OPTIMIZER_NAMES[optimizer.name]}, {rate}, {momentum}"),
         ("Weight decay", f"{optimizer.weight_decay:g}"),
         ("Label smoothing", f"{recipe.label_smoothing:g}"),
         ("Batch size", str(recipe.batch_size)),
@@ -131,11 +123,12 @@ def _recipe(config: RunConfig) -> Facts:
     )
 
 
-def _machine(config: RunConfig) -> Facts:
+def machine_facts(config: RunConfig) -> Facts:
+    """Hardware, versions and date."""
     machine = config.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
-        ("HardwareInfo", machine.summary),
+        ("Hardware", machine.summary),
         ("System", f"{machine.system}, Python {machine.python}"),
         ("Versions", versions),
         ("Trained", f"{config.created:%Y-%m-%d %H:%M} UTC"),

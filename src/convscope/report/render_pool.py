@@ -1,8 +1,8 @@
-"""Where pictures are drawn: here, or in helper processes beside the training.
+"""Rendering plots to PNG files, in this process or in worker processes while training goes on.
 
-The command line starts the helpers first of all, so that what they import is there when the first picture is wanted.
-A drawing is an .npz file of the arrays, by their position among the arguments, and of a JSON text; the answer is the
-PNG file.
+The command line starts the workers before anything else, so that their imports are done when the first plot is needed.
+A message to a worker is an .npz file: the arrays by their position among the arguments, and a JSON text with the name
+of the plot and its other arguments. The answer is a PNG file.
 """
 
 from __future__ import annotations
@@ -18,65 +18,77 @@ from typing import Any
 import numpy as np
 
 from convscope._workers import map_in_order, serve, worker_pool
-from convscope.report import plots
-from convscope.report.layout import Page
+from convscope.report import layer_plots, plots
+from convscope.report.canvas import Canvas
 
-Drawing = partial[Page]  # a function of `plots` with its arguments by position: arrays, and what JSON can hold
-Draw = Callable[[Iterable[Drawing]], Iterator[bytes]]
+PlotCall = partial[Canvas]  # a function of PLOTS with positional arguments: arrays, and values that JSON can hold
+Renderer = Callable[[Iterable[PlotCall]], Iterator[bytes]]
+
 MAX_WORKERS = 3
+PLOTS: dict[str, Callable[..., Canvas]] = {
+    function.__name__: function
+    for function in (
+        plots.first_nine, plots.issue_images, plots.learning_curves, plots.confusion_matrix, plots.worst_mistakes,
+        layer_plots.filters, layer_plots.feature_maps, layer_plots.flatten_view, layer_plots.class_probabilities,
+        layer_plots.attribution, layer_plots.before_after,
+    )
+}  # fmt: skip
 
 
-def draw_here(drawings: Iterable[Drawing]) -> Iterator[bytes]:
-    """The PNG files of the drawings, drawn one after the other in this process."""
-    for drawing in drawings:
-        yield drawing().png()
+def render_serially(calls: Iterable[PlotCall]) -> Iterator[bytes]:
+    """Render the plots one after the other in this process."""
+    for call in calls:
+        yield call().png()
 
 
 @contextmanager
-def helpers(threads: int | None = None) -> Iterator[Draw]:
-    """What draws like `draw_here`, in up to three processes, one fewer than `threads`; these end with the block."""
-    from convscope._hardware import max_threads  # here, for the helpers do without it
+def rendering_workers(threads: int | None = None) -> Iterator[Renderer]:
+    """Start up to three workers, one fewer than `threads`, and yield a renderer that uses them.
+
+    They end with the block. With a single thread, the renderer is `render_serially`.
+    """
+    from convscope._hardware import max_threads  # here, because workers do not need it
 
     count = min(MAX_WORKERS, (threads or max_threads()) - 1)
     if count < 1:
-        yield draw_here
+        yield render_serially
         return
-    with worker_pool("convscope.report.render_pool", count) as started:
-        yield lambda drawings: map_in_order(started, map(_packed, drawings), _png)
+    with worker_pool("convscope.report.render_pool", count) as workers:
+        yield lambda calls: map_in_order(workers, map(_pack, calls), _render)
 
 
-def _packed(drawing: Drawing) -> bytes:
-    arrays: dict[str, Any] = {str(i): value for i, value in enumerate(drawing.args) if isinstance(value, np.ndarray)}
-    values = [None if isinstance(value, np.ndarray) else value for value in drawing.args]
+def _pack(call: PlotCall) -> bytes:
+    arrays: dict[str, Any] = {str(i): value for i, value in enumerate(call.args) if isinstance(value, np.ndarray)}
+    values = [None if isinstance(value, np.ndarray) else value for value in call.args]
     buffer = io.BytesIO()
-    arrays["call"] = np.array(json.dumps([drawing.func.__name__, values]))
+    arrays["call"] = np.array(json.dumps([call.func.__name__, values]))
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-def _unpacked(message: bytes) -> Drawing:
+def _unpack(message: bytes) -> PlotCall:
     with np.load(io.BytesIO(message), allow_pickle=False) as stored:
         name, values = json.loads(str(stored["call"]))
-        for place in set(stored.files) - {"call"}:
-            values[int(place)] = stored[place]
-    return partial(getattr(plots, name), *values)
+        for position in set(stored.files) - {"call"}:
+            values[int(position)] = stored[position]
+    return partial(PLOTS[name], *values)
 
 
-def _png(message: bytes) -> bytes:
-    return _unpacked(message)().png()
+def _render(message: bytes) -> bytes:
+    return _unpack(message)().png()
 
 
 def main() -> None:
-    """Draw what comes on standard input until it ends."""
-    plots.feature_maps("", np.eye(3)[..., None]).png()  # loads all that drawing needs
+    """In a worker: render the plots that come on standard input until it ends."""
+    layer_plots.feature_maps("", np.eye(3)[..., None]).png()  # imports everything that rendering needs
     gc.collect()
     gc.freeze()
 
-    def answer(message: bytes) -> bytes:
-        gc.collect()  # pages hold on to themselves; this takes half a millisecond and keeps a helper small
-        return _png(message)
+    def handle(message: bytes) -> bytes:
+        gc.collect()  # canvases contain reference cycles; this takes half a millisecond and keeps the worker small
+        return _render(message)
 
-    serve(answer)
+    serve(handle)
 
 
 if __name__ == "__main__":

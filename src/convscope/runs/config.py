@@ -47,8 +47,8 @@ class DatasetInfo(Record):
     test_images: int
 
     @property
-    def counts(self) -> str:
-        """How many images serve what, in words."""
+    def split_sizes(self) -> str:
+        """For example `1,293 training, 145 validation, 359 test images`."""
         held_out = f"{self.validation_images:,} validation, " if self.validation_images else ""
         return f"{self.train_images:,} training, {held_out}{self.test_images:,} test images"
 

@@ -21,7 +21,7 @@ from convscope.errors import UsageError
 
 if TYPE_CHECKING:
     from convscope.api.plan import Plan
-    from convscope.report.render_pool import Draw
+    from convscope.report.render_pool import Renderer
     from convscope.runs.folder import Run
 
 app = typer.Typer(rich_markup_mode=None)
@@ -48,14 +48,14 @@ def train(
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
     require_package("torch", "train")
-    from convscope.report.render_pool import helpers
+    from convscope.report.render_pool import rendering_workers
 
-    with helpers(options.threads) as render:  # first of all, so that they are ready when they are needed
+    with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
         if resume is None:
-            run = _train(data, options, more_epochs, render)
+            run = _train(data, options, more_epochs, renderer)
         else:
             _check_stands_alone(context, more_epochs)
-            run = _train_more(resume, more_epochs, options, render)
+            run = _train_more(resume, more_epochs, options, renderer)
     if run.manifest.signal:
         print_message(
             f"stopped by signal {run.manifest.signal} after {len(run.history)} of {run.config.epochs} epochs; "
@@ -69,7 +69,7 @@ def train(
         raise typer.Exit(EXIT_GATE_NOT_MET)
 
 
-def _train(data: str | None, options: TrainOptions, more_epochs: int | None, render: Draw) -> Run:
+def _train(data: str | None, options: TrainOptions, more_epochs: int | None, renderer: Renderer) -> Run:
     from convscope._hardware import process_start
     from convscope.cli import progress
     from convscope.runs.folder import check_free
@@ -83,10 +83,10 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
         dataset, origin = options.load_data(data, reporter)
     from convscope.api.plan import make_plan
 
-    return _run(make_plan(dataset, options, origin, process_start()), options, render)
+    return _run(make_plan(dataset, options, origin, process_start()), options, renderer)
 
 
-def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, render: Draw) -> Run:
+def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:
     from convscope.cli import progress
     from convscope.runs.folder import open_run, unfinished
 
@@ -98,10 +98,10 @@ def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, rend
         plan = plan_more(path, more_epochs, None, reporter) if more_epochs else plan_resume(path, None, reporter)
     if not more_epochs:
         options = options.model_copy(update={"run": path})
-    return _run(plan, options, render, resume=not more_epochs)
+    return _run(plan, options, renderer, resume=not more_epochs)
 
 
-def _run(plan: Plan, options: TrainOptions, render: Draw, *, resume: bool = False) -> Run:
+def _run(plan: Plan, options: TrainOptions, renderer: Renderer, *, resume: bool = False) -> Run:
     from convscope.api.hooks import Hooks
     from convscope.api.train import run_plan
     from convscope.cli import progress
@@ -112,7 +112,7 @@ def _run(plan: Plan, options: TrainOptions, render: Draw, *, resume: bool = Fals
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
         print_message(line)
     with progress.training(config.recipe.validation_name, announce=config.budget is None) as display:
-        hooks = Hooks(callbacks=[display], reporter=_MessageReporter(), render=render)
+        hooks = Hooks(callbacks=[display], reporter=_MessageReporter(), renderer=renderer)
         return run_plan(plan, options, hooks, resume=resume)
 
 
