@@ -117,12 +117,12 @@ def test_train_on_image_folder_reports_its_issues(command: Command, folder: Path
     assert run.config.preprocessing.fit == "crop"
     assert run.config.preprocessing.fill == (127, 127, 127)
     page = (folder / "run" / "report.html").read_text()
-    assert "What was found in the data?" in page
+    assert "What is in the data?" in page
     assert "<strong>warning</strong>: 1 image in two classes: cat and dog; excluded from both" in page
     assert "Nine training images, as the network sees them" in page
-    assert sorted(path.name for path in (folder / "run" / "plots").glob("found-*")) == [
-        "found-conflicting-labels.png",
-        "found-unreadable.png",
+    assert sorted(path.name for path in (folder / "run" / "plots").glob("issue-*")) == [
+        "issue-conflicting-labels.png",
+        "issue-unreadable.png",
     ]
 
 
