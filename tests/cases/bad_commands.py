@@ -1,6 +1,6 @@
 """Rows of the bad-input table: commands, networks, runs and model files that must be refused in one line.
 
-Every row is run in a folder with a sound `run`, pictures (`seven.png`, `large.png`), data sets of one class and of two
+Every row runs in a folder with a valid `run`, images (`seven.png`, `large.png`), data sets of one class and of two
 (`one.npz`, `two.npz`) and files that are no models (`text.onnx`, `empty.onnx`, `cut.onnx`, `foreign.onnx`).
 """
 
@@ -32,7 +32,7 @@ Alter = Callable[[Path], object]
 
 
 def _foreign_onnx() -> bytes:
-    """A sound ONNX file that convscope did not write."""
+    """A valid ONNX file that convscope did not write."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -42,7 +42,7 @@ def _foreign_onnx() -> bytes:
 
 @cache
 def workspace_files() -> dict[str, bytes]:
-    """What lies in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and learned nothing."""
+    """The files in the folder. The run's network has conv1, relu1, flatten1 and the classifier, and is untrained."""
     with TemporaryDirectory() as folder:
         config = make_plan(load_data("digits"), TrainOptions(model="conv 2 3, relu, flatten"), "digits").config
         writer, weights = RunWriter(Path(folder, "run"), config), get_weights(build_model(config.network))
