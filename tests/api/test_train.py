@@ -324,8 +324,6 @@ def test_train_keywords_agree_with_options_and_hooks() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 3, "budget": "60s"}, "^--budget and --epochs both say when training ends: give one of them$"),
-        ({"epochs": 3, "budget": 60}, "^--budget and --epochs both say when training ends: give one of them$"),
         ({"epoch": 3}, "^epoch=3: there is no option of this name$"),
         ({"watch": print}, "^watch=.*: there is no option of this name$"),
         ({"epochs": 0}, "^epochs=0: expected a number of at least 1$"),
@@ -658,3 +656,20 @@ def test_evaluate_run_with_changed_data_reports_it(
     reporter = RecordingReporter()
     assert evaluate_run(run, reporter=reporter).n == 40
     assert reporter.messages == [f"{tmp_path}/stripes.npz has changed since {run.path} was trained on it"]
+
+
+def test_train_model_with_epochs_and_budget_stops_at_whichever_comes_first(stripes: Dataset, tmp_path: Path) -> None:
+    few = train_model(stripes, "flatten", epochs=3, budget="60s", threads=1, run=tmp_path / "few")
+    assert (len(few.history), few.config.time_limit, few.config.budget) == (3, None, 60)
+    many = train_model(stripes, "flatten", epochs=1_000_000, budget=6, threads=1, run=tmp_path / "many")
+    assert many.config.time_limit is not None
+    assert 0 < many.manifest.train_seconds < 6
+
+
+def test_train_model_image_options_without_image_files_are_reported(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="^digits has no image files: image_size, group_by have no effect$"):
+        run = train_model(
+            "digits", "flatten", epochs=1, budget="60s", target_accuracy=0.97, image_size=64, group_by=".", threads=1,
+            run=tmp_path / "run",
+        )  # fmt: skip
+    assert run.config.recipe.stopping.target_accuracy == 0.97

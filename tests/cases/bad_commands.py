@@ -131,7 +131,6 @@ USAGE = _rows(
         "^--resume takes everything from .*: leave out --batch-size$",
     ),
     ("train digits --budget soon", "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
-    ("train digits --budget 60s --epochs 3", "^--budget and --epochs both say when training ends: give one of them$"),
     ("train digits --patience 0", "^Invalid value for '--patience': .*1"),
     ("train --resume run digits", "^--resume takes everything from the run's config.json: leave out DATA$"),
     ("train digits --seed -1", "^Invalid value for '--seed': .*0"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
+IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by")  # they apply to image files
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
 
 
@@ -52,7 +53,7 @@ class TrainOptions(Record):
     )
     budget: float | str | None = Field(
         default=None,
-        description="Wall-clock limit for the whole command: 60s, 2min, 1h.",
+        description="Wall-clock limit for the whole command: 60s, 2min, 1h; with --epochs, whichever comes first.",
         json_schema_extra={"metavar": "TIME"},
     )
     image_size: int | None = Field(default=None, ge=8, le=512, description="Side of the network's input, in pixels.")
@@ -75,9 +76,7 @@ class TrainOptions(Record):
     )
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.budget is not None and self.epochs is not None:
-            raise ValueError("--budget and --epochs both say when training ends: give one of them")
+    def _budget_is_a_duration(self) -> Self:
         _ = self.budget_seconds  # raises UsageError for a text that is no duration
         return self
 
@@ -122,6 +121,9 @@ class TrainOptions(Record):
             dataset = load_default(reporter)
             return dataset, dataset.name
         dataset = load_data(source, self.load_options(), reporter)
+        given = [name for name in IMAGE_FIELDS if getattr(self, name)]
+        if given and dataset.load_options is None:
+            reporter.message(f"{dataset.name} has no image files: {', '.join(given)} have no effect")
         return dataset, str(source) if isinstance(source, str | Path) else ""
 
     def chosen_recipe(self, kind: Kind = "gray", default: str = "default") -> Recipe:

@@ -26,6 +26,7 @@ from convscope.training.resolve import TrainData, resolve, train_val_split
 
 STATISTICS_VALUES = 2**28  # pixel values that mean and standard deviation are measured on
 FALLBACK_PRESET = "small"
+ESTIMATE_MARGIN = 1.25  # of the time estimate, when epochs and a budget are both given
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     if options.budget_seconds is not None:
         counts = len(data.train), len(data.validation), len(dataset.test)
         limit = time_limit(Budget(options.budget_seconds, started), network, recipe, tuning.precision, counts)
+        if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
+            limit = None  # the epochs fit
     config = RunConfig(
         created=now(),
         dataset=_dataset_info(data, origin),
