@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from convscope.backends.native import backend
+from convscope.network.activations import ACTIVATIONS
 
 needs_native = pytest.mark.skipif(
     backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )
 VARIANTS: list[str] = backend.native.variants() if backend.native is not None else ["none"]
+FUSED_ACTIVATIONS = [
+    name for name in ACTIVATIONS if backend.native is None or name in backend.native.ACTIVATIONS
+]  # those with a kernel
 
 
 @contextmanager

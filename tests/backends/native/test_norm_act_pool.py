@@ -15,7 +15,7 @@ from convscope.backends.native import backend
 from convscope.backends.native import norm_act_pool as module
 from convscope.backends.native.norm_act_pool import norm_act_pool, norm_act_pool_ref
 from convscope.backends.native.reference_ops import Pooling
-from helpers.kernels import needs_native, record_kernels, use_native_threads
+from helpers.kernels import FUSED_ACTIVATIONS, needs_native, record_kernels, use_native_threads
 
 # (n, channels, h, w): fewer channels than a register, as many, more; cells outside every window
 SHAPES = [(3, 3, 5, 7), (2, 16, 6, 6), (3, 19, 7, 9)]
@@ -33,7 +33,7 @@ class Case:
     pool_first: bool = False
 
 
-CASES = [Case(*case) for case in itertools.product(["none", "relu", "gelu", "tanh"], POOLS, [False, True])]
+CASES = [Case(*case) for case in itertools.product(["none", *FUSED_ACTIVATIONS], POOLS, [False, True])]
 MODES = ["", "train", "eval"]  # of the norm; "" for none
 
 
@@ -147,7 +147,7 @@ def test_norm_act_pool_on_threads_is_bit_identical(pool: Pooling | None, pool_fi
 
 
 @needs_native
-@pytest.mark.parametrize("activation", ["none", "relu", "gelu", "tanh"])
+@pytest.mark.parametrize("activation", ["none", *FUSED_ACTIVATIONS])
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("mode", ["", "eval"])
 @pytest.mark.usefixtures("variant")

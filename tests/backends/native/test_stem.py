@@ -13,7 +13,7 @@ from convscope import reference
 from convscope.backends.native import backend, stem
 from convscope.backends.native.reference_ops import Pooling
 from convscope.backends.native.stem import Padding, conv_act_pool, conv_act_pool_ref
-from helpers.kernels import needs_native, record_kernels, use_native_threads
+from helpers.kernels import FUSED_ACTIVATIONS, needs_native, record_kernels, use_native_threads
 
 # images (n, c, h, w), filters, kernel size, padding, activation, pool
 Case = tuple[tuple[int, int, int, int], int, int, Padding, str, Pooling | None]
@@ -40,6 +40,8 @@ CASES: list[Case] = [
     ((70, 1, 6, 6), 8, 3, (0, 0, 0, 0), "gelu", ("min", 2)),
     ((2, 4, 9, 9), 18, 1, (0, 0, 0, 0), "relu", ("max", 1)),
 ]
+POOLINGS: list[Pooling | None] = [None, ("max", 2), ("average", 2)]
+CASES += [((2, 3, 9, 8), 17, 3, (1, 1, 1, 1), name, pool) for name in FUSED_ACTIVATIONS for pool in POOLINGS]
 FORWARD, BACKWARD = "conv_act_pool_forward", "conv_act_pool_backward"
 
 
@@ -142,7 +144,7 @@ def test_conv_act_pool_matches_textbook(kind: Any) -> None:
 @needs_native
 @pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("pool", [("max", 2), ("min", 2), ("max", 3), ("average", 2), None], ids=str)
-@pytest.mark.parametrize("activation", ["none", "relu", "gelu", "tanh"])
+@pytest.mark.parametrize("activation", ["none", *FUSED_ACTIVATIONS])
 def test_conv_act_pool_nan_spreads_as_in_reference(activation: str, pool: Pooling | None) -> None:
     x, weight, bias = randn(2, 1, 11, 12), randn(18, 1, 3, 3), randn(18)
     x[0, 0, 4, 5] = x[1, 0, 0, 0] = torch.nan
