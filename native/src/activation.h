@@ -13,6 +13,7 @@
 #define CONVSCOPE_ACTIVATIONS(ROW) \
   ROW(kNone, none, true)           \
   ROW(kRelu, relu, true)           \
+  ROW(kLeakyRelu, leakyrelu, true) \
   ROW(kGelu, gelu, false)          \
   ROW(kTanh, tanh, true)
 
@@ -43,6 +44,7 @@ namespace CONVSCOPE_NAMESPACE {
 
 using convscope::Activation;
 using convscope::kGelu;
+using convscope::kLeakyRelu;
 using convscope::kNone;
 using convscope::kRelu;
 using convscope::kTanh;
@@ -87,6 +89,14 @@ template <>
 struct Function<kRelu> {
   static Vec value(Vec x) { return x < all(0) ? all(0) : x; }
   static Vec slope(Vec x) { return x <= all(0) ? all(0) : all(1); }  // NaN: 1, as in PyTorch
+  static Vec slope_from_output(Vec y) { return slope(y); }
+};
+
+template <>
+struct Function<kLeakyRelu> {
+  static constexpr float kNegativeSlope = 0.01f;
+  static Vec value(Vec x) { return x < all(0) ? x * kNegativeSlope : x; }
+  static Vec slope(Vec x) { return x > all(0) ? all(1) : all(kNegativeSlope); }  // NaN: the latter, as in PyTorch
   static Vec slope_from_output(Vec y) { return slope(y); }
 };
 

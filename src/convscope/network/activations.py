@@ -16,6 +16,8 @@ import numpy as np
 from convscope import reference
 from convscope.reference import Floats
 
+NEGATIVE_SLOPE = 0.01  # of leaky ReLU (Maas et al., 2013); PyTorch's default
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationFunction:
@@ -73,6 +75,16 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
         rule="max(0, input)",
         torch_module="ReLU",
         onnx_operator="Relu",
+        initialization="he",
+    ),
+    "leakyrelu": ActivationFunction(
+        forward=lambda x: np.where(x > 0, x, NEGATIVE_SLOPE * x).astype(x.dtype),
+        derivative=lambda x: np.where(x > 0, 1, NEGATIVE_SLOPE).astype(x.dtype),
+        rule=f"the input if it is positive, else the input x {NEGATIVE_SLOPE:g}",
+        torch_module="LeakyReLU",
+        torch_arguments={"negative_slope": NEGATIVE_SLOPE},
+        onnx_operator="LeakyRelu",
+        onnx_attributes={"alpha": NEGATIVE_SLOPE},
         initialization="he",
     ),
     "gelu": ActivationFunction(
