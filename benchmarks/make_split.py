@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.cli.progress import StderrReporter
+from convscope.cli.progress import CliReporter
 from convscope.data.formats.image_files import analyze, build_dataset
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.data.splitting import stratified_group_split
@@ -43,7 +43,7 @@ def make_split(folder: Path, into: Path, group_by: str | None, validation: float
         seed: of that choice.
     """
     options = LoadOptions(group_by=group_by)
-    analysis = analyze(folder, LoadContext(options, cache_folder(), StderrReporter()))
+    analysis = analyze(folder, LoadContext(options, cache_folder(), CliReporter()))
     dataset = build_dataset(folder, analysis, options)
     train, held_out = stratified_group_split(dataset.train, validation, seed)
     for part, split in {"train": train, "val": held_out, "test": dataset.test}.items():

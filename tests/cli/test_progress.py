@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from convscope.cli import progress
+from convscope.cli.progress import CliReporter, training_display
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.state import EpochMetrics, Progress
@@ -52,7 +52,7 @@ def after_epoch(display: Callback, epoch: EpochMetrics) -> None:
 def train(epochs: int = 2, batches: int = 4) -> None:
     """Display a training that improves with every batch."""
     steps = epochs * batches
-    with progress.training("test") as display:
+    with training_display("test") as display:
         for step in range(1, steps + 1):
             epoch = -(-step // batches)
             now = Progress(epoch, epochs, step, steps, 1 / step, 0.5, 1234.5, 0.5 * (steps - step))
@@ -83,7 +83,7 @@ def test_training_line_shows_loss_accuracy_rate_and_time_left(capsys: pytest.Cap
 
 
 def test_training_past_its_last_step_writes_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.training(announce=False) as display:
+    with training_display(announce=False) as display:
         after_batch(display, Progress(29, 30, 2001, 2000, 0.5, 0.5, 100.0, 0.0))
         after_epoch(display, EpochMetrics(29, 0.5, 0.5, 0.3, 0.9, 0.1, 100.0, 2.0))
     line = "epoch 29/30  loss 0.5000  accuracy 50.00 %  validation 90.00 %  100 images/s  0.0 s left\n"
@@ -111,7 +111,7 @@ def test_training_announces_its_duration_once(
     monkeypatch.setattr(time, "monotonic", lambda: next(moments))
 
     def train() -> None:
-        with progress.training(announce=announce) as display:
+        with training_display(announce=announce) as display:
             for step in range(1, 7):
                 after_batch(display, Progress(1, 20, step, 2000, 0.5, 0.5, 100.0, left))
 
@@ -136,8 +136,8 @@ def test_training_with_no_color_writes_no_colors(seen: Callable[..., str]) -> No
     assert "\x1b[38;5;" not in plain
 
 
-def test_loading_without_terminal_names_each_download_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.loading() as reporter:
+def test_reporter_without_terminal_names_each_download_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with CliReporter() as reporter:
         for done in (0, 500, 1000):
             reporter.progress("a.gz", done, 1000)
         reporter.progress("b.gz", 0, None)
@@ -145,22 +145,24 @@ def test_loading_without_terminal_names_each_download_once(capsys: pytest.Captur
     assert capsys.readouterr() == ("", "downloading a.gz\ndownloading b.gz\n")
 
 
-def test_loading_many_files_reports_decoding(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
+def test_reporter_announces_decoding_of_many_files(
+    capsys: pytest.CaptureFixture[str], seen: Callable[..., str]
+) -> None:
     def decode() -> None:
-        with progress.loading() as reporter:
+        with CliReporter() as reporter:
             for done in (0, 1500, 3000):
                 reporter.progress(DECODING, done, 3000)
 
     decode()
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         reporter.progress(DECODING, 0, 12)
     assert capsys.readouterr() == ("", "decoding 3,000 files\n")
     assert "3,000 of 3,000 files" in seen(decode)
 
 
-def test_loading_on_terminal_shows_a_bar_per_download(seen: Callable[..., str]) -> None:
+def test_reporter_on_terminal_shows_a_bar_per_download(seen: Callable[..., str]) -> None:
     def download() -> None:
-        with progress.loading() as reporter:
+        with CliReporter() as reporter:
             reporter.progress("a.gz", 0, 2_000_000)
             reporter.progress("b.gz", 10, None)
             reporter.progress("a.gz", 2_000_000, 2_000_000)
@@ -170,3 +172,18 @@ def test_loading_on_terminal_shows_a_bar_per_download(seen: Callable[..., str]) 
     assert "2.0 of 2.0 MB" in text
     assert "b.gz" in text
     assert text.endswith("\x1b[2K")
+
+
+def test_reporter_message_is_one_line_on_stderr_with_and_without_bars(
+    seen: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report() -> None:
+        with CliReporter() as reporter:
+            reporter.progress("a.gz", 0, 10)
+            reporter.message("[red] is a name" + 200 * "!")
+
+    report()
+    CliReporter().message("without a block")
+    line = "[red] is a name" + 200 * "!"
+    assert capsys.readouterr() == ("", f"downloading a.gz\n{line}\nwithout a block\n")
+    assert line in seen(report)

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, one line per epoch or file elsewhere; always on stderr."""
+"""Progress on stderr: bars on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 
 from convscope._reporting import Reporter
 from convscope._text import duration, percent, pluralize
+from convscope.cli.console import print_message
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.training.callbacks import Callback, Trainer
 
@@ -22,11 +23,64 @@ if TYPE_CHECKING:
     from convscope.training.state import Progress
 
 ANNOUNCE_AFTER_S, MIN_ANNOUNCED_S = 1.0, 10.0
-MANY_FILES = 500  # whose decoding takes long enough to be told
+MIN_ANNOUNCED_FILES = 500
+
+
+class CliReporter(Reporter):
+    """Writes messages to stderr, and shows progress there.
+
+    Inside a `with` block on a terminal, every task has a bar, which disappears at the end of the block. Otherwise there
+    is one line per download, and one per decoding of many files.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._announced: set[str] = set()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            figures = TextColumn("{task.fields[figures]}")
+            columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeRemainingColumn())
+            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+            self._bars = None
+
+    def message(self, text: str) -> None:
+        """Write one line, above the bars if there are any."""
+        if self._bars:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_message(text)
+
+    def progress(self, task: str, done: int, total: int | None) -> None:
+        """Update the bar of a task; without bars, announce the task once."""
+        if self._bars is None:
+            self._announce(task, total)
+            return
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, figures="")
+        self._bars.update(self._tasks[task], completed=done, total=total, figures=_amount(task, done, total))
+
+    def _announce(self, task: str, total: int | None) -> None:
+        if task not in self._announced and (task != DECODING or (total or 0) >= MIN_ANNOUNCED_FILES):
+            self._announced.add(task)
+            self.message(f"decoding {total:,} files" if task == DECODING else f"downloading {task}")
+
+
+def _amount(task: str, done: int, total: int | None) -> str:
+    if task == DECODING:
+        return f"{done:,} of {total:,} files"
+    return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
 @contextmanager
-def training(validation_name: str = "validation", announce: bool = True) -> Iterator[TrainingDisplay]:
+def training_display(validation_name: str = "validation", announce: bool = True) -> Iterator[TrainingDisplay]:
     """The callback that shows the progress of training: a bar on a terminal, lines elsewhere; see `TrainingDisplay`."""
     if not sys.stderr.isatty():
         yield TrainingLines(validation_name, announce)
@@ -34,61 +88,6 @@ def training(validation_name: str = "validation", announce: bool = True) -> Iter
     columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         yield TrainingBar(validation_name, announce, bars)
-
-
-class StderrReporter(Reporter):
-    """Writes messages to stderr, and one line for each download and each long decoding."""
-
-    def __init__(self) -> None:
-        self.named: set[str] = set()
-
-    def message(self, text: str) -> None:
-        """Write one line."""
-        sys.stderr.write(f"{text}\n")
-
-    def progress(self, task: str, done: int, total: int | None) -> None:  # noqa: ARG002
-        """Name the task when it begins."""
-        if task not in self.named and (task != DECODING or (total or 0) >= MANY_FILES):
-            self.named.add(task)
-            self.message(f"decoding {total:,} files" if task == DECODING else f"downloading {task}")
-
-
-class _BarReporter(Reporter):
-    """A bar for each task; messages appear above the bars."""
-
-    def __init__(self, bars: Bars) -> None:
-        self.bars = bars
-        self.tasks: dict[str, TaskID] = {}
-
-    def message(self, text: str) -> None:
-        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def progress(self, task: str, done: int, total: int | None) -> None:
-        if task not in self.tasks:
-            self.tasks[task] = self.bars.add_task(task, total=total, figures="")
-        self.bars.update(self.tasks[task], completed=done, total=total, figures=_so_far(task, done, total))
-
-
-@contextmanager
-def loading() -> Iterator[Reporter]:
-    """The reporter for loading data: bars on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield StderrReporter()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _BarReporter(bars)
-
-
-def _so_far(name: str, done: int, total: int | None) -> str:
-    if name == DECODING:
-        return f"{done:,} of {total:,} files"
-    return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
 class TrainingDisplay(Callback):

@@ -55,13 +55,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Find what would spoil training: unreadable, duplicate, mislabeled and odd images. Changes nothing."""
-    from convscope.cli import progress
-    from convscope.cli.format import check_lines
+    from convscope.cli.format_data import audit_lines
+    from convscope.cli.progress import CliReporter
     from convscope.data.audit.report import audit_images
 
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         report = audit_images(path, options.load_options(), reporter)
-    print_result(as_json, report, check_lines(report))
+    print_result(as_json, report, audit_lines(report))
     if report.problem:
         raise DataError(report.problem)
 
@@ -75,9 +75,9 @@ def show(
 ) -> None:
     """Print counts, shapes, pixel statistics and the pixels of one image, and draw the first nine images."""
     from convscope.api.inspect import show_dataset
-    from convscope.cli import progress
-    from convscope.cli.format import dataset_lines
+    from convscope.cli.format_data import dataset_lines
+    from convscope.cli.progress import CliReporter
 
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         shown = show_dataset(name, image, out, reporter)
     print_result(as_json, shown, dataset_lines(shown))

@@ -27,10 +27,10 @@ def evaluate(
 ) -> None:
     """Measure a trained model on the test split of a data set: accuracy with its 95 % interval, loss, per class."""
     from convscope.api.evaluate import evaluate_run
-    from convscope.cli import progress
     from convscope.cli.format_evaluation import evaluation_lines
+    from convscope.cli.progress import CliReporter
 
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         evaluation = evaluate_run(_opened(run), data, reporter)
     print_result(as_json, evaluation, evaluation_lines(evaluation))
 

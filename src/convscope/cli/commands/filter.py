@@ -22,7 +22,7 @@ def filter_image(
     as_json: AsJson = False,
 ) -> None:
     """Slide a kernel over an image or a matrix, or pool it: the article's feature detector."""
-    from convscope.cli.format import filtered_lines
+    from convscope.cli.format_data import filter_lines
 
     found = run_filter(image, options)
-    print_result(as_json, found, filtered_lines(found))
+    print_result(as_json, found, filter_lines(found))

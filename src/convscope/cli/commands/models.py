@@ -31,9 +31,9 @@ def models(
         print_result(as_json, {"presets": presets}, preset_lines(presets))
         return
     from convscope.api.models import model_cost
-    from convscope.cli import progress
+    from convscope.cli.progress import CliReporter
 
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         cost = model_cost(architecture, data, recipe, threads, reporter)
     print_result(as_json, cost, cost_lines(cost))
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope._extras import require_package
-from convscope._reporting import Reporter
 from convscope.api.options import TrainOptions
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import expand_records
@@ -71,7 +70,7 @@ def train(
 
 def _train(data: str | None, options: TrainOptions, more_epochs: int | None, renderer: Renderer) -> Run:
     from convscope._hardware import process_start
-    from convscope.cli import progress
+    from convscope.cli.progress import CliReporter
     from convscope.runs.folder import check_free
 
     if more_epochs:
@@ -79,7 +78,7 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
     if options.run is not None:
         check_free(options.run)
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
-    with progress.loading() as reporter, _importing("convscope.api.train"):
+    with CliReporter() as reporter, _importing("convscope.api.train"):
         dataset, origin = options.load_data(data, reporter)
     from convscope.api.plan import make_plan
 
@@ -87,14 +86,14 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
 
 
 def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:
-    from convscope.cli import progress
+    from convscope.cli.progress import CliReporter
     from convscope.runs.folder import open_run, unfinished
 
     check = open_run if more_epochs else unfinished
     check(path)  # a wrong path is reported before anything is loaded
     from convscope.api.resume import plan_more, plan_resume
 
-    with progress.loading() as reporter:
+    with CliReporter() as reporter:
         plan = plan_more(path, more_epochs, None, reporter) if more_epochs else plan_resume(path, None, reporter)
     if not more_epochs:
         options = options.model_copy(update={"run": path})
@@ -104,21 +103,16 @@ def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, rend
 def _run(plan: Plan, options: TrainOptions, renderer: Renderer, *, resume: bool = False) -> Run:
     from convscope.api.hooks import Hooks
     from convscope.api.train import run_plan
-    from convscope.cli import progress
-    from convscope.cli.format import issue_lines
+    from convscope.cli.format_data import issue_lines
     from convscope.cli.format_training import plan_lines
+    from convscope.cli.progress import CliReporter, training_display
 
     config = plan.config
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
         print_message(line)
-    with progress.training(config.recipe.validation_name, announce=config.budget is None) as display:
-        hooks = Hooks(callbacks=[display], reporter=_MessageReporter(), renderer=renderer)
+    with training_display(config.recipe.validation_name, announce=config.budget is None) as display:
+        hooks = Hooks(callbacks=[display], reporter=CliReporter(), renderer=renderer)
         return run_plan(plan, options, hooks, resume=resume)
-
-
-class _MessageReporter(Reporter):
-    def message(self, text: str) -> None:
-        print_message(text)
 
 
 @contextmanager
