@@ -50,8 +50,8 @@ def workspace_files() -> dict[str, bytes]:
         writer.write(LAST_WEIGHTS_FILE, save(weights))
         writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
         writer.write_rows(METRICS_FILE, [])
-        scores = np.zeros((1, len(config.classes)), np.float32)
-        writer.write_record("evaluation.json", evaluate(scores, np.array([0]), config.classes))
+        logits = np.zeros((1, len(config.classes)), np.float32)
+        writer.write_record("evaluation.json", evaluate(logits, np.array([0]), config.classes))
         run = writer.finish(signal=0, selected_epoch=0, train_seconds=0)
         files = {f"run/{path.name}": path.read_bytes() for path in run.path.iterdir()}
     return {
@@ -78,12 +78,12 @@ def _rows(exit_code: int, *rows: tuple[str, str], alter: tuple[str, Alter] = (""
     """Rows of a command line and its message, the run altered as it is called."""
 
     def arranging(words: str) -> Callable[[Path], list[str]]:
-        def arrange(folder: Path) -> list[str]:
+        def prepare(folder: Path) -> list[str]:
             write_workspace(folder)
             alter[1](folder / "run")
             return shlex.split(words)
 
-        return arrange
+        return prepare
 
     return [
         BadInput(f"{words[:80]} {alter[0]}".strip(), arranging(words), exit_code, message) for words, message in rows
@@ -123,7 +123,7 @@ USAGE = _rows(
     ("train digits --epochs few", f"^Invalid value for '--epochs': .*{HINT}"),
     ("train digits --epochs 0", "^Invalid value for '--epochs': .*1"),
     ("train digits --batch-size 0", "^Invalid value for '--batch-size': .*1"),
-    ("train digits --checkpoint-every -1", "^Invalid value for '--checkpoint-interval': .*0"),
+    ("train digits --checkpoint-interval -1", "^Invalid value for '--checkpoint-interval': .*0"),
     ("train --resume run", "^run is complete already: --more-epochs trains it further$"),
     ("train digits --more-epochs 2", "^--more-epochs needs the finished run that it continues: --resume RUN$"),
     (

@@ -15,11 +15,11 @@ TABLE = "file,label\n" + "".join(f"{name},{name[:3]}\n" for name in animals())
 def _set(images: Content, *words: str) -> Callable[[Path], list[str]]:
     """The images in the folder `set`, which the words name."""
 
-    def arrange(folder: Path) -> list[str]:
+    def prepare(folder: Path) -> list[str]:
         write_images(folder / "set", images)
         return list(words)
 
-    return arrange
+    return prepare
 
 
 def _rows(exit_code: int, *rows: tuple[str, Content, str, str]) -> list[BadInput]:

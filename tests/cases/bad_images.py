@@ -38,12 +38,12 @@ def _huge_header() -> bytes:
 def _filter(data: bytes, kernel: str = "edge") -> Arrange:
     """Write `data` as an image file; the command filters it."""
 
-    def arrange(folder: Path) -> list[str]:
+    def prepare(folder: Path) -> list[str]:
         path = folder / "image.png"
         path.write_bytes(data)
         return ["filter", str(path), "--kernel", kernel]
 
-    return arrange
+    return prepare
 
 
 def _filter_path(name: str) -> Arrange:

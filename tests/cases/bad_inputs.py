@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class BadInput:
-    """`arrange(folder)` writes the bad files and returns argv; `message` is a regular expression for the line."""
+    """`prepare(folder)` writes the bad files and returns argv; `message` is a regular expression for the line."""
 
     name: str
-    arrange: Callable[[Path], list[str]]
+    prepare: Callable[[Path], list[str]]
     exit_code: int
     message: str
 
@@ -61,12 +61,12 @@ def _named(name: str) -> Callable[[Path], list[str]]:
 def _folder(files: dict[str, bytes]) -> Callable[[Path], list[str]]:
     """A folder of files."""
 
-    def arrange(folder: Path) -> list[str]:
+    def prepare(folder: Path) -> list[str]:
         for name, content in files.items():
             (folder / name).write_bytes(content)
         return _show(folder)
 
-    return arrange
+    return prepare
 
 
 def _pair(images: bytes = GOOD_IMAGES, labels: bytes = GOOD_LABELS) -> Callable[[Path], list[str]]:
@@ -76,11 +76,11 @@ def _pair(images: bytes = GOOD_IMAGES, labels: bytes = GOOD_LABELS) -> Callable[
 def _file(name: str, content: bytes) -> Callable[[Path], list[str]]:
     """One file, which the command names."""
 
-    def arrange(folder: Path) -> list[str]:
+    def prepare(folder: Path) -> list[str]:
         (folder / name).write_bytes(content)
         return _show(folder / name)
 
-    return arrange
+    return prepare
 
 
 def npz(**arrays: Any) -> bytes:
@@ -109,7 +109,7 @@ def _flip(content: bytes, at: int) -> bytes:
 
 
 def _rows(*rows: tuple[str, Callable[[Path], list[str]], str]) -> list[BadInput]:
-    return [BadInput(name, arrange, 3, message) for name, arrange, message in rows]
+    return [BadInput(name, prepare, 3, message) for name, prepare, message in rows]
 
 
 NAMES = "expected digits, mnist, fashion-mnist, cifar10, or the path of a folder"

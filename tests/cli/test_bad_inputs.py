@@ -19,7 +19,7 @@ ONE_LINE = [*DATA_ROWS, *FOLDER_ROWS, *IMAGE_ROWS, *COMMAND_ROWS]
 
 def refused(row: BadInput, command: Command, folder: Path) -> Answer:
     """The answer, after checking all but the lines on stderr."""
-    words = row.arrange(folder)
+    words = row.prepare(folder)
     before = contents(folder)
     answer = command(*words)
     assert answer.out == ""

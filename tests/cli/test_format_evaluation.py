@@ -40,9 +40,9 @@ def test_evaluation_lines_have_test_time_augmentation_below_the_accuracy(
     evaluation: Evaluation, printed: Printed
 ) -> None:
     line = "         62.50 % (30.57 to 86.32) with test-time augmentation"
-    augmented = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
+    with_tta = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
     first, *rest = printed(evaluation_lines(evaluation)).splitlines()
-    assert printed(evaluation_lines(augmented)).splitlines() == [first, line, *rest]
+    assert printed(evaluation_lines(with_tta)).splitlines() == [first, line, *rest]
 
 
 def test_evaluation_lines_without_mistakes_say_so(printed: Printed) -> None:

@@ -37,8 +37,8 @@ def test_run_lines_have_accuracy_and_paths(digits_run: Run) -> None:
 def test_run_lines_have_test_time_augmentation_below_the_accuracy(
     digits_run: Run, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    augmented = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
-    monkeypatch.setattr(digits_run, "evaluation", augmented)
+    with_tta = evaluation.model_copy(update={"tta": Proportion(accuracy=0.625, interval=wilson(5, 8))})
+    monkeypatch.setattr(digits_run, "evaluation", with_tta)
     first, second, *_ = run_lines(digits_run)
     assert first.split(maxsplit=2) == ["test", "accuracy", "62.50 % (95 % interval 30.57 to 86.32, n = 8)"]
     assert second.strip() == "62.50 % (30.57 to 86.32) with test-time augmentation"

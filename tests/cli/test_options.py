@@ -22,7 +22,7 @@ class ExampleOptions(Record):
     source: str | None = Field(default=None, description="Where from.", json_schema_extra={"argument": True})
     batch_size: int | None = Field(default=None, ge=1, le=512, description="Images per step.")
     learning_rate: float = Field(default=0.1, gt=0)
-    size: Literal[1, 3] | None = None
+    sides: Literal[1, 3] | None = None
     mode: Literal["fast", "best"] = "fast"
     crop: bool = Field(default=False, json_schema_extra={"flag": "--crop"})
     budget: float | str | None = Field(default=None, json_schema_extra={"metavar": "TIME"})
@@ -71,10 +71,12 @@ def test_expand_records_without_options_gives_defaults_and_nothing_set(run: Run)
 
 
 def test_expand_records_every_kind_of_field_is_parsed(run: Run) -> None:
-    words = "flowers --batch-size 8 --learning-rate 0.5 --size 3 --mode best --crop --budget 60s --pool max 2 --out a/b"
+    words = (
+        "flowers --batch-size 8 --learning-rate 0.5 --sides 3 --mode best --crop --budget 60s --pool max 2 --out a/b"
+    )
     options = run(*words.split(), "--tags", "x", "--tags", "y")
     assert options == ExampleOptions(
-        source="flowers", batch_size=8, learning_rate=0.5, size=3, mode="best", crop=True, budget=60, pool=("max", 2),
+        source="flowers", batch_size=8, learning_rate=0.5, sides=3, mode="best", crop=True, budget=60, pool=("max", 2),
         tags=["x", "y"], out=Path("a/b"),
     )  # fmt: skip
     assert options.model_fields_set == set(ExampleOptions.model_fields) - {"callbacks"}
@@ -95,7 +97,7 @@ def test_expand_records_help_comes_from_the_fields(run: Run) -> None:
     [
         ("--learning-rate 0", "^--learning-rate 0.0: expected a number greater than 0$"),
         ("--learning-rate nan", "^--learning-rate nan: expected a number greater than 0$|finite number"),
-        ("--size 2", "^--size 2: expected 1 or 3$"),
+        ("--sides 2", "^--sides 2: expected 1 or 3$"),
         ("--budget soon", "^--budget soon: expected seconds such as 60s, got 'soon'$"),
     ],
 )
@@ -115,7 +117,7 @@ def test_expand_records_limits_are_checked_while_parsing(run: Run, words: str) -
         ({"batch_size": 0}, "^batch_size=0: expected a number of at least 1$"),
         ({"batch_size": 1000}, "^batch_size=1000: expected a number of at most 512$"),
         ({"batch_size": "x"}, "^batch_size='x': input should be a valid integer"),
-        ({"size": 2}, "^size=2: expected 1 or 3$"),
+        ({"sides": 2}, "^sides=2: expected 1 or 3$"),
         ({"batchsize": 2}, "^batchsize=2: there is no option of this name$"),
     ],
 )

@@ -100,7 +100,7 @@ def test_load_data_damaged_file_raises_or_was_not_damaged(
 def test_load_data_bad_input_raises_one_line(row: BadInput, tmp_path: Path) -> None:
     (folder := tmp_path / "set").mkdir()
     with pytest.raises(DataError) as error:
-        load_data(row.arrange(folder)[-1])
+        load_data(row.prepare(folder)[-1])
     assert re.search(row.message, str(error.value))
     assert "\n" not in str(error.value)
     assert error.value.exit_code == row.exit_code

@@ -140,11 +140,11 @@ def foreign(properties: Mapping[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def metadata(**changed: Any) -> str:
-    values = ModelMetadata(
+def metadata(**values: Any) -> str:
+    fields = ModelMetadata(
         classes=tuple(NAMES), preprocessing=random_preprocessing(LINE), architecture=LINE.architecture
     ).model_dump(mode="json")
-    return json.dumps(values | changed)
+    return json.dumps(fields | values)
 
 
 def with_metadata(content: bytes, text: str) -> bytes:

@@ -22,7 +22,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     """Accuracy, loss, top-k accuracy, a table of classes, and the most frequent mistakes."""
     top = ", ".join(f"top-{k} {percent(share)}" for k, share in evaluation.top_k.items() if k > 1)
     head = [f"accuracy {evaluation.accuracy_text}", f"loss     {evaluation.loss:.4f}" + (f"   ({top})" if top else "")]
-    scores = [
+    rows = [
         (
             score.name,
             *(percent(share, 1) for share in (score.precision, score.recall, score.f1)),
@@ -32,7 +32,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     ]
     if evaluation.tta:
         head.insert(1, f"         {evaluation.tta.text} with test-time augmentation")
-    return [*head, plain_table(("class", "precision", "recall", "F1", "images"), scores), _mistakes(evaluation)]
+    return [*head, plain_table(("class", "precision", "recall", "F1", "images"), rows), _mistakes(evaluation)]
 
 
 def prediction_lines(prediction: Prediction, top: int) -> list[str]:

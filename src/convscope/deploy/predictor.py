@@ -64,7 +64,7 @@ class Predictor:
 
     Attributes:
         path: The model file.
-        metadata: What the model file stores beside the network: classes, preprocessing, architecture.
+        metadata: Classes, preprocessing and architecture, which the model file stores along with the network.
 
     Raises:
         ModelFileError: The file does not exist, is damaged, or was not written by convscope.

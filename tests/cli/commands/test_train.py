@@ -88,7 +88,7 @@ def test_train_without_data_and_without_mnist_uses_digits(
 
 
 @pytest.mark.parametrize(
-    ("place", "code", "message"),
+    ("run_path", "code", "message"),
     [
         ("full", 2, "^convscope: full exists already: choose another --run, or move it away$"),
         ("full/mine.txt", 2, "^convscope: full/mine.txt exists already"),
@@ -96,12 +96,12 @@ def test_train_without_data_and_without_mnist_uses_digits(
     ],
 )
 def test_train_run_folder_that_exists_is_left_unchanged(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, code: int, message: str
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_path: str, code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    answer = command("train", "digits", *QUICK, "--run", place)
+    answer = command("train", "digits", *QUICK, "--run", run_path)
     assert (answer.code, answer.out) == (code, "")
     assert re.search(message, answer.err.splitlines()[-1])
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine.txt"]
