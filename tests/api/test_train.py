@@ -287,10 +287,11 @@ def test_train_model_with_signal_during_report_completes_it(
     monkeypatch.setattr("convscope.api.results.render_page", interrupted)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal must be held back"))
     try:
-        run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run")
+        run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run", checkpoint_interval=0)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert (run.manifest.status, run.manifest.signal) == ("complete", signal.SIGTERM)
+    assert (run.manifest.status, run.manifest.signal) == ("complete", 0)
+    assert not (run.path / "checkpoints").exists()
     assert {"evaluation.json", "report.html", "README.md"} < set(run.manifest.files)
 
 

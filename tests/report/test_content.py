@@ -172,9 +172,12 @@ def test_make_report_describes_the_recipe(
 
 def test_make_report_names_budget_and_reasons(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     reasons = {"horizontal_flip": "measured", "class_balance": "unequal", "precision": "equal"}
-    given = config().model_copy(update={"budget": 120.0, "reasons": reasons, "precision": "bf16"})
+    given = config("article").model_copy(
+        update={"budget": 120.0, "reasons": reasons, "precision": "bf16", "augment": "rain"}
+    )
     shown = dict(make_report(given, evaluation, RESULT, []).recipe)
     assert shown["Budget"] == "2 min for the whole command"
+    assert shown["Augmentation"] == "rain (the user's own)"
     assert (shown["Flips"], shown["Class balance"], shown["Precision"]) == ("measured", "unequal", "bf16: equal")
 
 

@@ -20,7 +20,7 @@ from convscope.training.augmentation import (
     crop_and_resize,
     cutmix,
     cutmix_boxes,
-    describe,
+    describe_augmentation,
     epoch_colors,
     epoch_crops,
     epoch_flips,
@@ -335,4 +335,4 @@ def test_epoch_augmentation_uses_the_random_parameters_of_its_epoch() -> None:
     ids=["article", "default", "color", "images"],
 )
 def test_describe_has_one_phrase_per_augmentation(recipe: Recipe, expected: list[str]) -> None:
-    assert list(describe(recipe)) == expected
+    assert list(describe_augmentation(recipe)) == expected

@@ -122,7 +122,7 @@ def test_scale_learning_rates_divides_all_rates_and_changes_nothing_else(norm_bi
     )
     rates = {"learning_rate": 0.1 / 10, "sgd_lr": 0.02 / 10, "norm_bias_lr": norm_bias_lr and 5.0}
     before = recipe.model_dump()
-    assert recipe.scale_learning_rates(10).model_dump() == {**before, "optimizer": {**before["optimizer"], **rates}}
+    assert recipe.divide_learning_rates(10).model_dump() == {**before, "optimizer": {**before["optimizer"], **rates}}
 
 
 def test_selection_config_never_selects_on_the_test_set() -> None:

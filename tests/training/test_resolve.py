@@ -15,7 +15,7 @@ from convscope.network.build import parse_network
 from convscope.network.network import Network
 from convscope.training.probes.flip_probe import FlipProbe
 from convscope.training.recipes import RECIPES, Recipe
-from convscope.training.resolve import TrainData, mean_relative_cost, resizable, resolve, train_val_split
+from convscope.training.resolve import TrainData, keep_usable_resizing, mean_relative_cost, resolve, train_val_split
 
 FLATTEN = parse_network("flatten", (8, 8, 1), 10)
 POOLED = parse_network("conv 4 3 pad same, globalavg", (8, 8, 1), 10)
@@ -136,8 +136,8 @@ def test_resolve_twice_changes_nothing_more(digits: Dataset, recipe: Recipe) -> 
 
 
 def test_resizable_recipe_without_resizing_is_returned_as_it_is() -> None:
-    assert resizable(PLAIN, FLATTEN) is PLAIN
-    assert resizable(PLAIN.override(progressive_resizing=RESIZING), FLATTEN) == PLAIN
+    assert keep_usable_resizing(PLAIN, FLATTEN) is PLAIN
+    assert keep_usable_resizing(PLAIN.override(progressive_resizing=RESIZING), FLATTEN) == PLAIN
 
 
 def test_mean_relative_cost_is_the_mean_of_the_epochs_multiply_adds() -> None:

@@ -95,11 +95,12 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
             # the caller's callbacks see restored weights, and what they stop is saved
             callbacks = [*first, *hooks.callbacks, stop, checkpoints, metrics_log]
             result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
+        interrupted_by = stop.number  # a later signal does not stop the results from being written
         write_weights(writer, config, result)
-        if not stop.number:
+        if not interrupted_by:
             write_results(writer, plan, model, result, hooks)
-        run = writer.finish(stop.number, result.epoch, result.seconds)
-        if not stop.number:
+        run = writer.finish(interrupted_by, result.epoch, result.seconds)
+        if not interrupted_by:
             checkpoints.remove()
         return run
 

@@ -10,7 +10,7 @@ from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
 from convscope.report.html import Facts, Figure, LayerRow, Report
 from convscope.runs.config import RunConfig
-from convscope.training.augmentation import describe
+from convscope.training.augmentation import describe_augmentation
 from convscope.training.callbacks import TrainResult
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
@@ -109,6 +109,7 @@ def recipe_facts(config: RunConfig) -> Facts:
     budget = (("Budget", f"{duration(config.budget)} for the whole command"),) if config.budget else ()
     prefix = {"precision": f"{config.precision}: "}
     reasons = ((REASON_TITLES[field], prefix.get(field, "") + reason) for field, reason in config.reasons.items())
+    own = [f"{config.augment} (the user's own)"] if config.augment else []
     return (
         ("Recipe", recipe.name),
         ("Optimizer", f"{OPTIMIZER_NAMES[optimizer.name]}, {rate}, {momentum}"),
@@ -116,7 +117,7 @@ def recipe_facts(config: RunConfig) -> Facts:
         ("Label smoothing", f"{recipe.label_smoothing:g}"),
         ("Batch size", str(recipe.batch_size)),
         ("Epochs", str(config.epochs)),
-        ("Augmentation", ", ".join(describe(recipe)) or "none"),
+        ("Augmentation", ", ".join([*describe_augmentation(recipe), *own]) or "none"),
         *budget,
         *reasons,
         ("Seed", str(config.seed)),

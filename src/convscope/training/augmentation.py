@@ -1,7 +1,7 @@
 """Order and augmentation of an epoch: pure functions of seed, epoch and the image's index in the data.
 
 To add an augmentation: give `AugmentationConfig` its field, draw its parameters and apply them in `EpochAugmentation`,
-and add its sentence to `describe`.
+and add its phrase to `describe_augmentation`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EpochAugmentation:
         return cutmix(images, self.boxes[batch]) if done < self.cutmix_until else 1
 
 
-def describe(recipe: Recipe) -> Iterator[str]:
+def describe_augmentation(recipe: Recipe) -> Iterator[str]:
     """Yield one phrase for each augmentation of a recipe, for the report."""
     config = recipe.augmentation
     if config.max_shift:

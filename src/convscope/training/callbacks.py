@@ -25,7 +25,7 @@ Weights = dict[str, NDArray[Any]]
 class TrainResult:
     """The outcome of training: the weights of the best and of the last epoch, and the metrics of all epochs.
 
-    If training stopped before its first epoch ended, both epochs are 0 and the weights those of that moment.
+    If training stopped before its first epoch ended, both epoch numbers are 0 and the weights are the current ones.
 
     Attributes:
         select: which weights the recipe uses.

@@ -176,10 +176,10 @@ class Recipe(Record):
         """Return the learning rate when the fraction `done` of training is complete."""
         return self.schedule.learning_rate(self.optimizer.learning_rate, done)
 
-    def scale_learning_rates(self, factor: float) -> Self:
-        """Return the recipe with all its learning rates divided by `factor`."""
+    def divide_learning_rates(self, divisor: float) -> Self:
+        """Return the recipe with all its learning rates divided by `divisor`."""
         rates = {name: getattr(self.optimizer, name) for name in ("learning_rate", "sgd_lr", "norm_bias_lr")}
-        return self.override(optimizer={name: rate / factor for name, rate in rates.items() if rate})
+        return self.override(optimizer={name: rate / divisor for name, rate in rates.items() if rate})
 
     def override(self, **values: Any) -> Self:
         """Return a validated copy with some fields changed, given by name wherever they are nested.

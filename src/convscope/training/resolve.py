@@ -58,12 +58,12 @@ def resolve(recipe: Recipe, data: TrainData, network: Network) -> tuple[Recipe, 
     """
     flip, flip_reason = _resolve_flip(recipe, data)
     balance, balance_reason = _resolve_balance(recipe, data.train)
-    resolved = resizable(recipe, network).override(horizontal_flip=flip, class_balance=balance)
+    resolved = keep_usable_resizing(recipe, network).override(horizontal_flip=flip, class_balance=balance)
     reasons = {"horizontal_flip": flip_reason, "class_balance": balance_reason}
     return resolved, {name: reason for name, reason in reasons.items() if reason}
 
 
-def resizable(recipe: Recipe, network: Network) -> Recipe:
+def keep_usable_resizing(recipe: Recipe, network: Network) -> Recipe:
     """Return the recipe, without progressive resizing if the network takes images of one size only."""
     scales = (scale for _, scale in recipe.schedule.progressive_resizing)
     return (

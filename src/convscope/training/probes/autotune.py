@@ -77,7 +77,7 @@ class TuningProbe:
         height, width, _ = self.train.shape
         batch_size = min(self.recipe.batch_size, max(2, pixels // (height * width)))
         images = self.train.take(np.arange(min(len(self.train), steps * batch_size)))
-        recipe = self.recipe.scale_learning_rates(10).override(batch_size=batch_size, epochs=1)
+        recipe = self.recipe.divide_learning_rates(10).override(batch_size=batch_size, epochs=1)
         config = TrainConfig(self.preprocessing, recipe, self.seed, precision)
         try:
             fit(build_model(self.network, self.seed), images, images.take(np.arange(1)), config, [callback])
@@ -105,8 +105,8 @@ def autotune(probe: TuningProbe, threads: int | None = None) -> TuningResult:
     """Choose the number of threads, unless given, and resolve the recipe's precision.
 
     `auto` becomes bf16 if the processor multiplies in it and the mean loss of the first steps equals that of float32
-    within 2 %. No clock takes part in that decision, so every run on a machine decides in the same way; the number of
-    threads changes only the last bits of the sums.
+    within 2 %. The decision does not depend on timing, so it is the same for every run on a given machine; the number
+    of threads changes only the last bits of the sums.
     """
     threads = threads or _fastest(probe)
     use_threads(threads, probe.torch_works)

@@ -32,7 +32,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """The part of a budget that is left for training, in seconds, and the epochs that fit in it, about."""
+    """The part of a budget that is left for training, in seconds, and roughly how many epochs fit in it."""
 
     seconds: float
     epochs: int

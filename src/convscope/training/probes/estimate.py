@@ -18,7 +18,7 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.recipes import Recipe, recipe_named
-from convscope.training.resolve import mean_relative_cost, resizable, train_val_split
+from convscope.training.resolve import keep_usable_resizing, mean_relative_cost, train_val_split
 
 BACKWARD_FACTOR = 3  # a training step is the forward pass, and as much work again for inputs and for weights
 MNIST_TRAIN_IMAGES, MNIST_TEST_IMAGES = 60_000, 10_000
@@ -52,7 +52,7 @@ def training_cost(
         threads: CPU threads; None chooses them by measurement.
     """
     chosen, counts = _chosen(dataset, recipe)
-    chosen = resizable(chosen, network)
+    chosen = keep_usable_resizing(chosen, network)
     images = random_images(network.input_shape, network.classes, min(counts[0], TUNING_BATCHES * chosen.batch_size))
     tuning = autotune(TuningProbe(network, images, Preprocessing.plain(images.images), chosen, 0), threads)
     time = training_time(network, chosen, tuning.precision, counts)
@@ -124,7 +124,7 @@ def random_images(shape: Shape, classes: int, images: int) -> Split:
 
 def _measure(network: Network, recipe: Recipe, precision: Precision, counts: tuple[int, int]) -> Throughput:
     """Run one epoch of the real loop on that many random images, and evaluate on that many."""
-    recipe = recipe.scale_learning_rates(LEARNING_RATE_DIVISOR).override(epochs=1, progressive_resizing=())
+    recipe = recipe.divide_learning_rates(LEARNING_RATE_DIVISOR).override(epochs=1, progressive_resizing=())
     train, validation = (random_images(network.input_shape, network.classes, images) for images in counts)
     config = TrainConfig(Preprocessing.plain(validation.images), recipe, precision=precision)
     result = fit(build_model(network), train, validation, config)
