@@ -1,4 +1,4 @@
-"""Train, see, trust and ship convolutional image classifiers, on the CPU you already have.
+"""Train, inspect, verify and deploy convolutional image classifiers, on the CPU you already have.
 
 Every public name is loaded when it is first used, so that predicting needs no torch.
 """
