@@ -193,10 +193,10 @@ def test_a5_pool_matrix_of_the_article(kind: str, expected: list[list[int]]) -> 
     assert ref.pool(maps(POOLED), 2, stride=2, kind=kind)[0, :, :, 0].tolist() == expected
 
 
-def torch_pool(x: torch.Tensor, size: int, stride: int | None, kind: str) -> torch.Tensor:
+def torch_pool(x: torch.Tensor, size: int, stride: int | None, kind: str, pad: int) -> torch.Tensor:
     if kind == "average":
-        return F.avg_pool2d(x, size, stride)
-    return F.max_pool2d(x, size, stride) if kind == "max" else -F.max_pool2d(-x, size, stride)
+        return F.avg_pool2d(x, size, stride, pad, count_include_pad=False)
+    return F.max_pool2d(x, size, stride, pad) if kind == "max" else -F.max_pool2d(-x, size, stride, pad)
 
 
 @many_examples
@@ -205,28 +205,40 @@ def torch_pool(x: torch.Tensor, size: int, stride: int | None, kind: str) -> tor
     size=st.integers(1, 3),
     stride=st.none() | st.integers(1, 4),
     kind=st.sampled_from(KINDS),
+    pad=st.integers(0, 1),
     ties=st.booleans(),
 )
 def test_pool_and_backward_equal_pytorch_also_with_ties(
-    shape: tuple[int, ...], size: int, stride: int | None, kind: str, ties: bool
+    shape: tuple[int, ...], size: int, stride: int | None, kind: str, pad: int, ties: bool
 ) -> None:
+    pad = min(pad, size // 2)  # as PyTorch requires
     x = read_only(np.round(normal(*shape))) if ties else normal(*shape)
     torch_x = channels_first(x)
-    expected = torch_pool(torch_x, size, stride, kind)
-    y = ref.pool(x, size, stride, kind)
+    expected = torch_pool(torch_x, size, stride, kind, pad)
+    y = ref.pool(x, size, stride, kind, pad)
     np.testing.assert_allclose(y, channels_last(expected), atol=1e-14)
     grad = normal(*y.shape, seed=1)
     (dx,) = torch.autograd.grad(expected, torch_x, channels_first(grad))
-    np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind), channels_last(dx), atol=1e-14)
+    np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind, pad), channels_last(dx), atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("size", "stride"), [(2, None), (2, 1), (3, 2), (3, 1), (2, 3), (1, 2)])
-def test_pool_backward_equals_finite_differences(kind: str, size: int, stride: int | None) -> None:
+@pytest.mark.parametrize("pad", ["valid", "same", 1])
+@pytest.mark.parametrize(("size", "stride"), [(2, None), (2, 1), (3, 2), (3, 1), (2, 3), (4, 2)])
+def test_pool_backward_equals_finite_differences(kind: str, size: int, stride: int | None, pad: str | int) -> None:
     x = read_only(np.random.default_rng(0).permutation(2 * 5 * 6 * 2).reshape(2, 5, 6, 2).astype(float))  # no ties
-    grad = normal(*ref.pool(x, size, stride, kind).shape)
-    expected = finite_differences(lambda at: float((grad * ref.pool(at, size, stride, kind)).sum()), x, step=0.25)
-    np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind), expected, atol=1e-10)
+    grad = normal(*ref.pool(x, size, stride, kind, pad).shape)
+    expected = finite_differences(lambda at: float((grad * ref.pool(at, size, stride, kind, pad)).sum()), x, step=0.25)
+    np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind, pad), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("max", [[-3, -4], [-1, -2]]), ("min", [[-3, -5], [-6, -8]]), ("average", [[-3, -4.5], [-3.5, -5]])],
+)
+def test_pool_padding_is_never_the_result(kind: str, expected: list[list[float]]) -> None:
+    x = maps(np.array([[-3.0, -4.0, -5.0], [-1.0, -2.0, -7.0], [-6.0, -8.0, -3.0]]))
+    assert ref.pool(x, 2, kind=kind, pad=1)[0, :, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("max", [[0, 8], [0, 0]]), ("min", [[8, 0], [0, 0]])])
@@ -466,6 +478,7 @@ WRONG_ARGUMENTS: dict[str, tuple[Callable[[], object], str]] = {
     "pad word": (lambda: ref.convolve(X, K, pad="full"), "pad valid, same or a whole number from 0, got 'full'"),
     "negative pad": (lambda: ref.convolve(X, K, pad=-1), "from 0, got -1"),
     "kind": (lambda: ref.pool(X, 2, kind="median"), "kind max, min, average, got 'median'"),
+    "pool pad": (lambda: ref.pool(X, 2, pad=2), "pad less than the window's size 2, got 2"),
     "size": (lambda: ref.pool(X, 0), "size a whole number from 1, got 0"),
     "bytes": (
         lambda: ref.convolve(X.astype(np.uint8), K),

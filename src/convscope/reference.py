@@ -176,7 +176,7 @@ def relu_backward(grad: Floats, x: Floats) -> Floats:
 POOL_FUNCTIONS: dict[str, Callable[..., Floats]] = {"max": np.max, "min": np.min, "average": np.mean}
 
 
-def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
+def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max", pad: Pad = "valid") -> Floats:
     """Reduce each window of each channel to one number (A5).
 
     Args:
@@ -184,9 +184,10 @@ def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> 
         size: Side of the square windows.
         stride: Step between windows, `size` if None; with a smaller one, windows overlap.
         kind: "max", "min" or "average".
+        pad: As in `convolve`, but less than `size`; padding is never the result and does not count in an average.
 
     Returns:
-        (n, h', w', c) with h' = (h - size) // stride + 1: rows and columns that fill no window are dropped.
+        (n, h', w', c); without padding h' = (h - size) // stride + 1: rows and columns that fill no window are dropped.
 
     >>> image = np.array([list(row) for row in ("3541", "2256", "4425", "1354")], float)[None, :, :, None]
     >>> for kind in ("max", "min", "average"):
@@ -195,11 +196,14 @@ def pool(x: Floats, size: int, stride: int | None = None, kind: str = "max") -> 
     [[2.0, 1.0], [1.0, 2.0]]
     [[3.0, 4.0], [3.0, 4.0]]
     """
-    windows = _pool_windows(x, size, stride, kind)
-    return POOL_FUNCTIONS[kind](windows, axis=0)
+    windows = _pool_windows(x, size, stride, kind, pad)
+    pooled = POOL_FUNCTIONS[kind](windows, axis=0)
+    return pooled / _coverage(x, size, stride, pad) if kind == "average" else pooled
 
 
-def pool_backward(grad: Floats, x: Floats, size: int, stride: int | None = None, kind: str = "max") -> Floats:
+def pool_backward(
+    grad: Floats, x: Floats, size: int, stride: int | None = None, kind: str = "max", pad: Pad = "valid"
+) -> Floats:
     """Gradient of `pool` with respect to x.
 
     Max and min pass the gradient of a window to the cell whose value they took; of equal cells to the first in row,
@@ -211,18 +215,22 @@ def pool_backward(grad: Floats, x: Floats, size: int, stride: int | None = None,
         size: As in `pool`.
         stride: As in `pool`.
         kind: As in `pool`.
+        pad: As in `pool`.
 
     >>> pool_backward(np.full((1, 1, 1, 1), 8.0), np.array([[1.0, 7.0], [7.0, 2.0]])[None, :, :, None], 2)[0, :, :, 0]
     array([[0., 8.],
            [0., 0.]])
     """
-    windows = _pool_windows(x, size, stride, kind)
+    windows = _pool_windows(x, size, stride, kind, pad)
     _expect_shape("grad", grad, windows.shape[1:])
     argmax = windows.argmin(axis=0) if kind == "min" else windows.argmax(axis=0)
-    dx = np.zeros_like(x)
-    for position, (_, dseen) in enumerate(_slide(dx, (size, size), size if stride is None else stride)):
-        dseen[...] += grad / size**2 if kind == "average" else np.where(argmax == position, grad, 0)
-    return dx
+    equal_share = grad / (size**2 * _coverage(x, size, stride, pad))
+    stride = size if stride is None else stride
+    dpadded = np.zeros_like(_padded(x, (size, size), stride, pad))
+    for position, (_, dseen) in enumerate(_slide(dpadded, (size, size), stride)):
+        dseen[...] += equal_share if kind == "average" else np.where(argmax == position, grad, 0)
+    top, left = (_padding(x.shape[axis], size, stride, pad)[0] for axis in (1, 2))
+    return dpadded[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
 def flatten(x: Floats) -> Floats:
@@ -451,20 +459,28 @@ def _convolution_input(x: Floats, kernel: Floats, bias: Bias, stride: int, pad: 
     return padded
 
 
-def _pool_windows(x: Floats, size: int, stride: int | None, kind: str) -> Floats:
+def _pool_windows(x: Floats, size: int, stride: int | None, kind: str, pad: Pad) -> Floats:
     """(size * size, n, h', w', c): the cells of every window, in row, column order, along the first axis."""
     _expect_whole("size", size, 1)
     _expect(kind in POOL_FUNCTIONS, f"kind {', '.join(POOL_FUNCTIONS)}", repr(kind))
+    _expect(not isinstance(pad, int) or pad < size, f"pad less than the window's size {size}", pad)
     stride = size if stride is None else stride
-    return np.stack([seen for _, seen in _slide(_padded(x, (size, size), stride, "valid"), (size, size), stride)])
+    padded = _padded(x, (size, size), stride, pad, {"max": -math.inf, "min": math.inf, "average": 0}[kind])
+    return np.stack([seen for _, seen in _slide(padded, (size, size), stride)])
 
 
-def _padded(x: Floats, window: tuple[int, ...], stride: int, pad: Pad) -> Floats:
+def _coverage(x: Floats, size: int, stride: int | None, pad: Pad) -> Floats:
+    """(1, h', w', 1): the fraction of each window that is not padding."""
+    coverage: Floats = _pool_windows(np.ones_like(x[:1, :, :, :1]), size, stride, "average", pad).mean(axis=0)
+    return coverage
+
+
+def _padded(x: Floats, window: tuple[int, ...], stride: int, pad: Pad, value: float = 0) -> Floats:
     got, hint = f"{x.dtype} of shape {x.shape}", "reshape, or convert with astype(np.float32)"
     _expect(x.ndim == 4 and x.dtype.kind == "f", "float images (n, height, width, channels)", got, hint)
     _expect_whole("stride", stride, 1)
     rows, columns = (_padding(x.shape[axis + 1], window[axis], stride, pad) for axis in (0, 1))
-    padded = np.pad(x, ((0, 0), rows, columns, (0, 0)))
+    padded = np.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=value)
     fits, hint = min(_output_shape(padded, window, stride)[1:]) > 0, "use a smaller window or more padding"
     _expect(fits, f"a window within the padded image of {padded.shape[1:3]} (height, width)", window, hint)
     return padded

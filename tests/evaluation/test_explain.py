@@ -25,6 +25,7 @@ from convscope.network.build import parse_network
 from convscope.network.layers.elementwise import Activation
 from helpers.networks import (
     ALL_CASES,
+    PADDED_POOL_CASES,
     PRESET_CASES,
     NetworkCase,
     many_examples,
@@ -72,6 +73,11 @@ def assert_cells_agree(case: NetworkCase, seed: int, cells: int) -> None:
 @given(network_cases(), st.integers(0, 99))
 def test_explain_cell_any_network_agrees_with_the_model(case: NetworkCase, seed: int) -> None:
     assert_cells_agree(case, seed, cells=2)
+
+
+@pytest.mark.parametrize("case", PADDED_POOL_CASES, ids=lambda case: case.architecture)
+def test_explain_cell_padded_pool_agrees_with_the_model(case: NetworkCase) -> None:
+    assert_cells_agree(case, seed=1, cells=10)
 
 
 @pytest.mark.parametrize("name", ALL_CASES)
@@ -143,6 +149,8 @@ def test_a7_explain_cell_of_flatten_names_the_source() -> None:
         ("maxpool 2", "the largest value of the window", 4.0),
         ("minpool 2", "the smallest value of the window", -3.0),
         ("avgpool 2", "the mean of the window", 0.75),
+        ("maxpool 2 pad 1", "the largest value of the window", -3.0),
+        ("avgpool 2 stride 1 pad 1", "the mean of the window", -3.0),
         ("globalavg", "the mean of the feature map", 0.75),
         ("globalmax", "the largest value of the feature map", 4.0),
         ("relu", "max(0, input)", 0.0),

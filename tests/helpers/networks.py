@@ -55,6 +55,12 @@ LAYER_CASES = {keyword: layer_case(keyword) for keyword in KEYWORDS}
 PRESET_CASES = {name: NetworkCase(architecture, MNIST_SHAPE, 10) for name, architecture in PRESETS.items()}
 ALL_CASES = {f"layer {keyword}": case for keyword, case in LAYER_CASES.items()} | PRESET_CASES
 
+PADDED_POOL_CASES = [  # on maps of even and odd sides with values of both signs
+    NetworkCase(f"conv 4 3, {pool.keyword} {size} stride 2 pad {pad}, flatten", (9, 10, 3), 4)
+    for pool in POOLS.values()
+    for size, pad in [(2, "1"), (2, "same"), (3, "2"), (4, "same")]
+]
+
 ELEMENTWISE = tuple(keyword.example for keyword in ELEMENTWISE_KEYWORDS.values())
 ShapeRule = Callable[[Shape], Shape]
 Piece = tuple[str, list[ShapeRule]]  # source text, and a rule for each of its layers
@@ -88,10 +94,15 @@ def convolutions(draw: st.DrawFn, maps: Shape | None = None) -> Piece:
 def pools(draw: st.DrawFn, maps: Shape) -> Piece:
     size = draw(st.integers(1, min(3, *maps[:2])))
     option = draw(st.sampled_from([None, 1, 2, 3]))
+    pad = draw(st.sampled_from(["", "", "valid", "same", *map(str, range(size))]))
     keyword = draw(st.sampled_from([pool.keyword for pool in POOLS.values()]))
-    stride = option or size
-    source = f"{keyword} {size}" + (f" stride {option}" if option else "")
-    return source, [lambda shape: ((shape[0] - size) // stride + 1, (shape[1] - size) // stride + 1, shape[2])]
+    stride, margin = option or size, 2 * int(pad) if pad.isdecimal() else 0
+    source = f"{keyword} {size}" + (f" stride {option}" if option else "") + (f" pad {pad}" if pad else "")
+
+    def output_side(side: int) -> int:
+        return ceil(side / stride) if pad == "same" else (side + margin - size) // stride + 1
+
+    return source, [lambda shape: (output_side(shape[0]), output_side(shape[1]), shape[2])]
 
 
 @st.composite

@@ -13,6 +13,7 @@ from convscope.network.build import parse_network, resize_network, scaled_side
 from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense
+from convscope.network.layers.pooling import Pool
 from convscope.network.network import Network
 from helpers.networks import NetworkCase, many_examples, network_cases
 
@@ -70,6 +71,10 @@ def test_a6_costs_more_layers_are_larger() -> None:
         ("maxpool 2", (5, 7, 3), [(2, 3, 3)]),
         ("avgpool 3 stride 1", (5, 7, 3), [(3, 5, 3)]),
         ("minpool 2 stride 3", (5, 7, 3), [(2, 2, 3)]),
+        ("maxpool 3 stride 2 pad 1", (5, 8, 3), [(3, 4, 3)]),
+        ("maxpool 3 stride 2 pad same", (5, 8, 3), [(3, 4, 3)]),
+        ("avgpool 2 pad same", (5, 7, 3), [(3, 4, 3)]),
+        ("minpool 2 pad valid", (5, 7, 3), [(2, 3, 3)]),
         ("dropout 0, dropout 0.999", (5, 7, 3), [(5, 7, 3), (5, 7, 3)]),
         ("globalavg", (5, 7, 3), [(3,)]),
         ("globalmax", (5, 7, 3), [(3,)]),
@@ -100,13 +105,15 @@ def test_shapes_of_layers_equal_those_computed_by_hand(architecture: str, image:
         ("conv 1 1 stride 3 pad same", (5, 5, 1), (0, 0, 0, 0)),
         ("conv 1 3 pad 2", (5, 6, 1), (2, 2, 2, 2)),
         ("conv 1 3", (5, 6, 1), (0, 0, 0, 0)),
+        ("maxpool 4 stride 1 pad same", (5, 5, 1), (1, 2, 1, 2)),
+        ("avgpool 3 stride 2 pad 1", (5, 5, 1), (1, 1, 1, 1)),
     ],
 )
 def test_padding_same_odd_cell_is_at_the_bottom_and_right(
     architecture: str, image: Shape, padding: tuple[int, int, int, int]
 ) -> None:
     conv = parse_network(f"{architecture}, flatten", image).layers[0]
-    assert isinstance(conv, Conv)
+    assert isinstance(conv, Conv | Pool)
     assert conv.padding == padding
 
 
@@ -273,6 +280,8 @@ SHAPE_ERRORS = [
      "maxpool 5"),
     ("5 * (conv 8 3, relu), flatten", f"'conv 8 3' needs feature maps of at least 3x3, got 2x4: {TOO_SMALL}",
      "conv 8 3"),
+    ("maxpool 3 pad 3, flatten", "expected padding below the window size 3, got 'pad 3'",
+     "maxpool 3 pad 3"),
     ("whiten 9, flatten", f"'whiten 9' needs feature maps of at least 9x9, got 8x10: {TOO_SMALL}", "whiten 9"),
     ("conv 8 3, dense 5",
      "'dense' needs a vector, got 6x8x8 feature maps: add flatten, globalavg or globalmax before it", "dense 5"),

@@ -269,8 +269,11 @@ def _activation(traced: LayerTrace, index: Index) -> Arithmetic:
 def _pool(traced: LayerTrace, index: Index) -> Arithmetic:
     layer = traced.layer
     assert isinstance(layer, Pool)
-    top, left, channel = index[0] * layer.stride, index[1] * layer.stride, index[2]
-    window = [(top + i, left + j, channel) for i, j in np.ndindex(layer.kernel_size, layer.kernel_size)]
+    height, width, _ = traced.input.shape
+    top, left = index[0] * layer.stride - layer.padding[0], index[1] * layer.stride - layer.padding[2]
+    rows = range(max(top, 0), min(top + layer.kernel_size, height))
+    columns = range(max(left, 0), min(left + layer.kernel_size, width))
+    window = [(row, column, index[2]) for row in rows for column in columns]
     return _reduce(traced, window, layer.kind, layer.function.rule)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,8 @@ class PoolFunction:
         torch_module: Name of the class in `backends.pytorch.modules` or `torch.nn`.
         onnx_operator: Name of the ONNX operator.
         onnx_negated: Whether input and output of that operator are negated: the minimum is -max(-x).
+        pad_value: What padding is filled with before pooling, so that it is never the result; an average is then
+            corrected for the padding in its window.
     """
 
     keyword: str
@@ -27,6 +30,7 @@ class PoolFunction:
     torch_module: str
     onnx_operator: str
     onnx_negated: bool = False
+    pad_value: float
 
 
 POOLS: dict[str, PoolFunction] = {
@@ -36,6 +40,7 @@ POOLS: dict[str, PoolFunction] = {
         rule="the largest value of the window",
         torch_module="MaxPool2d",
         onnx_operator="MaxPool",
+        pad_value=-math.inf,
     ),
     "min": PoolFunction(
         keyword="minpool",
@@ -44,6 +49,7 @@ POOLS: dict[str, PoolFunction] = {
         torch_module="MinPool2d",
         onnx_operator="MaxPool",
         onnx_negated=True,
+        pad_value=math.inf,
     ),
     "average": PoolFunction(
         keyword="avgpool",
@@ -51,5 +57,6 @@ POOLS: dict[str, PoolFunction] = {
         rule="the mean of the window",
         torch_module="AvgPool2d",
         onnx_operator="AveragePool",
+        pad_value=0,
     ),
 }

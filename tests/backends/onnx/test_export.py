@@ -23,6 +23,7 @@ from convscope.network.build import parse_network
 from convscope.network.layers.elementwise import Dropout
 from helpers.networks import (
     ALL_CASES,
+    PADDED_POOL_CASES,
     PRESET_CASES,
     NetworkCase,
     many_examples,
@@ -73,6 +74,11 @@ def test_export_any_network_equals_torch(case: NetworkCase, seed: int) -> None:
 @pytest.mark.parametrize("name", ALL_CASES)
 def test_export_every_layer_and_preset_equals_torch(name: str) -> None:
     assert_equals_torch(ALL_CASES[name], seed=1)
+
+
+@pytest.mark.parametrize("case", PADDED_POOL_CASES, ids=lambda case: case.architecture)
+def test_export_padded_pool_equals_torch(case: NetworkCase) -> None:
+    assert_equals_torch(case, seed=1)
 
 
 @pytest.mark.parametrize("case", CASES)

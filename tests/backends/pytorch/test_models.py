@@ -31,6 +31,7 @@ from convscope.network.layers.pooling import GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 from convscope.reference import Floats
 from helpers.networks import (
+    PADDED_POOL_CASES,
     PRESET_CASES,
     NetworkCase,
     many_examples,
@@ -71,7 +72,8 @@ class Textbook:
             case Dense():
                 return self.dense(x, name)
             case Pool():
-                window = layer.kernel_size, layer.stride, layer.kind
+                pad = layer.padding[0] if len(set(layer.padding)) == 1 else "same"
+                window = layer.kernel_size, layer.stride, layer.kind, pad
                 return reference.pool(x, *window), lambda grad: reference.pool_backward(grad, x, *window)
             case Activation():
                 function = layer.function
@@ -152,7 +154,9 @@ def test_a8_any_network_forward_and_backward_equal_the_textbook(case: NetworkCas
     assert_equals_textbook(case, seed)
 
 
-@pytest.mark.parametrize("pool", ["maxpool 2", "minpool 2", "avgpool 2", "minpool 3 stride 2"])
+@pytest.mark.parametrize(
+    "pool", ["maxpool 2", "minpool 2", "avgpool 2", "minpool 3 stride 2", "maxpool 3 stride 2 pad 1"]
+)
 def test_a5_pools_train(pool: str) -> None:
     case = NetworkCase(f"conv 4 3, relu, {pool}, flatten", (8, 9, 2), 3)
     assert_equals_textbook(case, seed=1)
@@ -167,6 +171,11 @@ def test_a5_pools_train(pool: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("case", PADDED_POOL_CASES, ids=lambda case: case.architecture)
+def test_padded_pool_equals_the_textbook(case: NetworkCase) -> None:
+    assert_equals_textbook(case, seed=1)
 
 
 def correlated(n: int, shape: Shape, seed: int = 0) -> Floats:

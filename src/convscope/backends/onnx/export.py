@@ -141,7 +141,9 @@ def _activation(graph: GraphBuilder, layer: Activation, value: str, name: str) -
 
 def _pool(graph: GraphBuilder, layer: Pool, value: str, name: str) -> str:
     operator = layer.function.onnx_operator
-    window: dict[str, Any] = {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2}
+    top, bottom, left, right = layer.padding
+    window: dict[str, Any] = {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2,
+                              "pads": [top, left, bottom, right]}  # fmt: skip
     if not layer.function.onnx_negated:
         return graph.add_node(operator, name, [value], **window)
     value = graph.add_node("Neg", f"{name}.negate", [value])

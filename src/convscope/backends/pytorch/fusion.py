@@ -152,10 +152,10 @@ def _match(layers: Sequence[Layer], *kinds: type[Layer]) -> int:
 
 
 def _has_kernel(layer: Layer) -> bool:
-    """Whether the kernels support this activation, or the windows of this pool, which must not overlap."""
+    """Whether the kernels support this activation, or this pool: without overlapping windows and padding."""
     if isinstance(layer, Activation):
         return backend.native is None or layer.kind in backend.native.ACTIVATIONS
-    return not isinstance(layer, Pool) or layer.kernel_size == layer.stride
+    return not isinstance(layer, Pool) or (layer.kernel_size == layer.stride and not any(layer.padding))
 
 
 def _is_stem(layer: Layer) -> bool:

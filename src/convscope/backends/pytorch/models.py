@@ -122,8 +122,8 @@ def _activation(layer: Activation) -> nn.Module:
 
 
 def _pool(layer: Pool) -> nn.Module:
-    module: nn.Module = modules.module_class(layer.function.torch_module)(layer.kernel_size, layer.stride)
-    return module
+    pool: nn.Module = modules.module_class(layer.function.torch_module)(layer.kernel_size, layer.stride)
+    return modules.PaddedPool2d(pool, layer.padding, layer.function.pad_value) if any(layer.padding) else pool
 
 
 def _residual(layer: Residual) -> nn.Module:

@@ -27,6 +27,32 @@ class MinPool2d(nn.Module):
         return -functional.max_pool2d(-x, self.kernel_size, self.stride)
 
 
+class PaddedPool2d(nn.Module):
+    """A pool of padded feature maps; padding is never the result and does not count in a mean.
+
+    torch's own pools have the same padding on both sides, of at most half the window.
+
+    Args:
+        pool: The pool.
+        padding: Cells at the top, bottom, left and right, fewer than the window has.
+        pad_value: What the cells are filled with; `network.pools.POOLS` has it.
+    """
+
+    def __init__(self, pool: nn.Module, padding: Padding, pad_value: float) -> None:
+        super().__init__()
+        self.pool, self.padding, self.pad_value = pool, padding, pad_value
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self._pool_padded(x, self.pad_value)
+        if isinstance(self.pool, nn.AvgPool2d):
+            y = y / self._pool_padded(torch.ones_like(x[:1, :1]), 0)  # by the fraction that is no padding
+        return y
+
+    def _pool_padded(self, x: Tensor, value: float) -> Tensor:
+        top, bottom, left, right = self.padding
+        return cast("Tensor", self.pool(functional.pad(x, (left, right, top, bottom), value=value)))
+
+
 class FlattenHWC(nn.Module):
     """Feature maps to vectors in row, column, channel order; nn.Flatten starts with the channel."""
 
