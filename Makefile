@@ -11,7 +11,7 @@ MIN_COVERAGE := 90
 # Isolated builds obey the first of these in old versions of pip, and the second in new ones.
 PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: help run test fast test-core cov check fmt clean
+.PHONY: help run test fast test-core cov check fmt schemas clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -46,6 +46,9 @@ check: .venv/dev.done ## Check formatting, lint and types
 fmt: .venv/dev.done ## Format the code and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+schemas: .venv/dev.done ## Write the JSON Schemas in docs/schemas
+	$(BIN)/python dev/write_schemas.py
 
 clean: ## Remove everything that the other targets made, except runs
 	rm -rf .venv .venv-core build dist native/build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -34,7 +34,11 @@ def convscope_run(folder: Path, seed: int) -> Run:
     arguments = f"train mnist --model article --recipe article --seed {seed} --json --run".split()
     command = [Path(sys.executable).with_name("convscope"), *arguments, folder / f"seed-{seed}"]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return {"accuracy": answer["test"]["accuracy"], "loss": answer["test"]["loss"], "seconds": answer["seconds"]}
+    return {
+        "accuracy": answer["evaluation"]["accuracy"],
+        "loss": answer["evaluation"]["loss"],
+        "seconds": answer["train_seconds"],
+    }
 
 
 def keras_run(seed: int) -> Run:

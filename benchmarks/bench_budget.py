@@ -86,7 +86,7 @@ def train(name: str, data: str, seconds: float, seed: int) -> BudgetResult:
         ]
         environment = clean(dict(os.environ), cores()) | {"XDG_CACHE_HOME": f"{folder}/cache"}
         answer, taken = run_timed([CONVSCOPE, *arguments], environment)
-    config, test = answer["config"], answer["test"]
+    config, test = answer["config"], answer["evaluation"]
     return BudgetResult(
         data=name,
         budget=seconds,

@@ -146,7 +146,7 @@ def run_convscope(name: str, split: Path, minutes: float, options: str = "") -> 
         words = ["train", split, "--budget", f"{60 * minutes:g}s", *options.split(), "--run", f"{folder}/run", "--json"]
         environment = clean(dict(os.environ), cores()) | {"XDG_CACHE_HOME": f"{folder}/cache"}
         answer, seconds = run_timed([CONVSCOPE, *map(str, words)], environment)
-    evaluation, history = answer["test"], answer["history"]
+    evaluation, history = answer["evaluation"], answer["history"]
     measured = evaluation["accuracy"], evaluation["n"], len(history), seconds, cores(), today()
     chosen = f"{answer['config']['model']} {answer['config']['input_shape'][0]} {options}".strip()
     return TrainingResult("convscope", name, minutes, chosen, *measured, history[-1]["validation_accuracy"])

@@ -63,12 +63,12 @@ class Measurement:
         if not self.answer.get("history"):
             return None
         training = [row["seconds"] for row in self.answer["history"]]  # only the sum includes the validations
-        return float(training[0] + (self.answer["seconds"] - sum(training)) / len(training))
+        return float(training[0] + (self.answer["train_seconds"] - sum(training)) / len(training))
 
     @property
     def accuracy(self) -> float | None:
         """Accuracy on the 10,000 test images."""
-        return self.answer["test"]["accuracy"] if "test" in self.answer else self.answer.get("accuracy")
+        return self.answer["evaluation"]["accuracy"] if "evaluation" in self.answer else self.answer.get("accuracy")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and properties, for the file of raw numbers."""

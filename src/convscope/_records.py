@@ -13,7 +13,9 @@ from convscope.errors import UsageError
 class Record(BaseModel):
     """A frozen pydantic model that rejects unknown fields, NaN and infinity. `model_dump_json` serializes it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

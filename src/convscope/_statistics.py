@@ -35,8 +35,3 @@ def lower_bound(accuracy: float, n: int) -> float:
     0.9693
     """
     return wilson(round(accuracy * n), n)[0]
-
-
-def reaches(accuracy: float, images: int, target: float | None) -> bool:
-    """Whether the lower bound of an accuracy reaches the target."""
-    return target is not None and lower_bound(accuracy, images) >= target

@@ -140,7 +140,7 @@ def test_resume_run_after_failed_report_starts_from_the_checkpoint(
 
     data, run = saved(tmp_path / "stripes.npz", stripes), tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.api.results.render", fail)
+        patched.setattr("convscope.api.results.render_page", fail)
         with pytest.raises(ConvscopeError, match="no report"):
             train_model(data, ARCHITECTURE, SHORT, threads=1, run=run, checkpoint_interval=0)
     assert (run / "evaluation.json").exists()
@@ -160,7 +160,7 @@ def test_resume_run_after_failed_report_starts_from_the_checkpoint(
 def test_open_run_during_resumed_training_raises(stopped: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         resume_run(stopped, callbacks=[Interrupt(8, times=2)], reporter=SilentReporter())
-    with pytest.raises(ModelFileError, match=f"go on with convscope train --resume {stopped}, or train again$"):
+    with pytest.raises(ModelFileError, match=f"continue with convscope train --resume {stopped}, or train again$"):
         open_run(stopped)
     assert resume_run(stopped, reporter=SilentReporter()).manifest.status == "complete"
 
@@ -283,14 +283,14 @@ def test_changes_since_with_torch_kernels_for_another_reason_is_empty(stopped: P
 
 
 def test_resume_run_of_complete_run_raises(whole: Run) -> None:
-    with pytest.raises(UsageError, match=f"^{whole.path} is complete already: --more-epochs trains it further$"):
+    with pytest.raises(UsageError, match=f"^{whole.path} is complete already: use --more-epochs to train it further$"):
         resume_run(whole.path)
     assert open_run(whole.path).manifest == whole.manifest
 
 
 def test_resume_run_without_checkpoint_raises(stopped: Path) -> None:
     shutil.rmtree(stopped / "checkpoints")
-    with pytest.raises(ModelFileError, match=f"^{stopped} has no checkpoint to go on from: use it as it is, or train "):
+    with pytest.raises(ModelFileError, match=f"^{stopped} has no checkpoint to continue from: use it as it is, or "):
         resume_run(stopped)
     assert open_run(stopped).manifest.status == "interrupted"
 
@@ -300,10 +300,10 @@ def test_resume_run_without_checkpoint_raises(stopped: Path) -> None:
     [
         (
             "nowhere",
-            "^expected a run folder, but .*nowhere is not there: give the folder that 'convscope train' printe",
+            "^expected a run folder, but .*nowhere does not exist: use the folder that 'convscope train' print",
         ),
         ("stripes.npz", "^expected a run folder, but .*stripes.npz is a file"),
-        (".", "config.json is missing: give the folder of a training that was stopped or killed$"),
+        (".", "config.json is missing: expected the folder of a stopped or killed training$"),
     ],
 )
 def test_resume_run_of_another_folder_raises(stopped: Path, place: str, message: str) -> None:
@@ -333,7 +333,7 @@ def test_train_resume_command_gives_the_same_weights(command: Command, whole: Ru
     assert answer.code == 0
     assert "resuming after step 7 of 15, in epoch 2" in answer.err.splitlines()
     assert "stripes: 36 training, 4 validation, 20 test images, 4x4x1, 2 classes" in answer.err.splitlines()
-    assert json.loads(answer.out) == open_run(stopped).to_dict()
+    assert json.loads(answer.out) == open_run(stopped).summary().model_dump(mode="json")
     assert (stopped / "last.safetensors").read_bytes() == (whole.path / "last.safetensors").read_bytes()
 
 

@@ -111,7 +111,7 @@ def _later_format(run: Path) -> None:
 
 LONG = 300 * "a"
 HINT = "; see --help$"
-NOT_THERE = "is not there: give the folder that 'convscope train' printed$"
+NOT_THERE = "does not exist: use the folder that 'convscope train' printed$"
 
 USAGE = _rows(
     2,
@@ -124,7 +124,7 @@ USAGE = _rows(
     ("train digits --epochs 0", "^Invalid value for '--epochs': .*1"),
     ("train digits --batch-size 0", "^Invalid value for '--batch-size': .*1"),
     ("train digits --checkpoint-interval -1", "^Invalid value for '--checkpoint-interval': .*0"),
-    ("train --resume run", "^run is complete already: --more-epochs trains it further$"),
+    ("train --resume run", "^run is complete already: use --more-epochs to train it further$"),
     ("train digits --more-epochs 2", "^--more-epochs needs the finished run that it continues: --resume RUN$"),
     (
         "train --resume run --more-epochs 2 --batch-size 3",
@@ -193,7 +193,7 @@ UNREADABLE_RUNS = [
         ("train --resume seven.png", "^expected a run folder, but seven.png is a file"),
         ("explain none seven.png", f"^expected a run folder, but none {NOT_THERE}"),
         ("predict none seven.png", "^expected a run folder or a model.onnx, but none does not exist: train a model"),
-        ("evaluate text.onnx", "^expected a run folder, but text.onnx is a file: give the folder"),
+        ("evaluate text.onnx", "^expected a run folder, but text.onnx is a file: use the folder"),
         ("predict text.onnx seven.png", "^text.onnx is not a readable ONNX file: restore it from a copy, or train"),
         ("predict empty.onnx seven.png", "^empty.onnx is not a readable ONNX file"),
         ("predict cut.onnx seven.png", "^cut.onnx is not a readable ONNX file"),
@@ -201,23 +201,23 @@ UNREADABLE_RUNS = [
     ),
     *_rows(
         4,
-        ("evaluate run", "^run/manifest.json is missing: its training did not finish, or it is no run folder"),
+        ("evaluate run", "^run/manifest.json is missing: its training did not finish, or it is not a run folder"),
         ("predict run seven.png", "^run/manifest.json is missing: its training did not finish"),
         alter=_without("manifest.json"),
     ),
     *_rows(
-        4, ("train --resume run", "^run/config.json is missing: give the folder of a training that was stopped or kil"),
+        4, ("train --resume run", "^run/config.json is missing: expected the folder of a stopped or killed training$"),
         alter=_without("config.json"),
     ),
     *_rows(4, ("evaluate run", "^run/manifest.json cannot.*: format: Input should be 1; use the version that"),
            alter=("of a later format", _later_format)),
     *_rows(4, ("explain run seven.png", "^run/best.safetensors is missing"), alter=_without("best.safetensors")),
     *_rows(4, ("explain run seven.png", "^run/last.safetensors was alt"), alter=_altered("last.safetensors")),
-    *_rows(4, ("evaluate run", "^run/config.json was altered since it was written"), alter=_altered("config.json")),
+    *_rows(4, ("evaluate run", "^run/config.json was altered after training"), alter=_altered("config.json")),
     *_rows(
         4,
-        ("evaluate run", "^run/model.onnx was altered since it was written: put it back from a copy, or train again$"),
-        ("predict run seven.png", "^run/model.onnx was altered since it was written"),
+        ("evaluate run", "^run/model.onnx was altered after training: restore it from a copy, or train again$"),
+        ("predict run seven.png", "^run/model.onnx was altered after training"),
         alter=_altered("model.onnx"),
     ),
 ]  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from convscope._hardware import hardware_info
 from convscope.cli.format_models import cost_lines, preset_lines
 from convscope.network.build import parse_network
-from convscope.network.cost import NetworkCost, TimeEstimate, TrainingCost, network_cost
-from convscope.network.presets import PRESETS, preset_table
+from convscope.network.cost import NetworkCost, TimeEstimate, TrainingCost, network_cost, preset_costs
+from convscope.network.presets import PRESETS
 
 from .conftest import Printed
 
@@ -56,6 +56,6 @@ def test_cost_lines_of_network_that_rejects_4k_do_not_mention_it(printed: Printe
 
 
 def test_preset_lines_have_every_preset_with_its_architecture(printed: Printed) -> None:
-    text = printed(preset_lines(preset_table()))
+    text = printed(preset_lines(preset_costs()))
     assert all(line in text for line in PRESETS.values())
     assert "article        542,230 parameters, 736 k multiply-adds" in text

@@ -8,7 +8,8 @@ import pytest
 
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
-from convscope.network.presets import MNIST_SHAPE, PRESETS, preset_table, resolve_architecture
+from convscope.network.cost import network_cost, preset_costs
+from convscope.network.presets import MNIST_SHAPE, PRESETS, resolve_architecture
 
 KNOWN = f"presets are {', '.join(PRESETS)}, or write an architecture such as '{PRESETS['article']}'"
 
@@ -17,11 +18,11 @@ def test_a12_preset_article_is_the_network_of_the_article() -> None:
     assert PRESETS["article"] == "conv 32 3, relu, maxpool 2, flatten, dense 100, relu"
 
 
-def test_preset_table_holds_the_costs_on_mnist() -> None:
+def test_preset_costs_are_those_on_mnist() -> None:
     """LeNet-5 with full connections and ten classes is known to have 61,706 parameters."""
     assert MNIST_SHAPE == (28, 28, 1)
-    rows = preset_table()
-    assert [(row["name"], row["parameters"]) for row in rows] == [
+    presets = preset_costs().presets
+    assert [(preset.name, preset.parameters) for preset in presets] == [
         ("article", 542_230),
         ("lenet5", 61_706),
         ("quick", 102_794),
@@ -32,9 +33,10 @@ def test_preset_table_holds_the_costs_on_mnist() -> None:
         ("airbench-deep", 1_979_498),
         ("residual", 72_890),
     ]
-    for row in rows:
-        network = parse_network(row["architecture"], MNIST_SHAPE, 10)
-        assert row == {"name": row["name"], "architecture": PRESETS[row["name"]], **network.totals}
+    for preset in presets:
+        work = network_cost(parse_network(preset.architecture, MNIST_SHAPE, 10)).image
+        assert preset.architecture == PRESETS[preset.name]
+        assert (preset.multiply_adds, preset.activation_bytes) == (work.multiply_adds, work.activation_bytes)
 
 
 @pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from convscope import Predictor, Run, load_data, open_run
 from convscope.backends.pytorch.models import build_model
 from convscope.errors import ModelFileError, UsageError
-from convscope.runs.config import RunConfig
+from convscope.runs.config import RunConfig, RunSummary
 from convscope.runs.folder import RunWriter, next_run_folder
 from convscope.training.loop import predict_logits
 
@@ -168,11 +168,11 @@ def test_a_file_that_is_missing_or_altered_is_named(copy: Path, name: str) -> No
     content = path.read_bytes()
     for altered in (flip(content), content[:-1], content + b"\n", b""):
         path.write_bytes(altered)
-        with pytest.raises(ModelFileError, match=f"^{path} was altered since it was written: put it back") as error:
+        with pytest.raises(ModelFileError, match=f"^{path} was altered after training: restore it") as error:
             open_run(copy)
         assert error.value.exit_code == 4
     path.unlink()
-    with pytest.raises(ModelFileError, match=f"^{path} is missing: put it back from a copy, or train again$"):
+    with pytest.raises(ModelFileError, match=f"^{path} is missing: restore it from a copy, or train again$"):
         open_run(copy)
     path.write_bytes(content)
     assert open_run(copy).config.dataset.name == "digits"
@@ -215,12 +215,12 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(copy: Path, content: byt
     [
         (
             "nowhere",
-            "^expected a run folder, but .*nowhere is not there: give the folder that 'convscope train' printed",
+            "^expected a run folder, but .*nowhere does not exist: use the folder that 'convscope train' printed",
         ),
         ("model.onnx", "^expected a run folder, but .*model.onnx is a file"),
         (
             "plots",
-            "^.*plots/manifest.json is missing: its training did not finish, or it is no run folder: go on with "
+            "^.*plots/manifest.json is missing: its training did not finish, or it is not a run folder: continue with "
             "convscope train --resume .*plots, or train again$",
         ),
     ],
@@ -257,8 +257,8 @@ def test_an_opened_run_is_the_one_that_was_written(digits_run: Run) -> None:
     assert (opened.config, opened.manifest) == (digits_run.config, digits_run.manifest)
     assert opened.evaluation is not None
     assert opened.evaluation.n == 359
-    assert opened.to_dict() == digits_run.to_dict()
-    assert json.loads(json.dumps(opened.to_dict(), allow_nan=False)) == opened.to_dict()
+    assert opened.summary() == digits_run.summary()
+    assert RunSummary.model_validate_json(opened.summary().model_dump_json()) == opened.summary()
     model, original = opened.model().state_dict(), build_model(opened.network, seed=1).state_dict()
     assert model.keys() == original.keys()
 

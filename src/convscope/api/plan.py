@@ -17,7 +17,7 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.presets import resolve_architecture
 from convscope.runs.config import DatasetInfo, RunConfig
-from convscope.runs.folder import now
+from convscope.runs.folder import utc_now
 from convscope.training.callbacks import Weights
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.probes.budget import Budget, time_limit
@@ -71,7 +71,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
             limit = None  # the epochs fit
     config = RunConfig(
-        created=now(),
+        created=utc_now(),
         dataset=_dataset_info(data, origin),
         classes=dataset.classes,
         model=model if architecture != model else "custom",

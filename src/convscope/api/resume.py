@@ -21,7 +21,7 @@ from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
 from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, RunConfig
-from convscope.runs.folder import Run, now, open_run, unfinished
+from convscope.runs.folder import Run, open_run, open_unfinished, utc_now
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.resolve import TrainData, train_val_split
 
@@ -84,7 +84,7 @@ def train_more(
 
 def plan_resume(path: str | Path, data: Dataset | None, reporter: Reporter) -> Plan:
     """Return the plan that a run folder was made by; nothing is decided again. See `resume_run`."""
-    config = unfinished(path)
+    config = open_unfinished(path)
     plan = _recorded_plan(path, config, data, reporter)
     use_threads(config.machine.threads, _probe(plan).torch_works)
     changes = changes_since(config, hardware_info(config.machine.threads), backend.variant())
@@ -118,7 +118,7 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
     reasons = {name: reason for name, reason in config.reasons.items() if name != "precision"}
     more = config.model_copy(
         update={
-            "created": now(),
+            "created": utc_now(),
             "recipe": config.recipe.override(epochs=epochs),
             "reasons": reasons | ({"precision": tuning.reason} if tuning.reason else {}),
             "epochs": epochs,

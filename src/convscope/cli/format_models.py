@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from convscope._text import duration, percent, pluralize
 from convscope.cli.console import aligned, plain_table, short_number
-from convscope.network.cost import NetworkCost, TrainingCost, Work
+from convscope.network.cost import NetworkCost, PresetList, TrainingCost, Work
 from convscope.network.layers.base import shape_text
 
 if TYPE_CHECKING:
@@ -26,12 +25,12 @@ def layer_table(cost: NetworkCost) -> Table:
     return table
 
 
-def preset_lines(presets: Sequence[Mapping[str, Any]]) -> list[str]:
+def preset_lines(presets: PresetList) -> list[str]:
     """The presets with their costs and architectures."""
-    lines, width = [], 2 + max(len(preset["name"]) for preset in presets)
-    for preset in presets:
-        work = f"{preset['parameters']:,} parameters, {short_number(preset['multiply_adds'])} multiply-adds"
-        lines += [f"{preset['name']:<{width}}{work}", f"{'':<{width}}{preset['architecture']}"]
+    lines, width = [], 2 + max(len(preset.name) for preset in presets.presets)
+    for preset in presets.presets:
+        work = f"{preset.parameters:,} parameters, {short_number(preset.multiply_adds)} multiply-adds"
+        lines += [f"{preset.name:<{width}}{work}", f"{'':<{width}}{preset.architecture}"]
     return [*lines, "", "Costs are for 28x28x1 images and 10 classes. For all layers of one: convscope models article"]
 
 

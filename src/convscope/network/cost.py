@@ -8,6 +8,7 @@ from convscope.errors import ArchitectureError
 from convscope.network.build import parse_network
 from convscope.network.layers.base import Layer, Shape
 from convscope.network.network import Network
+from convscope.network.presets import MNIST_SHAPE, PRESETS
 
 HEIGHT_4K, WIDTH_4K = 2160, 3840
 
@@ -32,6 +33,19 @@ class ImageCost(Work):
     """The work for one image of another size."""
 
     input_shape: Shape
+
+
+class PresetCost(Work):
+    """The work of a preset."""
+
+    name: str
+    architecture: str
+
+
+class PresetList(Record):
+    """The presets with their work for images and classes of MNIST."""
+
+    presets: tuple[PresetCost, ...]
 
 
 class TimeEstimate(Record):
@@ -107,3 +121,12 @@ def _at_4k(network: Network) -> Network | None:
         return parse_network(network.architecture, (HEIGHT_4K, WIDTH_4K, network.input_shape[-1]), network.classes)
     except ArchitectureError:
         return None
+
+
+def preset_costs() -> PresetList:
+    """Count the cost of every preset for images and classes of MNIST."""
+    costs = []
+    for name, architecture in PRESETS.items():
+        work = network_cost(parse_network(architecture, MNIST_SHAPE)).image
+        costs.append(PresetCost(name=name, architecture=architecture, **dict(work)))
+    return PresetList(presets=tuple(costs))

@@ -40,15 +40,6 @@ class Network:
         """Bytes of all float32 layer outputs for one image."""
         return sum(layer.activation_bytes for layer in self.layers)
 
-    @property
-    def totals(self) -> dict[str, int]:
-        """Parameters, and the multiply-adds and activation bytes of one image."""
-        return {
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "activation_bytes": self.activation_bytes,
-        }
-
     def walk(self) -> Iterator[Layer]:
         """All records; those inside a block come after the block."""
         yield from walk(self.layers)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
 
 from convscope.errors import UsageError
-from convscope.network.build import parse_network
 from convscope.network.keywords import KEYWORDS
 from convscope.network.layers.base import Shape
 
@@ -63,11 +61,3 @@ def resolve_architecture(text: str) -> str:
             f"{PRESETS['article']!r}"
         )
     return text
-
-
-def preset_table() -> list[dict[str, Any]]:
-    """One row per preset: name, architecture, and costs for MNIST's images and ten classes."""
-    networks = {name: parse_network(architecture, MNIST_SHAPE) for name, architecture in PRESETS.items()}
-    return [
-        {"name": name, "architecture": network.architecture, **network.totals} for name, network in networks.items()
-    ]

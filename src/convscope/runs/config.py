@@ -1,4 +1,4 @@
-"""The records of a run folder: `config.json` and `manifest.json`, and the names of its files.
+"""The records of a run folder, and the names of its files.
 
 docs/run-folder.md specifies every field.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
 from convscope.data.options import LoadOptions
+from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.network import Network
@@ -32,9 +34,10 @@ WEIGHTS_FILES: dict[Selection, str] = {"best": BEST_WEIGHTS_FILE, "last": LAST_W
 
 
 class DatasetInfo(Record):
-    """Which data a run was trained on.
+    """The data that a run was trained on.
 
-    `fingerprint` is the SHA-256 of its images, labels and class names; `load_options` says how images were read.
+    `path` is a name, a path, or empty for data in memory. `fingerprint` is the SHA-256 of images, labels and class
+    names; `load_options` are set for image files.
     """
 
     name: str
@@ -54,7 +57,7 @@ class DatasetInfo(Record):
 
 
 class RunConfig(Record):
-    """What was decided before step 0, as `config.json` holds it."""
+    """Everything that was decided before the first step: `config.json`."""
 
     format: Literal[1] = FORMAT
     task: Literal["single-label"] = "single-label"
@@ -80,19 +83,19 @@ class RunConfig(Record):
 
     @cached_property
     def network(self) -> Network:
-        """The layer records of the architecture line."""
+        """The network that the architecture describes."""
         return parse_network(self.architecture, self.input_shape, len(self.classes))
 
 
 class FileInfo(Record):
-    """One file's size in bytes and SHA-256."""
+    """Size in bytes and SHA-256 of a file."""
 
     bytes: int
     sha256: str
 
 
 class Manifest(Record):
-    """How a run ended, and the checksum of each of its files.
+    """How a run ended, and the checksums of its files: `manifest.json`.
 
     `signal` is 0, or the number of the signal that ended training. `weights` names the weights that `model.onnx` holds,
     and `selected_epoch` the epoch they are from; 0 means that training ended before its first epoch did.
@@ -105,3 +108,32 @@ class Manifest(Record):
     selected_epoch: int
     train_seconds: float
     files: dict[str, FileInfo]
+
+
+class MetricsRow(Record):
+    """A row of `metrics.jsonl`: losses in nats, accuracies 0..1, and the user's own metrics as `validation_NAME`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+class RunSummary(Record):
+    """A whole run: `convscope train --json`. Without a complete training, `evaluation` is None."""
+
+    run: Path
+    status: Status
+    train_seconds: float
+    weights: Selection
+    selected_epoch: int
+    config: RunConfig
+    history: tuple[MetricsRow, ...]
+    evaluation: Evaluation | None

@@ -1,22 +1,23 @@
-"""The run folder: what a training leaves, readable by anyone, checked when it is opened.
+"""The run folder: everything that a training writes, verified when it is opened.
 
-docs/run-folder.md specifies every file. Nothing in it is pickled, and every file is written whole or not at all.
+docs/run-folder.md specifies every file. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from convscope._files import LOCK_FILE, remove, remove_temporary, sha256, write_atomically
-from convscope._records import Record
-from convscope._statistics import reaches
+from convscope._records import AnyRecord, Record
+from convscope._statistics import lower_bound
 from convscope._text import pluralize
 from convscope.errors import ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
@@ -34,47 +35,47 @@ from convscope.runs.config import (
     WEIGHTS_FILES,
     FileInfo,
     Manifest,
+    MetricsRow,
     RunConfig,
-    Status,
+    RunSummary,
 )
 
 if TYPE_CHECKING:
     from torch import nn
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-
-def check_free(path: Path) -> None:
-    """Raises UsageError when there is something at `path` that a new run would overwrite."""
+def require_unused(path: Path) -> None:
+    """Raise UsageError if a new run would overwrite something at `path`."""
     if path.exists() and (not path.is_dir() or any(file.name != LOCK_FILE for file in path.iterdir())):
         raise UsageError(f"{path} exists already: choose another --run, or move it away")
 
 
 class RunWriter:
-    """A run folder in the making."""
+    """Writes a run folder. Without a manifest, which comes last, the folder is not a run yet."""
 
     def __init__(self, path: Path, config: RunConfig, resumed: bool = False) -> None:
-        """Make the folder and write `config.json`. Raises UsageError when there is something in it already.
+        """Create the folder and write `config.json`.
 
-        With `resumed` the folder is one of this config: it is no run any more until it is finished again.
+        Args:
+            path: The folder.
+            config: Of the run.
+            resumed: The folder belongs to this config; remove the manifest and the results of an earlier end.
+
+        Raises:
+            UsageError: There are files in the folder already.
         """
         self.path, self.config = path, config
         if resumed:
-            for old in (
-                path / MANIFEST_FILE,
-                path / EVALUATION_FILE,
-                path / REPORT_FILE,
-                path / CARD_FILE,
-                *(path / PLOT_FOLDER).glob("*.png"),
-            ):
+            results = (MANIFEST_FILE, EVALUATION_FILE, REPORT_FILE, CARD_FILE)
+            for old in (*(path / name for name in results), *(path / PLOT_FOLDER).glob("*.png")):
                 remove(old)
             remove_temporary(path)
         else:
-            check_free(path)
+            require_unused(path)
             self.write_record(CONFIG_FILE, config)
 
     def write(self, name: str, data: bytes | str) -> Path:
-        """Write one file below the folder, whole or not at all."""
+        """Write one file below the folder, completely or not at all."""
         write_atomically(self.path / name, data)
         return self.path / name
 
@@ -82,21 +83,26 @@ class RunWriter:
         """Write a record as one JSON object."""
         self.write(name, record.model_dump_json(indent=2) + "\n")
 
-    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, float]]) -> None:
         """Write JSON Lines."""
         self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def finish(self, signal: int, selected_epoch: int, train_seconds: float) -> Run:
-        """Write the manifest, after which the folder is a run."""
+        """Write the manifest, which makes the folder a run.
+
+        Args:
+            signal: The signal that ended training, or 0.
+            selected_epoch: The epoch of the selected weights.
+            train_seconds: Duration of training.
+        """
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
         files = {
-            name: _file(self.path / name)
+            name: _file_info(self.path / name)
             for name in names
             if name not in (MANIFEST_FILE, LOCK_FILE) and not name.startswith(f"{CHECKPOINT_FOLDER}/")
         }
-        status: Status = "complete" if EVALUATION_FILE in files else "interrupted"
         manifest = Manifest(
-            status=status,
+            status="complete" if EVALUATION_FILE in files else "interrupted",
             signal=signal,
             weights=self.config.recipe.selection.weights,
             selected_epoch=selected_epoch,
@@ -108,14 +114,14 @@ class RunWriter:
 
 
 class Run:
-    """An opened run folder; `open_run` makes it."""
+    """A verified run folder; `open_run` returns it."""
 
     def __init__(self, path: Path, config: RunConfig, manifest: Manifest) -> None:
         self.path, self.config, self.manifest = path, config, manifest
 
     @property
     def network(self) -> Network:
-        """The layer records."""
+        """The network that was trained."""
         return self.config.network
 
     @property
@@ -125,20 +131,18 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What whoever uses this run has to know; empty for a run that was completed."""
+        """What users of this run should know; empty for a complete run."""
         if self.manifest.status == "complete":
             return ""
         done = f"{len(self.history)} of {pluralize(self.config.epochs, 'epoch')}"
-        return f"{self.path} was interrupted after {done} and never measured on the test set"
+        return f"{self.path} was interrupted after {done} and not evaluated on the test set"
 
     @property
     def missed_target(self) -> bool:
-        """Whether the recipe has a target that no epoch reached."""
+        """Whether the recipe has a target accuracy that no epoch reached."""
         target, data = self.config.recipe.stopping.target_accuracy, self.config.dataset
-        images = data.validation_images or data.test_images
-        return target is not None and not any(
-            reaches(row["validation_accuracy"], images, target) for row in self.history
-        )
+        n = data.validation_images or data.test_images
+        return target is not None and all(lower_bound(row["validation_accuracy"], n) < target for row in self.history)
 
     @property
     def model_file(self) -> Path:
@@ -151,18 +155,21 @@ class Run:
         return self.path / WEIGHTS_FILES[self.manifest.weights]
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        """One row per epoch, as `metrics.jsonl` holds them."""
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch, as in `metrics.jsonl`; see `MetricsRow`."""
         return [json.loads(line) for line in (self.path / METRICS_FILE).read_text().splitlines()]
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The evaluation on the test split at the end of training; None when training was interrupted."""
+        """The evaluation on the test split; None if training was interrupted."""
         path = self.path / EVALUATION_FILE
         return Evaluation.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def model(self) -> nn.Sequential:
-        """The trained torch model, in evaluation mode. Raises ModelFileError when its weights do not fit."""
+        """Build the torch model with the selected weights, in evaluation mode.
+
+        Raises ModelFileError if the weights do not fit the network.
+        """
         from safetensors.numpy import load_file
 
         from convscope.backends.pytorch.models import build_model, set_weights
@@ -176,30 +183,29 @@ class Run:
             ) from error
         return model.eval()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The whole run as JSON-able values: where it is, what was planned, how it went, how good it is."""
-        return {
-            "run": str(self.path),
-            "status": self.manifest.status,
-            "seconds": self.manifest.train_seconds,
-            "weights": self.manifest.weights,
-            "selected_epoch": self.manifest.selected_epoch,
-            "config": self.config.model_dump(mode="json"),
-            "history": self.history,
-            "test": self.evaluation.model_dump(mode="json") if self.evaluation else None,
-        }
+    def summary(self) -> RunSummary:
+        """Everything about the run in one record."""
+        return RunSummary(
+            run=self.path,
+            status=self.manifest.status,
+            train_seconds=self.manifest.train_seconds,
+            weights=self.manifest.weights,
+            selected_epoch=self.manifest.selected_epoch,
+            config=self.config,
+            history=tuple(MetricsRow.model_validate(row) for row in self.history),
+            evaluation=self.evaluation,
+        )
 
     def __repr__(self) -> str:
         result = self.evaluation.accuracy_text if self.evaluation else self.manifest.status
         return f"Run({str(self.path)!r}: {self.config.model} on {self.config.dataset.name}, test accuracy {result})"
 
     def _repr_html_(self) -> str:
-        accuracy = self.evaluation.accuracy_text if self.evaluation else "not measured: training was interrupted"
         facts = {
             "data": self.config.dataset.name,
             "architecture": self.config.architecture,
             "recipe": f"{self.config.recipe.name}, {pluralize(len(self.history), 'epoch')}, seed {self.config.seed}",
-            "test accuracy": accuracy,
+            "test accuracy": self.evaluation.accuracy_text if self.evaluation else "not measured: interrupted",
             "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
         }
         rows = "".join(f"<tr><th>{escape(term)}</th><td>{escape(value)}</td></tr>" for term, value in facts.items())
@@ -207,67 +213,72 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder after checking every file against the manifest.
+    """Open a run folder and verify every file against the manifest.
 
-    Raises ModelFileError, naming the file, when one is missing, altered or of another format version.
+    Raises ModelFileError, with its name, if a file is missing, altered or of another format version.
     """
-    folder = _folder(path)
-    manifest = _read(
-        folder / MANIFEST_FILE, Manifest, "its training did not finish, or it is no run folder: "
-        f"go on with convscope train --resume {folder}, or train again"
-    )  # fmt: skip
+    folder = _existing_folder(path)
+    manifest = _read_record(
+        folder / MANIFEST_FILE,
+        Manifest,
+        "its training did not finish, or it is not a run folder: "
+        f"continue with convscope train --resume {folder}, or train again",
+    )
     for name, expected in manifest.files.items():
         file = folder / name
         if not file.is_file():
-            raise ModelFileError(f"{file} is missing: put it back from a copy, or train again")
+            raise ModelFileError(f"{file} is missing: restore it from a copy, or train again")
         if file.stat().st_size != expected.bytes or sha256(file) != expected.sha256:
-            raise ModelFileError(f"{file} was altered since it was written: put it back from a copy, or train again")
-    config = _read(folder / CONFIG_FILE, RunConfig, "put it back from a copy, or train again")
+            raise ModelFileError(f"{file} was altered after training: restore it from a copy, or train again")
+    config = _read_record(folder / CONFIG_FILE, RunConfig, "restore it from a copy, or train again")
     return Run(folder, config, manifest)
 
 
-def unfinished(path: str | Path) -> RunConfig:
-    """What was decided for a training that did not reach its end.
+def open_unfinished(path: str | Path) -> RunConfig:
+    """Read the config of a training that can be resumed.
 
-    Raises ModelFileError where there is no such training, or one that was stopped without a checkpoint, and UsageError
-    where it is complete.
+    Raises:
+        ModelFileError: It is not a run folder, or it was stopped without a checkpoint.
+        UsageError: The training is complete.
     """
-    folder = _folder(path)
-    config = _read(folder / CONFIG_FILE, RunConfig, "give the folder of a training that was stopped or killed")
+    folder = _existing_folder(path)
+    config = _read_record(folder / CONFIG_FILE, RunConfig, "expected the folder of a stopped or killed training")
     if (folder / MANIFEST_FILE).exists():
-        if _read(folder / MANIFEST_FILE, Manifest, "").status == "complete":
-            raise UsageError(f"{folder} is complete already: --more-epochs trains it further")
+        if _read_record(folder / MANIFEST_FILE, Manifest, "").status == "complete":
+            raise UsageError(f"{folder} is complete already: use --more-epochs to train it further")
         if not any((folder / CHECKPOINT_FOLDER).glob("*")):
-            raise ModelFileError(f"{folder} has no checkpoint to go on from: use it as it is, or train again")
+            raise ModelFileError(f"{folder} has no checkpoint to continue from: use it as it is, or train again")
     return config
 
 
 def next_run_folder(base: Path, dataset: str, model: str) -> Path:
-    """The first of `base/dataset-model-1`, `-2`, ... that is not there yet."""
+    """The first of `base/dataset-model-1`, `-2`, ... that does not exist."""
     number = 1
     while (folder := base / f"{dataset}-{model}-{number}").exists():
         number += 1
     return folder
 
 
-def now() -> datetime:
-    """The time in UTC, to the second."""
+def utc_now() -> datetime:
+    """The time in UTC, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _folder(path: str | Path) -> Path:
+def _existing_folder(path: str | Path) -> Path:
     folder = Path(path)
     if not folder.is_dir():
-        raise ModelFileError(f"expected a run folder, but {folder} is {'a file' if folder.exists() else 'not there'}: "
-                             "give the folder that 'convscope train' printed")  # fmt: skip
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise ModelFileError(
+            f"expected a run folder, but {folder} {problem}: use the folder that 'convscope train' printed"
+        )
     return folder
 
 
-def _file(path: Path) -> FileInfo:
+def _file_info(path: Path) -> FileInfo:
     return FileInfo(bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def _read(path: Path, kind: type[AnyRecord], advice: str) -> AnyRecord:
+def _read_record(path: Path, kind: type[AnyRecord], advice: str) -> AnyRecord:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

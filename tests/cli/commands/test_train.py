@@ -115,7 +115,7 @@ def test_train_in_another_process_weights_are_identical(digits_run: Run, tmp_pat
     assert process.returncode == 0, err
     for name in ("best.safetensors", "last.safetensors", "model.onnx"):
         assert (tmp_path / "again" / name).read_bytes() == (digits_run.path / name).read_bytes()
-    assert json.loads(out) == open_run(tmp_path / "again").to_dict() | {"run": "again"}
+    assert json.loads(out) == open_run(tmp_path / "again").summary().model_dump(mode="json") | {"run": "again"}
     assert "\x1b" not in out + err
 
 

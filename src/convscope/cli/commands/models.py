@@ -24,11 +24,11 @@ def models(
 ) -> None:
     """List the presets, or show what a network costs per layer, image and epoch, and in time on this machine."""
     from convscope.cli.format_models import cost_lines, preset_lines
-    from convscope.network.presets import preset_table
+    from convscope.network.cost import preset_costs
 
     if architecture is None:
-        presets = preset_table()
-        print_result(as_json, {"presets": presets}, preset_lines(presets))
+        presets = preset_costs()
+        print_result(as_json, presets, preset_lines(presets))
         return
     from convscope.api.models import model_cost
     from convscope.cli.progress import CliReporter

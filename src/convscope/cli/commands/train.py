@@ -63,7 +63,7 @@ def train(
         raise typer.Exit(128 + run.manifest.signal)
     from convscope.cli.format_training import run_lines
 
-    print_result(as_json, run.to_dict(), run_lines(run))
+    print_result(as_json, run.summary(), run_lines(run))
     if run.missed_target:
         raise typer.Exit(EXIT_GATE_NOT_MET)
 
@@ -71,12 +71,12 @@ def train(
 def _train(data: str | None, options: TrainOptions, more_epochs: int | None, renderer: Renderer) -> Run:
     from convscope._hardware import process_start
     from convscope.cli.progress import CliReporter
-    from convscope.runs.folder import check_free
+    from convscope.runs.folder import require_unused
 
     if more_epochs:
         raise UsageError("--more-epochs needs the finished run that it continues: --resume RUN")
     if options.run is not None:
-        check_free(options.run)
+        require_unused(options.run)
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
     with CliReporter() as reporter, _importing("convscope.api.train"):
         dataset, origin = options.load_data(data, reporter)
@@ -87,9 +87,9 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
 
 def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:
     from convscope.cli.progress import CliReporter
-    from convscope.runs.folder import open_run, unfinished
+    from convscope.runs.folder import open_run, open_unfinished
 
-    check = open_run if more_epochs else unfinished
+    check = open_run if more_epochs else open_unfinished
     check(path)  # a wrong path is reported before anything is loaded
     from convscope.api.resume import plan_more, plan_resume
 

@@ -1,0 +1,77 @@
+"""Write the JSON Schemas of everything that convscope prints with --json or stores as JSON to docs/schemas.
+
+    python dev/write_schemas.py [--check]
+
+With --check nothing is written; the exit code is 1 if a file is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from convscope._records import Record
+from convscope.api.benchmark import BenchmarkResult
+from convscope.api.explain import Explanation
+from convscope.api.filter import FilterResult
+from convscope.api.inspect import DatasetView
+from convscope.backends.onnx.metadata import ModelMetadata
+from convscope.data.audit.report import AuditReport
+from convscope.deploy.predictor import PredictionList
+from convscope.evaluation.metrics import Evaluation
+from convscope.network.cost import NetworkCost, PresetList
+from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary
+
+FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+SCHEMAS: dict[str, tuple[type[Record], str]] = {
+    "train": (RunSummary, "convscope train --json"),
+    "evaluate": (Evaluation, "convscope evaluate --json, and evaluation.json in a run folder"),
+    "predict": (PredictionList, "convscope predict --json"),
+    "explain": (Explanation, "convscope explain --json"),
+    "filter": (FilterResult, "convscope filter --json"),
+    "presets": (PresetList, "convscope models --json"),
+    "models": (NetworkCost, "convscope models ARCHITECTURE --json"),
+    "bench": (BenchmarkResult, "convscope bench --json"),
+    "data-check": (AuditReport, "convscope data check --json"),
+    "data-show": (DatasetView, "convscope data show --json"),
+    "config": (RunConfig, "config.json in a run folder"),
+    "manifest": (Manifest, "manifest.json in a run folder"),
+    "metrics-row": (MetricsRow, "one line of metrics.jsonl in a run folder"),
+    "model-metadata": (ModelMetadata, "the metadata entry 'convscope' of model.onnx"),
+}
+
+
+def schema_text(name: str) -> str:
+    """The content of docs/schemas/NAME.json."""
+    record, title = SCHEMAS[name]
+    schema = {"$schema": DIALECT, **record.model_json_schema(mode="serialization"), "title": title}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Write or check the files; the exit code."""
+    outdated = []
+    for name in SCHEMAS:
+        path, text = FOLDER / f"{name}.json", schema_text(name)
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        outdated.append(path.name)
+        if "--check" not in sys.argv:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    stale = [path for path in FOLDER.glob("*.json") if path.stem not in SCHEMAS]
+    for path in stale:
+        outdated.append(path.name)
+        if "--check" not in sys.argv:
+            path.unlink()
+    if "--check" in sys.argv and outdated:
+        sys.stderr.write(f"out of date: {', '.join(outdated)}; run: make schemas\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
