@@ -20,7 +20,9 @@ from torch import nn
 from convscope import reference
 from convscope.backends.pytorch.models import as_batch, build_model, get_weights, set_weights
 from convscope.errors import UsageError
-from convscope.evaluation.explain import LAYER_ARITHMETIC, LayerTrace, explain_cell, integrated_gradients, trace
+from convscope.evaluation.attribution import integrated_gradients
+from convscope.evaluation.explain import LAYER_ARITHMETIC, explain_cell
+from convscope.evaluation.trace import LayerTrace, trace
 from convscope.network.build import parse_network
 from convscope.network.layers.elementwise import Activation
 from helpers.networks import (

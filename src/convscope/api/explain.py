@@ -11,7 +11,8 @@ import numpy as np
 from convscope._files import write_atomically
 from convscope._records import Record
 from convscope.errors import UsageError
-from convscope.evaluation.explain import CellExplanation, LayerTrace, explain_cell, trace
+from convscope.evaluation.explain import CellExplanation, explain_cell
+from convscope.evaluation.trace import LayerTrace, trace
 from convscope.images.read import read_image
 from convscope.report.figures import render_figures
 from convscope.report.layer_figures import layer_figures

@@ -1,53 +1,27 @@
-"""What every layer of a trained network computes for one image, and the arithmetic of any single value."""
+"""The arithmetic of any single value that a layer computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import ConfigDict, computed_field
-from torch import Tensor, nn
 
 from convscope import reference
 from convscope._records import Record
-from convscope.backends.pytorch.models import as_batch
 from convscope.errors import UsageError
+from convscope.evaluation.trace import LayerTrace
 from convscope.network.layers.base import Layer, shape_text
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten, Softmax
 from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
-from convscope.network.network import Network
 
-INTEGRATION_STEPS = 32  # of integrated gradients, by Gauss-Legendre quadrature
 FLOAT32_TOLERANCE = 1e-5  # of a recomputed value, relative to the sizes of its terms
 
-Floats = NDArray[np.float32]
-Weights = dict[str, NDArray[Any]]
 Index = tuple[int, ...]  # (row, column, channel) of feature maps, (index,) of a vector
-
-
-@dataclass(frozen=True, eq=False)
-class LayerTrace:
-    """One layer's computation for one image.
-
-    Attributes:
-        layer: The record.
-        input: float32 (height, width, channels) or (units,).
-        output: float32 (height, width, channels) or (units,).
-        weights: The layer's tensors by name.
-    """
-
-    layer: Layer
-    input: Floats
-    output: Floats
-    weights: Weights
 
 
 class Term(Record):
@@ -103,23 +77,6 @@ class CellExplanation(Record):
         return abs(self.value - self.model_value) <= FLOAT32_TOLERANCE * size
 
 
-def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, LayerTrace]:
-    """Run a model on one image, layer by layer.
-
-    Args:
-        model: In evaluation mode.
-        network: Its records.
-        image: Preprocessed, float32 (height, width, channels).
-
-    Returns:
-        Input, output and weights of every layer by name, in order of execution.
-    """
-    traces: dict[str, LayerTrace] = {}
-    with torch.inference_mode():
-        _trace_layers(network.layers, model, as_batch(image[None]), traces)
-    return traces
-
-
 def explain_cell(traces: dict[str, LayerTrace], layer: str, index: Index) -> CellExplanation:
     """Recompute one output value from the layer's input, term by term.
 
@@ -150,65 +107,6 @@ def explain_cell(traces: dict[str, LayerTrace], layer: str, index: Index) -> Cel
         value=value,
         model_value=float(traced.output[index]),
     )
-
-
-def integrated_gradients(model: nn.Sequential, image: Floats, target: int) -> Floats:
-    """Attribute a logit to the pixels (Sundararajan et al., 2017).
-
-    The baseline is an input of zeros: a black image under plain preprocessing, the training images' mean color under
-    standardization. The values add up to the difference between the logits of image and baseline, up to the
-    integration error.
-
-    Args:
-        model: In evaluation mode.
-        image: Preprocessed, float32 (height, width, channels).
-        target: Number of the class.
-
-    Returns:
-        float32 (height, width), summed over channels; positive values speak for the class.
-    """
-    pixels = as_batch(image[None])
-    positions, weights = np.polynomial.legendre.leggauss(INTEGRATION_STEPS)  # on -1..1
-    scales, step_weights = (
-        torch.from_numpy(values / 2).float().reshape(-1, 1, 1, 1) for values in (positions + 1, weights)
-    )
-    inputs = (scales * pixels).requires_grad_()
-    (gradients,) = torch.autograd.grad(model(inputs)[:, target].sum(), inputs)
-    result: Floats = ((step_weights * gradients).sum(0) * pixels[0]).sum(0).float().numpy()
-    return result
-
-
-def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> None:
-    for layer in layers:
-        if isinstance(layer, Softmax):
-            y, weights = x.softmax(1), {}
-        else:
-            module = modules.get_submodule(layer.name)
-            y, weights = module(x), _weights(module)
-            if isinstance(layer, Residual):
-                weights |= _trace_block(layer, module, x, traces)
-        traces[layer.name] = LayerTrace(layer, _to_numpy(x), _to_numpy(y), weights)
-        x = y
-
-
-def _trace_block(layer: Residual, module: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Weights:
-    """Trace the layers inside a block; returns what the block adds up."""
-    _trace_layers(layer.body, module.get_submodule("body"), x, traces)
-    projection = module.get_submodule("projection")
-    shortcut = _to_numpy(projection(x))
-    if layer.projection:
-        traces[layer.projection.name] = LayerTrace(layer.projection, _to_numpy(x), shortcut, _weights(projection))
-    return {"body": traces[layer.body[-1].name].output, "shortcut": shortcut}
-
-
-def _to_numpy(x: Tensor) -> Floats:
-    """Feature maps (1, c, h, w) -> (h, w, c), vectors (1, n) -> (n,)."""
-    result: Floats = (x[0].permute(1, 2, 0) if x.dim() == 4 else x[0]).numpy()
-    return result
-
-
-def _weights(module: nn.Module) -> Weights:
-    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
 
 Arithmetic = tuple[str, Iterable[Term], float, float]  # rule, terms, bias, value

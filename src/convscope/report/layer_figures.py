@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from convscope.evaluation.explain import LayerTrace, integrated_gradients, trace
+from convscope.evaluation.attribution import integrated_gradients
+from convscope.evaluation.trace import LayerTrace, trace
 from convscope.network.layers.base import shape_text
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Flatten

@@ -1,0 +1,88 @@
+"""Run a model on one image and keep every layer's input and output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convscope.backends.pytorch.models import as_batch
+from convscope.network.layers.base import Layer
+from convscope.network.layers.dense import Softmax
+from convscope.network.layers.residual import Residual
+from convscope.network.network import Network
+
+Floats = NDArray[np.float32]
+Weights = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTrace:
+    """One layer's computation for one image.
+
+    Attributes:
+        layer: The record.
+        input: float32 (height, width, channels) or (units,).
+        output: float32 (height, width, channels) or (units,).
+        weights: The layer's tensors by name.
+    """
+
+    layer: Layer
+    input: Floats
+    output: Floats
+    weights: Weights
+
+
+def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, LayerTrace]:
+    """Run a model on one image, layer by layer.
+
+    Args:
+        model: In evaluation mode.
+        network: Its records.
+        image: Preprocessed, float32 (height, width, channels).
+
+    Returns:
+        Input, output and weights of every layer by name, in order of execution.
+    """
+    traces: dict[str, LayerTrace] = {}
+    with torch.inference_mode():
+        _trace_layers(network.layers, model, as_batch(image[None]), traces)
+    return traces
+
+
+def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> None:
+    for layer in layers:
+        if isinstance(layer, Softmax):
+            y, weights = x.softmax(1), {}
+        else:
+            module = modules.get_submodule(layer.name)
+            y, weights = module(x), _weights(module)
+            if isinstance(layer, Residual):
+                weights |= _trace_block(layer, module, x, traces)
+        traces[layer.name] = LayerTrace(layer, _to_numpy(x), _to_numpy(y), weights)
+        x = y
+
+
+def _trace_block(layer: Residual, module: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Weights:
+    """Trace the layers inside a block; returns what the block adds up."""
+    _trace_layers(layer.body, module.get_submodule("body"), x, traces)
+    projection = module.get_submodule("projection")
+    shortcut = _to_numpy(projection(x))
+    if layer.projection:
+        traces[layer.projection.name] = LayerTrace(layer.projection, _to_numpy(x), shortcut, _weights(projection))
+    return {"body": traces[layer.body[-1].name].output, "shortcut": shortcut}
+
+
+def _to_numpy(x: Tensor) -> Floats:
+    """Feature maps (1, c, h, w) -> (h, w, c), vectors (1, n) -> (n,)."""
+    result: Floats = (x[0].permute(1, 2, 0) if x.dim() == 4 else x[0]).numpy()
+    return result
+
+
+def _weights(module: nn.Module) -> Weights:
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
