@@ -89,7 +89,7 @@ def test_explain_cell_every_layer_and_preset_agrees_with_the_model(name: str) ->
 
 @many_examples
 @given(network_cases(), st.integers(0, 99))
-def test_traces_end_in_the_network_s_answer_and_follow_each_other(case: NetworkCase, seed: int) -> None:
+def test_trace_any_network_is_a_chain_from_the_image_to_the_probabilities(case: NetworkCase, seed: int) -> None:
     traces = traces_of(case, seed)
     with torch.inference_mode():
         logits = trained_model(case, seed)(as_batch(random_image(case, seed)[None]))
@@ -100,8 +100,8 @@ def test_traces_end_in_the_network_s_answer_and_follow_each_other(case: NetworkC
         np.testing.assert_array_equal(traces[before.name].output, traces[after.name].input)
 
 
-def test_a_cell_does_not_agree_when_the_network_computes_something_else() -> None:
-    """The largest and the smallest slips that could happen: one weight, one input, one output off by a hundredth."""
+def test_agrees_after_a_small_error_is_false() -> None:
+    """Weights, biases, inputs or outputs are off by a hundredth, or the output is NaN."""
     traces = traces_of(CASE)
     traced, index = traces["conv1"], (3, 4, 1)
     assert explain_cell(traces, "conv1", index).agrees
