@@ -49,7 +49,7 @@ def test_dataset_figure_plots_the_first_nine_training_images() -> None:
 
 def headings(line: str, *, every_layer: bool) -> dict[str, str]:
     """Names and headings of the figures of one image in an untrained network."""
-    config = make_plan(digits(), TrainOptions(model=line)).config
+    config = make_plan(digits(), TrainOptions(model=line), "digits").config
     model = build_model(config.network).eval()
     specs = layer_figures(config, model, digits().test.images[0], "a.png", every_layer=every_layer)
     figures = dict(render_figures(specs, name_only))
@@ -88,7 +88,7 @@ def test_layer_figures_headings_name_the_layer() -> None:
 
 
 def test_layer_figures_attribution_is_for_the_predicted_class() -> None:
-    config = make_plan(digits(), TrainOptions(model="flatten")).config
+    config = make_plan(digits(), TrainOptions(model="flatten"), "digits").config
     model = build_model(config.network).eval()
     images = digits().test.images[:6]
     answers = predict_logits(model, images, config.preprocessing).argmax(1).tolist()
