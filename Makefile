@@ -21,13 +21,13 @@ run: .venv/train.done .venv/kernels-$(KERNELS).built ## Install into .venv, trai
 	$(BIN)/convscope train
 
 test: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test but those of test-core
-	$(PYTEST)
+	$(PYTEST) $(if $(COV),--cov --cov-report=term:skip-covered --cov-fail-under=$(MIN_COVERAGE))
 
 fast: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run the tests that are not slow, in under a minute on 2 cores
 	$(PYTEST) -m 'not slow'
 
-cov: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test and measure coverage; fail below MIN_COVERAGE
-	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=$(MIN_COVERAGE)
+cov: ## Run every test and measure coverage; fail below MIN_COVERAGE
+	$(MAKE) test COV=1
 
 # Builds the wheel and tests it where nothing but its dependencies is installed.
 test-core: .venv/dev.done ## Test the wheel without the training extra, in .venv-core
