@@ -196,11 +196,11 @@ def a_result(fastest: float = 1.0, load: float | None = 0.0) -> BenchmarkResult:
 def test_bench_lines_on_busy_machine_say_so(fastest: float, load: float | None, busy: bool) -> None:
     """The slowest slice takes 1.3 s: 14 % more than 1.14 s, 30 % more than 1 s."""
     found = a_result(fastest, load)
-    said = [line for line in bench_lines(found) if isinstance(line, str) and line.startswith("BUSY")]
-    assert found.busy == found.model_dump()["busy"] == busy == bool(said)
+    warnings = [line for line in bench_lines(found) if isinstance(line, str) and line.startswith("BUSY")]
+    assert found.busy == found.model_dump()["busy"] == busy == bool(warnings)
     if busy:
-        assert f"the slowest slice took {1.3 / fastest:.1f} times as long as the fastest" in said[0]
-        assert ("cores were busy before" in said[0]) == (load is not None)
+        assert f"the slowest slice took {1.3 / fastest:.1f} times as long as the fastest" in warnings[0]
+        assert ("cores were busy before" in warnings[0]) == (load is not None)
 
 
 def test_bench_lines_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

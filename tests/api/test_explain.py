@@ -62,8 +62,8 @@ def test_explain_image_writes_figures_to_the_run_or_to_the_folder(run: Run, imag
     assert found.folder == run.path / "explain" / "first"
     assert sorted(found.written) == FIGURES
     for name in FIGURES:
-        with Image.open(found.folder / name) as drawn:
-            assert drawn.format == "PNG"
+        with Image.open(found.folder / name) as figure:
+            assert figure.format == "PNG"
     assert sorted(path.name for path in found.folder.iterdir()) == FIGURES
     assert open_run(run.path).manifest == run.manifest  # the run still passes its checks
     assert explain_image(run, image, folder=tmp_path / "here").folder == tmp_path / "here"

@@ -199,7 +199,7 @@ def test_make_report_describes_data_and_hardware(config: Callable[..., RunConfig
         "Mean": f"{plan.preprocessing.mean[0]:.6g}",
     }
     machine = dict(report.machine)
-    assert machine["Hardware"] == plan.machine.summary
+    assert machine["Processor"] == plan.machine.summary
     assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
     assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
 

@@ -1,4 +1,4 @@
-"""PlotCall in worker processes: the same pictures, whatever happens to the helpers, and none is left behind."""
+"""Rendering in worker processes: the same files, whatever happens to the workers, and no worker outlives its parent."""
 
 from __future__ import annotations
 

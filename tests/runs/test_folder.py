@@ -1,4 +1,4 @@
-"""The run folder: what is in it, that it is checked, and that anyone can read it."""
+"""The run folder: its files, their verification, and opening and writing it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ METRICS = [
 
 @pytest.fixture
 def copy(digits_run: Run, tmp_path: Path) -> Path:
-    """A copy of the run that a test may change."""
+    """A copy of the run, which tests may change."""
     return Path(shutil.copytree(digits_run.path, tmp_path / "run"))
 
 
@@ -53,10 +53,10 @@ def path_of(run: Path, pattern: str) -> Path:
     return path
 
 
-# What is in it
+# Files
 
 
-def test_the_manifest_names_every_file_with_its_checksum(digits_run: Run) -> None:
+def test_manifest_lists_every_file_with_its_checksum(digits_run: Run) -> None:
     there = {path.relative_to(digits_run.path).as_posix() for path in digits_run.path.rglob("*") if path.is_file()}
     files = [path_of(digits_run.path, name).relative_to(digits_run.path).as_posix() for name in FILES]
     assert there == {*files, "manifest.json"}
@@ -79,20 +79,20 @@ def test_the_manifest_names_every_file_with_its_checksum(digits_run: Run) -> Non
 def pickles(content: bytes) -> bool:
     try:
         pickletools.dis(content, io.StringIO())
-    except Exception:  # whatever a file that is none leads the disassembler to
+    except Exception:  # the disassembler fails in many ways on other files
         return False
     return True
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_no_file_is_a_pickle_or_an_archive_that_may_hold_one(digits_run: Run, name: str) -> None:
+def test_run_file_is_neither_a_pickle_nor_a_zip_archive(digits_run: Run, name: str) -> None:
     assert pickles(b"\x80\x04]\x94.")
     path = path_of(digits_run.path, name)
     assert not pickles(path.read_bytes())
     assert not zipfile.is_zipfile(path)
 
 
-def test_the_config_is_what_was_planned(digits_run: Run) -> None:
+def test_config_file_holds_the_plan(digits_run: Run) -> None:
     text = (digits_run.path / "config.json").read_text()
     assert RunConfig.model_validate_json(text) == digits_run.config
     values = json.loads(text)
@@ -114,14 +114,14 @@ def test_the_config_is_what_was_planned(digits_run: Run) -> None:
     assert digits_run.network.architecture == values["architecture"]
 
 
-def test_metrics_have_one_object_per_epoch(digits_run: Run) -> None:
+def test_metrics_file_has_one_object_per_epoch(digits_run: Run) -> None:
     rows = [json.loads(line) for line in (digits_run.path / "metrics.jsonl").read_text().splitlines()]
     assert [list(row) for row in rows] == [METRICS] * 3
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert digits_run.history == rows
 
 
-def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits_run: Run) -> None:
+def test_weights_file_has_layer_names_and_predicts_like_the_model_file(digits_run: Run) -> None:
     weights = load_file(digits_run.weights_file)
     assert {name: (array.shape, str(array.dtype)) for name, array in weights.items()} == {
         "conv1.weight": ((16, 1, 3, 3), "float32"),
@@ -145,25 +145,25 @@ def test_the_weights_are_named_as_the_layers_and_answer_as_the_model_file(digits
     assert Predictor(digits_run.path).predict_logits(images) == pytest.approx(logits, abs=1e-4)
 
 
-def test_the_pictures_are_pictures(digits_run: Run) -> None:
+def test_plots_are_png_files_with_contrast(digits_run: Run) -> None:
     for path in (digits_run.path / "plots").iterdir():
-        with Image.open(path) as picture:
-            assert picture.format == "PNG"
-            assert min(picture.size) >= 100
-            assert np.ptp(np.asarray(picture.convert("L"))) > 100
+        with Image.open(path) as figure:
+            assert figure.format == "PNG"
+            assert min(figure.size) >= 100
+            assert np.ptp(np.asarray(figure.convert("L"))) > 100
 
 
-# That it is checked
+# Verification
 
 
 def flip(content: bytes) -> bytes:
-    """One bit in the middle; the length stays."""
+    """Flip one bit in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_missing_or_altered_is_named(copy: Path, name: str) -> None:
+def test_open_run_missing_or_altered_file_raises_with_its_name(copy: Path, name: str) -> None:
     path = path_of(copy, name)
     content = path.read_bytes()
     for altered in (flip(content), content[:-1], content + b"\n", b""):
@@ -179,7 +179,7 @@ def test_a_file_that_is_missing_or_altered_is_named(copy: Path, name: str) -> No
 
 
 def changed(copy: Path, name: str, **values: Any) -> None:
-    """Change values of a JSON file, and the manifest with it."""
+    """Change values of a JSON file, and its checksum in the manifest."""
     path = copy / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
     if name != "manifest.json":
@@ -197,14 +197,14 @@ def changed(copy: Path, name: str, **values: Any) -> None:
         ({"color": "blue"}, "color: Extra inputs are not permitted"),
     ],
 )
-def test_another_version_is_refused(copy: Path, name: str, values: dict[str, Any], message: str) -> None:
+def test_open_run_of_another_version_raises(copy: Path, name: str, values: dict[str, Any], message: str) -> None:
     changed(copy, name, **values)
     with pytest.raises(ModelFileError, match=f"{name} cannot be read by this version: {message}; use the version that"):
         open_run(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": 1}', b"null"])
-def test_a_manifest_that_is_none_is_refused_in_one_line(copy: Path, content: bytes) -> None:
+def test_open_run_invalid_manifest_raises_in_one_line(copy: Path, content: bytes) -> None:
     (copy / "manifest.json").write_bytes(content)
     with pytest.raises(ModelFileError, match=f"^{copy}/manifest.json cannot be read by this version: [^\n]+$"):
         open_run(copy)
@@ -225,17 +225,17 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(copy: Path, content: byt
         ),
     ],
 )
-def test_what_is_no_run_is_refused(copy: Path, place: str, message: str) -> None:
+def test_open_run_other_path_raises(copy: Path, place: str, message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         open_run(copy / place)
 
 
-def test_what_the_manifest_does_not_name_is_ignored(copy: Path) -> None:
+def test_open_run_ignores_files_that_are_not_in_the_manifest(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
     assert open_run(str(copy)).path == copy
 
 
-def test_weights_of_another_network_do_not_fit(digits_run: Run) -> None:
+def test_run_model_with_weights_of_another_network_raises(digits_run: Run) -> None:
     for line in ("conv 16 3, relu, flatten", "conv 16 5 pad same, relu, maxpool 2, flatten"):
         config = RunConfig.model_validate({**digits_run.config.model_dump(), "architecture": line})
         other = Run(digits_run.path, config, digits_run.manifest)
@@ -243,16 +243,16 @@ def test_weights_of_another_network_do_not_fit(digits_run: Run) -> None:
             other.model()
 
 
-def test_records_cannot_be_changed(digits_run: Run) -> None:
+def test_records_are_frozen(digits_run: Run) -> None:
     for record, name in ((digits_run.config, "seed"), (digits_run.manifest, "signal")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(record, name, 1)
 
 
-# Opened
+# Opening
 
 
-def test_an_opened_run_is_the_one_that_was_written(digits_run: Run) -> None:
+def test_open_run_equals_the_run_that_was_written(digits_run: Run) -> None:
     opened = open_run(digits_run.path)
     assert (opened.config, opened.manifest) == (digits_run.config, digits_run.manifest)
     assert opened.evaluation is not None
@@ -263,7 +263,7 @@ def test_an_opened_run_is_the_one_that_was_written(digits_run: Run) -> None:
     assert model.keys() == original.keys()
 
 
-def test_a_run_shows_itself(digits_run: Run, copy: Path) -> None:
+def test_run_repr_shows_model_data_and_accuracy(digits_run: Run, copy: Path) -> None:
     assert digits_run.evaluation is not None
     accuracy = f"{100 * digits_run.evaluation.accuracy:.2f} % (95 % interval "
     assert repr(digits_run).startswith(f"Run('{digits_run.path}': small on digits, test accuracy {accuracy}")
@@ -273,10 +273,10 @@ def test_a_run_shows_itself(digits_run: Run, copy: Path) -> None:
     assert "default, 3 epochs, seed 0" in page
 
 
-# Being written
+# Writing
 
 
-def test_a_folder_with_something_in_it_is_left_alone(digits_run: Run, tmp_path: Path) -> None:
+def test_run_writer_folder_with_files_raises(digits_run: Run, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     for place in (tmp_path / "full", tmp_path / "full" / "mine.txt"):
@@ -286,7 +286,7 @@ def test_a_folder_with_something_in_it_is_left_alone(digits_run: Run, tmp_path: 
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_and_a_new_one_will_do(digits_run: Run, tmp_path: Path) -> None:
+def test_run_writer_accepts_a_new_and_an_empty_folder(digits_run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", tmp_path / "new" / "deep"):
         RunWriter(place, digits_run.config).finish(signal=0, selected_epoch=1, train_seconds=2.5)
@@ -294,7 +294,7 @@ def test_an_empty_folder_and_a_new_one_will_do(digits_run: Run, tmp_path: Path) 
         assert open_run(place).evaluation is None
 
 
-def test_the_next_folder_is_the_first_free_number(tmp_path: Path) -> None:
+def test_next_run_folder_has_the_first_free_number(tmp_path: Path) -> None:
     assert next_run_folder(tmp_path / "runs", "digits", "small") == tmp_path / "runs" / "digits-small-1"
     for number in (1, 2, 4):
         (tmp_path / "runs" / f"digits-small-{number}").mkdir(parents=True)

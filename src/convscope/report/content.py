@@ -129,7 +129,7 @@ def machine_facts(config: RunConfig) -> Facts:
     machine = config.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
-        ("Hardware", machine.summary),
+        ("Processor", machine.summary),
         ("System", f"{machine.system}, Python {machine.python}"),
         ("Versions", versions),
         ("Trained", f"{config.created:%Y-%m-%d %H:%M} UTC"),

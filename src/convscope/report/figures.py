@@ -113,7 +113,7 @@ def result_figures(
         "worst-mistakes",
         Section.MISTAKES,
         "Worst mistakes",
-        "The test images whose true class got the lowest probability; some would puzzle a person too.",
+        "The test images whose true class got the lowest probability. Percentages are those of the predicted class.",
         "Misclassified test images with their true and predicted classes",
         _worst_mistakes(dataset, logits),
     )

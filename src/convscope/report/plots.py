@@ -1,7 +1,7 @@
 """Plots of a data set and of results: arrays in, one Canvas out.
 
-Without pyplot and global state, plots can be drawn in any thread, and none stays open. Most are 5.6 inches wide, which
-keeps their text readable on a phone.
+Without pyplot and global state, plots can be drawn in any thread, and no figure stays open. Most are 5.6 inches wide,
+which keeps their text readable on a phone.
 """
 
 from __future__ import annotations

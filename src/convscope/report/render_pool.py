@@ -1,4 +1,4 @@
-"""Rendering plots to PNG files, in this process or in worker processes while training goes on.
+"""Rendering plots to PNG files, in this process or in worker processes while training continues.
 
 The command line starts the workers before anything else, so that their imports are done when the first plot is needed.
 A message to a worker is an .npz file: the arrays by their position among the arguments, and a JSON text with the name
