@@ -65,7 +65,7 @@ def test_notes_say_how_the_test_set_was_used(config: Callable[..., RunConfig], s
     )
 
 
-def test_make_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+def test_make_report_has_the_details_of_the_run(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
     plan = config()
     report = make_report(plan, evaluation, RESULT, [])
     assert report.title == "small on digits"
@@ -84,7 +84,7 @@ def test_make_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], 
 
 
 @pytest.mark.parametrize(
-    ("changes", "facts"),
+    ("changes", "details"),
     [
         (
             {"recipe": "article"},
@@ -165,9 +165,9 @@ def test_make_report_has_the_facts_of_the_run(config: Callable[..., RunConfig], 
     ],
 )
 def test_make_report_describes_the_recipe(
-    config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], facts: dict[str, str]
+    config: Callable[..., RunConfig], evaluation: Evaluation, changes: dict[str, Any], details: dict[str, str]
 ) -> None:
-    assert dict(make_report(config(**changes), evaluation, RESULT, []).recipe) == facts
+    assert dict(make_report(config(**changes), evaluation, RESULT, []).recipe) == details
 
 
 def test_make_report_names_budget_and_reasons(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:

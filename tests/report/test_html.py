@@ -162,10 +162,10 @@ def test_page_accuracy_has_interval_and_n() -> None:
     assert "n = 10,000" in outline.inside("span")
 
 
-def test_page_contains_all_facts_and_notes() -> None:
+def test_page_contains_all_details_and_notes() -> None:
     outline = Outline(render_page(REPORT))
-    facts = dict(zip(outline.inside("dt"), outline.inside("dd"), strict=True))
-    assert facts == {
+    details = dict(zip(outline.inside("dt"), outline.inside("dd"), strict=True))
+    assert details == {
         "parameters": "542,230",
         "test loss": "0.0401",
         "Top-3 accuracy": "99.87 %",
@@ -181,8 +181,8 @@ def test_page_contains_all_facts_and_notes() -> None:
 def test_page_class_table_starts_with_lowest_f1() -> None:
     outline = Outline(render_page(REPORT))
     assert [name for name in outline.inside("th") if name in ("zero", "one")] == ["one", "zero"]
-    shares = [text for text in outline.inside("span") if re.fullmatch(r"\d+\.\d\d %", text)]
-    assert shares == ["90.00 %", "98.00 %"]  # recall
+    recalls = [text for text in outline.inside("span") if re.fullmatch(r"\d+\.\d\d %", text)]
+    assert recalls == ["90.00 %", "98.00 %"]
     assert outline.inside("td")[:3] == ["91.00 %", "90.50 %", "1,135"]
 
 

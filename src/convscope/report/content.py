@@ -8,7 +8,7 @@ from convscope._text import duration, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
-from convscope.report.html import Facts, Figure, LayerRow, Report
+from convscope.report.html import Details, Figure, LayerRow, Report
 from convscope.runs.config import RunConfig
 from convscope.training.augmentation import describe_augmentation
 from convscope.training.callbacks import TrainResult
@@ -52,10 +52,10 @@ def make_report(
             LayerRow(layer.source, layer.output_shape, layer.parameters, layer.multiply_adds, layer.activation_bytes)
             for layer in config.network.layers
         ),
-        dataset=dataset_facts(config),
-        preprocessing=preprocessing_facts(config),
-        recipe=recipe_facts(config),
-        machine=machine_facts(config),
+        dataset=dataset_details(config),
+        preprocessing=preprocessing_details(config),
+        recipe=recipe_details(config),
+        machine=machine_details(config),
         figures=tuple(figures),
         issues=issues,
     )
@@ -77,7 +77,7 @@ def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
     )
 
 
-def dataset_facts(config: RunConfig) -> Facts:
+def dataset_details(config: RunConfig) -> Details:
     """Name, origin, sizes and fingerprint of the data."""
     data = config.dataset
     return (
@@ -90,7 +90,7 @@ def dataset_facts(config: RunConfig) -> Facts:
     )
 
 
-def preprocessing_facts(config: RunConfig) -> Facts:
+def preprocessing_details(config: RunConfig) -> Details:
     """Size and scale of the network's input."""
     record = config.preprocessing
     return (
@@ -101,7 +101,7 @@ def preprocessing_facts(config: RunConfig) -> Facts:
     )
 
 
-def recipe_facts(config: RunConfig) -> Facts:
+def recipe_details(config: RunConfig) -> Details:
     """Optimizer, augmentation and epochs, and the reasons for automatic choices."""
     recipe, optimizer = config.recipe, config.recipe.optimizer
     momentum = f"{'Nesterov ' if optimizer.nesterov else ''}momentum {optimizer.momentum:g}"
@@ -124,7 +124,7 @@ def recipe_facts(config: RunConfig) -> Facts:
     )
 
 
-def machine_facts(config: RunConfig) -> Facts:
+def machine_details(config: RunConfig) -> Details:
     """Hardware, versions and date."""
     machine = config.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())

@@ -21,7 +21,7 @@ from convscope.evaluation.metrics import ClassScore
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Facts = tuple[tuple[str, str], ...]
+Details = tuple[tuple[str, str], ...]
 
 WIDE_PX = 1200  # a wider figure scrolls in its own box, so that it is readable on a phone
 
@@ -103,19 +103,19 @@ class Report:
     interval: tuple[float, float]
     n: int
     top_k: Mapping[int, float]
-    summary: Facts
+    summary: Details
     notes: tuple[str, ...]
     per_class: tuple[ClassScore, ...]
     layers: tuple[LayerRow, ...]
-    dataset: Facts
-    preprocessing: Facts
-    recipe: Facts
-    machine: Facts
+    dataset: Details
+    preprocessing: Details
+    recipe: Details
+    machine: Details
     figures: tuple[Figure, ...]
     issues: tuple[Issue, ...] = ()
 
     @property
-    def top_k_facts(self) -> Facts:
+    def top_k_details(self) -> Details:
         """Top-k accuracies other than top-1."""
         return tuple((f"Top-{k} accuracy", percent(self.top_k[k])) for k in sorted(self.top_k) if k > 1)
 
@@ -132,7 +132,7 @@ def render_page(report: Report) -> str:
         Section.MISTAKES: report.per_class,
         Section.DATA: report.issues,
         Section.LAYERS: report.layers,
-        Section.ACCURACY: report.top_k_facts or report.notes,
+        Section.ACCURACY: report.top_k_details or report.notes,
         Section.SETUP: report.dataset or report.preprocessing or report.recipe or report.machine,
     }
     shown = [(section, figures[section]) for section in Section if figures[section] or contents.get(section)]

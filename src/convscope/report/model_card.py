@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscope.evaluation.metrics import Evaluation
-from convscope.report.content import dataset_facts, machine_facts, notes, recipe_facts
+from convscope.report.content import dataset_details, machine_details, notes, recipe_details
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
 
@@ -16,8 +16,9 @@ def model_card(config: RunConfig, evaluation: Evaluation, result: TrainResult) -
         evaluation: On the test split.
         result: Of training.
     """
-    facts = "\n".join(
-        f"- {term}: {value}" for term, value in (*dataset_facts(config), *recipe_facts(config), *machine_facts(config))
+    details = "\n".join(
+        f"- {term}: {value}"
+        for term, value in (*dataset_details(config), *recipe_details(config), *machine_details(config))
     )
     tta = f"\nWith test-time augmentation: {evaluation.tta.text}." if evaluation.tta else ""
     remarks = "\n".join(notes(config, result.epoch))
@@ -29,7 +30,7 @@ Test accuracy {evaluation.accuracy_text}, test loss {evaluation.loss:.4f}.{tta}
 
     {config.architecture}
 
-{facts}
+{details}
 
 To classify an image: `convscope predict FOLDER IMAGE`, where FOLDER is this folder. `model.onnx` alone is sufficient.
 The model is meant for images like those that it was trained on; on others its probabilities are meaningless.
