@@ -11,7 +11,7 @@ MIN_COVERAGE := 90
 # Isolated builds obey the first of these in old versions of pip, and the second in new ones.
 PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: help run test fast test-core cov check fmt schemas clean
+.PHONY: help run test fast test-core cov sanitize check fmt schemas clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -37,6 +37,15 @@ test-core: .venv/dev.done ## Test the wheel without the training extra, in .venv
 	$(PYTHON) -m venv --clear .venv-core
 	.venv-core/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt build/wheel/*.whl pytest
 	CONVSCOPE_CORE_FOLDER=$(CURDIR)/build/core .venv-core/bin/python -m pytest -q -c tests/core/pytest.ini tests/core
+
+# The interpreter itself has no sanitizers, so their libraries are preloaded; it never frees everything at exit.
+sanitize: .venv/dev.done ## Test the kernels with GCC's address and undefined-behavior sanitizers
+	CXX=g++ $(PINNED_BUILD) $(PIP) install ./native --no-deps --upgrade --target build/sanitize \
+		--config-settings=build-dir=build/sanitize --config-settings=cmake.define.CONVSCOPE_SANITIZE=ON \
+		--config-settings=cmake.define.CONVSCOPE_HERE=ON
+	PYTHONPATH=$(CURDIR)/build/sanitize ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		$(PYTEST) native/tests tests/backends/native
 
 check: .venv/dev.done ## Check formatting, lint and types
 	$(BIN)/ruff format --check .

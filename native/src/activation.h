@@ -104,10 +104,9 @@ template <>
 struct Function<kGelu> {
   // x Phi(x), Phi the normal distribution: Phi - 1/2 = x P(x^2), minimax for |x| < 5.2; error of the product < 4e-7.
   static Vec value(Vec x) {
-    static constexpr float kPhi[] = {
-        0.135949981f,     -0.0677436182f, 0.0500256152f,  -0.039931986f,   0.0319739153f,
-        -0.0246988395f,   0.0180387783f,  -0.012619662f,  0.00836508351f,  -0.00454230883f,
-        0.00200519332f,   -0.00146877826f, 0.00118868067f, -0.000388233194f};
+    static constexpr float kPhi[] = {0.135949981f,   -0.0677436182f,  0.0500256152f,  -0.039931986f,   0.0319739153f,
+                                     -0.0246988395f, 0.0180387783f,   -0.012619662f,  0.00836508351f,  -0.00454230883f,
+                                     0.00200519332f, -0.00146877826f, 0.00118868067f, -0.000388233194f};
     constexpr float kEdge = 5.2f * 5.2f;
     const Vec squared = x * x, t = squared < all(kEdge) ? squared : all(kEdge);
     return x * clamp(x * polynomial(t * (2 / kEdge) - 1, kPhi), 0.5f) + x * 0.5f;
@@ -115,10 +114,9 @@ struct Function<kGelu> {
 
   // Phi(x) + x phi(x), error < 1e-6.
   static Vec slope(Vec x) {
-    static constexpr float kSlope[] = {
-        0.131200372f,   -0.0673145884f, 0.0557279419f,  -0.0566982404f, 0.0642187157f,
-        -0.0734272071f, 0.0760954568f,  -0.0681886672f, 0.0636916048f,  -0.0626044279f,
-        0.0370372855f,  -0.00618742825f, 0.009689423f,  -0.0182235533f, 0.00757619272f};
+    static constexpr float kSlope[] = {0.131200372f,   -0.0673145884f,  0.0557279419f,  -0.0566982404f, 0.0642187157f,
+                                       -0.0734272071f, 0.0760954568f,   -0.0681886672f, 0.0636916048f,  -0.0626044279f,
+                                       0.0370372855f,  -0.00618742825f, 0.009689423f,   -0.0182235533f, 0.00757619272f};
     constexpr float kEdge = 5.4f;
     const Vec inside = clamp(x, kEdge);
     return inside * polynomial(inside * inside * (2 / (kEdge * kEdge)) - 1, kSlope) + 0.5f;
@@ -129,8 +127,8 @@ template <>
 struct Function<kTanh> {
   // The rational minimax approximation of Eigen, error < 3e-7.
   static Vec value(Vec x) {
-    static constexpr float kNumerator[] = {4.89352455891786e-03f,  6.37261928875436e-04f,  1.48572235717979e-05f,
-                                           5.12229709037114e-08f,  -8.60467152213735e-11f, 2.00018790482477e-13f,
+    static constexpr float kNumerator[] = {4.89352455891786e-03f, 6.37261928875436e-04f,  1.48572235717979e-05f,
+                                           5.12229709037114e-08f, -8.60467152213735e-11f, 2.00018790482477e-13f,
                                            -2.76076847742355e-16f};
     static constexpr float kDenominator[] = {4.89352518554385e-03f, 2.26843463243900e-03f, 1.18534705686654e-04f,
                                              1.19825839466702e-06f};

@@ -3,7 +3,6 @@
 #include <nanobind/nanobind.h>
 
 #include "bind_job.h"
-#include "chosen.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -16,11 +15,23 @@ void check(const Dense& job) {
   expect(job.weight, "expected the address of weight");
 }
 
+void check_forward(const Dense& job) {
+  check(job);
+  expect(job.x && job.bias && job.y, "expected addresses of x, bias and y");
+}
+
+void check_backward(const Dense& job) {
+  check(job);
+  expect(job.dy, "expected the address of dy");
+  expect(job.x || !job.dweight, "expected the address of x");
+  expect(job.y || !job.relu, "expected the address of y");
+}
+
 }  // namespace
 
 void bind_dense(nb::module_& m) {
   nb::class_<Dense> job(m, "Dense");
-  job.def("__init__", [](Dense* self) { new (self) Dense{}; });
+  job.def(nb::init<>());
   job.def_rw("n", &Dense::n).def_rw("inputs", &Dense::inputs).def_rw("units", &Dense::units);
   job.def_rw("relu", &Dense::relu).def_rw("bf16", &Dense::bf16).def_rw("x_is_bf16", &Dense::x_is_bf16);
   bind_address<&Dense::x>(job, "x");
@@ -31,20 +42,8 @@ void bind_dense(nb::module_& m) {
   bind_address<&Dense::dx>(job, "dx");
   bind_address<&Dense::dweight>(job, "dweight");
   bind_address<&Dense::dbias>(job, "dbias");
-  m.def("dense_forward", [](const Dense& self) {
-    check(self);
-    expect(self.x && self.bias && self.y, "expected addresses of x, bias and y");
-    nb::gil_scoped_release released;
-    chosen->dense_forward(self);
-  }, "job"_a);
-  m.def("dense_backward", [](const Dense& self) {
-    check(self);
-    expect(self.dy, "expected the address of dy");
-    expect(self.x || !self.dweight, "expected the address of x");
-    expect(self.y || !self.relu, "expected the address of y");
-    nb::gil_scoped_release released;
-    chosen->dense_backward(self);
-  }, "job"_a);
+  bind_kernel(m, "dense_forward", &Kernels::dense_forward, check_forward);
+  bind_kernel(m, "dense_backward", &Kernels::dense_backward, check_backward);
 }
 
 }  // namespace convscope

@@ -1,9 +1,11 @@
-// Binds the fields of jobs that are no plain numbers.
+// Helpers that bind jobs and the kernels that take them.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+
+#include "chosen.h"
 
 namespace convscope {
 
@@ -38,6 +40,18 @@ void bind_enum(Class& job, const char* name) {
   job.def_prop_rw(
       name, [](const Job& self) { return int32_t(self.*kMember); },
       [](Job& self, int32_t number) { self.*kMember = Field(number); });
+}
+
+// Binds a kernel, whose jobs `check` validates before it runs without the GIL.
+template <class Job>
+void bind_kernel(nanobind::module_& m, const char* name, void (*Kernels::*kernel)(const Job&),
+                 void (*check)(const Job&)) {
+  const auto run = [kernel, check](const Job& job) {
+    check(job);
+    nanobind::gil_scoped_release released;
+    (chosen->*kernel)(job);
+  };
+  m.def(name, run, nanobind::arg("job"));
 }
 
 inline void expect(bool holds, const char* message) {

@@ -2,7 +2,6 @@
 #include <nanobind/nanobind.h>
 
 #include "bind_job.h"
-#include "chosen.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -20,8 +19,19 @@ void check(const NormActPool& job) {
          "expected a feature map that holds one pooling window");
   expect(job.norm || !job.batch_statistics, "batch statistics need a norm");
   expect(job.statistics || !job.norm, "expected the address of statistics");
-  expect((job.running_mean && job.running_var) || !job.norm || job.batch_statistics || job.dy,
+  expect(job.argmax || !has_argmax(job.pool), "expected the address of argmax");
+}
+
+void check_forward(const NormActPool& job) {
+  check(job);
+  expect(job.x && job.y, "expected addresses of x and y");
+  expect((job.running_mean && job.running_var) || !job.norm || job.batch_statistics,
          "expected addresses of the running statistics");
+}
+
+void check_backward(const NormActPool& job) {
+  check(job);
+  expect(job.dy, "expected the address of dy");
 }
 
 }  // namespace
@@ -29,7 +39,7 @@ void check(const NormActPool& job) {
 void bind_norm_act_pool(nb::module_& m) {
   m.attr("MAX_POOL_SIZE") = NormActPool::kMaxPoolSize;
   nb::class_<NormActPool> job(m, "NormActPool");
-  job.def("__init__", [](NormActPool* self) { new (self) NormActPool{}; });
+  job.def(nb::init<>());
   job.def_rw("n", &NormActPool::n).def_rw("h", &NormActPool::h).def_rw("w", &NormActPool::w);
   job.def_rw("c", &NormActPool::c);
   bind_enum<&NormActPool::activation>(job, "activation");
@@ -53,20 +63,8 @@ void bind_norm_act_pool(nb::module_& m) {
   bind_address<&NormActPool::dbias>(job, "dbias");
   job.def_prop_ro("has_argmax", [](const NormActPool& self) { return has_argmax(self.pool); });
   job.def_prop_ro("saved_for_backward", &NormActPool::saved_for_backward);
-  m.def("norm_act_pool_forward", [](const NormActPool& self) {
-    check(self);
-    expect(self.x && self.y, "expected addresses of x and y");
-    expect(self.argmax || !has_argmax(self.pool), "expected the address of argmax");
-    nb::gil_scoped_release released;
-    chosen->norm_act_pool_forward(self);
-  }, "job"_a);
-  m.def("norm_act_pool_backward", [](const NormActPool& self) {
-    check(self);
-    expect(self.dy, "expected the address of dy");
-    expect(self.argmax || !has_argmax(self.pool), "expected the address of argmax");
-    nb::gil_scoped_release released;
-    chosen->norm_act_pool_backward(self);
-  }, "job"_a);
+  bind_kernel(m, "norm_act_pool_forward", &Kernels::norm_act_pool_forward, check_forward);
+  bind_kernel(m, "norm_act_pool_backward", &Kernels::norm_act_pool_backward, check_backward);
 }
 
 }  // namespace convscope

@@ -1,12 +1,11 @@
-// The stem for Python. convscope/backends/native/stem.py checks types and layouts of the tensors and passes addresses: to
-// convert the tensors of one call to ndarrays takes 8 to 10 microseconds.
+// The stem for Python. convscope/backends/native/stem.py checks types and layouts of the tensors and passes addresses:
+// to convert the tensors of one call to ndarrays takes 8 to 10 microseconds.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 
 #include <array>
 
 #include "bind_job.h"
-#include "chosen.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -19,7 +18,10 @@ using Strides = std::array<int64_t, 4>;
 template <auto kMember>
 void bind_strides(nb::class_<ConvActPool>& job, const char* name) {
   job.def_prop_rw(
-      name, [](const ConvActPool& self) { return Strides{(self.*kMember)[0], (self.*kMember)[1], (self.*kMember)[2], (self.*kMember)[3]}; },
+      name,
+      [](const ConvActPool& self) {
+        return Strides{(self.*kMember)[0], (self.*kMember)[1], (self.*kMember)[2], (self.*kMember)[3]};
+      },
       [](ConvActPool& self, const Strides& strides) { std::copy(strides.begin(), strides.end(), self.*kMember); });
 }
 
@@ -35,13 +37,25 @@ void check(const ConvActPool& job) {
   expect(job.x && job.weight, "expected addresses of x and weight");
 }
 
+void check_forward(const ConvActPool& job) {
+  check(job);
+  expect(job.y, "expected the address of y");
+}
+
+void check_backward(const ConvActPool& job) {
+  check(job);
+  expect(job.dy && job.dweight, "expected addresses of dy and dweight");
+  expect(job.argmax || !has_argmax(job.pool), "expected the address of argmax");
+  expect(job.y || !job.reads_output(), "expected the address of y");
+}
+
 }  // namespace
 
 void bind_stem(nb::module_& m) {
   m.attr("STEM_MAX_CHANNELS") = ConvActPool::kMaxChannels;
   m.attr("STEM_MAX_POOL_SIZE") = ConvActPool::kMaxPoolSize;
   nb::class_<ConvActPool> job(m, "ConvActPool");
-  job.def("__init__", [](ConvActPool* self) { new (self) ConvActPool{}; });
+  job.def(nb::init<>());
   job.def_rw("n", &ConvActPool::n).def_rw("h", &ConvActPool::h).def_rw("w", &ConvActPool::w);
   job.def_rw("c", &ConvActPool::c).def_rw("filters", &ConvActPool::filters);
   job.def_rw("kernel_size", &ConvActPool::kernel_size);
@@ -63,20 +77,8 @@ void bind_stem(nb::module_& m) {
   job.def_prop_ro("oh", &ConvActPool::oh).def_prop_ro("ow", &ConvActPool::ow);
   job.def_prop_ro("has_argmax", [](const ConvActPool& self) { return has_argmax(self.pool); });
   job.def_prop_ro("reads_output", &ConvActPool::reads_output);
-  m.def("conv_act_pool_forward", [](const ConvActPool& self) {
-    check(self);
-    expect(self.y, "expected the address of y");
-    nb::gil_scoped_release released;
-    chosen->conv_act_pool_forward(self);
-  }, "job"_a);
-  m.def("conv_act_pool_backward", [](const ConvActPool& self) {
-    check(self);
-    expect(self.dy && self.dweight, "expected addresses of dy and dweight");
-    expect(self.argmax || !has_argmax(self.pool), "expected the address of argmax");
-    expect(self.y || !self.reads_output(), "expected the address of y");
-    nb::gil_scoped_release released;
-    chosen->conv_act_pool_backward(self);
-  }, "job"_a);
+  bind_kernel(m, "conv_act_pool_forward", &Kernels::conv_act_pool_forward, check_forward);
+  bind_kernel(m, "conv_act_pool_backward", &Kernels::conv_act_pool_backward, check_backward);
 }
 
 }  // namespace convscope

@@ -1,5 +1,5 @@
-// A training step for Python. Tensors arrive as addresses, checked by convscope/backends/native/step.py; the arrays of a
-// data set may come from users, so their shapes and indices are checked here.
+// A training step for Python. Tensors arrive as addresses, checked by convscope/backends/native/step.py; the arrays of
+// a data set may come from users, so their shapes and indices are checked here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "bind_job.h"
-#include "chosen.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -51,23 +50,25 @@ std::pair<double, int64_t> cross_entropy(uintptr_t logits, uintptr_t labels, int
   return {sums.loss / double(n), sums.correct};
 }
 
+void check(const SgdStep& job) {
+  expect(job.size >= 0, "expected a size of at least 0");
+  expect(!job.size || (job.weight && job.gradient && job.velocity),
+         "expected addresses of weight, gradient and velocity");
+}
+
 }  // namespace
 
 void bind_step(nb::module_& m) {
   m.def("gather_batch", &gather_batch, "images"_a, "index"_a, "table"_a, "shifts"_a.none(), "flips"_a.none(), "out"_a);
   m.def("cross_entropy", &cross_entropy, "logits"_a, "labels"_a, "n"_a, "classes"_a, "smoothing"_a, "gradient"_a);
   nb::class_<SgdStep> job(m, "SgdStep");
-  job.def("__init__", [](SgdStep* self) { new (self) SgdStep{}; });
+  job.def(nb::init<>());
   job.def_rw("size", &SgdStep::size).def_rw("lr", &SgdStep::lr).def_rw("momentum", &SgdStep::momentum);
   job.def_rw("weight_decay", &SgdStep::weight_decay).def_rw("nesterov", &SgdStep::nesterov);
   bind_address<&SgdStep::weight>(job, "weight");
   bind_address<&SgdStep::gradient>(job, "gradient");
   bind_address<&SgdStep::velocity>(job, "velocity");
-  m.def("sgd_step", [](const SgdStep& self) {
-    expect(!self.size || (self.weight && self.gradient && self.velocity), "expected addresses of weight, gradient and velocity");
-    nb::gil_scoped_release released;
-    chosen->sgd_step(self);
-  }, "job"_a);
+  bind_kernel(m, "sgd_step", &Kernels::sgd_step, check);
 }
 
 }  // namespace convscope

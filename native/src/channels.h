@@ -16,9 +16,13 @@ namespace CONVSCOPE_NAMESPACE {
 // kWidth channels at a time. The last register starts earlier if it would exceed the channels, and repeats some.
 struct FullRegister {
   template <class T>
-  Vec get(const T* from) const { return load(from); }
+  Vec get(const T* from) const {
+    return load(from);
+  }
   template <class T>
-  void put(T* to, Vec value) const { store(to, value); }
+  void put(T* to, Vec value) const {
+    store(to, value);
+  }
   IntVec get_bytes(const uint8_t* from) const {
 #if defined(__AVX512F__)  // GCC 12 would widen each byte separately
     __m128i bytes;
@@ -64,7 +68,8 @@ struct PartialRegister {
 template <class Work>
 inline void over_channels(int64_t c, Work&& work) {
   if (c < kWidth) return work(PartialRegister{c}, 0, 0);
-  for (int64_t index = 0; index * kWidth < c; ++index) work(FullRegister{}, index, std::min(index * kWidth, c - kWidth));
+  for (int64_t index = 0; index * kWidth < c; ++index)
+    work(FullRegister{}, index, std::min(index * kWidth, c - kWidth));
 }
 
 inline int64_t padded_channels(int64_t c) { return (c + kWidth - 1) / kWidth * kWidth; }

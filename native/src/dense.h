@@ -133,7 +133,8 @@ void pack_gradient(const Dense& d, float* by_image, float* by_unit) {
         const int64_t unit = first + part * kWidth, at = image * d.units + unit;
         const int64_t count = image < d.n ? d.units - unit : 0;
         Vec gradient = load_part(d.dy + at, count);
-        if (d.relu) gradient = select(load_part(d.y + at, count) <= Vec{}, Vec{}, gradient);  // NaN passes, as in PyTorch
+        if (d.relu)
+          gradient = select(load_part(d.y + at, count) <= Vec{}, Vec{}, gradient);  // NaN passes, as in PyTorch
         sums[part] += gradient;
         store(masked + image * kStep + part * kWidth, gradient);
       }

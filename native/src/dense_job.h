@@ -9,8 +9,8 @@ namespace convscope {
 struct Dense {
   int64_t n, inputs, units;
   bool relu;
-  bool bf16;          // round the operands of products to bfloat16; sums stay float32
-  bool x_is_bf16;     // x and dx are bfloat16, else float32
+  bool bf16;       // round the operands of products to bfloat16; sums stay float32
+  bool x_is_bf16;  // x and dx are bfloat16, else float32
   const void* x;
   const float* weight;
   const float* bias;  // forward only

@@ -18,8 +18,8 @@ constexpr int kRows = 13;  // 26 sums, 2 registers of columns and 1 broadcast wo
 #else
 constexpr int kRows = 6;  // 12 sums of 16 registers
 #endif
-constexpr int kPanel = 2 * kWidth;   // columns of a tile
-constexpr int64_t kBlock = 128;      // contiguous words of a packed row
+constexpr int kPanel = 2 * kWidth;       // columns of a tile
+constexpr int64_t kBlock = 128;          // contiguous words of a packed row
 constexpr int64_t kPitch = kBlock + 16;  // words from packed row to packed row: an odd number of cache lines
 
 inline int64_t blocks(int64_t total, int64_t size) { return (total + size - 1) / size; }
@@ -66,7 +66,9 @@ inline void transpose(Vec (&square)[kWidth]) {
 struct FloatWords {
   static constexpr int64_t kDepth = 1;  // numbers per word
   template <class T>
-  static Vec along(const T* from, int64_t count) { return load_part(from, count); }
+  static Vec along(const T* from, int64_t count) {
+    return load_part(from, count);
+  }
   static Vec across(Vec even, Vec) { return even; }
   static void multiply_add(Vec& sum, Vec a, Vec b) { sum += a * b; }
 };
@@ -85,7 +87,9 @@ struct Bf16Words {
     const Wide bits = (Wide)pair;
     return (Vec)__builtin_shufflevector(bits, bits, (Lane / 2 + (Lane & 1 ? kWidth : 0))...);
   }
-  static Vec across(Vec even, Vec odd) { return interleave(join(even, odd), std::make_integer_sequence<int, 2 * kWidth>{}); }
+  static Vec across(Vec even, Vec odd) {
+    return interleave(join(even, odd), std::make_integer_sequence<int, 2 * kWidth>{});
+  }
   static void multiply_add(Vec& sum, Vec a, Vec b) {
     sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
   }
@@ -98,7 +102,9 @@ struct Bf16Words : FloatWords {  // rounded to bf16, stored as float32
     return load(part);
   }
   template <class T>
-  static Vec along(const T* from, int64_t count) { return round(load_part(from, count)); }
+  static Vec along(const T* from, int64_t count) {
+    return round(load_part(from, count));
+  }
   static Vec across(Vec even, Vec) { return round(even); }
 };
 #endif

@@ -58,8 +58,10 @@ inline void store_bytes(uint8_t* to, IntVec value, int lanes) {
 #else
   uint8_t part[kWidth];
   *reinterpret_cast<ByteVec*>(part) = __builtin_convertvector(value, ByteVec);
-  if (lanes == kWidth) std::memcpy(to, part, kWidth);
-  else std::copy_n(part, lanes, to);
+  if (lanes == kWidth)
+    std::memcpy(to, part, kWidth);
+  else
+    std::copy_n(part, lanes, to);
 #endif
 }
 

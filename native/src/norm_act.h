@@ -84,7 +84,8 @@ void apply(const T* x, int64_t pixels, int64_t c, const Coefficients& norm, T* y
     over_channels(c, [&](auto lanes, int64_t, int64_t channel) {
       const int64_t at = pixel * c + channel;
       lanes.put(y + at, Function<kind>::value((lanes.get(x + at) - lanes.get(norm.mean + channel)) *
-                                           lanes.get(norm.scale + channel) + lanes.get(norm.shift + channel)));
+                                                  lanes.get(norm.scale + channel) +
+                                              lanes.get(norm.shift + channel)));
     });
 }
 
@@ -117,7 +118,8 @@ void norm_act_grad(const T* x, const T* dy, int64_t pixels, int64_t c, const Coe
       const int64_t at = pixel * c + channel;
       const Vec x0 = lanes.get(x + at) - lanes.get(norm.mean + channel), scale = lanes.get(norm.scale + channel);
       const Vec g = lanes.get(dy + at) * Function<kind>::slope(x0 * scale + lanes.get(norm.shift + channel));
-      lanes.put(dx + at, g * scale + statistics_grad(norm, x0, lanes.get(norm.tilt + channel), lanes.get(norm.level + channel)));
+      lanes.put(dx + at,
+                g * scale + statistics_grad(norm, x0, lanes.get(norm.tilt + channel), lanes.get(norm.level + channel)));
     });
 }
 

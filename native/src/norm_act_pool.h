@@ -136,9 +136,11 @@ void pool_last_grad(const Grid& grid, const T* x, const T* dy, const uint8_t* ar
           const int64_t here = corner + i * row + j * c;
           const Vec x0 = lanes.get(x + here) - mean;
           if constexpr (extreme)
-            lanes.put(dx + here, (cell_index == int32_t(i * size + j) ? g : all(0)) + statistics_grad(norm, x0, tilt, level));
+            lanes.put(dx + here,
+                      (cell_index == int32_t(i * size + j) ? g : all(0)) + statistics_grad(norm, x0, tilt, level));
           else
-            lanes.put(dx + here, dy_cell * factor * Function<kind>::slope(x0 * scale + shift) * scale + statistics_grad(norm, x0, tilt, level));
+            lanes.put(dx + here, dy_cell * factor * Function<kind>::slope(x0 * scale + shift) * scale +
+                                     statistics_grad(norm, x0, tilt, level));
         }
     }
   });
@@ -147,7 +149,8 @@ void pool_last_grad(const Grid& grid, const T* x, const T* dy, const uint8_t* ar
 // dx of the `size` input rows of one pooled row, for a pool that comes first. kPoolOnly: dy is the gradient of the
 // pooled map itself.
 template <Activation kind, bool extreme, int fixed, class T>
-void pool_first_grad(const Grid& grid, const T* pooled, const T* dy, const uint8_t* argmax, const Coefficients& norm, T* dx) {
+void pool_first_grad(const Grid& grid, const T* pooled, const T* dy, const uint8_t* argmax, const Coefficients& norm,
+                     T* dx) {
   const int64_t size = fixed ? fixed : grid.size, c = grid.c, row = grid.w * c;
   over_row<T>(grid, [&](auto lanes, int64_t, int64_t channel, int64_t begin, int64_t end) {
     Vec mean{}, scale{}, shift{}, tilt{}, level{};

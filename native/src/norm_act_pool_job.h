@@ -17,18 +17,18 @@ struct NormActPool {
   Pool pool;
   int64_t pool_size;
   bool pool_first;
-  bool bf16;              // feature maps are bfloat16, else float32
+  bool bf16;  // feature maps are bfloat16, else float32
   bool norm;
   bool batch_statistics;  // normalize with the statistics of this batch
   float momentum, eps;
-  const void* x;          // the input; in backward the input of the norm, or of the activation if there is no norm
-  void* pooled;           // (n, oh, ow, c): written by forward if pool_first
+  const void* x;  // the input; in backward the input of the norm, or of the activation if there is no norm
+  void* pooled;   // (n, oh, ow, c): written by forward if pool_first
   void* y;
-  uint8_t* argmax;        // (n, oh, ow, c): the index of the cell that max or min selected in its window, or kNoArgmax
+  uint8_t* argmax;  // (n, oh, ow, c): the index of the cell that max or min selected in its window, or kNoArgmax
   const float *weight, *bias;
-  float* statistics;      // (2, c): mean and 1 / standard deviation in use; written by forward, read by backward
+  float* statistics;  // (2, c): mean and 1 / standard deviation in use; written by forward, read by backward
   float *running_mean, *running_var;
-  const void* dy;         // from here on backward only
+  const void* dy;  // from here on backward only
   void* dx;
   float *dweight, *dbias;
 

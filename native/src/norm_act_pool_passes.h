@@ -32,8 +32,8 @@ inline void with_pool(const NormActPool& job, Work&& work) {
 
 inline int64_t chunk_count(int64_t total, int64_t each) { return (total + each - 1) / each; }
 
-// Calls work(chunk, begin, end) for chunks of [0, total) of length `each`. reverse: the caches still hold the end of the
-// previous pass.
+// Calls work(chunk, begin, end) for chunks of [0, total) of length `each`. reverse: the caches still hold the end of
+// the previous pass.
 template <class Work>
 inline void in_chunks(int64_t total, int64_t each, bool reverse, Work&& work) {
   const int64_t chunks = chunk_count(total, each);
@@ -271,8 +271,7 @@ struct Backward : Plan {
   template <class Work>
   void each_row(Work&& work) const {
     in_chunks(out_rows, chunk_rows, reduces, [&](int64_t, int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        work(r, input_of(r), (r + 1) % grid.oh ? 0 : grid.h - grid.oh * grid.size);
+      for (int64_t r = begin; r < end; ++r) work(r, input_of(r), (r + 1) % grid.oh ? 0 : grid.h - grid.oh * grid.size);
     });
   }
 

@@ -26,8 +26,8 @@ void pause() {
 #endif
 }
 
-// The entry point of libgomp for a parallel region (its ABI since GCC 4.9). It is looked up rather than linked, because a
-// process must not have two OpenMP runtimes.
+// The entry point of libgomp for a parallel region (its ABI since GCC 4.9). It is looked up rather than linked, because
+// a process must not have two OpenMP runtimes.
 using GompParallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
 GompParallel find_openmp() {

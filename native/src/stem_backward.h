@@ -2,8 +2,8 @@
 //
 // For each strip of pooled rows and each block of filters: first the gradients before the activation, into a buffer in
 // the L1 cache; then their products with the pixels, a few taps of the kernel at a time, whose sums stay in registers.
-// With 2 x 2 max or min pooling the argmax of each filter selects its pixel out of four, which takes one multiply-add per
-// pooled cell; otherwise there is one per cell of the convolution.
+// With 2 x 2 max or min pooling the argmax of each filter selects its pixel out of four, which takes one multiply-add
+// per pooled cell; otherwise there is one per cell of the convolution.
 #pragma once
 
 #include "stem_forward.h"
@@ -12,7 +12,7 @@ namespace CONVSCOPE_NAMESPACE {
 
 #if defined(__AVX2__)
 constexpr bool kCanPick = true;  // each lane can select one of four numbers
-#if defined(__AVX512F__)  // with masks of all lanes, because GCC 12 warns about the functions without a mask
+#if defined(__AVX512F__)         // with masks of all lanes, because GCC 12 warns about the functions without a mask
 CONVSCOPE_INLINE Vec quad(const float* from) { return (Vec)_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from)); }
 CONVSCOPE_INLINE Vec pick(Vec quads, IntVec which) {
   return (Vec)_mm512_maskz_permutevar_ps(0xffff, (__m512)quads, (__m512i)which);
@@ -177,15 +177,15 @@ struct ImageBackward {
     Vec* gradient = to.gradient;
     IntVec* indices = to.argmax;
     const bool gated = job.activation == kRelu, from_output = job.reads_output();
-    each_cell<kRegisters>(first, top, rows, [&](int64_t, int64_t, int i, int64_t at, int lanes)
-                              __attribute__((always_inline)) {
-      Vec g = pooled_gradient<Number>(at, lanes, from_output);
-      const IntVec argmax = load_bytes(job.argmax + at, lanes);
-      if (gated) g = argmax == kNoArgmax ? Vec{} : g;
-      *gradient++ = g;
-      *indices++ = argmax;
-      sum[i] += g;
-    });
+    each_cell<kRegisters>(first, top, rows,
+                          [&](int64_t, int64_t, int i, int64_t at, int lanes) __attribute__((always_inline)) {
+                            Vec g = pooled_gradient<Number>(at, lanes, from_output);
+                            const IntVec argmax = load_bytes(job.argmax + at, lanes);
+                            if (gated) g = argmax == kNoArgmax ? Vec{} : g;
+                            *gradient++ = g;
+                            *indices++ = argmax;
+                            sum[i] += g;
+                          });
     std::copy_n(sum, kRegisters, sums);
   }
 
@@ -199,20 +199,20 @@ struct ImageBackward {
     const float factor = job.pool == kAverage ? 1.0f / float(p * p) : 1.0f;
     Vec sum[kRegisters];
     std::copy_n(sums, kRegisters, sum);
-    each_cell<kRegisters>(first, top, rows, [&](int64_t y, int64_t x, int i, int64_t at, int lanes)
-                              __attribute__((always_inline)) {
-      const Vec g = pooled_gradient<Number>(at, lanes, from_output) * factor;
-      const IntVec argmax = kArgmax ? load_bytes(job.argmax + at, lanes) : IntVec{};  // kNoArgmax matches no cell
-      for (int64_t a = 0; a < p; ++a)
-        for (int64_t b = 0; b < p; ++b) {
-          const int64_t cell = (y * p + a) * row + (x * p + b) * kRegisters + i;
-          Vec part = g;
-          if constexpr (kArgmax) part = argmax == int32_t(a * p + b) ? part : Vec{};
-          if constexpr (kSlopes) part *= slopes[cell];
-          gradient[cell] = part;
-          sum[i] += part;
-        }
-    });
+    each_cell<kRegisters>(
+        first, top, rows, [&](int64_t y, int64_t x, int i, int64_t at, int lanes) __attribute__((always_inline)) {
+          const Vec g = pooled_gradient<Number>(at, lanes, from_output) * factor;
+          const IntVec argmax = kArgmax ? load_bytes(job.argmax + at, lanes) : IntVec{};  // kNoArgmax matches no cell
+          for (int64_t a = 0; a < p; ++a)
+            for (int64_t b = 0; b < p; ++b) {
+              const int64_t cell = (y * p + a) * row + (x * p + b) * kRegisters + i;
+              Vec part = g;
+              if constexpr (kArgmax) part = argmax == int32_t(a * p + b) ? part : Vec{};
+              if constexpr (kSlopes) part *= slopes[cell];
+              gradient[cell] = part;
+              sum[i] += part;
+            }
+        });
     std::copy_n(sum, kRegisters, sums);
   }
 

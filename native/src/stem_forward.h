@@ -1,8 +1,8 @@
 // The stem in one pass over the images: convolution, bias, activation, pooling.
 //
-// Filters run across the lanes. A tile is the cells of one or more pooling windows times kRegisters registers of filters;
-// its sums stay in registers until the pooled cell is written. Images are padded once, into a buffer in the L1 cache, in
-// which the kernel_size * c numbers of one kernel row are contiguous.
+// Filters run across the lanes. A tile is the cells of one or more pooling windows times kRegisters registers of
+// filters; its sums stay in registers until the pooled cell is written. Images are padded once, into a buffer in the L1
+// cache, in which the kernel_size * c numbers of one kernel row are contiguous.
 #pragma once
 
 #include <algorithm>
@@ -37,13 +37,13 @@ constexpr int windows_per_tile(int pool_size, int registers, bool weights_in_reg
 
 // One row of pooled cells of one block of filters.
 struct Row {
-  const float* x;         // the first pixel of the first window
-  int64_t row;            // floats per row of pixels
-  const float* weights;   // a packed block
+  const float* x;        // the first pixel of the first window
+  int64_t row;           // floats per row of pixels
+  const float* weights;  // a packed block
   int64_t kernel_size, c;
-  int64_t cells;          // in the pooled row
-  int64_t stride;         // floats from cell to cell of y
-  int lanes;              // in use in the last register of the block
+  int64_t cells;   // in the pooled row
+  int64_t stride;  // floats from cell to cell of y
+  int lanes;       // in use in the last register of the block
   Activation activation;
   Pool pool;
   bool bf16;
@@ -265,9 +265,15 @@ RowFunction row_function(int registers, int64_t kernel_size, int64_t c) {
 inline RowFunction row_function(int64_t pool_size, bool extreme, int registers, int64_t kernel_size, int64_t c) {
   switch (pool_size) {
     case 1: return row_function<1, false>(registers, kernel_size, c);
-    case 2: return extreme ? row_function<2, true>(registers, kernel_size, c) : row_function<2, false>(registers, kernel_size, c);
-    case 3: return extreme ? row_function<3, true>(registers, kernel_size, c) : row_function<3, false>(registers, kernel_size, c);
-    default: return extreme ? row_function<4, true>(registers, kernel_size, c) : row_function<4, false>(registers, kernel_size, c);
+    case 2:
+      return extreme ? row_function<2, true>(registers, kernel_size, c)
+                     : row_function<2, false>(registers, kernel_size, c);
+    case 3:
+      return extreme ? row_function<3, true>(registers, kernel_size, c)
+                     : row_function<3, false>(registers, kernel_size, c);
+    default:
+      return extreme ? row_function<4, true>(registers, kernel_size, c)
+                     : row_function<4, false>(registers, kernel_size, c);
   }
 }
 

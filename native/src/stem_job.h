@@ -16,9 +16,9 @@ struct ConvActPool {
   int64_t top, bottom, left, right;  // zero padding
   Activation activation;
   Pool pool;
-  int64_t pool_size;  // window and stride; 1 without a pool
-  bool bf16;          // y and dy are bfloat16, else float32
-  const float* x;     // (n, h, w, c)
+  int64_t pool_size;    // window and stride; 1 without a pool
+  bool bf16;            // y and dy are bfloat16, else float32
+  const float* x;       // (n, h, w, c)
   const float* weight;  // (filters, c, kernel_size, kernel_size) with weight_strides
   int64_t weight_strides[4];
   const float* bias;  // (filters,) or null
@@ -27,7 +27,7 @@ struct ConvActPool {
   const void* dy;     // like y; from here on backward only
   float* dweight;     // (filters, c, kernel_size, kernel_size) with dweight_strides
   int64_t dweight_strides[4];
-  float* dbias;       // (filters,) or null
+  float* dbias;  // (filters,) or null
 
   int64_t oh() const { return (h + top + bottom - kernel_size + 1) / pool_size; }
   int64_t ow() const { return (w + left + right - kernel_size + 1) / pool_size; }

@@ -35,9 +35,9 @@ inline Padded pad(const ConvActPool& job, int64_t image) {
   return {buffer, row};
 }
 
-// Filters in blocks of up to `max_registers` registers. A block is (1 + kernel_size^2 * c, registers * kWidth); its row 0
-// is the bias. The block that starts at register `first` starts at float first * kWidth * rows, independent of the sizes
-// of the blocks before it.
+// Filters in blocks of up to `max_registers` registers. A block is (1 + kernel_size^2 * c, registers * kWidth); its row
+// 0 is the bias. The block that starts at register `first` starts at float first * kWidth * rows, independent of the
+// sizes of the blocks before it.
 struct Blocks {
   int64_t registers, rows;
   int max_registers;

@@ -83,20 +83,21 @@ inline void sgd_step(const SgdStep& job) {
     const bool nesterov = job.nesterov;
     float *const weight = job.weight, *const velocity = job.velocity;
     const float* const gradient = job.gradient;
-    const auto update = [&](auto w, auto g, auto v, auto& new_w, auto& new_v) {
-      g = g + weight_decay * w;
-      new_v = momentum * v + g;
-      new_w = w - lr * (nesterov ? g + momentum * new_v : new_v);
-    };
+    const auto decay = [&](auto w, auto g) { return g + weight_decay * w; };
+    const auto accelerate = [&](auto g, auto v) { return momentum * v + g; };
+    const auto move = [&](auto w, auto g, auto v) { return w - lr * (nesterov ? g + momentum * v : v); };
     int64_t i = chunk * kBlock;
     const int64_t end = std::min(job.size, i + kBlock);
     for (; i + kWidth <= end; i += kWidth) {
-      Vec w, v;
-      update(load(weight + i), load(gradient + i), load(velocity + i), w, v);
-      store(weight + i, w);
+      const Vec w = load(weight + i), g = decay(w, load(gradient + i)), v = accelerate(g, load(velocity + i));
       store(velocity + i, v);
+      store(weight + i, move(w, g, v));
     }
-    for (; i < end; ++i) update(weight[i], gradient[i], velocity[i], weight[i], velocity[i]);
+    for (; i < end; ++i) {
+      const float g = decay(weight[i], gradient[i]);
+      velocity[i] = accelerate(g, velocity[i]);
+      weight[i] = move(weight[i], g, velocity[i]);
+    }
   });
 }
 
