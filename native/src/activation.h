@@ -43,11 +43,7 @@ constexpr bool is_monotone(Activation activation) {
 namespace CONVSCOPE_NAMESPACE {
 
 using convscope::Activation;
-using convscope::kGelu;
-using convscope::kLeakyRelu;
-using convscope::kNone;
-using convscope::kRelu;
-using convscope::kTanh;
+using enum convscope::Activation;
 
 // Estrin's scheme: half the coefficients plus x^(a power of 2) times the others. The dependency chain of Horner's
 // scheme is as long as the polynomial, too long to overlap with the next one.

@@ -3,6 +3,10 @@
 #include <nanobind/nanobind.h>
 
 #include "bind_job.h"
+#include "dense_job.h"
+
+CONVSCOPE_KERNEL(void, dense_forward, const convscope::Dense&)
+CONVSCOPE_KERNEL(void, dense_backward, const convscope::Dense&)
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -42,8 +46,8 @@ void bind_dense(nb::module_& m) {
   bind_address<&Dense::dx>(job, "dx");
   bind_address<&Dense::dweight>(job, "dweight");
   bind_address<&Dense::dbias>(job, "dbias");
-  bind_kernel(m, "dense_forward", &Kernels::dense_forward, check_forward);
-  bind_kernel(m, "dense_backward", &Kernels::dense_backward, check_backward);
+  bind_kernel(m, "dense_forward", dense_forward, check_forward);
+  bind_kernel(m, "dense_backward", dense_backward, check_backward);
 }
 
 }  // namespace convscope

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "chosen.h"
+#include "variants.h"
 
 namespace convscope {
 
@@ -42,14 +42,13 @@ void bind_enum(Class& job, const char* name) {
       [](Job& self, int32_t number) { self.*kMember = Field(number); });
 }
 
-// Binds a kernel, whose jobs `check` validates before it runs without the GIL.
+// Binds a kernel: `check` validates its job, then the function of the instruction set in use runs without the GIL.
 template <class Job>
-void bind_kernel(nanobind::module_& m, const char* name, void (*Kernels::*kernel)(const Job&),
-                 void (*check)(const Job&)) {
+void bind_kernel(nanobind::module_& m, const char* name, void (*const* kernel)(const Job&), void (*check)(const Job&)) {
   const auto run = [kernel, check](const Job& job) {
     check(job);
     nanobind::gil_scoped_release released;
-    (chosen->*kernel)(job);
+    kernel[variant](job);
   };
   m.def(name, run, nanobind::arg("job"));
 }

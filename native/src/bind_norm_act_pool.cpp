@@ -2,6 +2,10 @@
 #include <nanobind/nanobind.h>
 
 #include "bind_job.h"
+#include "norm_act_pool_job.h"
+
+CONVSCOPE_KERNEL(void, norm_act_pool_forward, const convscope::NormActPool&)
+CONVSCOPE_KERNEL(void, norm_act_pool_backward, const convscope::NormActPool&)
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -63,8 +67,8 @@ void bind_norm_act_pool(nb::module_& m) {
   bind_address<&NormActPool::dbias>(job, "dbias");
   job.def_prop_ro("has_argmax", [](const NormActPool& self) { return has_argmax(self.pool); });
   job.def_prop_ro("saved_for_backward", &NormActPool::saved_for_backward);
-  bind_kernel(m, "norm_act_pool_forward", &Kernels::norm_act_pool_forward, check_forward);
-  bind_kernel(m, "norm_act_pool_backward", &Kernels::norm_act_pool_backward, check_backward);
+  bind_kernel(m, "norm_act_pool_forward", norm_act_pool_forward, check_forward);
+  bind_kernel(m, "norm_act_pool_backward", norm_act_pool_backward, check_backward);
 }
 
 }  // namespace convscope

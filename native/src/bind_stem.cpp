@@ -6,6 +6,10 @@
 #include <array>
 
 #include "bind_job.h"
+#include "stem_job.h"
+
+CONVSCOPE_KERNEL(void, conv_act_pool_forward, const convscope::ConvActPool&)
+CONVSCOPE_KERNEL(void, conv_act_pool_backward, const convscope::ConvActPool&)
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -77,8 +81,8 @@ void bind_stem(nb::module_& m) {
   job.def_prop_ro("oh", &ConvActPool::oh).def_prop_ro("ow", &ConvActPool::ow);
   job.def_prop_ro("has_argmax", [](const ConvActPool& self) { return has_argmax(self.pool); });
   job.def_prop_ro("reads_output", &ConvActPool::reads_output);
-  bind_kernel(m, "conv_act_pool_forward", &Kernels::conv_act_pool_forward, check_forward);
-  bind_kernel(m, "conv_act_pool_backward", &Kernels::conv_act_pool_backward, check_backward);
+  bind_kernel(m, "conv_act_pool_forward", conv_act_pool_forward, check_forward);
+  bind_kernel(m, "conv_act_pool_backward", conv_act_pool_backward, check_backward);
 }
 
 }  // namespace convscope

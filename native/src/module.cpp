@@ -9,8 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "chosen.h"
+#include "activation.h"
 #include "parallel.h"
+#include "pool.h"
+#include "variants.h"
+
+CONVSCOPE_KERNEL(int64_t, multiply_add_loop, int64_t)
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,9 +28,9 @@ void bind_step(nb::module_& m);
 
 namespace {
 
-// The variants that this processor can run, slowest first.
-std::vector<const Kernels*> usable() {
-  std::vector<const Kernels*> found{&kernels_plain()};
+// How many of the variants this processor can run; each needs all that the one before it needs.
+int usable_variants() {
+  int count = 1;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   [[maybe_unused]] const bool avx2 =
@@ -34,29 +38,23 @@ std::vector<const Kernels*> usable() {
   [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                                        __builtin_cpu_supports("avx512vl");
+  CONVSCOPE_AVX2(count += avx2;)
+  CONVSCOPE_AVX512(count += avx512;)
+  CONVSCOPE_AVX512BF16(count += avx512 && __builtin_cpu_supports("avx512bf16");)
 #endif
-#if defined(CONVSCOPE_HAS_avx2)
-  if (avx2) found.push_back(&kernels_avx2());
-#endif
-#if defined(CONVSCOPE_HAS_avx512)
-  if (avx512) found.push_back(&kernels_avx512());
-#endif
-#if defined(CONVSCOPE_HAS_avx512bf16)
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(&kernels_avx512bf16());
-#endif
-  return found;
+  return count;
 }
 
 }  // namespace
 
-const Kernels* chosen = usable().back();
+int variant = usable_variants() - 1;
 
 namespace {
 
 void use_variant(const std::string& name) {
-  for (const Kernels* candidate : usable()) {
-    if (name == candidate->name) {
-      chosen = candidate;
+  for (int i = 0; i < usable_variants(); ++i) {
+    if (name == kVariantNames[i]) {
+      variant = i;
       return;
     }
   }
@@ -70,7 +68,7 @@ double peak_gflops() {
   for (int attempt = 0; attempt < 5; ++attempt) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<int64_t> operations(count * 4);
-    parallel_for(count * 4, [&](int64_t chunk) { operations[chunk] = chosen->multiply_add_loop(rounds); });
+    parallel_for(count * 4, [&](int64_t chunk) { operations[chunk] = multiply_add_loop[variant](rounds); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     double sum = 0;
     for (int64_t part : operations) sum += double(part);
@@ -92,12 +90,8 @@ nb::dict numbers(const char* const (&names)[kCount]) {
 NB_MODULE(_kernels, m) {
   m.attr("ACTIVATIONS") = numbers(kActivationNames);
   m.attr("POOLS") = numbers(kPoolNames);
-  m.def("variants", [] {
-    std::vector<std::string> names;
-    for (const Kernels* candidate : usable()) names.push_back(candidate->name);
-    return names;
-  });
-  m.def("variant", [] { return std::string(chosen->name); });
+  m.def("variants", [] { return std::vector<std::string>(kVariantNames, kVariantNames + usable_variants()); });
+  m.def("variant", [] { return std::string(kVariantNames[variant]); });
   m.def("use_variant", &use_variant, "name"_a);
   m.def("set_threads", [](int count) { set_threads(count); }, "count"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("threads", &threads);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels.h"
 #include "scratch.h"
+#include "stem_job.h"
 #include "vec.h"
 
 namespace CONVSCOPE_NAMESPACE {

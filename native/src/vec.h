@@ -25,6 +25,7 @@ constexpr int kWidth = 4;
 #endif
 
 // aligned(4): loads and stores may be unaligned. may_alias: a register may overlay any array of numbers.
+// `auto&` and template arguments drop these attributes: never bind such a reference to a Vec.
 typedef float Vec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
 typedef int32_t IntVec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
 typedef uint32_t UintVec __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));

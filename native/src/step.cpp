@@ -1,6 +1,4 @@
 // The parts of a training step outside its layers: gathering the batch, the loss, and the update of the weights.
-#pragma once
-
 #include <algorithm>
 #include <cstdint>
 
@@ -39,7 +37,7 @@ inline void gather_image(const GatherBatch& job, int64_t i, int64_t* columns) {
   }
 }
 
-inline void gather_batch(const GatherBatch& job) {
+void gather_batch(const GatherBatch& job) {
   constexpr int64_t kImages = 8;  // per chunk
   convscope::parallel_for((job.n + kImages - 1) / kImages, [&](int64_t chunk) {
     static thread_local Scratch memory;
@@ -48,7 +46,7 @@ inline void gather_batch(const GatherBatch& job) {
   });
 }
 
-inline CrossEntropySums cross_entropy(const CrossEntropy& job) {
+CrossEntropySums cross_entropy(const CrossEntropy& job) {
   const int64_t classes = job.classes;
   const float* logits = job.logits;
   float* gradient = job.gradient;
@@ -76,7 +74,7 @@ inline CrossEntropySums cross_entropy(const CrossEntropy& job) {
 
 // Rounds as torch.optim.SGD does: g += weight_decay * w; v = momentum * v + g; then
 // w -= lr * (nesterov ? g + momentum * v : v).
-inline void sgd_step(const SgdStep& job) {
+void sgd_step(const SgdStep& job) {
   constexpr int64_t kBlock = 16384;
   convscope::parallel_for((job.size + kBlock - 1) / kBlock, [&](int64_t chunk) {
     const float lr = job.lr, momentum = job.momentum, weight_decay = job.weight_decay;

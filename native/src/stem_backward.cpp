@@ -4,9 +4,8 @@
 // the L1 cache; then their products with the pixels, a few taps of the kernel at a time, whose sums stay in registers.
 // With 2 x 2 max or min pooling the argmax of each filter selects its pixel out of four, which takes one multiply-add
 // per pooled cell; otherwise there is one per cell of the convolution.
-#pragma once
-
-#include "stem_forward.h"
+#include "parallel.h"
+#include "stem_rows.h"
 
 namespace CONVSCOPE_NAMESPACE {
 
@@ -305,7 +304,7 @@ struct ImageBackward {
   }
 };
 
-inline void conv_act_pool_backward(const ConvActPool& job) {
+void conv_act_pool_backward(const ConvActPool& job) {
   const int64_t images = std::max<int64_t>(4, (job.n + 63) / 64);  // per chunk: at most 64 partial sums
   const int64_t chunks = (job.n + images - 1) / images;
   const Blocks blocks(job, kManyRegisters ? 2 : 1);

@@ -1,11 +1,9 @@
 // The fully connected layer, y = x weight^T + bias with ReLU, and its gradients.
-#pragma once
-
 #include <algorithm>
 #include <cstdint>
 
+#include "dense_job.h"
 #include "dense_tile.h"
-#include "kernels.h"
 #include "parallel.h"
 #include "scratch.h"
 #include "vec.h"
@@ -206,7 +204,7 @@ void backward_as(const Dense& d) {
 
 }  // namespace dense
 
-inline void dense_forward(const convscope::Dense& d) {
+void dense_forward(const convscope::Dense& d) {
   using namespace dense;
   if (d.bf16)
     d.x_is_bf16 ? forward_as<Bf16Words, bf16>(d) : forward_as<Bf16Words, float>(d);
@@ -214,7 +212,7 @@ inline void dense_forward(const convscope::Dense& d) {
     d.x_is_bf16 ? forward_as<FloatWords, bf16>(d) : forward_as<FloatWords, float>(d);
 }
 
-inline void dense_backward(const convscope::Dense& d) {
+void dense_backward(const convscope::Dense& d) {
   using namespace dense;
   if (d.bf16)
     d.x_is_bf16 ? backward_as<Bf16Words, bf16>(d) : backward_as<Bf16Words, float>(d);

@@ -1,4 +1,4 @@
-// The stem in one pass over the images: convolution, bias, activation, pooling.
+// The rows of the stem: convolution, bias, activation and pooling of one row of pooled cells.
 //
 // Filters run across the lanes. A tile is the cells of one or more pooling windows times kRegisters registers of
 // filters; its sums stay in registers until the pooled cell is written. Images are padded once, into a buffer in the L1
@@ -10,7 +10,6 @@
 
 #include "activation.h"
 #include "lanes.h"
-#include "parallel.h"
 #include "stem_pack.h"
 
 namespace CONVSCOPE_NAMESPACE {
@@ -111,8 +110,8 @@ template <int kCells, int kRegisters>
 CONVSCOPE_INLINE void finish_extreme(const Row& r, int64_t cell, Vec (&sums)[kCells][kRegisters]) {
   Vec pooled[1][1][kRegisters];
   if (r.pool == kMin)
-    for (auto& sum : sums)
-      for (Vec& v : sum) v = -v;
+    for (int q = 0; q < kCells; ++q)
+      for (int i = 0; i < kRegisters; ++i) sums[q][i] = -sums[q][i];
 #pragma GCC unroll 4
   for (int i = 0; i < kRegisters; ++i) {
     Largest best = largest<0, kCells, kRegisters>(sums, i);
@@ -134,8 +133,8 @@ CONVSCOPE_INLINE void finish_extreme(const Row& r, int64_t cell, Vec (&sums)[kCe
 template <int kCells, int kRegisters>
 CONVSCOPE_INLINE void finish_average(const Row& r, int64_t cell, Vec (&sums)[kCells][kRegisters]) {
   if (r.activation == kRelu) {
-    for (auto& sum : sums)
-      for (Vec& v : sum) v = Function<kRelu>::value(v);
+    for (int q = 0; q < kCells; ++q)
+      for (int i = 0; i < kRegisters; ++i) sums[q][i] = Function<kRelu>::value(sums[q][i]);
   }
   Vec pooled[kRegisters];
   for (int i = 0; i < kRegisters; ++i) {
@@ -214,9 +213,8 @@ void forward_row(const Row& r) {
       for (int i = 0; i < kRegisters; ++i) held[tap][i] = load(r.weights + ((tap + 1) * kRegisters + i) * kWidth);
   const auto tile = [&]<int kHere>(std::integral_constant<int, kHere>, int64_t cell) __attribute__((always_inline)) {
     Vec sums[kHere][kCells][kRegisters];
-    for (auto& window : sums)
-      for (auto& sum : window)
-        for (int i = 0; i < kRegisters; ++i) sum[i] = bias[i];
+    for (int at = 0; at < kHere * kCells; ++at)
+      for (int i = 0; i < kRegisters; ++i) sums[at / kCells][at % kCells][i] = bias[i];
     const float* corner = r.x + cell * kSize * c;
     if constexpr (kHeld)
       add_pixels<kSize, kRegisters, kHere, kK, kC>(corner, r.row, held, sums);
@@ -290,36 +288,6 @@ inline Row row_of(const ConvActPool& job, const Blocks& blocks, const float* pac
   row.pool = job.pool;
   row.bf16 = job.bf16;
   return row;
-}
-
-inline void forward_image(const ConvActPool& job, const Blocks& blocks, const float* packed, int64_t image) {
-  const Padded padded = pad(job, image);
-  const int64_t rows = job.oh(), row_floats = job.ow() * job.filters;
-  for (int64_t first = 0; first < blocks.registers; first += blocks.size(first)) {
-    const RowFunction run =
-        row_function(job.pool_size, has_argmax(job.pool), blocks.size(first), job.kernel_size, job.c);
-    Row r = row_of(job, blocks, packed, first);
-    r.row = padded.row;
-    for (int64_t y = 0; y < rows; ++y) {
-      const int64_t at = (image * rows + y) * row_floats + first * kWidth;
-      r.x = padded.pixels + y * job.pool_size * padded.row;
-      r.y = static_cast<char*>(job.y) + at * (job.bf16 ? 2 : 4);
-      r.argmax = job.argmax ? job.argmax + at : nullptr;
-      run(r);
-    }
-  }
-}
-
-inline void conv_act_pool_forward(const ConvActPool& job) {
-  constexpr int64_t kImages = 2;  // per chunk: small chunks keep all threads busy to the end
-  const Blocks blocks(job, max_registers(int(job.pool_size)));
-  static thread_local Scratch memory;
-  float* const weights = memory.get(blocks.floats());  // owned by this thread, read by all
-  pack(job, blocks, weights);
-  convscope::parallel_for((job.n + kImages - 1) / kImages, [&](int64_t chunk) {
-    for (int64_t image = chunk * kImages; image < std::min(job.n, (chunk + 1) * kImages); ++image)
-      forward_image(job, blocks, weights, image);
-  });
 }
 
 }  // namespace CONVSCOPE_NAMESPACE

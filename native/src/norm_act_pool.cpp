@@ -1,11 +1,9 @@
 // The passes of norm_act_pool over feature maps: their chunks, their order, and the batch statistics between them.
-#pragma once
-
 #include <cmath>
 #include <type_traits>
 
-#include "kernels.h"
-#include "norm_act_pool.h"
+#include "norm_act_pool_job.h"
+#include "norm_act_pool_rows.h"
 #include "parallel.h"
 
 namespace CONVSCOPE_NAMESPACE {
@@ -299,11 +297,9 @@ struct Backward : Plan {
   }
 };
 
-inline void norm_act_pool_forward(const NormActPool& job) {
-  job.bf16 ? Forward<bf16>(job).run() : Forward<float>(job).run();
-}
+void norm_act_pool_forward(const NormActPool& job) { job.bf16 ? Forward<bf16>(job).run() : Forward<float>(job).run(); }
 
-inline void norm_act_pool_backward(const NormActPool& job) {
+void norm_act_pool_backward(const NormActPool& job) {
   job.bf16 ? Backward<bf16>(job).run() : Backward<float>(job).run();
 }
 
