@@ -60,25 +60,23 @@ def test_train_without_native_reason_is_reported_first(command: Command, monkeyp
     assert said.err.count("kernels: torch, because convscope-native is not installed") == 1
     assert said.err.index("kernels: torch") < said.err.index("epoch 1")
     config = json.loads(Path("run", "config.json").read_text("utf-8"))
-    assert config["kernels"] == "torch, because convscope-native is not installed"
+    assert config["backend"] == "torch, because convscope-native is not installed"
 
 
 TRAIN = """
 import convscope.cli.main
 from pathlib import Path
-from convscope.api.train import plan
-from convscope.backends.native import backend
+from convscope.api.options import TrainOptions
+from convscope.api.plan import make_plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
-from convscope.training.recipes import changed, recipe_named
+from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 import numpy as np
 split = Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2)
-data, recipe = Dataset("d", ("a", "b"), split, split, ""), changed(recipe_named("default"), epochs=1)
-planned = plan(data, "small", recipe, threads=2)
-c = planned.config
-model = build_model(c.network, 0)
-fit(model, planned.training, planned.validation, c.preprocessing, c.recipe, 0, precision=c.precision)
+plan = make_plan(Dataset("d", ("a", "b"), split, split, ""), TrainOptions(model="small", epochs=1, threads=2))
+config = TrainConfig(plan.config.preprocessing, plan.config.recipe)
+fit(build_model(plan.config.network, 0), plan.data.train, plan.data.validation, config)
 maps = Path("/proc/self/maps").read_text().split()
 print(*sorted({Path(word).name for word in maps if any(lib in word for lib in ("libgomp", "libomp", "libiomp"))}))
 print(*{Path(word).name.split(".")[0] for word in maps if "convscope_native" in word})
