@@ -118,6 +118,8 @@ def test_event_writer_of_a_resumed_run_replaces_the_file_without_duplicate_steps
         killed.add(epoch)
     killed.flush()
     killed.records.close()
+    (file,) = tmp_path.iterdir()
+    file.rename(tmp_path / "events.out.tfevents.1000000000.convscope")  # some time ago
     resumed = EventWriter(tmp_path, 0.0, epochs(1, 2))
     for epoch in epochs(3, 5):
         resumed.add(epoch)
