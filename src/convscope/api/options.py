@@ -63,7 +63,7 @@ class TrainOptions(Record):
     crop: bool = Field(default=False, description="Crop images to a square instead of padding them.")
     group_by: str | None = Field(
         default=None,
-        description="Keep files of a class whose names match alike in one split; see the README.",
+        description="Keep files of a class in one split if the pattern matches the same text in their names.",
         json_schema_extra={"metavar": "REGEX"},
     )
     seed: int = Field(default=0, ge=0, description="The same seed, threads and versions give the same weights.")

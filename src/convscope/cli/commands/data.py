@@ -29,7 +29,7 @@ class ImageOptions(Record):
     crop: bool = Field(default=False, description="Crop to a square instead of padding.")
     group_by: str | None = Field(
         default=None,
-        description="Keep files with the same match in one split; see the README.",
+        description="Keep files of a class in one split if the pattern matches the same text in their names.",
         json_schema_extra={"metavar": "REGEX"},
     )
 

@@ -102,7 +102,7 @@ class Analysis:
 
     @cached_property
     def series(self) -> Series | None:
-        """Series that nobody declared: names with counters whose images are alike."""
+        """Series that nobody declared: names with counters whose images are similar."""
         if self.group_by or self.listing.splits:
             return None
         names = self._group_names(lambda file: SERIES_PATTERN.match(file.rpartition("/")[2]), across_classes=False)
