@@ -201,11 +201,12 @@ class Run:
         return f"Run({str(self.path)!r}: {self.config.model} on {self.config.dataset.name}, test accuracy {result})"
 
     def _repr_html_(self) -> str:
+        accuracy = self.evaluation.accuracy_text if self.evaluation else "not measured: training was interrupted"
         details = {
             "data": self.config.dataset.name,
             "architecture": self.config.architecture,
             "recipe": f"{self.config.recipe.name}, {pluralize(len(self.history), 'epoch')}, seed {self.config.seed}",
-            "test accuracy": self.evaluation.accuracy_text if self.evaluation else "not measured: interrupted",
+            "test accuracy": accuracy,
             "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
         }
         rows = "".join(f"<tr><th>{escape(term)}</th><td>{escape(value)}</td></tr>" for term, value in details.items())
