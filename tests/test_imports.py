@@ -114,16 +114,21 @@ def test_this_way_of_asking_would_see_torch() -> None:
 
 
 PUBLIC = [
+    "AugmentationConfig",
     "Callback",
     "ConvClassifier",
     "ConvscopeError",
     "Dataset",
     "Evaluation",
     "Network",
+    "OptimizerConfig",
     "Prediction",
     "Predictor",
     "Recipe",
     "Run",
+    "ScheduleConfig",
+    "SelectionConfig",
+    "StoppingConfig",
     "build_model",
     "evaluate_run",
     "explain_image",
@@ -142,16 +147,21 @@ def test_the_public_names_are_these() -> None:
 
 
 HOMES = {
+    "AugmentationConfig": "convscope.training.recipes.AugmentationConfig",
     "Callback": "convscope.training.callbacks.Callback",
     "ConvClassifier": "convscope.integrations.sklearn.ConvClassifier",
     "ConvscopeError": "convscope.errors.ConvscopeError",
     "Dataset": "convscope.data.dataset.Dataset",
     "Evaluation": "convscope.evaluation.metrics.Evaluation",
     "Network": "convscope.network.network.Network",
+    "OptimizerConfig": "convscope.training.recipes.OptimizerConfig",
     "Prediction": "convscope.deploy.predictor.Prediction",
     "Predictor": "convscope.deploy.predictor.Predictor",
     "Recipe": "convscope.training.recipes.Recipe",
     "Run": "convscope.runs.folder.Run",
+    "ScheduleConfig": "convscope.training.schedule.ScheduleConfig",
+    "SelectionConfig": "convscope.training.recipes.SelectionConfig",
+    "StoppingConfig": "convscope.training.recipes.StoppingConfig",
     "build_model": "convscope.backends.pytorch.models.build_model",
     "evaluate_run": "convscope.api.evaluate.evaluate_run",
     "explain_image": "convscope.api.explain.explain_image",

@@ -26,21 +26,33 @@ if TYPE_CHECKING:
     from convscope.network.network import Network
     from convscope.runs.folder import Run, open_run
     from convscope.training.callbacks import Callback
-    from convscope.training.recipes import Recipe
+    from convscope.training.recipes import (
+        AugmentationConfig,
+        OptimizerConfig,
+        Recipe,
+        SelectionConfig,
+        StoppingConfig,
+    )
+    from convscope.training.schedule import ScheduleConfig
 
     __version__: str
 
 __all__ = [
+    "AugmentationConfig",
     "Callback",
     "ConvClassifier",
     "ConvscopeError",
     "Dataset",
     "Evaluation",
     "Network",
+    "OptimizerConfig",
     "Prediction",
     "Predictor",
     "Recipe",
     "Run",
+    "ScheduleConfig",
+    "SelectionConfig",
+    "StoppingConfig",
     "build_model",
     "evaluate_run",
     "explain_image",
@@ -53,16 +65,21 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AugmentationConfig": "training.recipes",
     "Callback": "training.callbacks",
     "ConvClassifier": "integrations.sklearn",
     "ConvscopeError": "errors",
     "Dataset": "data.dataset",
     "Evaluation": "evaluation.metrics",
     "Network": "network.network",
+    "OptimizerConfig": "training.recipes",
     "Prediction": "deploy.predictor",
     "Predictor": "deploy.predictor",
     "Recipe": "training.recipes",
     "Run": "runs.folder",
+    "ScheduleConfig": "training.schedule",
+    "SelectionConfig": "training.recipes",
+    "StoppingConfig": "training.recipes",
     "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.evaluate",
     "explain_image": "api.explain",

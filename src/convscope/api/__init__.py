@@ -1,1 +1,1 @@
-"""One function per verb, called alike by the command line, notebooks and programs."""
+"""One function per verb, called by the command line, notebooks and programs."""

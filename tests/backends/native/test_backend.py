@@ -1,4 +1,4 @@
-"""Whether the kernels are used: CONVSCOPE_NATIVE, missing or broken installations, and what the user is told."""
+"""Choice of the kernels: CONVSCOPE_NATIVE, missing or broken installations, and the messages about them."""
 
 from __future__ import annotations
 
