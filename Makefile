@@ -7,7 +7,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loa
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TEST_WORKERS ?= auto
 KERNELS ?= here# build the kernels for this machine's processor only; or: all
-MIN_COVERAGE := 90
+MIN_COVERAGE := 97
 # Isolated builds obey the first of these in old versions of pip, and the second in new ones.
 PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
