@@ -9,7 +9,7 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
     gamma, color profiles     ignored
-    checksums of a PNG        all of them are checked
+    checksums of a PNG        all of them are checked, and that no pixel is missing
 
 Pixels are decoded only after the size in the file's header has been checked.
 """
@@ -38,13 +38,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope.errors import DataError
+from convscope.images.png import SIGNATURE as PNG_SIGNATURE
+from convscope.images.png import check_png
 
 IMAGE_FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
 
 # Called directly, because the size limit of Image.open is global to the process.
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (PNG_SIGNATURE, PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
     (b"BM", BmpImageFile),
     (b"GIF8", GifImageFile),
@@ -167,9 +169,8 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
     with _without_warnings():
         image = _header(stream, reader, name)
         _check_size(image.size, name, max_megapixels)
-        if isinstance(image, PngImageFile):  # load() does not check the checksums of the pixel data
-            image.verify()
-            image = _header(stream, reader, name)
+        if isinstance(image, PngImageFile):
+            check_png(stream)
             _widen_transparency(image)
         frames = getattr(image, "n_frames", 1)
     pixels, notes = _pixels(image, name)
@@ -204,9 +205,11 @@ def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None
 
 def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The upright uint8 pixels (h, w, 1, 3 or 4) of an image, and notes on how they were changed."""
-    before = _orientation(image)
+    # The EXIF of a TIFF is read before its pixels, because load() applies and removes it. That of others afterwards:
+    # getexif() of a PNG loads the pixels, and an exception in there must not be taken for damaged EXIF.
+    before = _orientation(image) if isinstance(image, TiffImageFile) else 1
     image.load()
-    after = _orientation(image)  # 1 if Pillow has applied it (TIFF); a PNG's may only be known now
+    after = _orientation(image)
     if after in _UPRIGHT:
         image = image.transpose(_UPRIGHT[after])
     pixels, notes = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
