@@ -1,6 +1,6 @@
 """Checks of a PNG file that decoders leave out: every checksum, and that no pixel is missing (PNG specification, W3C).
 
-A decoder fills the rows that are missing with black, and does not say so if the compressed data ends early but properly.
+A decoder leaves missing rows black, and does not say so if the compressed data ends early but in the right form.
 """
 
 from __future__ import annotations

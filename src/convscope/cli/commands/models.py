@@ -19,7 +19,9 @@ def models(
         str | None, typer.Option(help="The data set that sets image size, classes and number of images.")
     ] = None,
     recipe: Annotated[str, typer.Option(help="The recipe that sets epochs and batch size.")] = "default",
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; by default chosen by measurement.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads; by default chosen by measurement.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the presets, or show what a network costs per layer, image and epoch, and in time on this machine."""
