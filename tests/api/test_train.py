@@ -674,3 +674,18 @@ def test_train_model_image_options_without_image_files_are_reported(tmp_path: Pa
             run=tmp_path / "run",
         )  # fmt: skip
     assert run.config.recipe.stopping.target_accuracy == 0.97
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (0.9, None),
+        (0.99, "145 validation images cannot show a target accuracy of 99 %: it takes 368 or more"),
+        (1.0, "145 validation images cannot show a target accuracy of 100 %: no number is enough"),
+    ],
+)
+def test_make_plan_target_out_of_reach_of_the_validation_images_gives_reason(
+    target: float, expected: str | None
+) -> None:
+    options = TrainOptions(model="flatten", epochs=1, threads=1, target_accuracy=target)
+    assert make_plan(load_data("digits"), options).config.reasons.get("target_accuracy") == expected

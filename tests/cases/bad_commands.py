@@ -132,6 +132,14 @@ USAGE = _rows(
     ),
     ("train digits --budget soon", "^--budget 'soon': expected a time such as 60s, 2min or 1.5h$"),
     ("train digits --patience 0", "^Invalid value for '--patience': .*1"),
+    (
+        "train digits --recipe article --patience 3",
+        "^recipe 'article' measures its epochs on the test set, which must not .*: leave out --patience, or choose",
+    ),
+    (
+        "train digits --recipe article --target-accuracy 0.9 --patience 3",
+        "^recipe 'article' measures .*: leave out --target-accuracy and --patience, or choose another recipe$",
+    ),
     ("train --resume run digits", "^--resume takes everything from the run's config.json: leave out DATA$"),
     ("train digits --seed -1", "^Invalid value for '--seed': .*0"),
     ("train digits --threads 0", "^Invalid value for '--threads': .*1"),

@@ -58,11 +58,12 @@ def metrics_of(epoch: int, accuracy: float) -> EpochMetrics:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "expected"),
-    [([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.6, 0.6, 0.5, 0.4], 2), ([0.6] * 3, 0)],
-)
-def test_train_result_epochs_since_best_counts_from_the_latest_of_equals(
-    accuracies: list[float], expected: int
-) -> None:
-    history = [metrics_of(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
-    assert TrainResult(history=history).epochs_since_best == expected
+    ("accuracies", "without_gain", "last_is_best"),
+    [
+        ([0.5], 0, True), ([0.5, 0.6], 0, True), ([0.6, 0.5], 1, False), ([0.6, 0.6, 0.5, 0.4], 3, False),
+        ([0.6, 0.6, 0.6], 2, True), ([0.5, 0.6, 0.4, 0.6], 2, True),
+    ],
+)  # fmt: skip
+def test_train_result_tie_is_best_but_no_gain(accuracies: list[float], without_gain: int, last_is_best: bool) -> None:
+    result = TrainResult(history=[metrics_of(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)])
+    assert (result.epochs_without_gain, result.last_is_best) == (without_gain, last_is_best)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope._hardware import hardware_info, keep_freed_memory, max_threads
+from convscope._statistics import images_to_show
 from convscope.api.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
@@ -22,7 +23,7 @@ from convscope.training.callbacks import Weights
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.probes.budget import Budget, time_limit
 from convscope.training.recipes import Recipe, recipe_for_budget
-from convscope.training.resolve import TrainData, resolve, train_val_split
+from convscope.training.resolve import Reasons, TrainData, resolve, train_val_split
 
 STATISTICS_VALUES = 2**28  # pixel values that mean and standard deviation are measured on
 FALLBACK_PRESET = "small"
@@ -70,6 +71,8 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         limit = time_limit(Budget(options.budget_seconds, started), network, recipe, tuning.precision, counts)
         if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
             limit = None  # the epochs fit
+    epochs = limit.epochs if limit else recipe.planned_epochs(len(data.train))
+    reasons |= _target_out_of_reach(recipe, len(data.validation), None if limit else epochs)
     config = RunConfig(
         created=utc_now(),
         dataset=_dataset_info(data, origin),
@@ -80,7 +83,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         preprocessing=preprocessing,
         recipe=recipe,
         reasons=reasons | ({"precision": tuning.reason} if tuning.reason else {}),
-        epochs=limit.epochs if limit else recipe.planned_epochs(len(data.train)),
+        epochs=epochs,
         budget=options.budget_seconds,
         time_limit=limit.seconds if limit else None,
         seed=options.seed,
@@ -106,6 +109,17 @@ def _fitting_preset(preset: str, dataset: Dataset) -> str:
     except ArchitectureError:
         return FALLBACK_PRESET
     return preset
+
+
+def _target_out_of_reach(recipe: Recipe, validation_images: int, planned: int | None) -> Reasons:
+    """Say so if not even a perfect score on the validation images can show the target accuracy."""
+    target = recipe.stopping.target_accuracy
+    needed = None if target in (None, 1) else images_to_show(target, planned)
+    if target is None or (needed and needed <= validation_images):
+        return {}
+    takes = f"it takes {needed:,} or more" if needed else "no number is enough"
+    reason = f"{validation_images:,} validation images cannot show a target accuracy of {100 * target:g} %: {takes}"
+    return {"target_accuracy": reason}
 
 
 def _flips_are_safe(origin: str) -> bool | None:

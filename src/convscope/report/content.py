@@ -14,7 +14,9 @@ from convscope.training.augmentation import describe_augmentation
 from convscope.training.callbacks import TrainResult
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
-REASON_TITLES = {"horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision"}
+REASON_TITLES = {
+    "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target"
+}  # fmt: skip
 
 
 def make_report(

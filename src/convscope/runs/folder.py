@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from convscope._files import LOCK_FILE, remove, remove_temporary, sha256, write_atomically
 from convscope._records import AnyRecord, Record
-from convscope._statistics import lower_bound
+from convscope._statistics import first_epoch_at_target
 from convscope._text import pluralize
 from convscope.errors import ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
@@ -140,9 +140,12 @@ class Run:
     @property
     def missed_target(self) -> bool:
         """Whether the recipe has a target accuracy that no epoch reached."""
-        target, data = self.config.recipe.stopping.target_accuracy, self.config.dataset
-        n = data.validation_images or data.test_images
-        return target is not None and all(lower_bound(row["validation_accuracy"], n) < target for row in self.history)
+        target, config = self.config.recipe.stopping.target_accuracy, self.config
+        if target is None:
+            return False
+        accuracies = [row["validation_accuracy"] for row in self.history]
+        planned = None if config.time_limit else config.epochs
+        return not first_epoch_at_target(accuracies, config.dataset.validation_images, target, planned)
 
     @property
     def model_file(self) -> Path:

@@ -56,10 +56,16 @@ class TrainResult:
         return self.best_epoch if self.select == "best" else self.last_epoch
 
     @property
-    def epochs_since_best(self) -> int:
-        """Epochs since the one with the best validation accuracy."""
-        accuracies = [epoch.validation_accuracy for epoch in reversed(self.history)]
-        return accuracies.index(max(accuracies))
+    def last_is_best(self) -> bool:
+        """Whether no epoch had a better validation accuracy than the last one."""
+        accuracies = [epoch.validation_accuracy for epoch in self.history]
+        return accuracies[-1] == max(accuracies)
+
+    @property
+    def epochs_without_gain(self) -> int:
+        """Epochs since validation accuracy last rose above all earlier values; a tie is no gain."""
+        accuracies = [epoch.validation_accuracy for epoch in self.history]
+        return len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convscope._statistics import lower_bound
+from convscope._statistics import first_epoch_at_target
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
 from convscope.backends.native.step import cross_entropy, gather_batch
@@ -24,7 +24,6 @@ from convscope.training.config import TrainConfig
 from convscope.training.loader import batches
 from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
-from convscope.training.recipes import Recipe
 from convscope.training.state import TrainerState
 
 EVALUATION_BATCH_SIZE = 1000
@@ -58,7 +57,7 @@ def fit(
     torch.manual_seed(config.seed)  # for dropout
     for callback in callbacks:
         callback.on_train_begin(trainer)
-    while not (state.finished or trainer.stop_training or _should_stop(result, recipe, len(validation))):
+    while not (state.finished or trainer.stop_training or _should_stop(result, state, len(validation))):
         model.train()
         for batch in batches(train, config, state):
             with autocast(config.precision):
@@ -78,7 +77,7 @@ def fit(
             measured = validate(model, validation, config)
         result.history.append(state.end_epoch(measured, seconds))
         result.last, result.last_epoch = get_weights(model), state.epoch
-        if result.epochs_since_best == 0:
+        if result.last_is_best:
             result.best, result.best_epoch = result.last, result.last_epoch
         state.begin_epoch(state.epoch + 1)
         for callback in callbacks:
@@ -132,12 +131,12 @@ def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float
     return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
 
 
-def _should_stop(result: TrainResult, recipe: Recipe, validation_images: int) -> bool:
+def _should_stop(result: TrainResult, state: TrainerState, validation_images: int) -> bool:
     """Return whether the target accuracy has been reached, or patience has run out."""
-    if not result.history:
-        return False
-    target, patience = recipe.stopping.target_accuracy, recipe.stopping.patience
-    accuracy = result.history[-1].validation_accuracy
-    if target is not None and lower_bound(accuracy, validation_images) >= target:
-        return True
-    return patience is not None and result.epochs_since_best >= patience
+    target, patience = state.recipe.stopping.target_accuracy, state.recipe.stopping.patience
+    if target is not None:
+        accuracies = [epoch.validation_accuracy for epoch in result.history]
+        planned = state.epochs if state.time_limit is None else None
+        if first_epoch_at_target(accuracies, validation_images, target, planned):
+            return True
+    return patience is not None and result.epochs_without_gain >= patience

@@ -91,9 +91,9 @@ class StoppingConfig(Record):
     """When training ends early.
 
     Attributes:
-        target_accuracy: stop after the first epoch whose validation accuracy reaches it with the lower bound of its
-            95 % interval.
-        patience: stop after this number of epochs without a better validation accuracy.
+        target_accuracy: stop after the first epoch whose validation accuracy shows that it is reached: of trainings
+            that do not reach it, at most 2.5 % stop, see `first_epoch_at_target`.
+        patience: stop after this number of epochs without a better validation accuracy; an equal one is not better.
     """
 
     target_accuracy: PositiveFraction | None = None
@@ -144,6 +144,16 @@ class Recipe(Record):
     augmentation: AugmentationConfig = AugmentationConfig()
     selection: SelectionConfig = SelectionConfig()
     stopping: StoppingConfig = StoppingConfig()
+
+    @model_validator(mode="after")
+    def _the_test_set_stops_nothing(self) -> Self:
+        if self.validates_on_test and (given := self.stopping.model_dump(exclude_none=True)):
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ValueError(
+                f"recipe {self.name!r} measures its epochs on the test set, which must not decide when training ends: "
+                f"leave out {options}, or choose another recipe"
+            )
+        return self
 
     @property
     def validates_on_test(self) -> bool:
