@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,20 @@ SETTINGS = ((200, 0.9), (1000, 0.7), (1000, 0.9), (1000, 0.97), (5000, 0.97), (5
 def least(n: int, stops: Callable[[int], bool]) -> int:
     """The smallest number of recognized images, 0 to n, that stops a training; n + 1 if none does."""
     return bisect_left(range(n + 1), True, key=stops)
+
+
+def limits_alone(n: int, target: float) -> NDArray[np.int64]:
+    """The least numbers of images that stop a training if each epoch is tested alone: int64 (1,)."""
+    return np.array([least(n, lambda correct: wilson(correct, n)[0] >= target)])
+
+
+def limits_shared(n: int, target: float, epochs: int, planned: int | None) -> NDArray[np.int64]:
+    """The least numbers of images that stop a training after each epoch: int64 (epochs,)."""
+
+    def stops(epoch: int, correct: int) -> bool:
+        return first_epoch_at_target([0.0] * epoch + [correct / n], n, target, planned) is not None
+
+    return np.array([least(n, partial(stops, epoch)) for epoch in range(epochs)])
 
 
 def recognized(n: int, target: float, kept: float, trainings: int, epochs: int) -> NDArray[np.int64]:
@@ -43,20 +58,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--trainings", type=int, default=20_000)
     options = parser.parse_args()
+    epochs: int = options.epochs
     print("| images | target | answers kept | each epoch alone | shared, planned epochs | shared, by the clock |")
     print("|---|---|---|---|---|---|")
     for n, target in SETTINGS:
         for kept in (0.0, 0.9):
-            found = recognized(n, target, kept, options.trainings, options.epochs)
-            alone = least(n, lambda correct, n=n, target=target: wilson(correct, n)[0] >= target)
-            planned, clock = (
-                [
-                    least(n, lambda c, t=t: first_epoch_at_target([0.0] * t + [c / n], n, target, count) is not None)
-                    for t in range(options.epochs)
-                ]
-                for count in (options.epochs, None)
-            )
-            rates = [(found >= limits).any(axis=1).mean() for limits in (alone, planned, clock)]
+            found = recognized(n, target, kept, options.trainings, epochs)
+            limits = [limits_alone(n, target), *(limits_shared(n, target, epochs, plan) for plan in (epochs, None))]
+            rates = [(found >= enough).any(axis=1).mean() for enough in limits]
             print(f"| {n:,} | {100 * target:g} % | {100 * kept:g} % |", *(f"{100 * rate:.1f} % |" for rate in rates))
 
 
