@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from convscope._files import LOCK_FILE, lock_folder, remove, remove_temporary, sha256, write_atomically
-from convscope.errors import ConvscopeError, UsageError
+from convscope._files import LOCK_FILE, lock_folder, open_regular, remove, remove_temporary, sha256, write_atomically
+from convscope.errors import ConvscopeError, DataError, UsageError
+from helpers.files import make_special
 
 
 def full(*_: object, **__: object) -> Any:
@@ -233,3 +234,31 @@ def test_lock_folder_that_cannot_be_locked_goes_on_without(
             pass
     with lock_folder(tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a socket", "a folder"])
+def test_open_regular_other_kinds_raise(kind: str, tmp_path: Path) -> None:
+    path = make_special(kind, tmp_path / "x")
+    with pytest.raises(DataError, match=f"^{kind}, expected a regular file: "):
+        open_regular(path)
+
+
+def test_open_regular_reads_a_file_and_a_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"pixels")
+    (tmp_path / "b").symlink_to("a")
+    for name in "ab":
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"pixels"
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="needs Linux")
+def test_open_regular_file_without_a_size_is_empty() -> None:
+    with open_regular(Path("/proc/kmsg")) as file:  # reading it waits for the kernel's next message
+        assert file.read() == b""
+
+
+def test_open_regular_missing_file_or_loop_of_links_raises(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name, number in (("missing", errno.ENOENT), ("loop", errno.ELOOP)):
+        with pytest.raises(OSError, match=rf"^\[Errno {number}\]"):
+            open_regular(tmp_path / name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from convscope.errors import ConvscopeError, UsageError
+from convscope.errors import ConvscopeError, DataError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"  # of temporary files; their names start with a dot
 LOCK_FILE = ".lock"
@@ -101,6 +103,42 @@ def lock_folder(folder: Path, wait: bool = False) -> Iterator[None]:
             lock.release()
             if os.name == "nt":  # which keeps open files
                 _unlink_quietly(folder / LOCK_FILE)
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file, or a link to one, for reading; nothing that could block or never end.
+
+    A file whose size is 0 is opened as an empty one: the size of those in /proc is 0, and reading some of them blocks.
+
+    Raises:
+        DataError: it is a folder, a named pipe, a device or a socket; the message does not name it.
+        OSError: it does not exist or cannot be opened.
+    """
+    check_regular(path.stat().st_mode)  # before it is opened, which is an action for some devices
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - it is returned
+    try:
+        about = os.fstat(file.fileno())
+        check_regular(about.st_mode)
+    except BaseException:
+        file.close()
+        raise
+    if about.st_size:
+        return file
+    file.close()
+    return Path(os.devnull).open("rb")
+
+
+def check_regular(mode: int) -> None:
+    """Raise DataError unless this `st_mode` is that of a regular file; the message says what it is instead."""
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise DataError(f"{kind}, expected a regular file: name one, or copy the content into one")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """An opener that does not wait for the writer of a named pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def sha256(path: Path) -> str:

@@ -8,11 +8,14 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from convscope._files import open_regular
 from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+STEP_BYTES = 2**18  # read at a time
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,28 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
         limit: the most bytes of content to read; -1 for all.
 
     Raises:
-        DataError: the gzip is truncated or damaged.
+        DataError: the gzip is truncated or damaged, or the path is not a regular file.
     """
     try:
-        with path.open("rb") as raw:
-            if raw.peek(2)[:2] == GZIP_MAGIC:
-                return gzip.GzipFile(fileobj=raw).read(limit)
-            return raw.read(limit)
+        with open_regular(path) as raw:
+            start = raw.read(len(GZIP_MAGIC))
+            raw.seek(0)
+            if start == GZIP_MAGIC:
+                return _read_at_most(gzip.GzipFile(fileobj=raw), limit)
+            return _read_at_most(raw, limit)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"the gzip is truncated or damaged ({error}): download the file again") from error
+
+
+def _read_at_most(file: IO[bytes], limit: int) -> bytes:
+    """The content, up to `limit` bytes; memory is only taken for what there is, however large the limit."""
+    if limit < 0:
+        return file.read()
+    parts = []
+    while limit > 0 and (part := file.read(min(limit, STEP_BYTES))):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 def find_file(folder: Path, name: str) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from convscope._files import check_regular
 from convscope._reporting import Reporter
 from convscope.data.dataset import Dataset
 from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
@@ -103,6 +104,8 @@ def _find_reader(source: str) -> Callable[[Path, LoadContext], Dataset]:
     if not exists:
         raise DataError(_unknown(source))
     with error_prefix(source):
+        if not path.is_dir():
+            check_regular(path.stat().st_mode)
         for matches, read in FORMATS:
             if matches(path):
                 return read

@@ -37,6 +37,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from convscope._files import open_regular
 from convscope.errors import DataError
 from convscope.images.png import SIGNATURE as PNG_SIGNATURE
 from convscope.images.png import check_png
@@ -147,9 +148,11 @@ def _open(path: Path) -> IO[bytes]:
     if path.is_dir():
         raise DataError(f"{path}: a folder, expected one image file ({IMAGE_FORMATS}); name a file in it")
     try:
-        return path.open("rb")
+        return open_regular(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the spelling and the folder") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 

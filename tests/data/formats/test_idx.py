@@ -95,3 +95,28 @@ def test_read_idx_file_both_plain_and_gzipped_counts_once(tmp_path: Path) -> Non
 def test_is_idx_file_by_name_or_magic(tmp_path: Path, name: str, content: bytes, expected: bool) -> None:
     (tmp_path / name).write_bytes(content)
     assert is_idx(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize("bomb", ["images", "labels"])
+def test_read_idx_gzip_that_unpacks_to_more_is_not_unpacked(tmp_path: Path, bomb: str) -> None:
+    for name, content in (("images-idx3", GOOD_IMAGES), ("labels-idx1", GOOD_LABELS)):
+        with gzip.open(tmp_path / f"x-{name}-ubyte.gz", "wb") as file:
+            file.write(content)
+            if bomb in name:
+                file.writelines(bytes(2**20) for _ in range(64))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"x-{bomb}.*too long: the IDX header says .* or more"):
+        read_idx(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_read_idx_gzip_with_header_of_terabytes_needs_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "x-images-idx3-ubyte.gz").write_bytes(gzip.compress(HUGE))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="truncated"):
+        read_idx(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope._files import open_regular
 from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
 from convscope.images.color import over_white, to_gray
@@ -152,10 +153,11 @@ def _fill_properties(info: ImageInfo, pixels: Pixels) -> None:
 
 def _read_content(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise DataError(f"{size / 1e9:.1f} GB, expected at most {MAX_FILE_BYTES / 1e9:.1f}")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise DataError(f"{size / 1e9:.1f} GB, expected at most {MAX_FILE_BYTES / 1e9:.1f}")
+            return file.read(size)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
 

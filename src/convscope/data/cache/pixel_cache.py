@@ -35,7 +35,7 @@ from convscope.data.types import Images
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 
-FORMAT = 1
+FORMAT = 2
 DECODING = "decoding"  # the task of a reporter's progress
 SAMPLE_FILES = 256  # that decide on size and channels
 PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
@@ -162,7 +162,8 @@ def _check_any_read(info: ImageInfo, reasons: dict[int, str], listing: Listing) 
 
 
 def _key(preprocessing: Preprocessing, info: ImageInfo, reasons: dict[int, str]) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {decoder_version} {preprocessing.model_dump_json()} {sorted(reasons)}".encode())
+    parts = FORMAT, decoder_version, preprocessing.model_dump_json(), sorted(reasons.items())
+    digest = hashlib.sha256(" ".join(map(str, parts)).encode())
     digest.update(info["digest"].tobytes())
     return digest.hexdigest()
 
@@ -210,7 +211,8 @@ class _SeenFiles:
     """The sizes and times of the files of a listing, to recognize them without reading them."""
 
     def __init__(self, listing: Listing, options: LoadOptions, folder: Path) -> None:
-        name = f"{listing.root.resolve()}\n{options.model_dump_json(exclude={'group_by'})}"
+        reading = f"{FORMAT} {decoder_version} {options.model_dump_json(exclude={'group_by'})}"
+        name = f"{listing.root.resolve()}\n{reading}"
         self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
         self.names = hashlib.sha256(os.fsencode("\n".join(listing.files))).hexdigest()
         self.times = np.zeros((len(listing), 2), np.int64)

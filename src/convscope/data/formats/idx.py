@@ -81,6 +81,17 @@ def parse_idx(content: bytes, ranks: Sequence[int]) -> Images:
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]), ranks=[1])
     array([7, 2, 1], dtype=uint8)
     """
+    shape = _parse_header(content, ranks)
+    start = _header_size(len(shape))
+    size = start + math.prod(shape)
+    if len(content) != size:
+        problem, got = ("truncated", len(content)) if len(content) < size else ("too long", f"{len(content)} or more")
+        raise DataError(f"{problem}: the IDX header says {shape}, expected {size} bytes, got {got}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _parse_header(content: bytes, ranks: Sequence[int]) -> tuple[int, ...]:
+    """The shape in the header; see `parse_idx`."""
     if len(content) < 4 or content[:2] != b"\0\0":
         raise DataError(f"not an IDX file: it begins with {content[:4].hex(' ') or 'nothing'}, expected 00 00 08")
     if content[2] != UNSIGNED_BYTE:
@@ -89,17 +100,23 @@ def parse_idx(content: bytes, ranks: Sequence[int]) -> Images:
     if rank not in ranks:
         expected = " or ".join(map(str, ranks))
         raise DataError(f"an IDX array of rank {rank}: expected {expected}; are images and labels swapped?")
-    start = 4 + 4 * rank
+    start = _header_size(rank)
     if len(content) < start:
         raise DataError(f"truncated in the IDX header: {len(content)} bytes, expected {start} or more")
     shape = struct.unpack(f">{rank}I", content[4:start])
     if 0 in shape:
         raise DataError(f"empty: the IDX header says {shape}, expected at least one value")
-    size = start + math.prod(shape)
-    if len(content) != size:
-        problem = "truncated" if len(content) < size else "too long"
-        raise DataError(f"{problem}: the IDX header says {shape}, expected {size} bytes, got {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return shape
+
+
+def _header_size(rank: int) -> int:
+    return 4 + 4 * rank
+
+
+def _read_idx_file(path: Path, ranks: Sequence[int]) -> Images:
+    """Read and parse one IDX file, of which at most one byte more is decompressed than its header says."""
+    shape = _parse_header(read_bytes(path, _header_size(max(ranks))), ranks)
+    return parse_idx(read_bytes(path, _header_size(len(shape)) + math.prod(shape) + 1), ranks)
 
 
 def _decode_pair(images: bytes, labels: bytes) -> Split:
@@ -108,9 +125,9 @@ def _decode_pair(images: bytes, labels: bytes) -> Split:
 
 def _read_pair(path: Path) -> Split:
     with error_prefix(str(path)):
-        images, labels_path = parse_idx(read_bytes(path), IMAGE_RANKS), _find_labels(path)
+        images, labels_path = _read_idx_file(path, IMAGE_RANKS), _find_labels(path)
     with error_prefix(str(labels_path)):
-        labels = parse_idx(read_bytes(labels_path), LABEL_RANKS).astype(np.int64)
+        labels = _read_idx_file(labels_path, LABEL_RANKS).astype(np.int64)
     with error_prefix(f"{path} and {labels_path.name}"):
         return Split(images, labels)
 

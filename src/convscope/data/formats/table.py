@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from convscope._files import open_regular
 from convscope.data.formats.listing import SPLIT_NAMES, Listing, Row, make_listing
 from convscope.errors import DataError
 
@@ -37,7 +38,8 @@ def list_table(path: Path) -> Listing:
     Raises DataError if the table has no columns file and label, a file does not exist or has two labels.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as decoded:
+            text = decoded.read()
     except UnicodeDecodeError as error:
         raise DataError("not UTF-8 text: save the table as UTF-8") from error
     records = _json_records(text) if path.suffix.lower() in JSON_SUFFIXES else _csv_records(text)
