@@ -263,7 +263,7 @@ def test_filter_image_full_disk_keeps_the_old_file(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConvscopeError, match=r"^cannot write edges\.png: No space left on device; free some space"):
-        detect("photo.png", "edge", out=Path("edges.png"))
+        detect("photo.png", "edge", out=Path("edges.png"), force=True)
     assert Path("edges.png").read_bytes() == b"the old one"
     assert {path.name for path in Path().iterdir()} == {"photo.png", "edges.png"}
 

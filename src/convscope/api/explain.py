@@ -14,6 +14,7 @@ from convscope.errors import UsageError
 from convscope.evaluation.explain import CellExplanation, explain_cell
 from convscope.evaluation.trace import LayerTrace, trace
 from convscope.images.read import read_image
+from convscope.images.source import source_name, source_stem
 from convscope.report.figures import render_figures
 from convscope.report.layer_figures import layer_figures
 from convscope.runs.folder import Run
@@ -58,7 +59,7 @@ def explain_image(
 
     Args:
         run: The run whose weights are used.
-        image: An image file.
+        image: An image file, or "-" for standard input.
         cells: Cells whose arithmetic is worked out, each "LAYER,ROW,COLUMN,CHANNEL", or "LAYER,INDEX" in a vector.
         folder: Where the figures go; by default RUN/explain/NAME, after the name of the image.
         max_megapixels: Refuse larger images, in millions of pixels.
@@ -68,18 +69,18 @@ def explain_image(
         UsageError: The network has no such cell.
     """
     pixels, notes = run.config.preprocessing.transform(read_image(image, max_megapixels=max_megapixels))
-    folder = folder or run.path / "explain" / Path(image).stem
+    folder = folder or run.path / "explain" / source_stem(image)
     model = run.model()
     traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
     found = tuple(explain_cell(traces, *_parse_cell(text)) for text in cells)
     written = []
-    specs = layer_figures(run.config, model, pixels, Path(image).name, every_layer=True)
+    specs = layer_figures(run.config, model, pixels, Path(source_name(image)).name, every_layer=True)
     for name, figure in render_figures(specs):
         write_atomically(folder / f"{name}.png", figure.png)
         written.append(f"{name}.png")
     probabilities = traces["softmax"].output
     return Explanation(
-        image=str(image),
+        image=source_name(image),
         notes=notes,
         probabilities={run.classes[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
         layers=tuple(_summary(traced) for traced in traces.values()),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, WithJsonSchema, computed_field, field_serializer
 
 from convscope import reference
-from convscope._files import write_atomically
+from convscope._files import open_regular, write_atomically
 from convscope._records import Record
-from convscope.errors import UsageError
+from convscope.errors import DataError, UsageError
 from convscope.images.color import over_white
 from convscope.images.filters import convolve_image, is_edge_kernel, parse_kernel, parse_matrix, pool_image, to_pixels
 from convscope.images.read import encode_png, read_image
+from convscope.images.source import STANDARD_INPUT, source_stem
 
 Floats = NDArray[np.floating[Any]]
 
@@ -43,6 +46,7 @@ class FilterOptions(Record):
         default=None, description="Print this cell's arithmetic.", json_schema_extra={"metavar": "ROW,COLUMN"}
     )
     out: Path | None = Field(default=None, description="The image file to write; by default IMAGE-KERNEL.png.")
+    force: bool = Field(default=False, description="Overwrite the file if it exists and has another content.")
     max_megapixels: float = Field(default=25.0, ge=0.001, description="Reject larger images, in millions of pixels.")
 
 
@@ -81,11 +85,11 @@ def filter_image(image: str | Path, options: FilterOptions) -> FilterResult:
     """Slide a kernel over an image, or pool it. An image file gives a PNG file, written numbers give numbers.
 
     Args:
-        image: a path, or rows of numbers such as "11011/10101/11110".
+        image: a path, "-" for standard input, or rows of numbers such as "11011/10101/11110".
         options: the kernel or the pooling window, and the rest.
 
     Raises:
-        UsageError: options that contradict each other or do not fit the image.
+        UsageError: options that contradict each other or do not fit the image; the result would overwrite another file.
         DataError: an image that cannot be read.
 
     >>> options = FilterOptions(kernel="101/010/110", cell="0,0")
@@ -96,7 +100,7 @@ def filter_image(image: str | Path, options: FilterOptions) -> FilterResult:
     """
     _check_options(options)
     if not _is_matrix(str(image)):
-        return _filter_file(Path(image), options)
+        return _filter_file(image, options)
     if options.out is not None:
         raise UsageError("--out goes with an image file: the result of filtering numbers is printed")
     numbers = parse_matrix(str(image))[:, :, None]
@@ -121,19 +125,32 @@ def _is_matrix(image: str) -> bool:
         return True
 
 
-def _filter_file(path: Path, options: FilterOptions) -> FilterResult:
-    image = read_image(path, max_megapixels=options.max_megapixels)
+def _filter_file(source: str | Path, options: FilterOptions) -> FilterResult:
+    image = read_image(source, max_megapixels=options.max_megapixels)
     pixels = over_white(image.pixels) if image.pixels.shape[2] == 4 else image.pixels
     values, magnitude = _filter_pixels(pixels, options)
     arithmetic = _arithmetic(pixels, values, options)
-    out = options.out or Path(f"{path.stem}-{_suffix(options)}.png")
-    if out.exists() and out.samefile(path):
+    out = options.out or Path(f"{source_stem(source)}-{_suffix(options)}.png")
+    if out.exists() and source != STANDARD_INPUT and out.samefile(source):
         raise UsageError(f"--out {out} is the input image and would overwrite it: choose another file")
-    write_atomically(out, encode_png(to_pixels(values, magnitude=magnitude)))
+    _write_image(out, encode_png(to_pixels(values, magnitude=magnitude)), options.force)
     notes = [*image.notes, f"{pixels.shape[1]}x{pixels.shape[0]} -> {values.shape[1]}x{values.shape[0]}"]
     if magnitude:
         notes.append("shown as absolute values, because an edge is dark to light or light to dark")
     return FilterResult(values=values, notes=tuple(notes), arithmetic=arithmetic, written=out)
+
+
+def _write_image(out: Path, content: bytes, force: bool) -> None:
+    """Write a file, but no other content over an existing one unless `force` is set."""
+    if not force and os.path.lexists(out) and not out.is_dir() and not _has_content(out, content):
+        raise UsageError(f"{out} exists and has another content: choose another file with --out, or add --force")
+    write_atomically(out, content)
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    with suppress(OSError, DataError), open_regular(path) as file:
+        return file.read(len(content) + 1) == content
+    return False
 
 
 def _filter_pixels(pixels: NDArray[np.uint8], options: FilterOptions) -> tuple[Floats, bool]:

@@ -56,7 +56,7 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
         raise DataError(f"the gzip is truncated or damaged ({error}): download the file again") from error
 
 
-def _read_at_most(file: IO[bytes], limit: int) -> bytes:
+def _read_at_most(file: IO[bytes] | gzip.GzipFile, limit: int) -> bytes:
     """The content, up to `limit` bytes; memory is only taken for what there is, however large the limit."""
     if limit < 0:
         return file.read()

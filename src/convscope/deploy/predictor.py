@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
-ImageSource: TypeAlias = "str | Path | Image | NDArray[np.uint8]"
+ImageSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8]"
 
 
 class Prediction(Record):
@@ -95,8 +95,8 @@ class Predictor:
         """Classify images of any size.
 
         Args:
-            images: One image or a list of them: paths, PIL images, or uint8 arrays (height, width) or
-                (height, width, channels).
+            images: One image or a list of them: paths ("-" is standard input), bytes of files, PIL images, or uint8
+                arrays (height, width) or (height, width, channels).
             max_megapixels: Reject larger images.
 
         Returns:

@@ -37,12 +37,11 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from convscope._files import open_regular
 from convscope.errors import DataError
 from convscope.images.png import SIGNATURE as PNG_SIGNATURE
 from convscope.images.png import check_png
+from convscope.images.source import IMAGE_FORMATS, open_source, source_name
 
-IMAGE_FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
 
 # Called directly, because the size limit of Image.open is global to the process.
@@ -99,12 +98,14 @@ def read_image(
     """Decode an image.
 
     Args:
-        source: a path, the bytes of a file, a PIL image, or a uint8 array (h, w) or (h, w, 1, 3 or 4).
+        source: a path, "-" for standard input, the bytes of a file, a PIL image, or a uint8 array (h, w) or
+            (h, w, 1, 3 or 4).
         max_megapixels: larger images are rejected, in 10^6 pixels.
 
     Raises:
-        DataError: the file is missing, a folder, empty, not an image, damaged or truncated, has floating-point pixels,
-            more than `max_megapixels` or a side over 2^20. The message is one line that names the file.
+        DataError: the file is missing, not a regular one, empty, not an image, damaged or truncated, has
+            floating-point pixels, more than `max_megapixels` or a side over 2^20. The message is one line that names
+            the file.
 
     >>> read_image(np.zeros((2, 3), np.uint8)).pixels.shape
     (2, 3, 1)
@@ -118,8 +119,8 @@ def read_image(
             return DecodedImage(*_pixels(source, name), name)
     if isinstance(source, bytes):
         return _from_stream(BytesIO(source), "image", max_megapixels)
-    with _open(Path(source)) as stream:
-        return _from_stream(stream, str(source), max_megapixels)
+    with open_source(source) as stream:
+        return _from_stream(stream, source_name(source), max_megapixels)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -142,19 +143,6 @@ def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> DecodedImag
         )
     _check_size((shaped.shape[1], shaped.shape[0]), "image", max_megapixels)
     return DecodedImage(shaped)
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.is_dir():
-        raise DataError(f"{path}: a folder, expected one image file ({IMAGE_FORMATS}); name a file in it")
-    try:
-        return open_regular(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the spelling and the folder") from None
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
 def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> DecodedImage:

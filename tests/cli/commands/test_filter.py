@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,31 @@ def test_filter_image_writes_an_image(command: Command, workspace: Path) -> None
     assert answer.code == 0
     assert answer.out.startswith("big-edge.png: 24x32 -> 22x30, shown as absolute values")
     assert (workspace / "big-edge.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_filter_existing_file_is_kept_without_force(command: Command, workspace: Path) -> None:
+    own = workspace / "big-edge.png"
+    own.write_bytes(b"my own")
+    answer = command("filter", "big.png", "--kernel", "edge")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
+        "convscope: big-edge.png exists and has another content: choose another file with --out, or add --force\n"
+    )
+    assert command("filter", "seven.png", "--kernel", "edge", "--out", "big-edge.png").code == 2
+    assert own.read_bytes() == b"my own"
+    assert command("filter", "big.png", "--kernel", "edge", "--force").code == 0
+    written = own.read_bytes()
+    assert written.startswith(b"\x89PNG")
+    assert command("filter", "big.png", "--kernel", "edge").code == 0  # writes the same again
+    assert own.read_bytes() == written
+
+
+def test_filter_link_without_a_target_is_kept(command: Command, workspace: Path) -> None:
+    (workspace / "big-edge.png").symlink_to("later.png")
+    assert command("filter", "big.png", "--kernel", "edge").code == 2
+    assert (workspace / "big-edge.png").is_symlink()
+
+
+def test_filter_standard_input_is_an_image(command: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((workspace / "big.png").read_bytes())))
+    assert command("filter", "-", "--kernel", "edge").out.startswith("stdin-edge.png: 24x32 -> 22x30")

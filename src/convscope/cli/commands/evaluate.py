@@ -38,7 +38,10 @@ def evaluate(
 @app.command(epilog="Example: convscope predict runs/mnist-small-1 seven.png photo.jpg")
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a model.onnx.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PGM.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PGM; - for standard input."),
+    ],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     max_megapixels: MaxMegapixels = 25.0,
     as_json: AsJson = False,
@@ -63,7 +66,9 @@ def predict(
 @app.command(epilog="Example: convscope explain runs/mnist-small-1 seven.png --cell conv1,3,4,0 --cell classifier,7")
 def explain(
     run: RunFolder,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to follow through the network.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="The image to follow through the network; - for standard input.")
+    ],
     cell: Annotated[
         list[str] | None,
         typer.Option(metavar="LAYER,ROW,COLUMN,CHANNEL", help="Print the arithmetic of this cell; may be repeated."),

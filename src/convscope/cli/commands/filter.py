@@ -17,7 +17,9 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(name="filter", epilog="Example: convscope filter photo.jpg --kernel edge --out edges.png")
 @expand_records
 def filter_image(
-    image: Annotated[str, typer.Argument(help="An image file, or rows of numbers such as 11011/10101/11110.")],
+    image: Annotated[
+        str, typer.Argument(help="An image file, - for standard input, or rows such as 11011/10101/11110.")
+    ],
     options: FilterOptions,
     as_json: AsJson = False,
 ) -> None:

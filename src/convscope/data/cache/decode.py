@@ -24,6 +24,7 @@ from convscope.images.color import over_white, to_gray
 from convscope.images.perceptual_hash import perceptual_hash
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
+from convscope.images.source import MAX_FILE_BYTES
 from convscope.images.statistics import lower_median
 
 Pixels = NDArray[np.uint8]
@@ -44,7 +45,6 @@ IMAGE_INFO = np.dtype(
         ("hash", "u8"),  # the perceptual hash of what the network sees
     ]
 )
-MAX_FILE_BYTES = 2**28
 FILES_PER_TASK = 32
 MIN_FILES_FOR_WORKERS = 4 * FILES_PER_TASK  # fewer do not pay for starting worker processes
 MODULE = "convscope.data.cache.decode"
