@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from convscope._text import list_some, parse_duration, percent
+from convscope._text import escape_controls, list_some, parse_duration, percent
 from convscope.errors import UsageError
 
 
@@ -20,6 +20,28 @@ from convscope.errors import UsageError
 )  # fmt: skip
 def test_percent_any_fraction_claims_0_and_100_only_when_exact(fraction: float, digits: int, text: str) -> None:
     assert percent(fraction, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nconvscope: forged", r"a\nconvscope: forged"), ("\r\t\0", r"\r\t\x00"), ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x7f\x9b31m\x85", r"\x7f\x9b31m\x85"), ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
+        ("exe\u202egpj.", r"exe\u202egpj."), ("\u2066a\u2069", r"\u2066a\u2069"),
+        ("caf\udce9", r"caf\xe9"), ("\ud800", r"\ud800"),
+    ],
+)  # fmt: skip
+def test_escape_controls_shows_what_a_terminal_would_obey(text: str, shown: str) -> None:
+    assert escape_controls(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", "caf\u00e9", "\u732b", "full\u3000width", "no\u00a0break", "a\u200cb", "\U0001f468\u200d\U0001f469",
+     "\u05d0\u200f\u200e", "\ufeffa", "C:\\new"],
+)  # fmt: skip
+def test_escape_controls_leaves_ordinary_text(text: str) -> None:
+    assert escape_controls(text) == text
 
 
 def test_list_some_counts_the_rest_of_all_values() -> None:

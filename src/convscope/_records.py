@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convscope.errors import UsageError
 
+MAX_WHERE = 100  # characters of a place in a file, which may be a name of any length
+
 
 class Record(BaseModel):
     """A frozen pydantic model that rejects unknown fields, NaN and infinity. `model_dump_json` serializes it."""
@@ -64,6 +66,13 @@ _EXPECTATIONS = {  # pydantic's error types -> what was expected, filled in with
     "literal_error": "expected {expected}",
     "extra_forbidden": "there is no option of this name",
 }
+
+
+def validation_reason(error: ValidationError) -> str:
+    """Where a record that was read from a file is wrong, and why: `format: input should be 1`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))[:MAX_WHERE]
+    return f"{where}: {_own_message(first)}" if where else _own_message(first)
 
 
 def _expectation(error: Mapping[str, Any]) -> str:

@@ -7,6 +7,12 @@ from collections.abc import Iterable
 
 from convscope.errors import UsageError
 
+# What a terminal obeys instead of showing it: C0 and C1 controls, line and paragraph separators, and the embeddings,
+# overrides and isolates of bidirectional text, which reorder what follows (CVE-2021-42574). Surrogates stand for bytes
+# that are no UTF-8. Spaces of every width, joiners, and the marks U+200E, U+200F and U+061C are ordinary text.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNDECODED = range(0xDC80, 0xDD00)  # surrogates that os.fsdecode makes of bytes
+
 SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -17,6 +23,20 @@ def pluralize(count: int, noun: str, plural: str = "") -> str:
     ('1 map', '32 maps', '2 classes')
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def escape_controls(text: str) -> str:
+    r"""A text on one line, in which everything that a terminal would obey is escaped.
+
+    >>> print(escape_controls("a\x1b[31m\nb"), escape_controls("caf\udce9"), escape_controls("\u732b"))
+    a\x1b[31m\nb caf\xe9 \u732b
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def _escape(control: re.Match[str]) -> str:
+    code = ord(control[0])
+    return f"\\x{code - 0xDC00:02x}" if code in _UNDECODED else control[0].encode("unicode_escape").decode()
 
 
 def percent(fraction: float, digits: int = 2) -> str:

@@ -217,7 +217,7 @@ UNREADABLE_RUNS = [
         4, ("train --resume run", "^run/config.json is missing: expected the folder of a stopped or killed training$"),
         alter=_without("config.json"),
     ),
-    *_rows(4, ("evaluate run", "^run/manifest.json cannot.*: format: Input should be 1; use the version that"),
+    *_rows(4, ("evaluate run", "^run/manifest.json cannot.*: format: input should be 1; use the version that"),
            alter=("of a later format", _later_format)),
     *_rows(4, ("explain run seven.png", "^run/best.safetensors is missing"), alter=_without("best.safetensors")),
     *_rows(4, ("explain run seven.png", "^run/last.safetensors was alt"), alter=_altered("last.safetensors")),

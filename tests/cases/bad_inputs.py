@@ -252,7 +252,7 @@ DATA_ROWS = _rows(
     (
         "npz control characters in names",
         _npz(**KERAS, classes=["cat", "do\x1b[31mg"]),
-        "class names with control characters .*expected printable",
+        "class names with control characters .*rename the classes",
     ),
     ("npz numbers as names", _npz(**KERAS, classes=[1, 2]), "classes is int64 .2,.: expected one string per class"),
 )

@@ -59,6 +59,18 @@ def test_split_arrays_are_read_only_but_not_those_of_the_caller() -> None:
     assert all(array.flags.writeable for array in mine)
 
 
+@pytest.mark.parametrize("name", ["full\u3000width", "a\u200cb", "no\u00a0break", "\U0001f468\u200d\U0001f469"])
+def test_dataset_class_names_may_be_any_ordinary_text(name: str) -> None:
+    assert tiny(classes=("cat", name)).classes == ("cat", name)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\x9b", "a\u2028b", "a\u202eb", "caf\udce9"])
+def test_dataset_class_name_with_control_characters_raises_in_one_line(name: str) -> None:
+    with pytest.raises(DataError, match="class names with control characters .*: expected UTF-8 text") as caught:
+        tiny(classes=("cat", name))
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.int64])
 def test_split_labels_become_int64(dtype: type[np.integer]) -> None:
     assert Split(images(), labels().astype(dtype)).labels.dtype == np.int64

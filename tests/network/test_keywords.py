@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.backends.onnx.export import LAYER_WRITERS, GraphBuilder, to_onnx
+from convscope.backends.onnx.export import to_onnx
+from convscope.backends.onnx.graph import LAYER_WRITERS, GraphBuilder
 from convscope.backends.pytorch.models import LAYER_MODULES, as_batch, build_model, get_weights
 from convscope.errors import ArchitectureError
 from convscope.evaluation.explain import explain_cell

@@ -8,6 +8,7 @@ import json
 import pickletools
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from convscope import Predictor, Run, load_data, open_run
 from convscope.backends.pytorch.models import build_model
@@ -162,7 +163,7 @@ def flip(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "README.md"])
 def test_open_run_missing_or_altered_file_raises_with_its_name(copy: Path, name: str) -> None:
     path = path_of(copy, name)
     content = path.read_bytes()
@@ -178,23 +179,106 @@ def test_open_run_missing_or_altered_file_raises_with_its_name(copy: Path, name:
     assert open_run(copy).config.dataset.name == "digits"
 
 
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_open_run_model_card_is_its_owners(copy: Path, change: str) -> None:
+    card = copy / "README.md"
+    card.unlink() if change == "removed" else card.write_text("Made for the zoo.")
+    assert open_run(copy).config.dataset.name == "digits"
+    assert Predictor(copy).classes == tuple("0123456789")
+
+
 def changed(copy: Path, name: str, **values: Any) -> None:
     """Change values of a JSON file, and its checksum in the manifest."""
     path = copy / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
     if name != "manifest.json":
-        manifest = json.loads((copy / "manifest.json").read_text())
-        entry = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        changed(copy, "manifest.json", files={**manifest["files"], name: entry})
+        listed(copy, name)
+
+
+def listed(copy: Path, name: str, path: Path | None = None) -> None:
+    """List a file in the manifest, as it is now."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    content = (path or copy / name).read_bytes()
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    changed(copy, "manifest.json", files={**manifest["files"], name: entry})
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "model.onnx", "evaluation.json"]
+)
+def test_open_run_manifest_that_does_not_list_a_used_file_raises(copy: Path, name: str) -> None:
+    files = json.loads((copy / "manifest.json").read_text())["files"]
+    del files[name]
+    changed(copy, "manifest.json", files=files)
+    with pytest.raises(ModelFileError, match=f"^{copy}/manifest.json does not list {name}: restore it"):
+        Predictor(copy)
+
+
+@pytest.mark.parametrize("place", ["../outside", "plots/../../outside", "{outside}", "a\\..\\b", "a\0b"])
+def test_open_run_manifest_that_lists_a_path_outside_raises(copy: Path, place: str) -> None:
+    outside = copy.parent / "outside"
+    outside.write_text("secret")
+    listed(copy, place.format(outside=outside), outside)
+    with pytest.raises(ModelFileError, match=r"manifest\.json lists .*, which is not a file of the folder"):
+        open_run(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "plots"])
+def test_open_run_link_to_the_outside_raises(copy: Path, name: str) -> None:
+    outside = copy.parent / "outside"
+    (copy / name).rename(outside)
+    (copy / name).symlink_to(outside)
+    with pytest.raises(ModelFileError, match=f"^{copy}/{name}.* is a link to a file outside {copy}: replace it"):
+        open_run(copy)
+
+
+def test_open_run_that_is_itself_a_link_opens(copy: Path) -> None:
+    (copy.parent / "link").symlink_to(copy)
+    assert open_run(copy.parent / "link").config.dataset.name == "digits"
+
+
+def test_open_run_model_file_of_another_run_raises(copy: Path) -> None:
+    changed(copy, "config.json", classes=list("0123456798"))
+    with pytest.raises(ModelFileError, match=r"config\.json and model\.onnx contradict each other in classes"):
+        open_run(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read"),
+    [
+        ("metrics.jsonl", b"{", lambda run: run.history),
+        ("metrics.jsonl", b'{"epoch": 1}\n', lambda run: run.history),
+        ("metrics.jsonl", b"\xff\n", lambda run: run.summary()),
+        ("evaluation.json", b"[]", lambda run: run.evaluation),
+        ("evaluation.json", b'{"n": NaN}', lambda run: run.summary()),
+        ("best.safetensors", b"", lambda run: run.model()),
+        ("best.safetensors", b"\xff" * 100, lambda run: run.model()),
+        (
+            "best.safetensors",
+            save({"conv1.weight": np.full((16, 1, 3, 3), np.nan, np.float32)}),
+            lambda run: run.model(),
+        ),
+        ("best.safetensors", save({"conv1.weight": np.zeros((16, 1, 3, 3), np.float32)}), lambda run: run.model()),
+    ],
+)
+def test_run_other_content_under_a_right_checksum_raises(
+    copy: Path, name: str, content: bytes, read: Callable[[Run], object]
+) -> None:
+    (copy / name).write_bytes(content)
+    listed(copy, name)
+    run = open_run(copy)
+    with pytest.raises(ModelFileError, match=f"^{copy}/{name}") as caught:
+        read(run)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "config.json"])
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": 2}, "format: Input should be 1"),
-        ({"format": None}, "format: Input should be 1"),
-        ({"color": "blue"}, "color: Extra inputs are not permitted"),
+        ({"format": 2}, "format: input should be 1"),
+        ({"format": None}, "format: input should be 1"),
+        ({"color": "blue"}, "color: extra inputs are not permitted"),
     ],
 )
 def test_open_run_of_another_version_raises(copy: Path, name: str, values: dict[str, Any], message: str) -> None:
@@ -289,7 +373,10 @@ def test_run_writer_folder_with_files_raises(digits_run: Run, tmp_path: Path) ->
 def test_run_writer_accepts_a_new_and_an_empty_folder(digits_run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", tmp_path / "new" / "deep"):
-        RunWriter(place, digits_run.config).finish(signal=0, selected_epoch=1, train_seconds=2.5)
+        writer = RunWriter(place, digits_run.config)
+        for name in ("best.safetensors", "last.safetensors", "metrics.jsonl", "model.onnx"):
+            writer.write(name, (digits_run.path / name).read_bytes())
+        writer.finish(signal=0, selected_epoch=1, train_seconds=2.5)
         assert open_run(place).manifest.status == "interrupted"  # there is no evaluation
         assert open_run(place).evaluation is None
 

@@ -48,7 +48,7 @@ def evaluate_run(
         )
     if data is None and dataset.fingerprint != config.dataset.fingerprint:
         reporter.message(f"{config.dataset.path} has changed since {run.path} was trained on it")
-    predictor = Predictor(run.path)
+    predictor = Predictor(run.model_file)
     chunks = dataset.test.chunks()
     if dataset.test.shape != config.input_shape:
         chunks = _transformed(chunks, config.preprocessing)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from safetensors.numpy import load_file
-
 from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, max_threads
 from convscope._records import validate_options
 from convscope._reporting import Reporter
@@ -22,6 +20,7 @@ from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
 from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, RunConfig
 from convscope.runs.folder import Run, open_run, open_unfinished, utc_now
+from convscope.runs.weights import load_weights
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.resolve import TrainData, train_val_split
 
@@ -92,7 +91,9 @@ def plan_resume(path: str | Path, data: Dataset | None, reporter: Reporter) -> P
         changes.append("its learning rate follows the clock")
     if changes:
         reporter.message(f"the result will be equivalent, not bit-identical: {', '.join(changes)}")
-    return replace(plan, initial_weights=load_file(Path(path, INITIAL_WEIGHTS_FILE)) if config.initial_epoch else None)
+    return replace(
+        plan, initial_weights=load_weights(Path(path, INITIAL_WEIGHTS_FILE)) if config.initial_epoch else None
+    )
 
 
 def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Reporter) -> Plan:
@@ -130,7 +131,7 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
             "machine": hardware_info(tuning.threads),
         }
     )
-    return replace(plan, config=more, initial_weights=load_file(Path(path, LAST_WEIGHTS_FILE)))
+    return replace(plan, config=more, initial_weights=load_weights(Path(path, LAST_WEIGHTS_FILE)))
 
 
 def changes_since(config: RunConfig, machine: HardwareInfo, variant: str) -> list[str]:

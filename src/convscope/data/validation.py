@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from convscope._text import list_some
+from convscope._text import escape_controls, list_some
 from convscope.data.types import Images, Labels
 from convscope.errors import DataError
 
@@ -53,10 +53,12 @@ def check_classes(classes: tuple[str, ...]) -> None:
     """Raise DataError unless there are two or more different, printable names."""
     if len(classes) < 2:
         raise DataError(f"only one class ({list_some(classes)}): expected at least two")
-    unprintable = [name for name in classes if not name.isprintable()]
+    unprintable = [name for name in classes if escape_controls(name) != name]
     if unprintable:
-        listed = list_some(map(repr, unprintable))
-        raise DataError(f"class names with control characters ({listed}): expected printable text")
+        listed = list_some(map(escape_controls, unprintable))
+        raise DataError(
+            f"class names with control characters ({listed}): expected UTF-8 text without them; rename the classes"
+        )
     if len(set(classes)) < len(classes):
         repeated = dict.fromkeys(name for name in classes if classes.count(name) > 1)
         raise DataError(f"duplicate class names: {list_some(repeated)}; expected each name once")

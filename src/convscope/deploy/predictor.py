@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError, computed_field
+from pydantic import computed_field
 
 from convscope._records import Record
-from convscope.backends.onnx.metadata import INPUT, LOGITS, METADATA_KEY, PROBABILITIES, ModelMetadata
-from convscope.deploy.session import open_session
-from convscope.errors import DataError, ModelFileError
+from convscope.backends.onnx.metadata import LOGITS, PROBABILITIES
+from convscope.backends.onnx.read import read_model_file
+from convscope.deploy.session import open_session, run_session
+from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage, read_image
+from convscope.runs.folder import open_run
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
     from PIL.Image import Image
 
 BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
@@ -60,26 +61,22 @@ class Predictor:
     """Classifies images with a trained model file.
 
     Args:
-        source: A `model.onnx`, or a run folder that contains one.
+        source: A `model.onnx`, or a run folder, which is verified as a whole.
 
     Attributes:
         path: The model file.
         metadata: Classes, preprocessing and architecture, which the model file stores along with the network.
 
     Raises:
-        ModelFileError: The file does not exist, is damaged, or was not written by convscope.
+        ModelFileError: The file or folder does not exist, is damaged, was altered, or was not written by convscope.
     """
 
     def __init__(self, source: str | Path) -> None:
         path = Path(source)
-        path = path / "model.onnx" if path.is_dir() else path
-        if not path.is_file():
-            raise ModelFileError(
-                f"expected a run folder or a model.onnx, but {path} does not exist: train a model first"
-            )
-        self.path = path
-        self._session = open_session(path)
-        self.metadata = _read_metadata(self._session, path)
+        self.path = open_run(path).model_file if path.is_dir() else path
+        file = read_model_file(self.path)
+        self.metadata = file.metadata
+        self._session = open_session(file.content, self.path)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,31 +140,9 @@ class Predictor:
             wanted = f"uint8 images (n, {', '.join(map(str, expected))})"
             raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: use predict() for other images")
         batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        return np.concatenate([self._session.run([output], {INPUT: batch})[0] for batch in batches])
+        return np.concatenate([run_session(self._session, self.path, output, batch) for batch in batches])
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         """Probabilities (classes,) by class name, largest first."""
         order = np.argsort(-probabilities, kind="stable")
         return {self.classes[i]: float(probabilities[i]) for i in order}
-
-
-def _read_metadata(session: InferenceSession, path: Path) -> ModelMetadata:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelFileError(
-            f"{path} was not written by convscope: its metadata has no {METADATA_KEY!r} entry; "
-            "use a model.onnx from a run folder"
-        )
-    try:
-        metadata = ModelMetadata.model_validate_json(text)
-    except ValidationError as error:
-        raise ModelFileError(
-            f"{path} has metadata that this version of convscope cannot read: train again, or update convscope"
-        ) from error
-    shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
-    if shapes != metadata.shapes:
-        raise ModelFileError(
-            f"{path} was altered: its graph has {shapes}, but its metadata says {metadata.shapes}: "
-            "restore it from a copy, or train again"
-        )
-    return metadata

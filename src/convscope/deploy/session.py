@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.backends.onnx.metadata import INPUT
 from convscope.errors import ModelFileError
 
 # From version 1.29 on, onnxruntime keeps a device id and a database of events in the user's cache unless this is set
@@ -14,15 +18,52 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session on the CPU for a model file.
+def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
+    """A session on the CPU for a verified model file.
+
+    Args:
+        content: The file; see `backends.onnx.read.read_model_file`.
+        path: Where it is, for messages.
 
     Raises:
-        ModelFileError: The file is not a readable ONNX file.
+        ModelFileError: Its weights do not fit its layers.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as exceptions too; do not print them as well
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise ModelFileError(f"{path} is not a readable ONNX file: restore it from a copy, or train again") from error
+        raise _unusable(path, error) from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, path: Path, output: str, images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """One output for a batch of images.
+
+    Args:
+        session: See `open_session`.
+        path: The model file, for messages.
+        output: The name of the output.
+        images: uint8 (n, height, width, channels).
+
+    Returns:
+        float32 (n, classes), all finite.
+
+    Raises:
+        ModelFileError: The weights do not fit the layers, or are so large that the output is not finite.
+    """
+    try:
+        (values,) = session.run([output], {INPUT: images})
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        raise _unusable(path, error) from error
+    if not np.isfinite(values).all():
+        raise ModelFileError(
+            f"{path} computes values that are not finite, as after a training that diverged: train again"
+        )
+    return np.asarray(values)
+
+
+def _unusable(path: Path, error: Exception) -> ModelFileError:
+    reason = (str(error).splitlines() or [""])[0][:200]
+    return ModelFileError(f"{path} cannot be run by onnxruntime ({reason}): restore it from a copy, or train again")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from convscope._files import LOCK_FILE, remove, remove_temporary, sha256, write_atomically
-from convscope._records import AnyRecord, Record
+from convscope._records import AnyRecord, Record, validation_reason
 from convscope._statistics import first_epoch_at_target
 from convscope._text import pluralize
 from convscope.errors import ModelFileError, UsageError
@@ -39,6 +39,8 @@ from convscope.runs.config import (
     RunConfig,
     RunSummary,
 )
+from convscope.runs.verify import verify_contents, verify_files
+from convscope.runs.weights import load_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,26 +162,26 @@ class Run:
     @cached_property
     def history(self) -> list[dict[str, float]]:
         """One row per epoch, as in `metrics.jsonl`; see `MetricsRow`."""
-        return [json.loads(line) for line in (self.path / METRICS_FILE).read_text().splitlines()]
+        lines = (self.path / METRICS_FILE).read_bytes().splitlines()
+        return [_parse_record(line, self.path / METRICS_FILE, MetricsRow).model_dump() for line in lines]
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """The evaluation on the test split; None if training was interrupted."""
-        path = self.path / EVALUATION_FILE
-        return Evaluation.model_validate_json(path.read_bytes()) if path.exists() else None
+        if self.manifest.status != "complete":
+            return None
+        return _read_record(self.path / EVALUATION_FILE, Evaluation, "restore it from a copy, or train again")
 
     def model(self) -> nn.Sequential:
         """Build the torch model with the selected weights, in evaluation mode.
 
         Raises ModelFileError if the weights do not fit the network.
         """
-        from safetensors.numpy import load_file
-
         from convscope.backends.pytorch.models import build_model, set_weights
 
         model = build_model(self.network)
         try:
-            set_weights(model, load_file(self.weights_file))
+            set_weights(model, load_weights(self.weights_file))
         except (KeyError, RuntimeError) as error:
             raise ModelFileError(
                 f"{self.weights_file} does not fit {self.config.architecture!r}: train again"
@@ -217,9 +219,9 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder and verify every file against the manifest.
+    """Open a run folder and verify every file against the manifest; only `README.md` may be edited.
 
-    Raises ModelFileError, with its name, if a file is missing, altered or of another format version.
+    Raises ModelFileError, with its name, if a file is missing, altered, not listed or of another format version.
     """
     folder = _existing_folder(path)
     manifest = _read_record(
@@ -228,13 +230,9 @@ def open_run(path: str | Path) -> Run:
         "its training did not finish, or it is not a run folder: "
         f"continue with convscope train --resume {folder}, or train again",
     )
-    for name, expected in manifest.files.items():
-        file = folder / name
-        if not file.is_file():
-            raise ModelFileError(f"{file} is missing: restore it from a copy, or train again")
-        if file.stat().st_size != expected.bytes or sha256(file) != expected.sha256:
-            raise ModelFileError(f"{file} was altered after training: restore it from a copy, or train again")
+    verify_files(folder, manifest)
     config = _read_record(folder / CONFIG_FILE, RunConfig, "restore it from a copy, or train again")
+    verify_contents(folder, config, manifest)
     return Run(folder, config, manifest)
 
 
@@ -284,11 +282,17 @@ def _file_info(path: Path) -> FileInfo:
 
 def _read_record(path: Path, kind: type[AnyRecord], advice: str) -> AnyRecord:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} is missing: {advice}") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    return _parse_record(content, path, kind)
+
+
+def _parse_record(content: bytes, path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    try:
+        return kind.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        message = f"{path} cannot be read by this version: {where}: {first['msg']}; use the version that wrote it"
+        message = f"{path} cannot be read by this version: {validation_reason(error)}; use the version that wrote it"
         raise ModelFileError(message) from error

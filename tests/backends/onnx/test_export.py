@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -113,7 +114,8 @@ def test_export_metadata_and_interface() -> None:
     case = NetworkCase("conv 2 3, relu, flatten", (5, 6, 3), 2)
     model = onnx.load_from_string(model_file(case))
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties.keys() == {"convscope"}
+    assert properties.keys() == {"convscope", "convscope.sha256"}
+    assert properties["convscope.sha256"] == hashlib.sha256(model_file(case)[:-86]).hexdigest()
     assert json.loads(properties["convscope"]) == {
         "format": 1,
         "task": "single-label",

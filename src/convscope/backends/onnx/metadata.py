@@ -1,14 +1,20 @@
-"""The metadata of a model file, and the names of its input and outputs."""
+"""The metadata of a model file, its checksum, and the names of its input and outputs."""
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from convscope._records import Record
+from convscope._text import escape_controls
 from convscope.images.preprocessing import Preprocessing
 
 INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
-METADATA_KEY = "convscope"
+PRODUCER, OPSET, IR_VERSION = "convscope", 20, 9  # opset 20 is the first with Gelu
+BATCH_AXIS = "n"  # name of the dynamic first axis
+METADATA_KEY, DIGEST_KEY = "convscope", "convscope.sha256"
 
 
 class ModelMetadata(Record):
@@ -17,19 +23,37 @@ class ModelMetadata(Record):
     Attributes:
         format: Version of the model file.
         task: What the outputs mean: one class per image.
-        classes: Class names in the order of the outputs.
+        classes: Class names in the order of the outputs; all different, without control characters.
         preprocessing: How images are turned into the input.
         architecture: The network in the architecture language.
     """
 
     format: Literal[1] = 1
     task: Literal["single-label"] = "single-label"
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     architecture: str
 
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("two classes have the same name")
+        if any(escape_controls(name) != name for name in self.classes):
+            raise ValueError("a class name contains control characters")
+        return self
+
     @property
-    def shapes(self) -> dict[str, list[int]]:
-        """Shapes for one image, by the names of the input and outputs."""
-        record, outputs = self.preprocessing, [len(self.classes)]
-        return {INPUT: [record.height, record.width, record.channels], LOGITS: outputs, PROBABILITIES: outputs}
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels
+
+
+def digest_entry(content: bytes | memoryview) -> bytes:
+    """The last bytes of a model file: the SHA-256 of all bytes before them, as an entry of the ONNX metadata.
+
+    Args:
+        content: The serialized model without this entry.
+    """
+    key, value = DIGEST_KEY.encode(), hashlib.sha256(content).hexdigest().encode()
+    entry = bytes([0x0A, len(key)]) + key + bytes([0x12, len(value)]) + value  # StringStringEntryProto: key, value
+    return bytes([0x72, len(entry)]) + entry  # field 14 of ModelProto: metadata_props

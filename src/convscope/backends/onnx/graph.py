@@ -1,0 +1,179 @@
+"""Layer records to the nodes and constants of a model file's graph, without the onnx package.
+
+`export` writes the graph; `read` builds it again from a file's metadata and compares, so that a model file is accepted
+only if it holds exactly the network that it describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.backends.onnx.metadata import INPUT, LOGITS, PROBABILITIES
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.layers.base import Layer
+from convscope.network.layers.convolution import Conv
+from convscope.network.layers.dense import Dense, Flatten, Softmax
+from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
+from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
+from convscope.network.layers.residual import Residual
+from convscope.network.network import Network
+
+NHWC_TO_NCHW = [0, 3, 1, 2]
+NCHW_TO_NHWC = [0, 2, 3, 1]
+FLOAT = 1  # ONNX's number of the type float32
+
+Weights = Mapping[str, NDArray[Any]]
+
+
+class Node(NamedTuple):
+    """An operation: ONNX operator, name of the node, names of the values it reads and writes, attributes."""
+
+    operator: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Any]
+
+
+class GraphBuilder:
+    """Collects nodes and constants. Every `add_` method returns the name of the value it produces.
+
+    Args:
+        weights: Arrays by name.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.nodes: list[Node] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+
+    def add_node(self, operator: str, name: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node; its output is called NAME:out unless given."""
+        output = output or f"{name}:out"
+        self.nodes.append(Node(operator, name, tuple(inputs), output, attributes))
+        return output
+
+    def add_constant(self, name: str, values: NDArray[Any]) -> str:
+        """Add an array."""
+        self.constants[name] = values
+        return name
+
+    def add_weights(self, layer: str, parts: Sequence[str]) -> list[str]:
+        """Add the weights of a layer that exist, in this order."""
+        names = [f"{layer}.{part}" for part in parts]
+        return [self.add_constant(name, self.weights[name]) for name in names if name in self.weights]
+
+    def add_preprocessing(self, record: Preprocessing) -> str:
+        """Add the nodes from uint8 images to the input of the first layer."""
+        scale = self.add_constant("preprocess.scale", np.array(record.scale, np.float32))
+        mean = self.add_constant("preprocess.mean", np.array(record.mean, np.float32))
+        value = self.add_node("Cast", "preprocess.cast", [INPUT], to=FLOAT)
+        value = self.add_node("Mul", "preprocess.multiply", [value, scale])
+        value = self.add_node("Sub", "preprocess.subtract", [value, mean])
+        return self.add_node("Transpose", "preprocess.transpose", [value], perm=NHWC_TO_NCHW)
+
+    def add_layers(self, layers: Sequence[Layer], value: str, prefix: str) -> str:
+        """Add consecutive layers.
+
+        Args:
+            layers: Their records.
+            value: The input of the first.
+            prefix: What comes before their names: the path of the block they are in.
+        """
+        for layer in layers:
+            value = LAYER_WRITERS[type(layer)](self, layer, value, prefix + layer.name)
+        return value
+
+
+def build_graph(network: Network, weights: Weights, preprocessing: Preprocessing) -> GraphBuilder:
+    """Build the graph from uint8 images to logits and probabilities.
+
+    Args:
+        network: The layers.
+        weights: Arrays by name.
+        preprocessing: The scale and mean of the first nodes.
+    """
+    graph = GraphBuilder(weights)
+    logits = graph.add_layers(network.layers, graph.add_preprocessing(preprocessing), prefix="")
+    graph.add_node("Identity", "logits", [logits], output=LOGITS)
+    graph.add_node("Softmax", "softmax", [LOGITS], output=PROBABILITIES, axis=1)
+    return graph
+
+
+def _conv(graph: GraphBuilder, layer: Conv, value: str, name: str) -> str:
+    top, bottom, left, right = layer.padding
+    inputs = [value, *graph.add_weights(name, ("weight", "bias"))]
+    return graph.add_node("Conv", name, inputs, group=layer.groups, kernel_shape=[layer.kernel_size] * 2,
+                          pads=[top, left, bottom, right], strides=[layer.stride] * 2)  # fmt: skip
+
+
+def _dense(graph: GraphBuilder, _: Dense, value: str, name: str) -> str:
+    return graph.add_node("Gemm", name, [value, *graph.add_weights(name, ("weight", "bias"))], transB=1)
+
+
+def _batch_norm(graph: GraphBuilder, _: BatchNorm, value: str, name: str) -> str:
+    inputs = [value, *graph.add_weights(name, ("weight", "bias", "running_mean", "running_var"))]
+    return graph.add_node("BatchNormalization", name, inputs, epsilon=BATCH_NORM_EPSILON)
+
+
+def _activation(graph: GraphBuilder, layer: Activation, value: str, name: str) -> str:
+    function = layer.function
+    return graph.add_node(function.onnx_operator, name, [value], **function.onnx_attributes)
+
+
+def _pool(graph: GraphBuilder, layer: Pool, value: str, name: str) -> str:
+    operator = layer.function.onnx_operator
+    top, bottom, left, right = layer.padding
+    window: dict[str, Any] = {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2,
+                              "pads": [top, left, bottom, right]}  # fmt: skip
+    if not layer.function.onnx_negated:
+        return graph.add_node(operator, name, [value], **window)
+    value = graph.add_node("Neg", f"{name}.negate", [value])
+    value = graph.add_node(operator, f"{name}.pool", [value], **window)
+    return graph.add_node("Neg", name, [value])
+
+
+def _global_average(graph: GraphBuilder, _: GlobalAvgPool, value: str, name: str) -> str:
+    value = graph.add_node("GlobalAveragePool", f"{name}.mean", [value])
+    return graph.add_node("Flatten", name, [value])
+
+
+def _global_max(graph: GraphBuilder, _: GlobalMaxPool, value: str, name: str) -> str:
+    value = graph.add_node("GlobalMaxPool", f"{name}.max", [value])
+    return graph.add_node("Flatten", name, [value])
+
+
+def _flatten(graph: GraphBuilder, _: Flatten, value: str, name: str) -> str:
+    value = graph.add_node("Transpose", f"{name}.transpose", [value], perm=NCHW_TO_NHWC)
+    return graph.add_node("Flatten", name, [value])
+
+
+def _residual(graph: GraphBuilder, layer: Residual, value: str, name: str) -> str:
+    body = graph.add_layers(layer.body, value, f"{name}.body.")
+    shortcut = _conv(graph, layer.projection, value, f"{name}.projection") if layer.projection else value
+    return graph.add_node("Add", name, [body, shortcut])
+
+
+def _unchanged(_: GraphBuilder, __: Layer, value: str, ___: str) -> str:
+    return value
+
+
+# How each layer is written: (graph, record, name of its input, name of the layer) -> name of its output. To add a
+# layer, add an entry.
+LAYER_WRITERS: dict[type[Layer], Callable[[GraphBuilder, Any, str, str], str]] = {
+    Conv: _conv,
+    Dense: _dense,
+    BatchNorm: _batch_norm,
+    Activation: _activation,
+    Pool: _pool,
+    GlobalAvgPool: _global_average,
+    GlobalMaxPool: _global_max,
+    Flatten: _flatten,
+    Residual: _residual,
+    Dropout: _unchanged,
+    Softmax: _unchanged,  # `to_onnx` adds it after the logits
+}
