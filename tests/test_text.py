@@ -25,7 +25,8 @@ def test_percent_any_fraction_claims_0_and_100_only_when_exact(fraction: float, 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\nconvscope: forged", r"a\nconvscope: forged"), ("\r\t\0", r"\r\t\x00"), ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("a\nconvscope: forged", r"a\nconvscope: forged"), ("\r\t\0", r"\r\t\x00"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
         ("\x7f\x9b31m\x85", r"\x7f\x9b31m\x85"), ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
         ("exe\u202egpj.", r"exe\u202egpj."), ("\u2066a\u2069", r"\u2066a\u2069"),
         ("caf\udce9", r"caf\xe9"), ("\ud800", r"\ud800"),

@@ -15,6 +15,7 @@ from cases.bad_inputs import images, labels
 from convscope.data.dataset import Dataset, Split
 from convscope.data.options import LoadOptions
 from convscope.data.splitting import stratified_group_split
+from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
 from helpers.splits import image_numbers, numbered_images
 
@@ -66,7 +67,7 @@ def test_dataset_class_names_may_be_any_ordinary_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\x9b", "a\u2028b", "a\u202eb", "caf\udce9"])
 def test_dataset_class_name_with_control_characters_raises_in_one_line(name: str) -> None:
-    with pytest.raises(DataError, match="class names with control characters .*: expected UTF-8 text") as caught:
+    with pytest.raises(DataError, match=r"class names with control characters .*: expected UTF-8 text") as caught:
         tiny(classes=("cat", name))
     assert str(caught.value).isprintable()
 
