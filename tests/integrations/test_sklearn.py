@@ -223,8 +223,46 @@ def test_fit_on_bools_equals_black_and_white() -> None:
 
 
 def test_predict_proba_clips_values_outside_the_training_range(fitted: ConvClassifier) -> None:
-    outside = np.where(DIGITS == 0, -7, np.where(DIGITS == 16, 1000, DIGITS))
+    outside = np.where(DIGITS == 0, -4, np.where(DIGITS == 16, 20, DIGITS))
     assert np.array_equal(fitted.predict_proba(outside), fitted.predict_proba(DIGITS))
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "ranges"),
+    [
+        (LEVELS, LEVELS / 255, "0 to 1, but the training images range from 0 to 255"),
+        (LEVELS / 255, LEVELS, "0 to 255, but the training images range from 0 to 1"),
+        (LEVELS * (16 / 255), LEVELS / 255, "0 to 1, but the training images range from 0 to 16"),
+        (LEVELS / 255, LEVELS / 127.5 - 1, "-1 to 1, but the training images range from 0 to 1"),
+        (LEVELS / 127.5 - 1, LEVELS / 255, "0 to 1, but the training images range from -1 to 1"),
+        (LEVELS, LEVELS * 257.0, "0 to 65535, but the training images range from 0 to 255"),
+        (LEVELS * 257.0, LEVELS, "0 to 255, but the training images range from 0 to 65535"),
+        (LEVELS / 255, LEVELS / 255 + 100, "100 to 101, but the training images range from 0 to 1"),
+    ],
+)
+def test_predict_on_another_scale_warns(train: Array, other: Array, ranges: str) -> None:
+    classifier = clone(QUICK).fit(train, HALVES)
+    for images in (other, other[:1]):
+        with pytest.warns(UserWarning, match="^X ranges from .*: give both the same scale$") as warned:
+            classifier.predict_proba(images)
+        assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match=f"^X ranges from {ranges}: "):
+        classifier.score(other, HALVES)
+
+
+@pytest.mark.parametrize("images", [LEVELS[:1], LEVELS // 2 + 64, np.zeros_like(LEVELS[:2]), LEVELS.astype(float)])
+def test_predict_on_images_of_the_same_scale_does_not_warn(images: Array) -> None:
+    clone(QUICK).fit(np.where(LEVELS > 127, LEVELS, LEVELS // 2 + 64), HALVES).predict_proba(images)
+
+
+@pytest.mark.parametrize(
+    ("wild", "typical"), [(1e6, "0.* to 1[56].*"), (255.0, "0.* to 1[56].*"), (-1e6, "0.* to 1[56].*")]
+)
+def test_fit_wild_value_warns(wild: float, typical: str) -> None:
+    images = DIGITS[:200].copy()
+    images[3, 5] = wild
+    with pytest.warns(UserWarning, match=f"^X ranges from .* span less than 12.5% of that, typically {typical}: remove"):
+        clone(QUICK).fit(images, LABELS[:200])
 
 
 def test_predict_methods_agree_with_each_other(fitted: ConvClassifier) -> None:

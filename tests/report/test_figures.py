@@ -109,6 +109,15 @@ def test_result_figures_are_in_their_sections() -> None:
     }
 
 
+@pytest.mark.parametrize("cutmix", [True, False])
+def test_result_figures_cutmix_caption_says_what_accuracy_leaves_out(cutmix: bool) -> None:
+    logits = np.eye(10, dtype=np.float32)[digits().test.labels]
+    evaluation = evaluate(logits, digits().test.labels, digits().classes)
+    *_, curves = result_figures(digits(), evaluation, logits, CURVES, cutmix=cutmix)
+    assert curves.name == "learning-curves"
+    assert ("Training accuracy leaves out the batches that CutMix mixed" in curves.explanation) is cutmix
+
+
 def test_render_figures_gives_every_figure_its_own_file() -> None:
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)

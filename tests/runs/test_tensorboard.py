@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -96,6 +97,13 @@ def test_event_writer_100_epochs_holds_every_value(tmp_path: Path) -> None:
     _, _, *events = events_in(tmp_path)
     assert len(scalars(events)) == len(events) == 100 * len(TAGS)
     assert [event.wall_time for event in events[:: len(TAGS)]] == [1_000_000.0 + 2 * n for n in range(1, 101)]
+
+
+def test_event_writer_epoch_without_train_accuracy_leaves_it_out(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, 0.0)
+    writer.add(replace(epochs(1, 1)[0], train_accuracy=None))
+    writer.close()
+    assert len(scalars(events_in(tmp_path))) == len(TAGS) - 1
 
 
 def test_event_writer_after_an_epoch_only_appends(tmp_path: Path) -> None:

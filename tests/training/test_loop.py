@@ -272,6 +272,14 @@ def test_fit_last_epoch_is_best_both_weights_are_the_same(few: Split, select: st
     assert result.best is result.last
 
 
+def test_fit_cutmix_accuracy_leaves_out_mixed_batches(few: Split) -> None:
+    """All batches are mixed in the first 75 % of training: epoch 1, and half of epoch 2."""
+    recipe = short_recipe(epochs=2, batch_size=20, cutmix=1, cutmix_until=0.75, validation_fraction=0.1)
+    result, seen = train_on(few, recipe)
+    assert [epoch.train_accuracy is None for epoch in result.history] == [True, False]
+    assert [now.accuracy is None for now in seen] == [True] * 15 + [False] * 5
+
+
 def test_fit_every_epoch_has_a_row_of_metrics(few: Split) -> None:
     lengths: list[int] = []
     count = LambdaCallback(on_epoch_end=lambda trainer: lengths.append(len(trainer.result.history)))
@@ -284,8 +292,8 @@ def test_fit_every_epoch_has_a_row_of_metrics(few: Split) -> None:
     assert [row["train_loss"] for row in rows] == [seen[i].loss for i in (9, 19, 29)]
     assert [row["train_accuracy"] for row in rows] == [seen[i].accuracy for i in (9, 19, 29)]
     assert rows[2]["learning_rate"] == recipe.learning_rate_at(29.5 / 30)
-    assert all(row["images_per_second"] * row["seconds"] == pytest.approx(200) for row in rows)
-    assert result.seconds > sum(row["seconds"] for row in rows)
+    assert all(epoch.images_per_second * epoch.seconds == pytest.approx(200) for epoch in result.history)
+    assert result.seconds > sum(epoch.seconds for epoch in result.history)
     assert [(now.epoch, now.epochs, now.step, now.steps) for now in seen[8:11]] == [
         (1, 3, 9, 30), (1, 3, 10, 30), (2, 3, 11, 30),
     ]  # fmt: skip

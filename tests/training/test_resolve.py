@@ -68,7 +68,7 @@ def test_resolve_flips_known_or_chosen_are_not_measured(
 def test_resolve_flips_unknown_are_measured_on_the_training_images(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch, flips: bool, expected: str
 ) -> None:
-    probe = FlipProbe(300, 0.9, 0.8, 0.7, flips=flips)
+    probe = FlipProbe(300, 0.9, 0.8, flips=flips)
     probed: list[tuple[Split, int]] = []
 
     def measure(train: Split, classes: int) -> FlipProbe:

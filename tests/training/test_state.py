@@ -125,7 +125,8 @@ def test_load_state_dict_continues_and_skips_the_time_in_between(clock: Clock) -
     second = state_of(ONE_CYCLE, 4, 3, time_limit=50)
     second.load_state_dict(saved)
     assert saved == {
-        "step": 2, "epoch": 1, "loss_sum": 10.0, "correct": 16, "seen": 20, "seconds": 20.0, "epoch_seconds": 20.0,
+        "step": 2, "epoch": 1, "loss_sum": 10.0, "correct": 16, "seen": 20, "unmixed": 20,
+        "seconds": 20.0, "epoch_seconds": 20.0,
     }  # fmt: skip
     assert second.state_dict() == {**saved, "seconds": pytest.approx(20), "epoch_seconds": pytest.approx(20)}
     assert second.done_at(second.step) == pytest.approx(0.4)
@@ -175,3 +176,20 @@ def test_end_epoch_validation_loss_not_finite_raises() -> None:
     state = add_batches(state_of(ONE_CYCLE, 2, 1), 1)
     with pytest.raises(ConvscopeError, match=r"^the validation loss became inf in epoch 1, step 1: lower --learn"):
         state.end_epoch((float("inf"), 0.5, {}), 1.0)
+
+
+def test_end_epoch_accuracy_leaves_out_mixed_batches(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE, 2, 3)
+    state.add_batch(2.0, 0, 10, mixed=True)
+    clock.now += 1
+    assert state.progress().accuracy is None
+    state.add_batch(1.0, 6, 10)
+    state.add_batch(3.0, 1, 20, mixed=True)
+    metrics = state.end_epoch((0.7, 0.6, {}), seconds=3.0)
+    assert (metrics.train_loss, metrics.train_accuracy) == ((20 + 10 + 60) / 40, 0.6)
+
+
+def test_end_epoch_all_batches_mixed_has_no_accuracy() -> None:
+    state = state_of(ONE_CYCLE, 2, 1)
+    state.add_batch(2.0, 3, 10, mixed=True)
+    assert state.end_epoch((0.7, 0.6, {}), seconds=3.0).to_row()["train_accuracy"] is None

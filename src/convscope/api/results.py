@@ -61,7 +61,7 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     rows = [epoch.to_row() for epoch in result.history]
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
     specs = chain(
-        result_figures(dataset, evaluation, logits, curves),
+        result_figures(dataset, evaluation, logits, curves, cutmix=config.recipe.augmentation.cutmix > 0),
         layer_figures(config, model, test.image(example), title, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],

@@ -173,7 +173,8 @@ class TrainingBar(TrainingDisplay):
 
 
 def _metrics(progress: Progress) -> str:
-    return f"loss {progress.loss:.4f}  accuracy {percent(progress.accuracy)}"
+    accuracy = "-" if progress.accuracy is None else percent(progress.accuracy)
+    return f"loss {progress.loss:.4f}  accuracy {accuracy}"
 
 
 def _left(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,9 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit, predict_logits
 from convscope.training.recipes import Recipe
 
+MIN_SPAN = 1 / 8  # of the range of levels: a smaller contrast leaves fewer than 32 of 256
+SAME_SCALE = 0.6  # smallest ratio of the contrasts of images that have the same scale
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
@@ -38,7 +42,8 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     X is images (n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or rows of their pixels
     (n, features). uint8 values are used as they are, and other values from 0 to 1 as fractions of full brightness. All
     others are scaled by the smallest and the largest training value; later values outside that range are clipped. The
-    network sees 256 levels, so rows of measurements lose what lies between two of them.
+    network sees 256 levels, so rows of measurements lose what lies between two of them. A warning is issued if a few
+    wild values leave the training images less than an eighth of that range, or if later images have another scale.
 
     Training needs all images for the learning-rate schedule and the preprocessing, so there is no `partial_fit`. It
     uses $OMP_NUM_THREADS threads, by default one per core; the same random state, threads and versions give
@@ -58,6 +63,8 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         classes_: class labels (k,).
         n_features_in_: values per image.
         X_range_: the values that became levels 0 and 255.
+        X_spans_: the smallest (1st percentile) and the largest contrast of a training image, its largest value minus
+            its smallest.
         config_: everything that was decided before step 0.
         model_: the torch model.
         history_: one row per epoch. If the recipe holds nothing out, or each class has one image, the validation values
@@ -101,6 +108,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self.X_range_ = _range_of(rows)
+        self.X_spans_ = _check_training_scale(rows, self.X_range_)
         images = _shaped(scale_to_uint8(rows, *self.X_range_), shape or self.image_shape)
         try:
             planned = self._plan(images, labels)
@@ -170,7 +178,9 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         rows, shape = _as_rows(X)
         if shape not in ((), self.config_.input_shape):
             raise ValueError(f"X is images of shape {shape}, but ConvClassifier expects {self.config_.input_shape}")
-        images = scale_to_uint8(validate_data(self, rows, reset=False), *self.X_range_)
+        rows = validate_data(self, rows, reset=False)
+        _check_same_scale(rows, self.X_range_, self.X_spans_)
+        images = scale_to_uint8(rows, *self.X_range_)
         images = images.reshape(-1, *self.config_.input_shape)
         return predict_logits(self.model_, images, self.config_.preprocessing).astype(np.float64)
 
@@ -203,6 +213,38 @@ def _shaped(rows: NDArray[np.uint8], shape: tuple[int, ...] | None) -> NDArray[n
         return rows.reshape(len(rows), *(shape or (side, side)))
     except ValueError as error:
         raise ValueError(f"X has rows of n_features = {features}, which do not fit image_shape={shape}") from error
+
+
+def _check_training_scale(rows: Array, levels: tuple[float, float]) -> tuple[float, float]:
+    """Return `X_spans_`; warn if half of the images use less than an eighth of the range of levels."""
+    (low, high), (darkest, brightest) = levels, _extremes(rows)
+    spans = brightest - darkest
+    if 0 < np.median(spans) < MIN_SPAN * (high - low):
+        warnings.warn(
+            f"X ranges from {low:g} to {high:g}, but half of the images span less than {MIN_SPAN:.1%} of that, typically "
+            f"{np.median(darkest):g} to {np.median(brightest):g}: remove wild values, or rescale X",
+            stacklevel=3,
+        )
+    return float(np.quantile(spans, 0.01)), float(spans.max())
+
+
+def _check_same_scale(rows: Array, levels: tuple[float, float], spans: tuple[float, float]) -> None:
+    """Warn if most images have values, or a contrast, far from those of the training images."""
+    (low, high), (smallest, largest), (darkest, brightest) = levels, spans, _extremes(rows)
+    least, most, contrast = (float(np.median(values)) for values in (darkest, brightest, brightest - darkest))
+    margin = (high - low) / 2
+    outside = least < low - margin or most > high + margin
+    if outside or 0 < contrast < SAME_SCALE * smallest or contrast > largest / SAME_SCALE:
+        warnings.warn(
+            f"X ranges from {darkest.min():g} to {brightest.max():g}, but the training images range from {low:g} to "
+            f"{high:g}: give both the same scale",
+            stacklevel=4,
+        )
+
+
+def _extremes(rows: Array) -> tuple[Floats, Floats]:
+    """Return the smallest and the largest value of each image, float64 (n,)."""
+    return rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
 
 
 def _range_of(values: Array) -> tuple[float, float]:

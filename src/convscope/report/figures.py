@@ -20,6 +20,9 @@ from convscope.report.render_pool import PlotCall, Renderer, render_serially
 
 MAX_MISTAKES = 16
 MAX_ISSUE_IMAGES = 16
+CUTMIX_NOTE = (
+    " Training accuracy leaves out the batches that CutMix mixed from two images each; training loss includes them."
+)
 
 
 class FigureSpec(NamedTuple):
@@ -91,7 +94,7 @@ def issue_figures(dataset: Dataset) -> Iterator[FigureSpec]:
 
 
 def result_figures(
-    dataset: Dataset, evaluation: Evaluation, logits: NDArray[np.float32], curves: PlotCall
+    dataset: Dataset, evaluation: Evaluation, logits: NDArray[np.float32], curves: PlotCall, *, cutmix: bool = False
 ) -> Iterator[FigureSpec]:
     """Confusion matrix, worst mistakes and learning curves.
 
@@ -100,6 +103,7 @@ def result_figures(
         evaluation: Its result.
         logits: float32 (n, classes) of the test images.
         curves: The plot of the learning curves.
+        cutmix: Whether training mixed images.
     """
     yield FigureSpec(
         "confusion-matrix",
@@ -121,7 +125,8 @@ def result_figures(
         "learning-curves",
         Section.LEARNING,
         "Learning curves",
-        "Loss should fall and accuracy rise. If only the training curves improve, the network memorizes its images.",
+        "Loss should fall and accuracy rise. If only the training curves improve, the network memorizes its images."
+        + (CUTMIX_NOTE if cutmix else ""),
         "Loss and accuracy after each epoch",
         curves,
     )

@@ -78,7 +78,7 @@ def issue_images(title: str, images: Array, files: Sequence[str]) -> Canvas:
 
 
 def learning_curves(
-    history: Sequence[Mapping[str, float]], selected_epoch: int, validated_on: str = "validation"
+    history: Sequence[Mapping[str, float | None]], selected_epoch: int, validated_on: str = "validation"
 ) -> Canvas:
     """Loss and accuracy of each epoch on training and validation images (A15).
 

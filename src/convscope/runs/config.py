@@ -111,14 +111,17 @@ class Manifest(Record):
 
 
 class MetricsRow(Record):
-    """A row of `metrics.jsonl`: losses in nats, accuracies 0..1, and the user's own metrics as `validation_NAME`."""
+    """A row of `metrics.jsonl`: losses in nats, accuracies 0..1, and the user's own metrics as `validation_NAME`.
+
+    `train_accuracy` leaves out batches that CutMix has mixed; it is null if there are no others.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]
 
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     validation_loss: float
     validation_accuracy: float
     learning_rate: float

@@ -85,7 +85,7 @@ class RunWriter:
         """Write a record as one JSON object."""
         self.write(name, record.model_dump_json(indent=2) + "\n")
 
-    def write_rows(self, name: str, rows: Iterable[Mapping[str, float]]) -> None:
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, float | None]]) -> None:
         """Write JSON Lines."""
         self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
 

@@ -82,7 +82,10 @@ class EventWriter:
     def _add(self, epoch: EpochMetrics) -> None:
         self.clock += epoch.seconds
         for tag, field in SCALARS.items():
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=getattr(epoch, field))])
+            value = getattr(epoch, field)
+            if value is None:
+                continue
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
             self._write(Event(wall_time=self.clock, step=epoch.epoch, summary=summary))
 
     def _write(self, event: Event) -> None:

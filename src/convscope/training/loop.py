@@ -65,7 +65,7 @@ def fit(
             loss, correct = batch.loss(logits, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(recipe.learning_rate_at(state.done_at(state.step)))
-            state.add_batch(loss.item(), correct, len(batch.labels))
+            state.add_batch(loss.item(), correct, len(batch.labels), mixed=batch.lam < 1)
             for callback in callbacks:
                 callback.on_train_batch_end(trainer)
             if trainer.stop_training or state.out_of_time:

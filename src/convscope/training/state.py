@@ -15,13 +15,14 @@ from convscope.training.recipes import Recipe
 class EpochMetrics:
     """What one epoch measured: mean cross-entropy in nats, accuracies 0..1, time in seconds.
 
-    As in Keras, training values are means over the epoch's batches, taken while the weights were changing. `metrics`
-    are the values of the user's own metrics on the validation data.
+    As in Keras, training values are means over the epoch's batches, taken while the weights were changing. The accuracy
+    leaves out batches that CutMix has mixed, whose images have two labels; it is None if there are no others.
+    `metrics` are the values of the user's own metrics on the validation data.
     """
 
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     validation_loss: float
     validation_accuracy: float
     learning_rate: float
@@ -29,7 +30,7 @@ class EpochMetrics:
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
 
-    def to_row(self) -> dict[str, float]:
+    def to_row(self) -> dict[str, float | None]:
         """Return the row of `metrics.jsonl`; the user's own metrics come last, as `validation_NAME`."""
         row = {name: value for name, value in vars(self).items() if name != "metrics"}
         return row | {f"validation_{name}": value for name, value in self.metrics.items()}
@@ -39,7 +40,7 @@ class EpochMetrics:
 class Progress:
     """The state after a batch; `epoch` counts from 1, `loss` and `accuracy` are means of this epoch so far.
 
-    With a time limit, `epochs` and `steps` are estimates.
+    `accuracy` is None while CutMix has mixed all batches of the epoch. With a time limit, `epochs` and `steps` are estimates.
     """
 
     epoch: int
@@ -47,7 +48,7 @@ class Progress:
     step: int
     steps: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     images_per_second: float
     seconds_left: float
 
@@ -83,7 +84,7 @@ class TrainerState:
     def begin_epoch(self, epoch: int) -> None:
         """Reset the counters of the epoch."""
         self.epoch, self.epoch_start = epoch, time.perf_counter()
-        self.loss_sum, self.correct, self.seen = 0.0, 0, 0
+        self.loss_sum, self.correct, self.seen, self.unmixed = 0.0, 0, 0, 0
 
     @property
     def steps(self) -> int:
@@ -126,13 +127,30 @@ class TrainerState:
             return self.image_scales[self.epoch - 1]
         return self.recipe.schedule.image_scale(self.done_at(self.step))
 
-    def add_batch(self, loss: float, correct: int, images: int) -> None:
-        """Count one batch. Raises ConvscopeError if its mean loss is not finite."""
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy of this epoch's batches so far, without mixed ones; None if there are no others."""
+        return self.correct / self.unmixed if self.unmixed else None
+
+    def add_batch(self, loss: float, correct: int, images: int, *, mixed: bool = False) -> None:
+        """Count one batch.
+
+        Args:
+            loss: its mean loss.
+            correct: number of images whose label had the highest logit.
+            images: number of images.
+            mixed: whether CutMix has mixed them; `correct` then means nothing.
+
+        Raises:
+            ConvscopeError: the loss is not finite.
+        """
         self.step += 1
         self._check_finite("loss", loss)
         self.loss_sum += loss * images
-        self.correct += correct
         self.seen += images
+        if not mixed:
+            self.correct += correct
+            self.unmixed += images
 
     def end_epoch(self, validation: tuple[float, float, Mapping[str, float]], seconds: float) -> EpochMetrics:
         """Return the metrics of the epoch that ends.
@@ -150,7 +168,7 @@ class TrainerState:
         return EpochMetrics(
             epoch=self.epoch,
             train_loss=self.loss_sum / self.seen,
-            train_accuracy=self.correct / self.seen,
+            train_accuracy=self.accuracy,
             validation_loss=loss,
             validation_accuracy=accuracy,
             learning_rate=rate,
@@ -176,14 +194,14 @@ class TrainerState:
             step=self.step,
             steps=steps,
             loss=self.loss_sum / self.seen,
-            accuracy=self.correct / self.seen,
+            accuracy=self.accuracy,
             images_per_second=self.seen / self.epoch_seconds,
             seconds_left=left,
         )
 
     def state_dict(self) -> StateDict:
         """Return the counters, for a checkpoint."""
-        names = ("step", "epoch", "loss_sum", "correct", "seen", "seconds", "epoch_seconds")
+        names = ("step", "epoch", "loss_sum", "correct", "seen", "unmixed", "seconds", "epoch_seconds")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -191,7 +209,8 @@ class TrainerState:
         now = time.perf_counter()
         self.start, self.epoch_start = now - state["seconds"], now - state["epoch_seconds"]
         self.step, self.epoch = int(state["step"]), int(state["epoch"])
-        self.loss_sum, self.correct, self.seen = state["loss_sum"], int(state["correct"]), int(state["seen"])
+        self.loss_sum, self.correct = state["loss_sum"], int(state["correct"])
+        self.seen, self.unmixed = int(state["seen"]), int(state["unmixed"])
 
     def _check_finite(self, name: str, loss: float) -> None:
         if not math.isfinite(loss):

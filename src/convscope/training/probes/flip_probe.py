@@ -1,4 +1,4 @@
-"""Do images keep their class when they are flipped or rotated? Measured before a training relies on it.
+"""Do images keep their class when they are flipped left to right? Measured before a training relies on it.
 
 A small network trains for a few seconds on upright images only. Its accuracy on held-out images, upright and flipped,
 tells: it recognizes flipped flowers as well as upright ones, but not flipped digits, letters or signs.
@@ -36,17 +36,15 @@ STANDARD_ERRORS = 2
 
 @dataclass(frozen=True)
 class FlipProbe:
-    """Accuracies, 0..1, on `n` held-out images: upright, flipped left to right, and rotated by 90 or 180 degrees.
+    """Accuracies, 0..1, on `n` held-out images, as they are and flipped left to right.
 
-    `flips` and `rotations` say whether labels survive them. If nothing could be measured, `problem` says why.
+    `flips` says whether labels survive flips. If nothing could be measured, `problem` says why.
     """
 
     n: int
     upright: float = 0.0
     flipped: float = 0.0
-    rotated: float = 0.0
     flips: bool = False
-    rotations: bool = False
     problem: str = ""
 
     @property
@@ -55,15 +53,14 @@ class FlipProbe:
         if self.problem:
             return f"images are not flipped: the effect could not be measured ({self.problem})"
         decision = "flipped" if self.flips else "not flipped"
-        rotated = f", {100 * self.rotated:.1f} % rotated" if self.flips else ""
         return (
             f"images are {decision}: a small network recognizes {100 * self.upright:.1f} % upright, "
-            f"{100 * self.flipped:.1f} % flipped{rotated} (n = {self.n:,})"
+            f"{100 * self.flipped:.1f} % flipped (n = {self.n:,})"
         )
 
 
 def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
-    """Measure whether images of these classes keep their label when they are flipped, or rotated by 90 degrees.
+    """Measure whether images of these classes keep their label when they are flipped left to right.
 
     The result is a pure function of the arguments, up to the number of threads, which changes the last bits of sums.
     Nothing is measured on fewer than 40 held-out images or on very small ones, or if the network learns nothing.
@@ -98,17 +95,11 @@ def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
     upright, flipped = correct(images), correct(images[:, :, ::-1])
     if upright.mean() < np.bincount(held.labels).max() / len(held) + STANDARD_ERRORS * _standard_error(upright):
         return FlipProbe(len(held), float(upright.mean()), problem="the probe learned nothing")
-    square = images.shape[1] == images.shape[2]
-    rotations = [images[:, ::-1, ::-1], *([np.rot90(images, k, (1, 2)) for k in (1, 3)] if square else [])]
-    rotated = np.stack([correct(changed) for changed in rotations])
-    flips = _preserves_labels(upright, flipped)
     return FlipProbe(
         n=len(held),
         upright=float(upright.mean()),
         flipped=float(flipped.mean()),
-        rotated=float(rotated.mean()),
-        flips=flips,
-        rotations=square and flips and all(_preserves_labels(upright, changed) for changed in rotated),
+        flips=_preserves_labels(upright, flipped),
     )
 
 
@@ -134,7 +125,7 @@ def _small_network(train: Split, classes: int) -> Network:
 
 
 def _preserves_labels(upright: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:
-    """Return whether the change costs no more accuracy than tolerated, given which images were recognized."""
+    """Return whether a change costs no more accuracy than tolerated, given which images were recognized."""
     lost = upright.astype(float) - changed
     return bool(lost.mean() - STANDARD_ERRORS * _standard_error(lost) <= TOLERANCE and lost.mean() <= 2 * TOLERANCE)
 
