@@ -261,7 +261,9 @@ def test_predict_on_images_of_the_same_scale_does_not_warn(images: Array) -> Non
 def test_fit_wild_value_warns(wild: float, typical: str) -> None:
     images = DIGITS[:200].copy()
     images[3, 5] = wild
-    with pytest.warns(UserWarning, match=f"^X ranges from .* span less than 12.5% of that, typically {typical}: remove"):
+    with pytest.warns(
+        UserWarning, match=f"^X ranges from .* span less than 12.5% of that, typically {typical}: remove"
+    ):
         clone(QUICK).fit(images, LABELS[:200])
 
 
