@@ -221,8 +221,8 @@ def _check_training_scale(rows: Array, levels: tuple[float, float]) -> tuple[flo
     spans = brightest - darkest
     if 0 < np.median(spans) < MIN_SPAN * (high - low):
         warnings.warn(
-            f"X ranges from {low:g} to {high:g}, but half of the images span less than {MIN_SPAN:.1%} of that, typically "
-            f"{np.median(darkest):g} to {np.median(brightest):g}: remove wild values, or rescale X",
+            f"X ranges from {low:g} to {high:g}, but half of the images span less than {MIN_SPAN:.1%} of that, "
+            f"typically {np.median(darkest):g} to {np.median(brightest):g}: remove wild values, or rescale X",
             stacklevel=3,
         )
     return float(np.quantile(spans, 0.01)), float(spans.max())

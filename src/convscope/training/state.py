@@ -40,7 +40,8 @@ class EpochMetrics:
 class Progress:
     """The state after a batch; `epoch` counts from 1, `loss` and `accuracy` are means of this epoch so far.
 
-    `accuracy` is None while CutMix has mixed all batches of the epoch. With a time limit, `epochs` and `steps` are estimates.
+    `accuracy` is None while CutMix has mixed all batches of the epoch. With a time limit, `epochs` and `steps` are
+    estimates.
     """
 
     epoch: int
