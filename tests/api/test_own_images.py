@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from convscope.training.recipes import recipe_named
 from helpers.callbacks import Interrupt
 from helpers.command import Command
 from helpers.images import Pixels, animals, noise, write_images
-from helpers.reporting import FailingReporter, RecordingReporter
+from helpers.reporting import FailingReporter, RecordingReporter, SilentReporter
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
 
@@ -145,7 +146,58 @@ def test_evaluate_run_on_another_folder_resizes_its_images(command: Command, fol
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
     )
     evaluation = evaluate_run(open_run("run"), str(folder / "others"), FailingReporter())
-    assert evaluation.n == 4
+    assert (evaluation.n, evaluation.measured) == (20, f"all 20 images of {folder}/others")
+
+
+@pytest.mark.parametrize(
+    ("names", "table", "measured"),
+    [
+        ("test/{}", "", "all 6 images of new"),
+        ("new/Test Set/{}", "", "all 6 images of new"),
+        ("fold1/{0}", "", "all 6 images of new"),
+        ("train/{0} test/{0}", "", "the test split of new: 6 of 12 images"),
+        ("valid/{0} train/{0}", "", "the validation split of new: 6 of 12 images"),
+        ("{}", "test", "the test split of new/new.csv: 6 images"),
+        ("{}", "train", "all 6 images of new/new.csv"),
+    ],
+)
+def test_evaluate_run_measures_all_it_is_given(
+    command: Command, folder: Path, names: str, table: str, measured: str
+) -> None:
+    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16")
+    for k, pattern in enumerate(names.split(" ") if "Set" not in names else [names]):
+        write_images(folder / "new", {pattern.format(name): some for name, some in animals(3, 700 + 50 * k).items()})
+    rows = "".join(f"{name},{name[:3]},{table}\n" for name in animals(3))
+    (folder / "new" / "new.csv").write_text(f"file,label,split\n{rows}")
+    evaluation = evaluate_run(open_run("run"), "new/new.csv" if table else "new", FailingReporter())
+    assert (evaluation.n, evaluation.measured) == (6, measured)
+
+
+@pytest.mark.parametrize("place", ["pets", "./pets", "copy"])
+def test_evaluate_run_on_its_own_data_measures_what_training_held_out(
+    command: Command, folder: Path, place: str
+) -> None:
+    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16")
+    shutil.copytree(folder / "pets", folder / "copy")
+    evaluation = evaluate_run(open_run("run"), place, SilentReporter())
+    assert evaluation.n == open_run("run").config.dataset.test_images
+    assert evaluation.measured.endswith("of 49 images; the network was trained on the others")
+    assert evaluation.measured.startswith("the test split of ")
+
+
+def test_train_class_without_test_images_warns_and_scores_nothing(command: Command, folder: Path) -> None:
+    shutil.copytree(folder / "pets", folder / "more")
+    same = noise(900, 16, 16)
+    frames = {f"owl/{i}.png": np.where(np.arange(256).reshape(16, 16, 1) == i, same ^ 16, same) for i in range(24)}
+    write_images(folder / "more", frames)
+    answer = command("train", "more", *QUICK, "--run", "run")
+    assert "warning: 1 class without a test image: owl; not part of the test accuracy" in answer.err.splitlines()
+    assert "warning: 1 class without a validation image: owl; not part of the validation accuracy" in answer.err
+    shown = command("evaluate", "run").out
+    assert re.search("^owl +- +- +- +0$", shown, re.M)
+    assert "warning: no image of owl: how well the network recognizes that was not measured" in shown
+    scores = json.loads(command("evaluate", "run", "--json").out)["per_class"]
+    assert scores[2] == {"name": "owl", "precision": None, "recall": None, "f1": None, "support": 0}
 
 
 def test_train_with_image_size_and_budget_keeps_the_size(

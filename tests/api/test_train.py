@@ -627,10 +627,10 @@ def test_evaluate_run_with_images_of_another_size_resizes_them(
     [
         (
             ("cat", "dog"),
-            "has the classes cat, dog, but the network was trained on 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: choose",
+            "not trained on: cat, dog; choose data with its classes, which are 0, 1, 2, 3, 4, 5, 6, 7, 8,",
         ),
-        (tuple("abcdefghij"), "has the classes a, b, c, d, e, f, g, h, i, j, but the network was trained on 0, 1"),
-        (tuple("abcdefghijkl"), "has the classes a, b, c, d, e, f, g, h, i, j and 2 more, but the network was trained"),
+        (tuple("abcdefghijkl"), "has classes that the network was not trained on: a, b, c, d, e and 7 more; choose"),
+        (("3", "5", "x"), "has classes that the network was not trained on: x; choose"),
     ],
 )
 def test_evaluate_run_with_other_classes_raises(
@@ -641,6 +641,16 @@ def test_evaluate_run_with_other_classes_raises(
     other = saved(tmp_path / "other.npz", Dataset("other", classes, split, split, ""))
     with pytest.raises(DataError, match=re.escape(message)):
         evaluate_run(digits_run, other)
+
+
+def test_evaluate_run_with_some_of_the_classes_measures_these(digits_run: Run, digits: Dataset, tmp_path: Path) -> None:
+    three = digits.test.take(np.flatnonzero(digits.test.labels == 3))
+    np.savez(tmp_path / "three.npz", images=three.images, labels=three.labels)
+    found = evaluate_run(digits_run, str(tmp_path / "three.npz"), SilentReporter())
+    assert (found.n, found.per_class[3].support) == (len(three), len(three))
+    assert found.measured == f"all {len(three)} images of {tmp_path}/three.npz"
+    assert (found.per_class[4].recall, found.per_class[4].f1) == (None, None)
+    assert found.unmeasured_classes == ("0", "1", "2", "4", "5", "6", "7", "8", "9")
 
 
 def test_evaluate_run_with_changed_data_reports_it(

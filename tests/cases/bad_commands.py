@@ -59,7 +59,7 @@ def workspace_files() -> dict[str, bytes]:
         "seven.png": encode_png(np.zeros((8, 8, 1), np.uint8)),
         "large.png": encode_png(np.zeros((40, 50, 1), np.uint8)),
         "one.npz": npz(**{**KERAS, "y_train": KERAS["y_train"] * 0, "y_test": KERAS["y_test"] * 0}),
-        "two.npz": npz(**KERAS),
+        "two.npz": npz(**KERAS, classes=["cat", "dog"]),
         "text.onnx": b"seven",
         "empty.onnx": b"",
         "cut.onnx": files["run/model.onnx"][:-100],
@@ -178,7 +178,7 @@ DATA = _rows(
     ("evaluate run digist", "^unknown data set 'digist', did you mean 'digits'"),
     (
         "evaluate run two.npz",
-        "^two has the classes 0, 1, but the network was trained on 0, 1, .*: choose data with the",
+        "^two.npz has classes that the network was not trained on: cat, dog; choose data with its classes, which",
     ),
     ("predict run eight.png", "^eight.png: no such file"),
     ("predict run eight.png --json", "^eight.png: no such file"),

@@ -54,7 +54,7 @@ FOLDER_ROWS = [
             "other classes",
             {f"{part}/{name}/1.png": noise(1) for part, names in (("train", "ab"), ("test", "ac")) for name in names},
             "train set",
-            "^set: train has other classes than test: it lacks c and adds b; use the same names in both$",
+            "^set: test has classes that train lacks: c, and no b; use the same names in both$",
         ),
     ),
     *_rows(

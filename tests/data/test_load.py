@@ -54,7 +54,7 @@ def test_load_data_name_wins_over_a_folder_of_the_same_name(tmp_path: Path, monk
 def test_formats_first_match_reads_the_path(tmp_path: Path, files: dict[str, bytes], path: str, reader: object) -> None:
     (folder := tmp_path / "set").mkdir()
     write_images(folder, files)
-    found = next((read for matches, read in FORMATS if matches(folder / path)), None)
+    found = next((row.read for row in FORMATS if row.matches(folder / path)), None)
     assert found is reader
 
 

@@ -57,7 +57,12 @@ def test_evaluate_random_logits_equals_scikit_learn(n: int, classes: int, seed: 
     np.testing.assert_array_equal(found.confusion, matrix)
     assert found.confusion.dtype == np.int64
     truth = metrics.precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
-    np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in found.per_class], np.transpose(truth))
+    for score, expected in zip(found.per_class, np.transpose(truth), strict=True):
+        values = [score.precision, score.recall, score.f1]
+        assert [value is None for value in values] == [
+            not score.support or score.name not in {names[i] for i in predicted}, not score.support, not score.support,
+        ]  # fmt: skip
+        np.testing.assert_allclose([*(value or 0 for value in values), score.support], expected)
     assert [score.name for score in found.per_class] == names
     assert list(found.top_k) == [k for k in (1, 2, 3, 5) if k < classes]
     for k, accuracy in found.top_k.items():
@@ -95,7 +100,7 @@ def test_evaluate_three_images_equals_hand_computation() -> None:
     assert found.per_class == (
         ClassScore(name="a", precision=0.5, recall=1.0, f1=2 / 3, support=1),
         ClassScore(name="b", precision=1.0, recall=0.5, f1=2 / 3, support=2),
-        ClassScore(name="c", precision=0.0, recall=0.0, f1=0.0, support=0),
+        ClassScore(name="c", precision=None, recall=None, f1=None, support=0),
     )
     assert found.top_k == {1: 2 / 3, 2: 1.0}
 

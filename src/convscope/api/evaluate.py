@@ -1,8 +1,10 @@
-"""Evaluation of a finished run on the test split of a data set."""
+"""Evaluation of a finished run on a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +12,30 @@ from numpy.typing import NDArray
 from convscope._reporting import Reporter
 from convscope._text import list_some
 from convscope.data.dataset import Dataset
-from convscope.data.load import load_data
+from convscope.data.labeled import LabeledImages, labeled_test_split
+from convscope.data.load import load_data, load_labeled
 from convscope.data.options import LoadOptions
+from convscope.data.registry import NAMES
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
+from convscope.runs.config import DatasetInfo
 from convscope.runs.folder import Run
+
+MAX_EXCLUDED_RATIO = 1.2  # files of a data set to images that a training on it used
 
 
 def evaluate_run(
     run: Run, data: str | None = None, reporter: Reporter | None = None, tta: bool | None = None
 ) -> Evaluation:
-    """Measure a run's model file on the test split of its own data set, or of another one with the same classes.
+    """Measure a run's model file on the test split of its own data set, or on another one with classes of the run.
 
-    Images of another size are transformed to the network's size as `Predictor.predict` does it.
+    Another data set is measured on its test split, or on all of its images if it has none; `Evaluation.measured` says
+    on which. It need not have all classes. Images of another size are transformed to the network's size as
+    `Predictor.predict` does it.
 
     Args:
         run: an open run.
@@ -38,37 +47,72 @@ def evaluate_run(
         UsageError: the run was trained on data in memory, and `data` is None.
         DataError: the data cannot be read, or have other classes.
     """
-    reporter = reporter or Reporter()
     config = run.config
-    dataset = _load(run, data, reporter)
-    if set(dataset.classes) != set(config.classes):
+    labeled = _load(run, data, reporter or Reporter())
+    names = {normalize("NFC", name): i for i, name in enumerate(config.classes)}
+    used = {labeled.classes[label]: None for label in np.unique(labeled.images.labels)}
+    if unknown := [name for name in used if normalize("NFC", name) not in names]:
         raise DataError(
-            f"{dataset.name} has the classes {list_some(dataset.classes, 10)}, but the network was trained on "
-            f"{list_some(config.classes, 10)}: choose data with the same classes"
+            f"{data} has classes that the network was not trained on: {list_some(unknown)}; choose data with its "
+            f"classes, which are {list_some(config.classes, 10)}"
         )
-    if data is None and dataset.fingerprint != config.dataset.fingerprint:
-        reporter.message(f"{config.dataset.path} has changed since {run.path} was trained on it")
-    predictor = Predictor(run.model_file)
-    chunks = dataset.test.chunks()
-    if dataset.test.shape != config.input_shape:
+    chunks = labeled.images.chunks()
+    if labeled.images.shape != config.input_shape:
         chunks = _transformed(chunks, config.preprocessing)
-    order = [config.classes.index(name) for name in dataset.classes]
-    labels = np.array(order)[dataset.test.labels]
+    order = np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
     evaluation, _ = evaluate_images(
-        predictor.predict_logits, chunks, labels, config.classes, tta_flip=flip if with_tta else None
+        Predictor(run.model_file).predict_logits,
+        chunks,
+        order[labeled.images.labels],
+        config.classes,
+        tta_flip=flip if with_tta else None,
     )
-    return evaluation
+    return evaluation.model_copy(update={"measured": labeled.description})
 
 
-def _load(run: Run, data: str | None, reporter: Reporter) -> Dataset:
+def _load(run: Run, data: str | None, reporter: Reporter) -> LabeledImages:
+    """The images to measure: those that training held out, if the data are those of the run."""
     config = run.config
-    if data is not None:
-        return load_data(data, LoadOptions(preprocessing=config.preprocessing), reporter)
-    if not config.dataset.path:
+    trained = config.dataset
+    if data is None and not trained.path:
         raise UsageError(f"{run.path} was trained on data in memory: name a data set to evaluate on")
-    return load_data(config.dataset.path, config.dataset.load_options, reporter)
+    if data is None or _is_same(data, trained.path):
+        dataset = load_data(trained.path, trained.load_options, reporter)
+        if dataset.fingerprint != trained.fingerprint:
+            reporter.message(f"{trained.path} has changed since {run.path} was trained on it")
+        return _held_out(dataset, trained.path)
+    class_level = trained.load_options.class_level if trained.load_options else None
+    options = LoadOptions(preprocessing=config.preprocessing, class_level=class_level)
+    labeled = load_labeled(data, config.classes, options, reporter)
+    copy = _load_copy(data, labeled, trained, reporter)
+    return _held_out(copy, data) if copy else labeled
+
+
+def _is_same(data: str, path: str) -> bool:
+    """Whether a name or path is that of the data that a run was trained on."""
+    return data == path or (
+        bool(path) and {data, path}.isdisjoint(NAMES) and Path(data).resolve() == Path(path).resolve()
+    )
+
+
+def _load_copy(data: str, labeled: LabeledImages, trained: DatasetInfo, reporter: Reporter) -> Dataset | None:
+    """The data set, if it is a copy of the one that a run was trained on, which is known by its number of images."""
+    total = trained.train_images + trained.validation_images + trained.test_images
+    if data in NAMES or not total <= len(labeled.images) <= MAX_EXCLUDED_RATIO * total:
+        return None
+    try:
+        dataset = load_data(data, trained.load_options, reporter)
+    except DataError:
+        return None
+    return dataset if dataset.fingerprint == trained.fingerprint else None
+
+
+def _held_out(dataset: Dataset, name: str) -> LabeledImages:
+    """The test split of the data that a run was trained on."""
+    labeled = labeled_test_split(dataset, name)
+    return labeled._replace(description=f"{labeled.description}; the network was trained on the others")
 
 
 def _transformed(chunks: Iterable[NDArray[np.uint8]], preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:

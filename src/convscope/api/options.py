@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
-IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by")  # they apply to image files
+IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by", "class_level")  # they apply to image files
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
 
 
@@ -66,6 +66,10 @@ class TrainOptions(Record):
         description="Keep files of a class in one split if the pattern matches the same text in their names.",
         json_schema_extra={"metavar": "REGEX"},
     )
+    class_level: Literal[1, 2] | None = Field(
+        default=None,
+        description="1 if the top folders are the classes, 2 if those inside them are; by default found out.",
+    )
     seed: int = Field(default=0, ge=0, description="The same seed, threads and versions give the same weights.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; by default as many as pay off.")
     checkpoint_interval: float = Field(
@@ -102,6 +106,7 @@ class TrainOptions(Record):
             channels=self.channels,
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
+            class_level=self.class_level,
             core_seconds=None if self.image_size else self.core_seconds,
         )
 

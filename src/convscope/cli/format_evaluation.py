@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convscope._text import percent
+from convscope._text import list_some, percent
 from convscope.cli.console import plain_table
 from convscope.deploy.predictor import Prediction
 from convscope.evaluation.metrics import Evaluation
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_TERMS = 36  # of a sum
 MAX_CLASSES = 50  # rows of the table
+NO_IMAGES = "no image of {}: how well the network recognizes that was not measured"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[Any]:
@@ -25,14 +26,19 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     rows = [
         (
             score.name,
-            *(percent(share, 1) for share in (score.precision, score.recall, score.f1)),
+            *("-" if share is None else percent(share, 1) for share in (score.precision, score.recall, score.f1)),
             f"{score.support:,}",
         )
         for score in evaluation.per_class[:MAX_CLASSES]
     ]
     if evaluation.tta:
         head.insert(1, f"         {evaluation.tta.text} with test-time augmentation")
-    return [*head, plain_table(("class", "precision", "recall", "F1", "images"), rows), _mistakes(evaluation)]
+    if evaluation.measured:
+        head.append(f"measured on {evaluation.measured}")
+    unmeasured = evaluation.unmeasured_classes
+    warning = [f"warning: {NO_IMAGES.format(list_some(unmeasured))}"] if unmeasured else []
+    table = plain_table(("class", "precision", "recall", "F1", "images"), rows)
+    return [*head, *warning, table, _mistakes(evaluation)]
 
 
 def prediction_lines(prediction: Prediction, top: int) -> list[str]:

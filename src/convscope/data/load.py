@@ -11,10 +11,11 @@ from convscope._files import check_regular
 from convscope._reporting import Reporter
 from convscope.data.dataset import Dataset
 from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
-from convscope.data.formats.idx import is_idx, read_idx
-from convscope.data.formats.image_files import read_image_files
-from convscope.data.formats.npz import is_npz, read_npz
+from convscope.data.formats.idx import is_idx, read_idx, read_labeled_idx
+from convscope.data.formats.image_files import read_image_files, read_labeled_files
+from convscope.data.formats.npz import is_npz, read_labeled_npz, read_npz
 from convscope.data.formats.table import is_table
+from convscope.data.labeled import LabeledImages, labeled_test_split
 from convscope.data.named import load_named
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.data.registry import NAMES
@@ -28,17 +29,25 @@ DataSource: TypeAlias = str | Path | Dataset | ArraySource
 
 
 class Format(NamedTuple):
-    """A kind of data set on disk: `matches` recognizes it without reading all of it, `read` reads and checks it."""
+    """A kind of data set on disk.
+
+    Attributes:
+        matches: recognizes it without reading all of it.
+        read: reads and checks it, to train on.
+        read_labeled: reads the images to measure a network on: its test split, or all images if it has none. None
+            stands for the test split of what `read` returns.
+    """
 
     matches: Callable[[Path], bool]
     read: Callable[[Path, LoadContext], Dataset]
+    read_labeled: Callable[[Path, LoadContext], LabeledImages] | None = None
 
 
 FORMATS: tuple[Format, ...] = (  # tried in this order
-    Format(is_npz, read_npz),
-    Format(is_table, read_image_files),
-    Format(is_idx, read_idx),
-    Format(Path.is_dir, read_image_files),
+    Format(is_npz, read_npz, read_labeled_npz),
+    Format(is_table, read_image_files, read_labeled_files),
+    Format(is_idx, read_idx, read_labeled_idx),
+    Format(Path.is_dir, read_image_files, read_labeled_files),
 )
 
 
@@ -75,8 +84,33 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
     reporter = reporter or Reporter()
     if str(source) in NAMES:
         return load_named(str(source), reporter)
-    reader = _find_reader(str(source))
-    return reader(Path(source), LoadContext(options or LoadOptions(), cache_folder(), reporter))
+    found = _find_format(str(source))
+    return found.read(Path(source), LoadContext(options or LoadOptions(), cache_folder(), reporter))
+
+
+def load_labeled(
+    source: str, classes: tuple[str, ...], options: LoadOptions | None = None, reporter: Reporter | None = None
+) -> LabeledImages:
+    """Load the images of a data set that measure a trained network: its test split, or all images if it has none.
+
+    Args:
+        source: a name or a path, see `load_data`.
+        classes: the classes of the network, which decide how an unclear layout of folders is read.
+        options: how image files are read.
+        reporter: receives messages and the progress of downloading and decoding.
+
+    Raises:
+        DataError: the data set is unknown, cannot be read or downloaded, or is invalid.
+        MissingExtraError: the data set needs a package that is not installed.
+    """
+    reporter = reporter or Reporter()
+    if source in NAMES:
+        return labeled_test_split(load_named(source, reporter), source)
+    context = LoadContext(options or LoadOptions(), cache_folder(), reporter, classes)
+    found = _find_format(source)
+    if found.read_labeled is None:
+        return labeled_test_split(found.read(Path(source), context), source)
+    return found.read_labeled(Path(source), context)
 
 
 def load_default(reporter: Reporter) -> Dataset:
@@ -96,8 +130,8 @@ def load_default(reporter: Reporter) -> Dataset:
     return dataset
 
 
-def _find_reader(source: str) -> Callable[[Path, LoadContext], Dataset]:
-    """The reader of the first format that matches a path."""
+def _find_format(source: str) -> Format:
+    """The first format that matches a path."""
     path = Path(source)
     with error_prefix(source):
         exists = bool(source) and path.exists()
@@ -106,9 +140,9 @@ def _find_reader(source: str) -> Callable[[Path, LoadContext], Dataset]:
     with error_prefix(source):
         if not path.is_dir():
             check_regular(path.stat().st_mode)
-        for matches, read in FORMATS:
-            if matches(path):
-                return read
+        for found in FORMATS:
+            if found.matches(path):
+                return found
     raise DataError(f"{source}: unknown format; expected {PATHS}")
 
 

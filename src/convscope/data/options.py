@@ -24,6 +24,7 @@ class LoadOptions(Record):
         group_by: a regular expression that is searched in each file's name. Files of one class with the same match
             (the same groups, if the expression has groups) stay in one split. If it contains a "/", it is searched in
             the path below the folder, and files with the same match stay together across classes.
+        class_level: 1 if the folders at the top are the classes, 2 if those inside them are; None to find out.
         max_megapixels: larger images are excluded.
         core_seconds: time limit of the training in seconds times processor cores; the image size is chosen for it.
         preprocessing: a trained network's preprocessing, which replaces size, channels and fit.
@@ -33,6 +34,7 @@ class LoadOptions(Record):
     channels: Literal[1, 3, 4] | None = None
     fit: Literal["letterbox", "crop"] = "letterbox"
     group_by: str | None = None
+    class_level: Literal[1, 2] | None = None
     max_megapixels: float = Field(default=50.0, gt=0)
     core_seconds: float | None = Field(default=None, gt=0)
     preprocessing: Preprocessing | None = None
@@ -46,11 +48,13 @@ class LoadContext:
         options: how images are read.
         cache: the folder for decoded images.
         reporter: receives messages and the progress of decoding.
+        classes: names of known classes, which decide how an unclear layout of folders is read.
     """
 
     options: LoadOptions
     cache: Path
     reporter: Reporter
+    classes: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:

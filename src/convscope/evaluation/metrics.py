@@ -28,13 +28,13 @@ CountMatrix = Annotated[
 class ClassScore(Record):
     """Precision, recall and F1 of one class, 0..1, and its number of images (`support`).
 
-    `precision` is 0 if the class was never predicted, `recall` if it has no images.
+    None where nothing was measured: all three if the class has no images, `precision` if it was never predicted.
     """
 
     name: str
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
 
 
@@ -56,6 +56,7 @@ class Evaluation(Record):
     `loss` is the mean cross-entropy in nats. `accuracy` and `top_k` are fractions, 0..1; `interval` is the 95 % Wilson
     interval of the accuracy. `confusion` is int64 (classes, classes): rows are true classes, columns predicted ones.
     `tta` is the accuracy with test-time augmentation, None if it was not measured; `metrics` are the user's own.
+    `measured` says which images these are.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -70,6 +71,12 @@ class Evaluation(Record):
     confusion: CountMatrix
     tta: Proportion | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    measured: str = ""
+
+    @property
+    def unmeasured_classes(self) -> tuple[str, ...]:
+        """The classes without images."""
+        return tuple(score.name for score in self.per_class if not score.support)
 
     @property
     def accuracy_text(self) -> str:
@@ -172,8 +179,8 @@ def _class_score(confusion: NDArray[np.int64], i: int, name: str) -> ClassScore:
     correct, true, predicted = (int(x) for x in (confusion[i, i], confusion[i].sum(), confusion[:, i].sum()))
     return ClassScore(
         name=name,
-        precision=correct / predicted if predicted else 0.0,
-        recall=correct / true if true else 0.0,
-        f1=2 * correct / (true + predicted) if true + predicted else 0.0,
+        precision=correct / predicted if predicted and true else None,
+        recall=correct / true if true else None,
+        f1=2 * correct / (true + predicted) if true else None,
         support=true,
     )

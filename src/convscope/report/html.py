@@ -121,8 +121,8 @@ class Report:
 
     @property
     def classes_by_f1(self) -> list[ClassScore]:
-        """The classes, the lowest F1 score first."""
-        return sorted(self.per_class, key=lambda row: (row.f1, row.recall))
+        """The classes, the lowest F1 score first; those without images last."""
+        return sorted(self.per_class, key=lambda row: (row.f1 is None, row.f1 or 0, row.recall or 0))
 
 
 def render_page(report: Report) -> str:
@@ -149,7 +149,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_encodable,
     )
-    environment.filters |= {"percent": percent, "grouped": "{:,}".format}
+    environment.filters |= {"percent": _percent_or_dash, "grouped": "{:,}".format}
     return environment
 
 
@@ -158,3 +158,8 @@ def _encodable(value: Any) -> Any:
     if type(value) is str:  # not Markup, which is a subclass
         return value.encode("utf-8", "replace").decode("utf-8")
     return value
+
+
+def _percent_or_dash(fraction: float | None) -> str:
+    """A percentage, or "-" for what was not measured."""
+    return "-" if fraction is None else percent(fraction)

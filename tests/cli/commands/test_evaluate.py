@@ -38,5 +38,6 @@ def test_evaluate_prints_the_accuracy_that_training_measured(command: Command, d
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"accuracy {100 * digits_run.evaluation.accuracy:.2f} % (95 % interval ")
     assert ", n = 359)\n" in answer.out
-    table = answer.out.splitlines()[3:13]
+    assert answer.out.splitlines()[2].startswith("measured on the test split of digits: 359 of 1,797 images; ")
+    table = answer.out.splitlines()[4:14]
     assert [line.split()[0] for line in table] == list("0123456789")

@@ -31,6 +31,11 @@ def table(
         ("all.csv", "filename;class\na.png;cat\nb.png;dog\n"),
         ("all.tsv", "class\tpath\tsize\ncat\ta.png\t3\ndog\tb.png\t4\n"),
         ("all.csv", CSV + "a.png,cat\n"),
+        ("all.csv", "sep=;\nfile;label\na.png;cat\nb.png;dog\n"),
+        ("all.csv", "file,label,,\na.png,cat,,\nb.png,dog,,\n,,,\n"),
+        ("all.csv", "file|label\na.png|cat\nb.png|dog\n"),
+        ("all.csv", "image_id,label\na,cat\nb,dog\n"),
+        ("all.csv", "Image Id,Class Name\na,cat\nb,dog\n"),
         ("all.jsonl", '{"image": "a.png", "label": "cat"}\n\n{"image": "b.png", "label": "dog", "x": 1}\n'),
     ],
 )
@@ -57,11 +62,9 @@ def test_list_table_keeps_its_splits(tmp_path: Path) -> None:
         (CSV + ",dog\n", "line 4: no file: expected both on every line"),
         (CSV + "deep/c.png,\n", "line 4: no label"),
         ("file,label,split\na.png,cat,half\n", "line 2: unknown split 'half': expected train, val or test"),
-        (
-            "file,label,split\na.png,cat,train\nb.png,dog,\n",
-            "splits without train or without test: found 1 train, 1 without a split;",
-        ),
-        ("file,label\na.png,cat\nb.png,cat\n", "only one class, cat"),
+        (CSV + f"deep/c.png,{'9' * 5000}\n", "line 4: a label of 5,000 characters, expected at most 1000"),
+        ("file,label\na,cat\na.png,dog\n", "a and a.png are the same file: expected one row per file"),
+        ("file,label\nc.png,cat\nx/c,dog\n", "1 of 2 files do not exist, the first is .*x/c"),
     ],
 )
 def test_list_table_bad_csv_raises(tmp_path: Path, text: str, message: str) -> None:
@@ -74,6 +77,8 @@ def test_list_table_bad_csv_raises(tmp_path: Path, text: str, message: str) -> N
     [
         ('{"file": "a.png", "label": "cat"}\n{"file"', "line 2: not JSON"),
         ('{"file": "a.png"}', "line 1: expected"),
+        ("[" * 100_000, "line 1: nested too deeply"),
+        (f'{{"file": "a.png", "label": {"9" * 5000}}}', "line 1: a label of 5,000 characters"),
         ("[1]", re.escape('line 1: expected {"file": ..., "label": ...}, got [1]')),
     ],
 )
@@ -87,3 +92,22 @@ def test_list_table_other_encoding_raises(tmp_path: Path) -> None:
     path.write_bytes("file,label\na.png,Käfer\n".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8 text: save the table as UTF-8"):
         list_table(path)
+
+
+def test_list_table_file_names_may_lack_folder_and_suffix(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,label\nc,cat\ncafe\u0301,dog\n", files=("images/c.jpg", "images/caf\u00e9.png", "c.txt"))
+    assert list_table(path).files == ("images/c.jpg", "images/caf\u00e9.png")
+
+
+def test_list_table_name_of_several_files_raises(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,label\nc,cat\na.png,dog\n", files=("a.png", "one/c.jpg", "two/c.png"))
+    with pytest.raises(DataError, match=r"c may be one/c.jpg, two/c.png: write the path below the table's folder"):
+        list_table(path)
+
+
+def test_list_table_rows_without_a_split_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    found = list_table(table(tmp_path, "file,label,split\na.png,1,train\nb.png,2,test\ndeep/c.png,1,\n"))
+    assert (found.files, found.splits) == (("a.png", "b.png"), ("train", "test"))
+    (issue,) = found.issues
+    assert (issue.kind, issue.level, issue.files) == ("without-split", "warning", (("deep/c.png",),))
+    assert issue.text == "1 row without a split, among rows that have one"

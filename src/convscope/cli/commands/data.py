@@ -32,6 +32,10 @@ class ImageOptions(Record):
         description="Keep files of a class in one split if the pattern matches the same text in their names.",
         json_schema_extra={"metavar": "REGEX"},
     )
+    class_level: Literal[1, 2] | None = Field(
+        default=None,
+        description="1 if the top folders are the classes, 2 if those inside them are; by default found out.",
+    )
 
     def load_options(self) -> LoadOptions:
         """The same for `load_data`."""
@@ -42,6 +46,7 @@ class ImageOptions(Record):
             channels=self.channels,
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
+            class_level=self.class_level,
         )
 
 

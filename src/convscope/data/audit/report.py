@@ -60,9 +60,10 @@ def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditR
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a folder of class folders, a .csv or a .jsonl")
     analysis = analyze(path, LoadContext(options, cache_folder(), reporter))
-    splits, problem = {}, None
+    splits, problem, issues = {}, None, find_issues(analysis)
     try:
         dataset = build_dataset(path, analysis, options)
+        issues = dataset.issues
         splits = {name: len(split) for name, split in dataset.splits.items()}
     except DataError as error:
         problem = f"{path}: {error}"
@@ -71,7 +72,7 @@ def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditR
         classes=_count_classes(analysis),
         splits=splits,
         input=_describe_input(analysis.store.preprocessing),
-        issues=find_issues(analysis),
+        issues=issues,
         problem=problem,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,14 +17,20 @@ from convscope.data.audit.issue import Issue
 MIN_IMAGES_PER_CLASS = 20  # with fewer, the accuracy of a class is uncertain by 20 points or more
 IMBALANCE_RATIO = 3  # images of the largest class to those of the smallest
 MAX_ASPECT_RATIO = 3  # longer side to shorter side
+MISSING_VALUES = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "undefined")
 CONSTANT_RANGE = 2  # levels from the darkest to the lightest pixel of an image that counts as constant
 
 Rule = Callable[[Analysis], Iterator[Issue]]
 
 
-def find_issues(analysis: Analysis) -> tuple[Issue, ...]:
-    """All issues, warnings first."""
-    found = [issue for rule in RULES for issue in rule(analysis)]
+def find_issues(analysis: Analysis, more: Iterable[Issue] = ()) -> tuple[Issue, ...]:
+    """All issues, warnings first.
+
+    Args:
+        analysis: the images.
+        more: issues that were found elsewhere.
+    """
+    found = [*(issue for rule in RULES for issue in rule(analysis)), *more]
     return tuple(sorted(found, key=lambda issue: issue.level != "warning"))
 
 
@@ -95,10 +103,14 @@ def _series(analysis: Analysis) -> Iterator[Issue]:
 
 
 def _unreadable(analysis: Analysis) -> Iterator[Issue]:
-    reasons = analysis.store.reasons
-    for reason in dict.fromkeys(reasons.values()):
-        indices = [[index] for index, why in reasons.items() if why == reason]
-        text = f"{pluralize(len(indices), 'file')} cannot be read: {reason}"
+    kinds: dict[str, list[int]] = {}
+    for index, reason in analysis.store.reasons.items():
+        kinds.setdefault(re.sub(r"\d+", "0", reason), []).append(index)
+    for some in kinds.values():  # such as all truncated files, however many bytes they lack
+        indices = [[index] for index in some]
+        reasons = {analysis.store.reasons[index] for index in some}
+        example = "for example, " if len(reasons) > 1 else ""
+        text = f"{pluralize(len(some), 'file')} cannot be read: {example}{analysis.store.reasons[some[0]]}"
         yield _issue(analysis, indices, kind="unreadable", level="warning", text=text, action="excluded")
 
 
@@ -107,6 +119,48 @@ def _strays(analysis: Analysis) -> Iterator[Issue]:
         text = f"{pluralize(len(strays), 'file')} outside the class folders"
         files = tuple((name,) for name in strays)
         yield Issue(kind="stray", level="note", text=text, action="ignored", files=files)
+
+
+def _listing(analysis: Analysis) -> Iterator[Issue]:
+    yield from analysis.listing.issues
+
+
+def _look_alikes(analysis: Analysis) -> Iterator[Issue]:
+    names = analysis.listing.classes
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_simplified(name), []).append(name)
+    groups = [" = ".join(map(repr, some)) for some in alike.values() if len(some) > 1]
+    empty = [repr(name) for name in names if name.strip().lower() in MISSING_VALUES]
+    decimals = [repr(name) for name in names if re.fullmatch(r"\d+\.0*", name)]
+    lists = [repr(name) for name in names if name[:1] + name[-1:] in ("[]", "()", "{}")]
+    parts = [
+        f"{text}: {list_some(some)}"
+        for text, some in (
+            ("alike", groups),
+            ("like a missing value", empty),
+            ("like a list", lists),
+            ("decimal numbers", decimals),
+        )
+        if some
+    ]
+    if parts:
+        yield Issue(
+            kind="odd-labels",
+            level="warning",
+            text=f"class names that may be mistakes: {'; '.join(parts)}",
+            action="used as they are",
+            advice="correct the labels if these are not separate classes",
+        )
+
+
+def _simplified(name: str) -> str:
+    """A class name as it is compared: without case, separators, brackets, and leading or trailing zeros."""
+    number = re.fullmatch(r"\s*([+-]?)0*(\d{1,100}?)(?:\.0*)?\s*", name)
+    if number:
+        return f"{number[1].strip('+')}{int(number[2])}"
+    plain = unicodedata.normalize("NFKC", name).casefold().strip("[]'\"() ")
+    return re.sub(r"(?<=\w)[\W_]+(?=\w)", " ", plain)
 
 
 def _class_sizes(analysis: Analysis) -> Iterator[Issue]:
@@ -188,8 +242,8 @@ def _backgrounds(analysis: Analysis) -> Iterator[Issue]:
 
 
 RULES: tuple[Rule, ...] = (
-    _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays, _class_sizes, _sizes, _colors,
-    _content, _backgrounds,
+    _listing, _look_alikes, _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays,
+    _class_sizes, _sizes, _colors, _content, _backgrounds,
 )  # fmt: skip
 
 

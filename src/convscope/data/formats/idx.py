@@ -15,6 +15,7 @@ import numpy as np
 
 from convscope.data.archives import find_file, read_bytes
 from convscope.data.dataset import Dataset, Split
+from convscope.data.labeled import LabeledImages, describe_measured, numbered_images
 from convscope.data.options import LoadContext
 from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
 from convscope.data.types import Images
@@ -57,6 +58,18 @@ def read_idx(path: Path, _context: LoadContext | None = None) -> Dataset:
         train, test = pairs if len(pairs) == 2 else default_test_split(pairs[0])
         source = str(path) if len(pairs) == 2 else f"{path}; {DEFAULT_TEST_SPLIT_NOTE}"
         return Dataset(path.resolve().name, numbered_classes(train.labels), train, test, source)
+
+
+def read_labeled_idx(path: Path, _context: LoadContext | None = None) -> LabeledImages:
+    """Read the images of an IDX file or folder that measure a network: the test pair, or the only pair.
+
+    Raises DataError as `read_idx` does.
+    """
+    with error_prefix(str(path)):
+        files = _image_files(path) if path.is_dir() else [path]
+    images = _read_pair(files[-1])
+    split = "test" if len(files) == 2 else ""
+    return numbered_images(images, describe_measured(str(path), split, len(images)))
 
 
 def decode_idx_pairs(contents: Sequence[bytes]) -> tuple[Split, Split]:

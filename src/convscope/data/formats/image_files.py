@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope._text import list_some
+from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Analysis
+from convscope.data.audit.coverage import coverage_issues
 from convscope.data.audit.rules import find_issues
 from convscope.data.cache.pixel_cache import open_store
 from convscope.data.dataset import Dataset, Split
+from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
-from convscope.data.formats.table import CSV_SUFFIXES, JSON_SUFFIXES, is_table, list_table
+from convscope.data.formats.listing import Listing, check_trainable
+from convscope.data.formats.table import TABLE_SUFFIXES, is_table, list_table
+from convscope.data.labeled import LabeledImages, describe_measured
 from convscope.data.options import LoadContext, LoadOptions
 from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
 from convscope.data.types import Labels
@@ -49,14 +53,49 @@ def analyze(path: Path, context: LoadContext) -> Analysis:
         context: options, cache and reporter.
 
     Raises:
-        DataError: it is neither, or no image can be read.
+        DataError: it is neither, its classes or splits cannot be trained on, or no image can be read.
     """
     with error_prefix(str(path)):
-        if path.is_file() and not is_table(path):
-            suffixes = ", ".join(CSV_SUFFIXES + JSON_SUFFIXES)
-            raise DataError(f"a file: expected a folder with one folder of images per class, or one of {suffixes}")
-        listing = list_table(path) if path.is_file() else list_folder(path)
+        listing = list_images(path, context)
+        check_trainable(listing)
         return Analysis(listing, open_store(listing, context), context.options.group_by)
+
+
+def list_images(path: Path, context: LoadContext) -> Listing:
+    """The files of a folder or a table. Raises DataError if it is neither, or as `list_folder` and `list_table` do."""
+    if path.is_file() and not is_table(path):
+        suffixes = ", ".join(TABLE_SUFFIXES)
+        raise DataError(f"a file: expected a folder with one folder of images per class, or one of {suffixes}")
+    if path.is_file():
+        return list_table(path)
+    return list_folder(path, Reading(context.options.class_level, context.classes))
+
+
+def read_labeled_files(path: Path, context: LoadContext) -> LabeledImages:
+    """The images of a folder or a table that measure a network: its test split, or all of them without splits.
+
+    Args:
+        path: the folder or table.
+        context: options, cache, reporter and the classes of the network.
+
+    Raises:
+        DataError: the path is of another kind, or no image can be read.
+    """
+    with error_prefix(str(path)):
+        listing = list_images(path, context)
+        store = open_store(listing, context)
+    for issue in listing.issues:
+        if issue.level == "warning":
+            context.reporter.message(f"{path}: {issue.text}; {issue.action}")
+    split = next((name for name in ("test", "validation") if name in listing.splits), "")
+    chosen = np.array([split in ("", name) for name in listing.splits or [""] * len(listing)])
+    rows: Labels = np.flatnonzero(chosen & (store.info["height"] > 0))
+    left_out = int(chosen.sum()) - len(rows)
+    return LabeledImages(
+        Split(store.pixels, listing.labels[rows], rows),
+        listing.classes,
+        describe_measured(str(path), split, len(rows), len(listing), left_out),
+    )
 
 
 def build_dataset(path: Path, analysis: Analysis, options: LoadOptions) -> Dataset:
@@ -80,6 +119,8 @@ def build_dataset(path: Path, analysis: Analysis, options: LoadOptions) -> Datas
         train, test, validation = own["train"], own["test"], own.get("validation")
     else:
         train, test = own["train"], own["validation"]
+    _check_train(analysis, train)
+    issues = find_issues(analysis, coverage_issues(listing.classes, train, test, validation))
     content = hashlib.sha256(f"{store.key} {listing.classes}".encode())
     for split in (train, test, *([validation] if validation else [])):
         content.update(split.indices(np.arange(len(split))).astype("<i8").tobytes())
@@ -87,8 +128,25 @@ def build_dataset(path: Path, analysis: Analysis, options: LoadOptions) -> Datas
     return Dataset(
         path.resolve().stem, listing.classes, train, test, "; ".join([str(path), *_notes(analysis)]),
         validation=validation, preprocessing=store.preprocessing, load_options=options,
-        issues=find_issues(analysis), files=listing.files, content=content.hexdigest(),
+        issues=issues, files=listing.files, content=content.hexdigest(),
     )  # fmt: skip
+
+
+def _check_train(analysis: Analysis, train: Split) -> None:
+    """Raise DataError if a class has no training image."""
+    listing = analysis.listing
+    for label in np.setdiff1d(np.arange(len(listing.classes)), train.labels):
+        own = listing.labels == label
+        splits = np.array(listing.splits)
+        elsewhere = ", ".join(
+            f"{count} in {split}" for split in ("validation", "test") if (count := (own & (splits == split)).sum())
+        )
+        unused = int((own & (splits == "train") & ~analysis.used).sum())
+        excluded = f"; {pluralize(unused, 'training file')} excluded, see the warnings above" if unused else ""
+        raise DataError(
+            f"no training image of {listing.classes[label]}: its images are {elsewhere}{excluded}; move some to train, "
+            "or remove the class"
+        )
 
 
 def _split(analysis: Analysis, name: str = "") -> Split:

@@ -1,95 +1,59 @@
-"""Folders of images with one folder per class.
-
-    PATH/CLASS/...            a folder per class, with any folders inside
-    PATH/train/CLASS/...      the same with test and val next to train; without test, val is the test split
-
-Hidden files and the leftovers of operating systems are ignored.
-"""
+"""Folders of images with one folder per class; see `folders.layout` for the ways in which they may be arranged."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from convscope._text import list_some
-from convscope.data.formats.listing import SPLIT_NAMES, Listing, Row, make_listing
+from convscope.data.folders.layout import ClassFolder, Reading, find_layout, unwrap
+from convscope.data.folders.tree import Folder, scan_folder
+from convscope.data.formats.listing import Listing, Row, make_listing
+from convscope.data.formats.table import TABLE_SUFFIXES
 from convscope.errors import DataError
 
-IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # in lower case
 
-
-def list_folder(path: Path) -> Listing:
+def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B008  a frozen tuple
     """The files in the class folders of a folder.
 
-    Raises DataError for an empty class, for splits with different classes, and what `make_listing` rejects.
+    Args:
+        path: the folder.
+        reading: what is known of its layout.
+
+    Raises:
+        DataError: a class is empty, a split has a class that train does not have, or the layout is unclear.
+        OSError: a folder cannot be read.
     """
-    root = _skip_wrappers(path)
-    folders = _folders(root)
-    splits = {folder: SPLIT_NAMES[folder.lower()] for folder in folders if folder.lower() in SPLIT_NAMES}
-    strays = [name for name in _names(root) if name not in folders]
-    if "train" not in splits.values() or len(splits) != len(folders) or len(folders) < 2:
-        return make_listing(root, _list_classes(root, "", ""), strays)
-    rows = {folder: _list_classes(root, folder, split) for folder, split in splits.items()}
-    _check_same_classes({folder: {row.label for row in found} for folder, found in rows.items()})
-    return make_listing(root, [row for found in rows.values() for row in found], strays)
+    tree = scan_folder(path)
+    base = unwrap(tree)
+    classes, issues = find_layout(base, reading)
+    _check_classes(classes)
+    rows = [row for found in classes for row in _rows(found, base)]
+    if not rows:
+        raise DataError(_no_classes(base))
+    return make_listing(path / base.path, rows, base.files, issues)
 
 
-def _skip_wrappers(path: Path) -> Path:
-    """The folder inside folders that contain only one folder of folders, as archives often do."""
-    while True:
-        names, folders = _names(path), _folders(path)
-        if len(folders) != 1 or len(names) != 1 or not _folders(path / folders[0]):
-            return path
-        path /= folders[0]
+def _rows(found: ClassFolder, base: Folder) -> list[Row]:
+    """A row for every file of a class folder."""
+    start = len(base.path) + 1 if base.path else 0
+    return [Row(file, found.label, found.split) for file in sorted(file[start:] for file in found.folder.walk())]
 
 
-def _list_classes(root: Path, inside: str, split: str) -> list[Row]:
-    """A row for every file in the class folders of root/inside."""
-    rows = []
-    for name in _folders(root / inside):
-        below = f"{inside}/{name}" if inside else name
-        files = sorted(_walk(root, below))
-        if not files:
-            raise DataError(f"no files in the class folder {below}: put images there, or remove the folder")
-        rows += [Row(file, name, split) for file in files]
-    return rows
-
-
-def _walk(root: Path, folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The files in a folder and its subfolders; links back to a folder above are not followed."""
-    real = os.path.realpath(root / folder)
-    if real in above:
-        return
-    with os.scandir(root / folder) as entries:
-        for entry in entries:
-            if _is_ignored(entry.name):
-                continue
-            if entry.is_dir():
-                yield from _walk(root, f"{folder}/{entry.name}", above | {real})
-            else:
-                yield f"{folder}/{entry.name}"
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not _is_ignored(path.name))
-
-
-def _folders(folder: Path) -> list[str]:
-    return [name for name in _names(folder) if (folder / name).is_dir()]
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in IGNORED_NAMES
-
-
-def _check_same_classes(classes: dict[str, set[str]]) -> None:
-    """Raise DataError unless every split has the same classes."""
-    (first, expected), *others = classes.items()
-    for name, found in others:
-        if found != expected:
-            missing, extra = sorted(expected - found), sorted(found - expected)
-            differences = " and ".join(
-                f"{verb} {list_some(some, 10)}" for verb, some in (("lacks", missing), ("adds", extra)) if some
+def _check_classes(classes: list[ClassFolder]) -> None:
+    """Raise DataError if a split has a class that train does not have."""
+    found = {split: {one.label for one in classes if one.split == split} for split in {one.split for one in classes}}
+    expected = found.pop("train", None)
+    for split, names in found.items() if expected else ():
+        if extra := sorted(names - (expected or set())):
+            missing = sorted((expected or set()) - names)
+            lacks = f", and no {list_some(missing, 10)}" if missing else ""
+            raise DataError(
+                f"{split} has classes that train lacks: {list_some(extra, 10)}{lacks}; use the same names in both"
             )
-            raise DataError(f"{name} has other classes than {first}: it {differences}; use the same names in both")
+
+
+def _no_classes(base: Folder) -> str:
+    """Why a folder without classes is none."""
+    tables = [name for name in base.files if name.lower().endswith(TABLE_SUFFIXES)]
+    hint = f"; if {tables[0]} has their labels, name it instead of the folder" if tables else ""
+    return f"no class folders, {len(base.files)} files: expected one folder of images per class{hint}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convscope._text import pluralize
+from convscope.data.audit.issue import Issue
 from convscope.data.types import Labels
 from convscope.errors import DataError
 
 MAX_CLASSES = 1000
-SPLIT_NAMES = {  # as people spell them, in lower case
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+NUMBERS, MAX_DIGITS = re.compile(r"(\d+)"), 100  # Python refuses to convert much longer numbers
 
 
 class Row(NamedTuple):
@@ -40,6 +40,7 @@ class Listing:
         labels: int64 (n,), indices of `classes`.
         splits: "train", "validation" or "test" for each file; empty if the data set has no splits.
         strays: files without a class.
+        issues: what was noticed while they were listed.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Listing:
     labels: Labels
     splits: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -65,44 +67,69 @@ class Listing:
         return self.splits[index] if self.splits else ""
 
 
-def make_listing(root: Path, rows: Sequence[Row], strays: Sequence[str] = ()) -> Listing:
-    """The listing of some rows. Classes named by numbers are sorted by number, and come before the others.
+def make_listing(root: Path, rows: Sequence[Row], strays: Sequence[str] = (), issues: Sequence[Issue] = ()) -> Listing:
+    """The listing of some rows.
+
+    Classes are sorted naturally (2 before 10). Names that differ only in Unicode normalization are the same class. If
+    some rows have a split, those without one are left out, which is an issue.
 
     Args:
         root: the folder that contains the files.
         rows: files with their classes and splits.
         strays: files without a class.
-
-    Raises:
-        DataError: no class, only one, or more than 1,000; splits without train, or without test and validation.
+        issues: what was noticed so far.
     """
-    classes = tuple(sorted({row.label for row in rows}, key=_class_order))
-    if not classes:
-        raise DataError(f"no class folders, {len(strays)} files: expected one folder of images per class")
+    found = list(issues)
+    if any(row.split for row in rows) and (blank := [row for row in rows if not row.split]):
+        rows = [row for row in rows if row.split]
+        found.append(_without_split(blank))
+    names = [unicodedata.normalize("NFC", row.label) for row in rows]
+    classes = tuple(sorted(set(names), key=natural_order))
+    number = {name: i for i, name in enumerate(classes)}
+    splits = tuple(row.split for row in rows) if any(row.split for row in rows) else ()
+    labels = np.array([number[name] for name in names], np.int64)
+    return Listing(root, tuple(row.file for row in rows), classes, labels, splits, tuple(strays), tuple(found))
+
+
+def check_trainable(listing: Listing) -> None:
+    """Raise DataError unless a listing has 2 to 1,000 classes, and train and test, or no splits."""
+    classes = listing.classes
     if len(classes) < 2:
         raise DataError(
             f"only one class, {classes[0]}: expected a folder per class, two or more; did you mean one of its folders?"
         )
     if len(classes) > MAX_CLASSES:
         raise DataError(
-            f"{len(classes):,} classes of {len(rows) / len(classes):.1f} files each: expected at most "
+            f"{len(classes):,} classes of {len(listing) / len(classes):.1f} files each: expected at most "
             f"{MAX_CLASSES:,}; is there one folder per image instead of one per class?"
         )
-    splits = tuple(row.split for row in rows)
-    if any(splits):
-        _check_splits(splits)
-    number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[row.label] for row in rows], np.int64)
-    files = tuple(row.file for row in rows)
-    return Listing(root, files, classes, labels, splits if any(splits) else (), tuple(strays))
-
-
-def _class_order(name: str) -> tuple[bool, int, str]:
-    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
-
-
-def _check_splits(splits: tuple[str, ...]) -> None:
-    counts = Counter(splits)
-    if not counts["train"] or not (counts["test"] or counts["validation"]):
-        found = ", ".join(f"{count} {split or 'without a split'}" for split, count in counts.items())
+    counts = Counter(listing.splits)
+    if counts and (not counts["train"] or not (counts["test"] or counts["validation"])):
+        found = ", ".join(f"{count} {split}" for split, count in counts.items())
+        blank = sum(len(issue.files) for issue in listing.issues if issue.kind == "without-split")
+        found += f", {blank} without a split" if blank else ""
         raise DataError(f"splits without train or without test: found {found}; expected train and test, or no splits")
+
+
+def natural_order(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key for names with numbers in them; names that are numbers come first.
+
+    >>> sorted(["s10", "s2", "b", "10", "9", "s1"], key=natural_order)
+    ['9', '10', 'b', 's1', 's2', 's10']
+    """
+    return [
+        (False, int(part), part) if part.isdecimal() and len(part) <= MAX_DIGITS else (True, 0, part)
+        for part in NUMBERS.split(name)
+        if part
+    ]
+
+
+def _without_split(rows: Sequence[Row]) -> Issue:
+    return Issue(
+        kind="without-split",
+        level="warning",
+        text=f"{pluralize(len(rows), 'row')} without a split, among rows that have one",
+        action="not used",
+        advice="write train, val or test into the empty cells, or remove the column",
+        files=tuple((row.file,) for row in rows),
+    )

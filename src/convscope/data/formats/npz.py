@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset
 from convscope.data.formats.arrays import convert_classes, make_split
+from convscope.data.labeled import LabeledImages, describe_measured, numbered_images
 from convscope.data.options import LoadContext
 from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
-from convscope.data.validation import error_prefix, numbered_classes
+from convscope.data.validation import check_labels, error_prefix, numbered_classes
 from convscope.errors import DataError
 
 Array = NDArray[Any]
+Pairs = tuple[tuple[str, str], ...]
 
 PAIRS = (  # names of (images, labels), of train and test or of all images
     (("x_train", "y_train"), ("x_test", "y_test")),
@@ -29,6 +31,7 @@ PAIRS = (  # names of (images, labels), of train and test or of all images
     (("X", "y"),),
     (("x", "y"),),
 )
+TEST_PAIRS = tuple((pairs[-1],) for pairs in PAIRS)  # to measure a network on
 CLASSES = "classes"
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError)  # of NumPy and zipfile
 
@@ -53,14 +56,36 @@ def read_npz(path: Path, _context: LoadContext | None = None) -> Dataset:
         DataError: the archive is damaged, or its arrays are of another kind.
     """
     with error_prefix(str(path)):
-        with path.open("rb") as file, _open(file) as archive:
-            pairs = _choose_pairs(archive.files)
-            wanted = [*(key for pair in pairs for key in pair), CLASSES]
-            arrays = {key: _read_array(archive, key) for key in wanted if key in archive.files}
+        pairs, arrays, ignored = _read_arrays(path, PAIRS)
         splits = [make_split(images, labels, arrays[images], arrays[labels]) for images, labels in pairs]
         train, test = splits if len(splits) == 2 else default_test_split(splits[0])
         classes = convert_classes(arrays[CLASSES]) if CLASSES in arrays else numbered_classes(train.labels)
-        return Dataset(path.stem, classes, train, test, _source(path, arrays, set(archive.files) - set(arrays)))
+        return Dataset(path.stem, classes, train, test, _source(path, arrays, ignored))
+
+
+def read_labeled_npz(path: Path, _context: LoadContext | None = None) -> LabeledImages:
+    """Read the images of an .npz that measure a network: the test pair, or the only pair.
+
+    Raises DataError as `read_npz` does.
+    """
+    with error_prefix(str(path)):
+        pairs, arrays, _ = _read_arrays(path, TEST_PAIRS)
+        images = make_split(*pairs[0], *(arrays[key] for key in pairs[0]))
+        description = describe_measured(str(path), "test" if "test" in pairs[0][0] else "", len(images))
+        if CLASSES not in arrays:
+            return numbered_images(images, description)
+        classes = convert_classes(arrays[CLASSES])
+        check_labels("test", images.labels, len(classes))
+        return LabeledImages(images, classes, description)
+
+
+def _read_arrays(path: Path, known: Sequence[Pairs]) -> tuple[Pairs, dict[str, Array], set[str]]:
+    """The names of the first pairs that are known, their arrays and the classes, and the names of other arrays."""
+    with path.open("rb") as file, _open(file) as archive:
+        pairs = _choose_pairs(archive.files, known)
+        wanted = [*(key for pair in pairs for key in pair), CLASSES]
+        arrays = {key: _read_array(archive, key) for key in wanted if key in archive.files}
+        return pairs, arrays, set(archive.files) - set(arrays)
 
 
 def _open(file: BinaryIO) -> NpzFile:
@@ -72,12 +97,12 @@ def _open(file: BinaryIO) -> NpzFile:
     return archive
 
 
-def _choose_pairs(keys: Collection[str]) -> tuple[tuple[str, str], ...]:
-    for pairs in PAIRS:
+def _choose_pairs(keys: Collection[str], known: Sequence[Pairs]) -> Pairs:
+    for pairs in known:
         if all(key in keys for pair in pairs for key in pair):
             return pairs
-    known = "; ".join(", ".join(key for pair in pairs for key in pair) for pairs in PAIRS)
-    raise DataError(f"no known arrays, found {', '.join(keys) or 'none'}: expected {known}")
+    expected = "; ".join(", ".join(key for pair in pairs for key in pair) for pairs in known)
+    raise DataError(f"no known arrays, found {', '.join(keys) or 'none'}: expected {expected}")
 
 
 def _read_array(archive: NpzFile, key: str) -> Array:

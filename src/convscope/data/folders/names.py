@@ -1,0 +1,66 @@
+"""What folders and cells are called that stand for a split, for annotations or for parts of a data set."""
+
+from __future__ import annotations
+
+import re
+
+SPLITS = {
+    "train": ("train", "training", "trn"),
+    "validation": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
+}
+SPLIT_OF_WORD = {word: split for split, words in SPLITS.items() for word in words}
+FILLERS = ("dataset", "datasets", "data", "set", "sets", "split", "images", "image", "imgs", "img", "folder", "files")
+PARTS = {"fold", "folds", "part", "batch", "shard", "chunk", "split", "cv", "kfold", "set", "subset", "session"}
+IMAGES = {"image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "png"}
+ANNOTATIONS = {
+    "annotation", "annotations", "label", "labels", "mask", "masks", "trimap", "trimaps", "bbox", "bboxes", "boxes",
+    "segmentation", "segmentations", "gt", "groundtruth",
+}  # fmt: skip
+TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def split_of(name: str, strict: bool = True) -> str:
+    """The split that a name stands for: "train", "validation", "test", or "" for any other name.
+
+    Args:
+        name: in any case, with numbers and words such as "set" or "images" around it.
+        strict: allow no other words around it.
+
+    >>> [split_of(name) for name in ("Training", "test_set", "val2017", "trainImages", "seg_train", "bus")]
+    ['train', 'test', 'validation', 'train', '', '']
+    >>> split_of("seg_train", strict=False)
+    'train'
+    """
+    words = [_without_filler(word) for word in _words(name)]
+    found = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
+    others = [word for word in words if word and word not in SPLIT_OF_WORD]
+    return found[0] if len(found) == 1 and not (strict and others) else ""
+
+
+def is_part(name: str) -> bool:
+    """Whether a name stands for a part of a data set, such as fold1 or batch_2."""
+    words = _words(name)
+    return bool(words) and set(words) <= PARTS
+
+
+def is_images(name: str) -> bool:
+    """Whether a name stands for the images of a data set, next to their annotations."""
+    return set(_words(name)) & IMAGES != set()
+
+
+def is_annotations(name: str) -> bool:
+    """Whether a name stands for annotations, such as labels or masks."""
+    words = _words(name)
+    return bool(set(words) & ANNOTATIONS or "".join(words) in ANNOTATIONS)
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in TOKEN.findall(name)]
+
+
+def _without_filler(word: str) -> str:
+    """A word without "set" or the like at its end; "" if it is nothing else."""
+    if word in FILLERS:
+        return ""
+    return next((word.removesuffix(end) for end in FILLERS if word.removesuffix(end) in SPLIT_OF_WORD), word)

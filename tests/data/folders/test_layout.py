@@ -1,0 +1,164 @@
+"""Layouts of folders: what becomes a class, a split, or neither, and what is refused because it is unclear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convscope.data.folders.layout import Reading
+from convscope.data.formats.image_folder import list_folder
+from convscope.data.formats.listing import Listing
+from convscope.errors import DataError
+from helpers.images import write_images
+
+ANIMALS = ("cat/1.png", "cat/2.png", "dog/1.png")
+
+
+def listed(folder: Path, *patterns: str, reading: Reading = Reading()) -> Listing:  # noqa: B008
+    """The listing of a folder in which `{}` stands for the files of cats and dogs."""
+    names = [pattern.format(name) for pattern in patterns for name in (ANIMALS if "{" in pattern else ("",))]
+    return list_folder(write_images(folder, dict.fromkeys(names, b"x")), reading)
+
+
+def splits(found: Listing) -> dict[str, int]:
+    """How many files are in each split."""
+    return {name: found.splits.count(name) for name in dict.fromkeys(found.splits)}
+
+
+def kinds(found: Listing) -> list[str]:
+    return [issue.kind for issue in found.issues]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("Training", "Testing"),
+        ("TRAIN", "TEST"),
+        ("train_images", "test_images"),
+        ("trainset", "testset"),
+        ("TrainData", "TestData"),
+        ("train2017", "test2017"),
+        ("1-train", "2-test"),
+        ("seg_train", "seg_test"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("mnist_png_training", "mnist_png_testing"),
+        ("data/train", "data/test"),
+        ("archive/raw/train", "archive/raw/test"),
+    ],
+)
+def test_find_layout_splits_are_recognized_however_they_are_spelled(tmp_path: Path, train: str, test: str) -> None:
+    found = listed(tmp_path, f"{train}/{{}}", f"{test}/{{}}", "__MACOSX/x/._1.png", ".ipynb_checkpoints/1.png")
+    assert found.classes == ("cat", "dog")
+    assert splits(found) == {"train": 3, "test": 3}
+    assert found.issues == ()
+
+
+def test_find_layout_val2017_is_validation(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train2017/{}", "val2017/{}")
+    assert splits(found) == {"train": 3, "validation": 3}
+
+
+def test_find_layout_splits_inside_the_classes(tmp_path: Path) -> None:
+    found = listed(tmp_path, *(f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("Train", "test")))
+    assert (found.classes, found.splits) == (("cat", "dog"), ("train", "test", "train", "test"))
+
+
+@pytest.mark.parametrize("further", ["samples/1.png", "seg_pred/seg_pred/1.png", "extra/{}"])
+def test_find_layout_folder_next_to_splits_is_left_out_with_a_warning(tmp_path: Path, further: str) -> None:
+    found = listed(tmp_path, "train/{}", "val/{}", "test/{}", further)
+    assert splits(found) == {"train": 3, "validation": 3, "test": 3}
+    (issue,) = found.issues
+    assert (issue.kind, issue.level) == ("passed-over", "warning")
+    assert issue.text.endswith(f"in {further.partition('/')[0]}, next to the splits")
+    assert len(issue.files) == (3 if "{" in further else 1)
+
+
+@pytest.mark.parametrize("test", ["test/1.png", "test/test/1.png", "Test Images/1.png", "test/unknown/1.png"])
+def test_find_layout_test_without_labels_is_left_out_with_a_warning(tmp_path: Path, test: str) -> None:
+    found = listed(tmp_path, "train/{}", test)
+    assert (found.classes, found.splits) == (("cat", "dog"), ())
+    assert [issue.text for issue in found.issues] == [
+        f"1 file in {test.partition('/')[0]}, without class folders, so without labels"
+    ]
+
+
+def test_find_layout_runs_and_folders_without_images_are_no_classes(tmp_path: Path) -> None:
+    run = {"config.json": b"{}", "metrics.jsonl": b"", "plots/curve.png": b"x"}
+    write_images(tmp_path / "runs" / "d-small-1", run)
+    write_images(tmp_path / "exp", {"events.out.tfevents.1.host": b"", "1.png": b"x"})
+    found = listed(tmp_path, "{}", "docs/readme.txt", "scripts/a.py")
+    assert found.classes == ("cat", "dog")
+    assert [issue.text for issue in found.issues] == [
+        "2 folders with results of a training: exp, runs/d-small-1",
+        "2 folders without images: docs, scripts",
+    ]
+
+
+def test_find_layout_a_class_may_be_called_runs(tmp_path: Path) -> None:
+    assert listed(tmp_path, "{}", "runs/1.png").classes == ("cat", "dog", "runs")
+
+
+@pytest.mark.parametrize("annotations", ["annotations/1.xml", "masks/{}", "Ground_Truth/1.png", "labels/train/1.txt"])
+def test_find_layout_annotations_are_no_class(tmp_path: Path, annotations: str) -> None:
+    found = listed(tmp_path, "images/{}", annotations)
+    assert (found.classes, len(found)) == (("cat", "dog"), 3)
+
+
+def test_find_layout_images_and_annotations_with_splits(tmp_path: Path) -> None:
+    found = listed(tmp_path, "images/train/{}", "images/val/{}", "masks/train/{}", "masks/val/{}")
+    assert splits(found) == {"train": 3, "validation": 3}
+
+
+def test_find_layout_missing_class_in_test_is_allowed(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train/{}", "test/cat/1.png")
+    assert splits(found) == {"train": 3, "test": 1}
+
+
+AMBIGUOUS = [
+    (
+        ("fold1/{}", "fold2/{}"),
+        "two ways to read the folders: the classes may be fold1, fold2, or cat, dog inside them; choose by --class-level 1 or",
+    ),
+    (("london/{}", "paris/{}"), "the classes may be london, paris, or cat, dog inside them"),
+    (("raw/{}", "processed/{}"), "the classes may be processed, raw"),
+    (("train_1/{}", "fold/{}"), "two ways"),
+    (("train/{}", "samples/1.png"), "the classes may be samples, train, or cat, dog inside them"),
+    (("train/{}", "cat/1.png"), "two ways"),
+    (("{}", "backup/{}"), "backup contains cat, dog like the folder around it: a copy, or a class"),
+    (("{}", "test/1.png"), "test next to cat, dog: a class, or images without labels"),
+    (("train/1.png", "test/1.png"), "no class folders: test, train hold images, but look like splits or parts"),
+    (("fold1/1.png", "fold2/1.png"), "no class folders: fold1, fold2 hold images, but look like"),
+    (
+        ("train/images/1.png", "train/labels/1.txt", "valid/images/1.png"),
+        "no class folders: the images are in train/images, valid/images; expected",
+    ),
+    (("images/1.png", "annotations/1.xml"), "no class folders: the images are in images; expected one folder"),
+    (("fold1/train/{}", "fold1/test/{}", "fold2/train/{}", "fold2/test/{}"), "the classes may be fold1, fold2"),
+]
+
+
+@pytest.mark.parametrize(("patterns", "message"), AMBIGUOUS, ids=[" ".join(row[0]) for row in AMBIGUOUS])
+def test_find_layout_unclear_layout_raises(tmp_path: Path, patterns: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        listed(tmp_path, *patterns)
+
+
+def test_find_layout_class_level_decides(tmp_path: Path) -> None:
+    assert listed(tmp_path, "a/{}", "b/{}", reading=Reading(class_level=1)).classes == ("a", "b")
+    found = listed(tmp_path, reading=Reading(class_level=2))
+    assert (found.classes, len(found)) == (("cat", "dog"), 6)
+
+
+def test_find_layout_known_classes_decide(tmp_path: Path) -> None:
+    found = listed(tmp_path, "fold1/{}", "fold2/{}", reading=Reading(classes=("cat", "dog", "owl")))
+    assert (found.classes, len(found)) == (("cat", "dog"), 6)
+
+
+def test_find_layout_class_called_train_with_folders_inside(tmp_path: Path) -> None:
+    found = listed(tmp_path, "bus/city/1.png", "car/old/1.png", "train/steam/1.png")
+    assert found.classes == ("bus", "car", "train")
+    assert kinds(found) == ["nested-folders", "split-name"]
+    assert json.loads(found.issues[0].model_dump_json())["text"].startswith("3 folders inside the class folders")
