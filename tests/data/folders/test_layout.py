@@ -120,7 +120,7 @@ def test_find_layout_missing_class_in_test_is_allowed(tmp_path: Path) -> None:
 AMBIGUOUS = [
     (
         ("fold1/{}", "fold2/{}"),
-        "two ways to read the folders: the classes may be fold1, fold2, or cat, dog inside them; choose by --class-level 1 or",
+        "two ways to read the folders: the classes may be fold1, fold2, or cat, dog inside them; choose by",
     ),
     (("london/{}", "paris/{}"), "the classes may be london, paris, or cat, dog inside them"),
     (("raw/{}", "processed/{}"), "the classes may be processed, raw"),

@@ -59,8 +59,8 @@ def list_table(path: Path) -> Listing:
     rows = _unique_rows(records)
     found = FileFinder(path.parent).find_all(rows)
     if len(set(found.values())) < len(found):
-        file = next(file for file, count in Counter(found.values()).items() if count > 1)
-        same = " and ".join(sorted(name for name in found if found[name] == file))
+        twice = next(path for path, count in Counter(found.values()).items() if count > 1)
+        same = " and ".join(sorted(name for name in found if found[name] == twice))
         raise DataError(f"{same} are the same file: expected one row per file")
     named = {found[name]: row._replace(file=found[name]) for name, row in rows.items()}
     return make_listing(path.parent, [named[file] for file in sorted(named)])
