@@ -47,7 +47,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConvscopeError(
             f"cannot write {path}: {error.strerror}; free some space or choose another folder"
@@ -158,7 +158,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in the folder durable; Windows cannot open a folder for that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,19 +1,20 @@
 """Images decoded once: a memory-mapped file of uint8 pixels, named by everything that it was made from.
 
     CACHE/images/KEY/pixels.u8    (n, height, width, channels), row by row; zeros for files that cannot be read
-    CACHE/images/KEY/info.npy     see `decode.IMAGE_INFO`
-    CACHE/images/KEY/about.json   the preprocessing, and why files cannot be read
-    CACHE/listings/NAME.npz       the KEY of a folder's files when they were last seen, by their sizes and times
+    CACHE/images/KEY/info.bin     see `decode.IMAGE_INFO`
+    CACHE/images/KEY/about.json   the preprocessing, why files cannot be read, and checksums of the other two
+    CACHE/listings/NAME.json      the KEY of a folder's files when they were last seen, by their sizes and times
 
 KEY is the SHA-256 of the preprocessing and of all files' SHA-256: a folder that was moved or copied finds its store, an
-altered one does not. A store is written into a temporary folder and renamed when it is complete.
+altered one does not. A store is written into a temporary folder, put on the disk, and renamed when it is complete.
+Every start verifies it; what is damaged is decoded again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,9 +26,12 @@ from pathlib import Path
 import numpy as np
 from PIL import __version__ as decoder_version
 
-from convscope._files import write_atomically
+from convscope._files import open_regular, sync_folder, write_atomically
+from convscope._records import Record
 from convscope._reporting import Reporter
-from convscope.data.cache.decode import ImageInfo, decode_files
+from convscope.data.cache.checksums import checksums
+from convscope.data.cache.decode import IMAGE_INFO, ImageInfo, decode_files
+from convscope.data.cache.guard import explain_bus_errors
 from convscope.data.cache.input_size import choose_preprocessing
 from convscope.data.formats.listing import Listing
 from convscope.data.options import LoadContext, LoadOptions
@@ -38,7 +42,9 @@ from convscope.images.preprocessing import Preprocessing
 FORMAT = 2
 DECODING = "decoding"  # the task of a reporter's progress
 SAMPLE_FILES = 256  # that decide on size and channels
-PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
+PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.bin", "about.json"
+MAX_JSON_BYTES = 2**28
+KEY = re.compile("[0-9a-f]{64}")
 ABANDONED_AFTER_S = 24 * 3600  # unfinished stores that are older were left by killed processes
 
 
@@ -61,6 +67,22 @@ class Store:
     key: str
 
 
+class AboutStore(Record):
+    """`about.json`; the checksums are those of `checksums` for the pixels and the info."""
+
+    preprocessing: Preprocessing
+    reasons: dict[int, str]
+    pixels: tuple[int, ...]
+    info: tuple[int, ...]
+
+
+class SeenFiles(Record):
+    """A file in `listings`: the store of files with this SHA-256 of their names, sizes and times."""
+
+    files: str
+    key: str
+
+
 def open_store(listing: Listing, context: LoadContext) -> Store:
     """The store of the listed files, from the cache or made now.
 
@@ -75,9 +97,12 @@ def open_store(listing: Listing, context: LoadContext) -> Store:
         ConvscopeError: no store can be written.
     """
     images, options, reporter = context.cache / "images", context.options, context.reporter
-    seen = _SeenFiles(listing, options, context.cache / "listings")
-    if (key := seen.key()) and (store := _read(images / key, len(listing))):
-        return store
+    seen = _Seen(listing, options, context.cache / "listings")
+    if key := seen.key():
+        if store := _read(images / key, len(listing)):
+            return store
+        if (images / key).exists():
+            reporter.message(f"the decoded images in {images / key} are damaged: decoding again")
     try:
         store = _build(listing, options, images, reporter)
     except OSError as error:
@@ -111,17 +136,30 @@ def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Repor
         info, reasons = _decode_into(unfinished / PIXELS_FILE, paths, options, preprocessing, reporter)
         _check_any_read(info, reasons, listing)
         key = _key(preprocessing, info, reasons)
-        np.save(unfinished / INFO_FILE, info)
-        about = {"preprocessing": preprocessing.model_dump(), "reasons": reasons, "key": key}
-        write_atomically(unfinished / ABOUT_FILE, json.dumps(about))
+        write_atomically(unfinished / INFO_FILE, info.tobytes())
+        sums = {name: checksums(unfinished / name) for name in (PIXELS_FILE, INFO_FILE)}
+        about = AboutStore(preprocessing=preprocessing, reasons=reasons, pixels=sums[PIXELS_FILE], info=sums[INFO_FILE])
+        write_atomically(unfinished / ABOUT_FILE, about.model_dump_json())
         store = _read(folder / key, len(paths))  # a copy of the folder, or another process, may have made it
         if store is None:
-            shutil.rmtree(folder / key, ignore_errors=True)
-            unfinished.replace(folder / key)
-            store = _read(folder / key, len(paths))
+            _publish(unfinished, folder / key, reporter)
+            store = _read(folder / key, len(paths)) or _read(unfinished, len(paths), key)
     if store is None:
         raise OSError(f"{folder / key} was altered while it was written")
     return store
+
+
+def _publish(unfinished: Path, place: Path, reporter: Reporter) -> None:
+    """Move a complete store to its place, over a damaged one; if that fails, only the next start is slower."""
+    try:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        unfinished.replace(place)
+        sync_folder(place.parent)
+    except OSError as error:
+        reporter.message(f"cannot replace {place} ({error.strerror or error}): remove it, or images are decoded again")
 
 
 def _decode_into(
@@ -140,6 +178,8 @@ def _decode_into(
         reasons |= failed
         done += len(some)
         reporter.progress(DECODING, done, len(paths))
+    with file.open("r+b") as written:
+        os.fsync(written.fileno())
     return np.concatenate(infos), reasons
 
 
@@ -168,20 +208,39 @@ def _key(preprocessing: Preprocessing, info: ImageInfo, reasons: dict[int, str])
     return digest.hexdigest()
 
 
-def _read(folder: Path, count: int) -> Store | None:
-    """The store in a folder; None if it does not exist or is incomplete."""
+def _read(folder: Path, count: int, key: str = "") -> Store | None:
+    """The store in a folder; None if it does not exist, is incomplete or is damaged.
+
+    Args:
+        folder: the folder.
+        count: number of files.
+        key: the key of the store; by default the name of the folder.
+    """
+    key, pixels_file = key or folder.name, folder / PIXELS_FILE
     try:
-        about = json.loads((folder / ABOUT_FILE).read_text())
-        info = np.load(folder / INFO_FILE, allow_pickle=False)
-        preprocessing = Preprocessing.model_validate(about["preprocessing"])
-        shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        if len(info) != count or (folder / PIXELS_FILE).stat().st_size != np.prod(shape):
+        about = AboutStore.model_validate_json(_read_small(folder / ABOUT_FILE))
+        info: ImageInfo = np.frombuffer(_read_small(folder / INFO_FILE, count * IMAGE_INFO.itemsize + 1), IMAGE_INFO)
+        record = about.preprocessing
+        shape = (count, record.height, record.width, record.channels)
+        if (
+            len(info) != count
+            or pixels_file.stat().st_size != np.prod(shape)
+            or _key(record, info, about.reasons) != key
+        ):
             return None
-        pixels = np.memmap(folder / PIXELS_FILE, np.uint8, "r", shape=shape)
-    except (OSError, ValueError, KeyError, EOFError):
+        if checksums(folder / INFO_FILE) != about.info or checksums(pixels_file) != about.pixels:
+            return None
+        explain_bus_errors(pixels_file)
+        pixels = np.memmap(pixels_file, np.uint8, "r", shape=shape)
+    except (OSError, ValueError, DataError):
         return None
-    reasons = {int(index): reason for index, reason in about["reasons"].items()}
-    return Store(pixels, info, reasons, preprocessing, folder.name)
+    return Store(pixels, info, about.reasons, record, key)
+
+
+def _read_small(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The content of a file, at most `limit` bytes of it. Raises OSError or DataError."""
+    with open_regular(path) as file:
+        return file.read(limit)
 
 
 @contextmanager
@@ -207,31 +266,30 @@ def _reserve(file: int, size: int) -> None:
         os.truncate(file, size)
 
 
-class _SeenFiles:
-    """The sizes and times of the files of a listing, to recognize them without reading them."""
+class _Seen:
+    """The names, sizes and times of the files of a listing, to recognize them without reading them."""
 
     def __init__(self, listing: Listing, options: LoadOptions, folder: Path) -> None:
         reading = f"{FORMAT} {decoder_version} {options.model_dump_json(exclude={'group_by'})}"
         name = f"{listing.root.resolve()}\n{reading}"
-        self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
-        self.names = hashlib.sha256(os.fsencode("\n".join(listing.files))).hexdigest()
-        self.times = np.zeros((len(listing), 2), np.int64)
+        self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
+        times = np.zeros((len(listing), 2), np.int64)
         for index, below in enumerate(listing.files):
             with suppress(OSError):
                 found = os.stat(os.path.join(listing.root, below))  # noqa: PTH116, PTH118  five times as fast
-                self.times[index] = found.st_size, found.st_mtime_ns
+                times[index] = found.st_size, found.st_mtime_ns
+        digest = hashlib.sha256(os.fsencode("\n".join(listing.files)))
+        digest.update(times.tobytes())
+        self.files = digest.hexdigest()
 
     def key(self) -> str:
         """The key of their store; "" if they are new or have changed."""
-        with suppress(OSError, ValueError, KeyError, EOFError), np.load(self.file, allow_pickle=False) as seen:
-            if str(seen["names"]) == self.names and np.array_equal(seen["times"], self.times):
-                return str(seen["key"])
+        with suppress(OSError, ValueError, DataError):
+            seen = SeenFiles.model_validate_json(_read_small(self.file))
+            if seen.files == self.files and KEY.fullmatch(seen.key):
+                return seen.key
         return ""
 
     def remember(self, key: str) -> None:
         """Write down the key of their store."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(f".{os.getpid()}")
-        with temporary.open("wb") as file:
-            np.savez(file, names=np.array(self.names), times=self.times, key=np.array(key))
-        temporary.replace(self.file)
+        write_atomically(self.file, SeenFiles(files=self.files, key=key).model_dump_json())
