@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.predictor import Prediction, Predictor
+from convscope.deploy.prepare import BATCH_SIZE
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png, read_image
 from helpers.model_files import with_metadata
@@ -246,3 +248,50 @@ def test_predict_unreadable_image_raises_data_error(
 def test_prediction_label_of_equal_classes_is_the_first() -> None:
     prediction = Prediction(image="p", probabilities={"a": 0.5, "b": 0.5}, notes=())
     assert (prediction.label, prediction.probability) == ("a", 0.5)
+
+
+def test_predict_each_keeps_order_and_gives_errors_in_their_place(predictor: Predictor, tmp_path: Path) -> None:
+    images, sources = random_images(LINE, 150), []
+    for i, image in enumerate(images):
+        path = tmp_path / f"{i}.png"
+        path.write_bytes(encode_png(image) if i % 50 else b"broken")
+        sources.append(path)
+    outcomes = list(predictor.predict_each(iter(sources)))
+    assert [isinstance(outcome, DataError) for outcome in outcomes] == [i % 50 == 0 for i in range(150)]
+    assert [str(path) in str(outcomes[i]) for i, path in enumerate(sources) if i % 50 == 0] == [True] * 3
+    readable = [i for i in range(150) if i % 50]
+    expected = expected_probabilities(LINE, images[readable])
+    for i, row in zip(readable, expected, strict=True):
+        outcome = outcomes[i]
+        assert isinstance(outcome, Prediction)
+        assert outcome.image == str(sources[i])
+        assert [outcome.probabilities[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
+    assert list(predictor.predict_each([])) == []
+
+
+def test_predict_each_holds_few_decoded_images(predictor: Predictor) -> None:
+    side, count = 700, 400  # 196 MB if all were held, and each decoded one is 0.5 MB
+    made = 0
+
+    def sources() -> Iterator[NDArray[np.uint8]]:
+        nonlocal made
+        for made in range(1, count + 1):
+            yield np.full((side, side), made % 256, np.uint8)
+
+    tracemalloc.start()
+    stream = predictor.predict_each(sources())
+    next(stream)
+    assert made < count  # the others are not decoded before they are wanted
+    assert len(list(stream)) == count - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * BATCH_SIZE * side**2
+
+
+def test_predict_list_of_paths_holds_few_decoded_images(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((700, 700, 1), np.uint8)))
+    tracemalloc.start()
+    assert len(predictor.predict([tmp_path / "a.png"] * 200)) == 200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 700**2 / 4

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,14 @@ from pydantic import computed_field
 from convscope._records import Record
 from convscope.backends.onnx.metadata import LOGITS, PROBABILITIES
 from convscope.backends.onnx.read import read_model_file
+from convscope.deploy.prepare import ImageSource, PreparedImage, prepare_images
 from convscope.deploy.session import open_session, run_session
 from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import DecodedImage, read_image
+from convscope.images.read import DecodedImage
 from convscope.runs.folder import open_run
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
-ImageSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8]"
 
 
 class Prediction(Record):
@@ -103,17 +100,44 @@ class Predictor:
             DataError: An image cannot be read (the message names it), or there is none.
         """
         sources = images if isinstance(images, list | tuple) else [cast("ImageSource", images)]
-        return self.predict_images([read_image(source, max_megapixels=max_megapixels) for source in sources])
+        if not sources:
+            raise DataError("expected at least one image to classify, got none")
+        found = []
+        for outcome in self.predict_each(sources, max_megapixels=max_megapixels):
+            if isinstance(outcome, DataError):
+                raise outcome
+            found.append(outcome)
+        return found
+
+    def predict_each(
+        self, images: Iterable[ImageSource], *, max_megapixels: float = 25.0
+    ) -> Iterator[Prediction | DataError]:
+        """Classify any number of images; only a few are in memory at a time.
+
+        Args:
+            images: As in `predict`, also a generator.
+            max_megapixels: Reject larger images.
+
+        Yields:
+            For each image in order, its prediction, or the error if it cannot be read.
+        """
+        for batch in prepare_images(images, self.preprocessing, max_megapixels):
+            found = iter(self._classify([one for one in batch if not isinstance(one, DataError)]))
+            yield from (one if isinstance(one, DataError) else next(found) for one in batch)
 
     def predict_images(self, images: Sequence[DecodedImage]) -> list[Prediction]:
         """Classify images that `read_image` has decoded; see `predict`."""
         if len(images) == 0:
             raise DataError("expected at least one image to classify, got none")
-        transformed = [self.preprocessing.transform(image) for image in images]
-        probabilities = self.predict_proba(np.stack([pixels for pixels, _ in transformed]))
+        return self._classify([PreparedImage(image.name, *self.preprocessing.transform(image)) for image in images])
+
+    def _classify(self, images: Sequence[PreparedImage]) -> list[Prediction]:
+        if not images:
+            return []
+        probabilities = self.predict_proba(np.stack([image.pixels for image in images]))
         return [
-            Prediction(image=image.name, probabilities=self._ranked(row), notes=notes)
-            for image, (_, notes), row in zip(images, transformed, probabilities, strict=True)
+            Prediction(image=image.name, probabilities=self._ranked(row), notes=image.notes)
+            for image, row in zip(images, probabilities, strict=True)
         ]
 
     def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -144,5 +168,6 @@ class Predictor:
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         """Probabilities (classes,) by class name, largest first."""
-        order = np.argsort(-probabilities, kind="stable")
-        return {self.classes[i]: float(probabilities[i]) for i in order}
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        classes, values = self.classes, probabilities.tolist()
+        return {classes[i]: values[i] for i in order}

@@ -30,6 +30,8 @@ def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as exceptions too; do not print them as well
+    # Threads that wait would spin, and take the processor's time from decoding the next images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class

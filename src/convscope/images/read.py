@@ -74,6 +74,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}  # where getexif() looks, but for TIFF
+
 _WARNING_FILTERS = threading.Lock()
 
 
@@ -209,6 +211,8 @@ def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str
 
 
 def _orientation(image: Image.Image) -> int:
+    if not isinstance(image, TiffImageFile) and _EXIF_KEYS.isdisjoint(image.info):
+        return 1
     with _without_warnings():
         try:
             return int(image.getexif().get(274, 1))

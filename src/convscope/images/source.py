@@ -27,21 +27,21 @@ def open_source(source: str | Path) -> IO[bytes]:
     Raises:
         DataError: there is no such file, or it cannot be opened; the message names it.
     """
-    name, path = source_name(source), Path(source)
+    name = source_name(source)
     try:
         if source == STANDARD_INPUT:
             return _standard_input()
-        if path.is_dir():
-            raise DataError(f"a folder, expected one image file ({IMAGE_FORMATS}); name a file in it")
-        if re.fullmatch(r"/dev/stdin|(/dev|/proc/self)/fd/\d+", name):
-            with path.open("rb") as file:
+        if name.startswith(("/dev/", "/proc/")) and re.fullmatch(r"/dev/stdin|(/dev|/proc/self)/fd/\d+", name):
+            with Path(source).open("rb") as file:
                 return _in_memory(file)
-        return open_regular(path)
+        return open_regular(source)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file; check the spelling and the folder") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from error
     except DataError as error:
+        if Path(source).is_dir():
+            raise DataError(f"{name}: a folder, expected one image file ({IMAGE_FORMATS}); name a file in it") from None
         raise DataError(f"{name}: {error}") from None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.errors import ConvscopeError
+from convscope.errors import DataError
 
 if TYPE_CHECKING:
     from convscope.runs.folder import Run
@@ -51,15 +51,16 @@ def predict(
     from convscope.deploy.predictor import PredictionList, Predictor
 
     predictor, found, failed = Predictor(_opened(run).model_file if run.is_dir() else run), [], 0
-    for image in images:
-        try:
-            found += predictor.predict(image, max_megapixels=max_megapixels)
-        except ConvscopeError as error:
-            print_message(f"convscope: {error}")
-            failed = error.exit_code
+    for outcome in predictor.predict_each(images, max_megapixels=max_megapixels):
+        if isinstance(outcome, DataError):
+            print_message(f"convscope: {outcome}")
+            failed = outcome.exit_code
+        elif as_json:
+            found.append(outcome)
+        else:
+            print_result(False, outcome, prediction_lines(outcome, top))
     if found:
-        result = PredictionList(predictions=tuple(found))
-        print_result(as_json, result, [line for one in found for line in prediction_lines(one, top)])
+        print_result(True, PredictionList(predictions=tuple(found)), [])
     raise typer.Exit(failed)
 
 

@@ -153,11 +153,11 @@ def _fill_properties(info: ImageInfo, pixels: Pixels) -> None:
 
 def _read_content(path: Path) -> bytes:
     try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{size / 1e9:.1f} GB, expected at most {MAX_FILE_BYTES / 1e9:.1f}")
         with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_FILE_BYTES:
-                raise DataError(f"{size / 1e9:.1f} GB, expected at most {MAX_FILE_BYTES / 1e9:.1f}")
-            return file.read(size)
+            return file.read()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
 
