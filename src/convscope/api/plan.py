@@ -134,7 +134,15 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
     preprocessing = measure(sample.images)
     if not data.dataset.preprocessing:
         return preprocessing
-    return preprocessing.model_copy(update=data.dataset.preprocessing.model_dump(include={"fit", "fill", "polarity"}))
+    loaded = data.dataset.preprocessing
+    return preprocessing.model_copy(
+        update={
+            "fit": loaded.fit,
+            "fill": loaded.fill,
+            "polarity": loaded.polarity,
+            "frame": preprocessing.frame if preprocessing.polarity == loaded.polarity else None,
+        }
+    )
 
 
 def _dataset_info(data: TrainData, origin: str) -> DatasetInfo:

@@ -17,10 +17,14 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
        output i = (2 * S + T) // (2 * T), S = sum of weight * pixel, T = sum of the weights
    This is the triangle filter, widened when shrinking (antialiasing) and renormalized at the ends; m = n changes
    nothing.
-5. Polarity, only for 1 channel and a polarity that is not mixed. v becomes 255 - v if the border of the resized image
-   (its first and last row and column) is light, a median over 127, and the network's polarity is dark, or vice versa.
-   The median is the lower one: number (k - 1) // 2 of k sorted values.
+5. Polarity, only for 1 channel and a polarity that is not mixed. v becomes 255 - v if the background of the resized
+   image is light and the network's polarity dark, or vice versa. The background is the median of the border (first and
+   last row and column); the median is the lower one: number (k - 1) // 2 of k sorted values. It is light if it exceeds
+   the threshold that separates the image's light from its dark values best (`otsu_threshold`), or 127 if all values
+   are equal.
 6. Pad. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
+7. Frame, only if the training images share one. If the result is not in the frame, with or without step 5, the ink of
+   the image after step 2 is drawn in the frame instead of steps 3 to 6; docs/framing.md has the steps.
 
 For sides up to 2^20 float64, and so JavaScript's numbers, hold all of this exactly: when shrinking, at most 2n / m + 1
 weights are not 0 and none exceeds 2n, so T <= 6 n^2 and 2 * S + T <= 511 T < 2^52; when enlarging T is smaller still.
@@ -40,11 +44,14 @@ from pydantic import Field, model_validator
 
 from convscope._records import Record
 from convscope.images.color import over_white, to_gray
+from convscope.images.framing.frame import Frame
+from convscope.images.framing.ink import Ink, find_ink
 from convscope.images.read import DecodedImage
 from convscope.images.resize import fit_inside, resize
 from convscope.images.statistics import (
     Polarity,
     border_colors,
+    has_light_background,
     histogram,
     histogram_mean,
     lower_median,
@@ -67,6 +74,7 @@ class Preprocessing(Record):
         fill: color of the padding, 0..255 per channel.
         polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or
             "mixed".
+        frame: where all training images show their ink, and how large; None if they do not share a frame.
         scale: one factor per channel, see `mean`.
         mean: one number per channel: network input = float32(pixel) * scale - mean.
 
@@ -87,6 +95,7 @@ class Preprocessing(Record):
     fit: Literal["letterbox", "crop"] = "letterbox"
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
+    frame: Frame | None = None
     scale: tuple[float, ...]
     mean: tuple[float, ...]
 
@@ -130,12 +139,13 @@ class Preprocessing(Record):
             channels=images.shape[3],
             fill=tuple(fill.astype(int).tolist()),
             polarity=polarity,
+            frame=_frame_of(images, polarity),
             scale=tuple(scale.tolist()),
             mean=tuple(mean.tolist()),
         )
 
     def transform(self, image: DecodedImage) -> tuple[Pixels, tuple[str, ...]]:
-        """Apply steps 1 to 6 of the algorithm in the module's docstring.
+        """Apply the algorithm in the module's docstring.
 
         Returns:
             The network's uint8 array (height, width, channels), and notes: those of the image and one for each step
@@ -143,10 +153,12 @@ class Preprocessing(Record):
         """
         notes = list(image.notes)
         pixels = self._convert_channels(image.pixels, notes)
-        pixels = self._match_polarity(self._resize(self._crop(pixels, notes), notes), notes)
-        if pixels.shape[:2] != (self.height, self.width):
-            notes.append(f"letterboxed to {self.width}x{self.height}")
-        return self._pad(pixels), tuple(notes)
+        fitted, fitted_notes = self._fit(pixels)
+        if self.frame is not None and not self._is_framed(fitted, self.frame):
+            ink = find_ink(pixels[..., 0])
+            if ink is not None:
+                return self._place(ink, self.frame), (*notes, *self._framing_notes(ink, self.frame))
+        return fitted, (*notes, *fitted_notes)
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Convert uint8 (n, h, w, c) to the network's input, float32 (n, h, w, c)."""
@@ -195,14 +207,33 @@ class Preprocessing(Record):
             notes.append(f"resized {width}x{height} -> {columns}x{rows}")
         return resize(pixels, rows, columns)
 
+    def _fit(self, pixels: Pixels) -> tuple[Pixels, list[str]]:
+        """Steps 3 to 6, and notes on them."""
+        notes: list[str] = []
+        pixels = self._match_polarity(self._resize(self._crop(pixels, notes), notes), notes)
+        if pixels.shape[:2] != (self.height, self.width):
+            notes.append(f"letterboxed to {self.width}x{self.height}")
+        return self._pad(pixels), notes
+
     def _match_polarity(self, pixels: Pixels, notes: list[str]) -> Pixels:
         if self.channels > 1 or self.polarity == "mixed":
             return pixels
-        background = "light" if border_colors(pixels[None])[0, 0] > 127 else "dark"
+        background = "light" if has_light_background(pixels[..., 0]) else "dark"
         if background == self.polarity:
             return pixels
         notes.append(f"inverted because its background is {background}")
         return 255 - pixels
+
+    def _is_framed(self, fitted: Pixels, frame: Frame) -> bool:
+        return frame.contains(_light_on_black(fitted[..., 0], self.polarity))
+
+    def _place(self, ink: Ink, frame: Frame) -> Pixels:
+        return _light_on_black(frame.place(ink, self.height, self.width), self.polarity)[..., None]
+
+    def _framing_notes(self, ink: Ink, frame: Frame) -> tuple[str, ...]:
+        (rows, columns), inverted = ink.size, ink.dark == (self.polarity == "dark")
+        framed = f"ink of {columns}x{rows} framed as in the training images: {frame.side} pixels, centered by mass"
+        return (*((f"inverted because its ink is {'dark' if ink.dark else 'light'}",) if inverted else ()), framed)
 
     def _pad(self, pixels: Pixels) -> Pixels:
         rows, columns = pixels.shape[:2]
@@ -211,3 +242,15 @@ class Preprocessing(Record):
         padded[:] = self.fill
         padded[top : top + rows, left : left + columns] = pixels
         return padded
+
+
+def _light_on_black(gray: Pixels, polarity: Polarity) -> Pixels:
+    """Gray pixels of a background as dark as they come; of a light background, inverted, and back."""
+    return 255 - gray if polarity == "light" else gray
+
+
+def _frame_of(images: Pixels, polarity: Polarity) -> Frame | None:
+    """The frame that images, uint8 (n, h, w, c), share; None for colors, a mixed background, and no such frame."""
+    if images.shape[3] > 1 or polarity == "mixed":
+        return None
+    return Frame.measure(_light_on_black(images[..., 0], polarity))

@@ -15,6 +15,7 @@ Polarity = Literal["dark", "light", "mixed"]
 
 CHUNK_VALUES = 2**22  # pixel values per step, which bounds the temporary arrays
 POLARITY_FRACTION = 0.9  # of the images must have the same background for it to be the data set's polarity
+UNIFORM = 255  # a threshold that separates nothing
 DARK_BELOW, LIGHT_ABOVE = 64, 191  # gray levels of a border
 
 
@@ -45,6 +46,40 @@ def lower_median(values: Pixels, axis: int = 0) -> Pixels:
     middle = (values.shape[axis] - 1) // 2
     median: Pixels = np.partition(values, middle, axis).take(middle, axis)
     return median
+
+
+def lower_quantile(values: Pixels, numerator: int, denominator: int) -> int:
+    """Number (k - 1) * numerator // denominator of k sorted values, uint8 (k,), k at least 1."""
+    index = (len(values) - 1) * numerator // denominator
+    return int(np.partition(values, index)[index])
+
+
+def otsu_threshold(values: Pixels) -> int:
+    """The threshold that separates values, uint8, best in two classes: up to it, and above it (Otsu, 1979).
+
+    In integers: of all thresholds for which both classes have members, the lowest with the largest
+    share0 * share1 * (mean1 - mean0)^2, with shares in 1/16384, rounded down, and means in 1/16, rounded down.
+    UNIFORM if all values are equal.
+
+    >>> otsu_threshold(np.array([10, 12, 14, 200, 210], np.uint8))
+    14
+    """
+    counts = np.bincount(values.ravel(), minlength=256)
+    numbers, sums = counts.cumsum(), (counts * np.arange(256)).cumsum()
+    below, above = numbers, numbers[-1] - numbers
+    separate = np.flatnonzero((below > 0) & (above > 0))
+    if not separate.size:
+        return UNIFORM
+    below, above, sums, total = below[separate], above[separate], sums[separate], sums[-1]
+    distance = 16 * (total - sums) // above - 16 * sums // below
+    between = (16384 * below // numbers[-1]) * (16384 * above // numbers[-1]) * distance**2
+    return int(separate[between.argmax()])
+
+
+def has_light_background(gray: Pixels) -> bool:
+    """Whether the border of an image, uint8 (h, w), is light compared with the rest of it; over 127 if all is equal."""
+    threshold = otsu_threshold(gray)
+    return int(border_colors(gray[None, ..., None])[0, 0]) > (127 if threshold == UNIFORM else threshold)
 
 
 def polarity_of_colors(colors: Pixels) -> Polarity:
