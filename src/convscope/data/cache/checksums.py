@@ -26,7 +26,7 @@ def checksums(path: Path) -> tuple[int, ...]:
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
     starts = range(0, size, CHUNK_BYTES)
     with ThreadPoolExecutor(max(1, min(max_threads(), len(starts)))) as pool:
         return tuple(pool.map(lambda start: _chunk_checksum(path, start), starts))
