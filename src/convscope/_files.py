@@ -8,15 +8,13 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from io import BufferedReader, BytesIO, FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import IO
 
 from convscope.errors import ConvscopeError, DataError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"  # of temporary files; their names start with a dot
 LOCK_FILE = ".lock"
-SMALL_FILE_BYTES = 2**20
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -107,11 +105,10 @@ def lock_folder(folder: Path, wait: bool = False) -> Iterator[None]:
                 _unlink_quietly(folder / LOCK_FILE)
 
 
-def open_regular(path: str | Path) -> IO[bytes]:
+def open_regular(path: str | Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading; nothing that could block or never end.
 
-    A small file is read at once. A file whose size is 0 is taken to be empty: the size of those in /proc is 0, and
-    reading some of them blocks.
+    A file whose size is 0 is taken to be empty: the size of those in /proc is 0, and reading some of them blocks.
 
     Raises:
         DataError: it is a folder, a named pipe, a device or a socket; the message does not name it.
@@ -119,18 +116,17 @@ def open_regular(path: str | Path) -> IO[bytes]:
     """
     check_regular(os.stat(path).st_mode)  # noqa: PTH116 faster; before it is opened, which acts on some devices
     # O_NONBLOCK: do not wait for the writer of a pipe that has taken the file's place
-    raw = FileIO(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)))
+    file = FileIO(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)))
     try:
-        about = os.fstat(raw.fileno())
+        about = os.fstat(file.fileno())
         check_regular(about.st_mode)
-        content = raw.readall() if 0 < about.st_size <= SMALL_FILE_BYTES else b""
     except BaseException:
-        raw.close()
+        file.close()
         raise
-    if about.st_size > SMALL_FILE_BYTES:
-        return BufferedReader(raw)
-    raw.close()
-    return BytesIO(content)
+    if about.st_size:
+        return BufferedReader(file)
+    file.close()
+    return Path(os.devnull).open("rb")
 
 
 def check_regular(mode: int) -> None:

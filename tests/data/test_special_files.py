@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from convscope import Run
 from convscope.data.load import load_data
-from convscope.errors import DataError
+from convscope.errors import DataError, ModelFileError
 from convscope.images.read import read_image
+from convscope.runs.folder import open_run
 from helpers.files import make_special
 from helpers.images import animals, write_images
 
@@ -55,3 +58,32 @@ def test_read_image_special_file_raises(kind: str, tmp_path: Path) -> None:
 def test_read_image_of_the_system_is_empty() -> None:
     with pytest.raises(DataError, match="/proc/kmsg: an empty file"):
         read_image("/proc/kmsg")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_data_special_file_in_a_table_is_left_out(kind: str, tmp_path: Path) -> None:
+    folder = write_images(tmp_path, animals())
+    make_special(kind, folder / "x.png")
+    rows = "".join(f"{name},{name[:3]}\n" for name in animals())
+    (folder / "all.csv").write_text(f"file,label\n{rows}x.png,cat\n")
+    (issue,) = (issue for issue in load_data(folder / "all.csv").issues if issue.kind == "unreadable")
+    assert kind in issue.text
+
+
+def test_load_data_loop_of_links_in_a_class_is_left_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "set", animals())
+    (folder / "cat" / "x.png").symlink_to("x.png")
+    (folder / "dog" / "y.png").symlink_to(folder / "gone")
+    issues = [issue for issue in load_data(folder).issues if issue.kind == "unreadable"]
+    assert sorted(name for issue in issues for files in issue.files for name in files) == ["cat/x.png", "dog/y.png"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "model.onnx", "best.safetensors"])
+def test_open_run_special_file_raises(kind: str, name: str, digits_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(digits_run.path, folder)
+    (folder / name).unlink()
+    make_special(kind, folder / name)
+    with pytest.raises(ModelFileError, match=name):
+        open_run(folder)

@@ -6,6 +6,7 @@ Only regular files are opened by their path. Other paths are read if they stand 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from io import BytesIO
@@ -18,6 +19,7 @@ from convscope.errors import DataError
 STANDARD_INPUT = "-"
 IMAGE_FORMATS = "PNG, JPEG, BMP, GIF, TIFF, WebP, PGM or PPM"
 MAX_FILE_BYTES = 2**28
+SMALL_FILE_BYTES = 2**20  # read at once
 STEP_BYTES = 2**18  # read at a time
 
 
@@ -34,7 +36,11 @@ def open_source(source: str | Path) -> IO[bytes]:
         if name.startswith(("/dev/", "/proc/")) and re.fullmatch(r"/dev/stdin|(/dev|/proc/self)/fd/\d+", name):
             with Path(source).open("rb") as file:
                 return _in_memory(file)
-        return open_regular(source)
+        file = open_regular(source)
+        if os.fstat(file.fileno()).st_size > SMALL_FILE_BYTES:
+            return file
+        with file:
+            return BytesIO(file.read())  # which decoders read faster
     except FileNotFoundError:
         raise DataError(f"{name}: no such file; check the spelling and the folder") from None
     except OSError as error:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from convscope._files import LOCK_FILE, remove, remove_temporary, sha256, write_atomically
+from convscope._files import LOCK_FILE, open_regular, remove, remove_temporary, sha256, write_atomically
 from convscope._records import AnyRecord, Record, validation_reason
 from convscope._statistics import first_epoch_at_target
 from convscope._text import pluralize
-from convscope.errors import ModelFileError, UsageError
+from convscope.errors import DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.network import Network
 from convscope.runs.config import (
@@ -282,12 +282,14 @@ def _file_info(path: Path) -> FileInfo:
 
 def _read_record(path: Path, kind: type[AnyRecord], advice: str) -> AnyRecord:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            return _parse_record(file.read(), path, kind)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} is missing: {advice}") from error
+    except DataError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    return _parse_record(content, path, kind)
 
 
 def _parse_record(content: bytes, path: Path, kind: type[AnyRecord]) -> AnyRecord:

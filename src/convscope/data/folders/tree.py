@@ -115,7 +115,7 @@ def _scan(root: Path, folder: Folder, above: frozenset[str]) -> Folder:
     if real in above:
         return folder
     with os.scandir(root / folder.path) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries if not _is_ignored(entry.name))
+        found = sorted((entry.name, _is_folder(entry)) for entry in entries if not _is_ignored(entry.name))
     folder.files = [name for name, is_folder in found if not is_folder]
     for name in (name for name, is_folder in found if is_folder):
         inner = _scan(root, Folder(normalize("NFC", name), folder.join(name)), above | {real})
@@ -124,6 +124,13 @@ def _scan(root: Path, folder: Folder, above: frozenset[str]) -> Folder:
         else:
             folder.folders.append(inner)
     return folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_ignored(name: str) -> bool:
