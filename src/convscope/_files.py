@@ -154,6 +154,12 @@ def _umask() -> int:
     return mask
 
 
+def sync_file(path: Path) -> None:
+    """Put a file on the disk (fsync)."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder durable; Windows cannot open a folder for that."""
     if os.name == "posix":

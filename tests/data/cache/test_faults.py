@@ -129,7 +129,7 @@ FILE_FAULTS: list[Fault] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["pixels.u8", "info.bin", "about.json"])
+@pytest.mark.parametrize("name", ["pixels.u8", "info.npy", "about.json"])
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.__name__)
 def test_open_store_any_fault_of_a_file_is_decoded_again(folder: Path, tmp_path: Path, name: str, fault: Fault) -> None:
     before, _, _ = opened(folder, tmp_path / "cache")
@@ -195,7 +195,6 @@ FOLDER_FAULTS: dict[str, Fault] = {
     "nested reasons": lambda place: (place / "about.json").write_text("[" * 100_000),
     "other checksums": changed(pixels=[1]),
     "no checksums": changed(pixels=[]),
-    "names of the last version": lambda place: (place / "info.bin").rename(place / "info.npy"),
 }
 
 
@@ -234,7 +233,7 @@ def test_open_store_that_cannot_be_replaced_is_used_without_the_cache(
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
-@pytest.mark.parametrize("name", ["pixels.u8", "info.bin", "about.json"])
+@pytest.mark.parametrize("name", ["pixels.u8", "info.npy", "about.json"])
 def test_open_store_unreadable_file_is_decoded_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError
 ) -> None:

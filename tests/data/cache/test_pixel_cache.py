@@ -108,7 +108,7 @@ def test_open_store_copied_folder_shares_the_store(folder: Path, opened: Open, t
     assert len(list((tmp_path / CACHE / "images").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["pixels.u8", "info.bin", "about.json"])
+@pytest.mark.parametrize("name", ["pixels.u8", "info.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
 def test_open_store_damaged_store_is_rebuilt(
     folder: Path, opened: Open, reporter: RecordingReporter, tmp_path: Path, name: str, damage: str

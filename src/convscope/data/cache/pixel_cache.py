@@ -1,9 +1,9 @@
 """Images decoded once: a memory-mapped file of uint8 pixels, named by everything that it was made from.
 
     CACHE/images/KEY/pixels.u8    (n, height, width, channels), row by row; zeros for files that cannot be read
-    CACHE/images/KEY/info.bin     see `decode.IMAGE_INFO`
+    CACHE/images/KEY/info.npy     see `decode.IMAGE_INFO`
     CACHE/images/KEY/about.json   the preprocessing, why files cannot be read, and checksums of the other two
-    CACHE/listings/NAME.json      the KEY of a folder's files when they were last seen, by their sizes and times
+    CACHE/listings/NAME.npz       the KEY of a folder's files when they were last seen, by their sizes and times
 
 KEY is the SHA-256 of the preprocessing and of all files' SHA-256: a folder that was moved or copied finds its store, an
 altered one does not. A store is written into a temporary folder, put on the disk, and renamed when it is complete.
@@ -21,12 +21,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import __version__ as decoder_version
 
-from convscope._files import open_regular, sync_folder, write_atomically
+from convscope._files import open_regular, sync_file, sync_folder, write_atomically
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope.data.cache.checksums import checksums
@@ -42,8 +43,8 @@ from convscope.images.preprocessing import Preprocessing
 FORMAT = 2
 DECODING = "decoding"  # the task of a reporter's progress
 SAMPLE_FILES = 256  # that decide on size and channels
-PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.bin", "about.json"
-MAX_JSON_BYTES = 2**28
+PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
+MAX_SMALL_BYTES = 2**28  # of a file that is read at once
 KEY = re.compile("[0-9a-f]{64}")
 ABANDONED_AFTER_S = 24 * 3600  # unfinished stores that are older were left by killed processes
 
@@ -74,13 +75,6 @@ class AboutStore(Record):
     reasons: dict[int, str]
     pixels: tuple[int, ...]
     info: tuple[int, ...]
-
-
-class SeenFiles(Record):
-    """A file in `listings`: the store of files with this SHA-256 of their names, sizes and times."""
-
-    files: str
-    key: str
 
 
 def open_store(listing: Listing, context: LoadContext) -> Store:
@@ -136,7 +130,8 @@ def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Repor
         info, reasons = _decode_into(unfinished / PIXELS_FILE, paths, options, preprocessing, reporter)
         _check_any_read(info, reasons, listing)
         key = _key(preprocessing, info, reasons)
-        write_atomically(unfinished / INFO_FILE, info.tobytes())
+        np.save(unfinished / INFO_FILE, info)
+        sync_file(unfinished / INFO_FILE)
         sums = {name: checksums(unfinished / name) for name in (PIXELS_FILE, INFO_FILE)}
         about = AboutStore(preprocessing=preprocessing, reasons=reasons, pixels=sums[PIXELS_FILE], info=sums[INFO_FILE])
         write_atomically(unfinished / ABOUT_FILE, about.model_dump_json())
@@ -178,8 +173,7 @@ def _decode_into(
         reasons |= failed
         done += len(some)
         reporter.progress(DECODING, done, len(paths))
-    with file.open("r+b") as written:
-        os.fsync(written.fileno())
+    sync_file(file)
     return np.concatenate(infos), reasons
 
 
@@ -219,16 +213,14 @@ def _read(folder: Path, count: int, key: str = "") -> Store | None:
     key, pixels_file = key or folder.name, folder / PIXELS_FILE
     try:
         about = AboutStore.model_validate_json(_read_small(folder / ABOUT_FILE))
-        info: ImageInfo = np.frombuffer(_read_small(folder / INFO_FILE, count * IMAGE_INFO.itemsize + 1), IMAGE_INFO)
+        if checksums(folder / INFO_FILE) != about.info:
+            return None
+        info: ImageInfo = np.load(BytesIO(_read_small(folder / INFO_FILE)), allow_pickle=False)
         record = about.preprocessing
         shape = (count, record.height, record.width, record.channels)
-        if (
-            len(info) != count
-            or pixels_file.stat().st_size != np.prod(shape)
-            or _key(record, info, about.reasons) != key
-        ):
+        if info.dtype != IMAGE_INFO or len(info) != count or _key(record, info, about.reasons) != key:
             return None
-        if checksums(folder / INFO_FILE) != about.info or checksums(pixels_file) != about.pixels:
+        if pixels_file.stat().st_size != np.prod(shape) or checksums(pixels_file) != about.pixels:
             return None
         explain_bus_errors(pixels_file)
         pixels = np.memmap(pixels_file, np.uint8, "r", shape=shape)
@@ -237,10 +229,10 @@ def _read(folder: Path, count: int, key: str = "") -> Store | None:
     return Store(pixels, info, about.reasons, record, key)
 
 
-def _read_small(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
-    """The content of a file, at most `limit` bytes of it. Raises OSError or DataError."""
+def _read_small(path: Path) -> bytes:
+    """The content of a file, at most MAX_SMALL_BYTES of it. Raises OSError or DataError."""
     with open_regular(path) as file:
-        return file.read(limit)
+        return file.read(MAX_SMALL_BYTES)
 
 
 @contextmanager
@@ -272,7 +264,7 @@ class _Seen:
     def __init__(self, listing: Listing, options: LoadOptions, folder: Path) -> None:
         reading = f"{FORMAT} {decoder_version} {options.model_dump_json(exclude={'group_by'})}"
         name = f"{listing.root.resolve()}\n{reading}"
-        self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
+        self.file = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
         times = np.zeros((len(listing), 2), np.int64)
         for index, below in enumerate(listing.files):
             with suppress(OSError):
@@ -284,12 +276,15 @@ class _Seen:
 
     def key(self) -> str:
         """The key of their store; "" if they are new or have changed."""
-        with suppress(OSError, ValueError, DataError):
-            seen = SeenFiles.model_validate_json(_read_small(self.file))
-            if seen.files == self.files and KEY.fullmatch(seen.key):
-                return seen.key
+        with suppress(Exception):  # numpy and zipfile raise a dozen kinds for damaged files
+            seen = np.load(BytesIO(_read_small(self.file)), allow_pickle=False)
+            key = str(seen["key"])
+            if str(seen["files"]) == self.files and KEY.fullmatch(key):
+                return key
         return ""
 
     def remember(self, key: str) -> None:
         """Write down the key of their store."""
-        write_atomically(self.file, SeenFiles(files=self.files, key=key).model_dump_json())
+        content = BytesIO()
+        np.savez(content, files=np.array(self.files), key=np.array(key))
+        write_atomically(self.file, content.getvalue())
