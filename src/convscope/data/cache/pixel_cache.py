@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,12 +70,12 @@ class Store:
 
 
 class AboutStore(Record):
-    """`about.json`; the checksums are those of `checksums` for the pixels and the info."""
+    """`about.json`; `pixels` and `info` are the CRC-32 of each chunk of the pixels and of the info."""
 
     preprocessing: Preprocessing
     reasons: dict[int, str]
     pixels: tuple[int, ...]
-    info: tuple[int, ...]
+    info: int
 
 
 def open_store(listing: Listing, context: LoadContext) -> Store:
@@ -130,10 +131,15 @@ def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Repor
         info, reasons = _decode_into(unfinished / PIXELS_FILE, paths, options, preprocessing, reporter)
         _check_any_read(info, reasons, listing)
         key = _key(preprocessing, info, reasons)
-        np.save(unfinished / INFO_FILE, info)
-        sync_file(unfinished / INFO_FILE)
-        sums = {name: checksums(unfinished / name) for name in (PIXELS_FILE, INFO_FILE)}
-        about = AboutStore(preprocessing=preprocessing, reasons=reasons, pixels=sums[PIXELS_FILE], info=sums[INFO_FILE])
+        info_file = BytesIO()
+        np.save(info_file, info)
+        write_atomically(unfinished / INFO_FILE, info_file.getvalue())
+        about = AboutStore(
+            preprocessing=preprocessing,
+            reasons=reasons,
+            pixels=checksums(unfinished / PIXELS_FILE),
+            info=zlib.crc32(info_file.getvalue()),
+        )
         write_atomically(unfinished / ABOUT_FILE, about.model_dump_json())
         store = _read(folder / key, len(paths))  # a copy of the folder, or another process, may have made it
         if store is None:
@@ -213,9 +219,10 @@ def _read(folder: Path, count: int, key: str = "") -> Store | None:
     key, pixels_file = key or folder.name, folder / PIXELS_FILE
     try:
         about = AboutStore.model_validate_json(_read_small(folder / ABOUT_FILE))
-        if checksums(folder / INFO_FILE) != about.info:
+        content = _read_small(folder / INFO_FILE)
+        if zlib.crc32(content) != about.info:
             return None
-        info: ImageInfo = np.load(BytesIO(_read_small(folder / INFO_FILE)), allow_pickle=False)
+        info: ImageInfo = np.load(BytesIO(content), allow_pickle=False)
         record = about.preprocessing
         shape = (count, record.height, record.width, record.channels)
         if info.dtype != IMAGE_INFO or len(info) != count or _key(record, info, about.reasons) != key:
