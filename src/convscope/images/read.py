@@ -9,6 +9,7 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
     gamma, color profiles     ignored
+    damaged JPEG              read, with a note; see `convscope.images.jpeg`
     checksums of a PNG        all of them are checked, and that no pixel is missing
 
 Pixels are decoded only after the size in the file's header has been checked.
@@ -38,6 +39,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope.errors import DataError
+from convscope.images.jpeg import DAMAGE_NOTE, load_jpeg
 from convscope.images.png import SIGNATURE as PNG_SIGNATURE
 from convscope.images.png import check_png
 from convscope.images.source import IMAGE_FORMATS, open_source, source_name
@@ -165,9 +167,17 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
         if isinstance(image, PngImageFile):
             check_png(stream)
             _widen_transparency(image)
+        damage = isinstance(image, JpegImageFile) and not load_jpeg(image, _content(stream))
         frames = getattr(image, "n_frames", 1)
     pixels, notes = _pixels(image, name)
-    return DecodedImage(pixels, notes if frames == 1 else (f"first of {frames} frames", *notes), name)
+    if frames != 1:
+        notes = f"first of {frames} frames", *notes
+    return DecodedImage(pixels, (DAMAGE_NOTE, *notes) if damage else notes, name)
+
+
+def _content(stream: IO[bytes]) -> bytes:
+    stream.seek(0)
+    return stream.read()
 
 
 def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:
