@@ -28,7 +28,8 @@ _DATA = re.compile(rb"\xff\x00|.", re.DOTALL)
 _END_OF_IMAGE, _START_OF_SCAN, _RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 _RESTARTS = range(0xD0, 0xD8)
 _ALONE = {0x01, 0xD8, *_RESTARTS}  # markers without a body
-_HUFFMAN_FRAMES = {0xC0, 0xC1, 0xC2}  # other decoders of libjpeg cannot wait for data
+_PROGRESSIVE_FRAME = 0xC2
+_HUFFMAN_FRAMES = {0xC0, 0xC1, _PROGRESSIVE_FRAME}  # other decoders of libjpeg cannot wait for data
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _AFTER_DATA = {0xC4, *_RESTARTS, *range(0xD9, 0xDE), *range(0xE0, 0xF0), 0xFE}  # markers that may follow a segment
 
@@ -55,7 +56,7 @@ def load_jpeg(image: JpegImageFile, content: bytes) -> bool:
     decoder = Image._getdecoder(image.mode, tile.codec_name, tile.args, image.decoderconfig)
     decoder.setimage(image.im, tile.extents)
     try:
-        sound = _Feed(decoder, content).decode(layout.ends)
+        sound = _Feed(decoder, content).decode(layout.ends, complete_at_end=layout.is_one_scan)
     finally:
         decoder.cleanup()
     image.tile = []
@@ -69,10 +70,13 @@ class _Layout:
     Attributes:
         ends: where each segment of compressed data ends.
         sound: whether the markers contradict nothing, and all bits of all coefficients are there.
+        is_one_scan: whether one scan has all components, so that it is decoded row by row.
     """
 
     ends: list[int] = field(default_factory=list)
     sound: bool = True
+    is_one_scan: bool = False
+    _sequential: bool = True
     _restarting: bool = False
     _next_restart: int = 0
     _huffman: bool = True
@@ -104,11 +108,13 @@ class _Layout:
     def _read_body(self, code: int, body: bytes) -> None:
         if code in _FRAMES:
             self._huffman &= code in _HUFFMAN_FRAMES
+            self._sequential = code != _PROGRESSIVE_FRAME
             self._missing_bits = {component: [1] * 64 for component in body[6::3]}
         elif code == _RESTART_INTERVAL:
             self._restarting = any(body)
         elif code == _START_OF_SCAN and body:
             self._next_restart = 0
+            self.is_one_scan = self._sequential and body[0] == len(self._missing_bits)
             first, last, position = (*body[1 + 2 * body[0] :], 0, 0, 0)[:3]
             for component in body[1 : 1 + 2 * body[0] : 2]:
                 bits = self._missing_bits.setdefault(component, [1] * 64)
@@ -126,12 +132,21 @@ class _Feed:
         self.decoder, self.content = decoder, content
         self.waiting, self.done = b"", False
 
-    def decode(self, ends: Sequence[int]) -> bool:
-        """Decode everything; whether every segment ended where the decoder expected its end."""
+    def decode(self, ends: Sequence[int], *, complete_at_end: bool) -> bool:
+        """Decode everything.
+
+        Args:
+            ends: of the segments.
+            complete_at_end: whether the decoder has all pixels before it sees the end of the image.
+
+        Returns:
+            Whether every segment ended where the decoder expected its end.
+        """
         start, sound = 0, True
         for end in ends:
             sound &= self._decode_segment(start, end)
             start = end
+        sound &= self.done or not complete_at_end
         self._give(self.content[start:])
         if not self.done:
             raise OSError("image file is truncated")
