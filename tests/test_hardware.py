@@ -21,6 +21,7 @@ from convscope._hardware import (
     keep_freed_memory,
     max_threads,
     process_start,
+    slowdown,
     usable_cores,
 )
 
@@ -135,10 +136,33 @@ def test_process_start_includes_the_time_before_the_import() -> None:
     assert process_start() <= time.monotonic()
 
 
-def test_process_start_system_does_not_tell_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_start_system_does_not_tell_is_the_used_processor_time_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(_: Path) -> str:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", unreadable)
-    before = time.monotonic()
-    assert before <= process_start() <= time.monotonic()
+    before = time.monotonic() - time.process_time()
+    assert before - 0.1 <= process_start() <= time.monotonic()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started")
+@pytest.mark.parametrize("uptime", [0.0, 5.0, 1e9])
+def test_process_start_clock_of_a_container_is_not_believed(monkeypatch: pytest.MonkeyPatch, uptime: float) -> None:
+    """The process seems to have started in the future, or long ago."""
+    monkeypatch.setattr(time, "clock_gettime", lambda _: uptime)
+    before = time.monotonic() - time.process_time()
+    assert before - 0.1 <= process_start() <= time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("waited", "cores", "expected"), [(0.1, 2, 1.0), (0.11, 2, 1.0), (0.15, 2, 2.0), (0.4, 4, 4.75)]
+)
+def test_slowdown_is_that_of_work_on_all_cores(
+    monkeypatch: pytest.MonkeyPatch, waited: float, cores: int, expected: float
+) -> None:
+    """Two processes on two cores: a third gets two thirds of one, and two more threads get half of both."""
+    wall, cpu = iter([10.0, 10.0 + waited]), iter([5.0, 5.05, 5.11])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(time, "thread_time", lambda: next(cpu))
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    assert slowdown(0.1) == pytest.approx(expected)

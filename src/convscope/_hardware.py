@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from convscope._records import Record
+
+CLOCK_TICK_S = 0.02  # start times are counted in hundredths of a second
+MAX_START_S = 60.0  # a process that started longer ago than this when it asks has no reliable clock
+BUSY = 1.15  # wall-clock time by processor time of a thread that has to wait for others
 
 
 class HardwareInfo(Record):
@@ -60,13 +66,37 @@ def usable_cores() -> int:
 
 
 def process_start() -> float:
-    """Start of this process on the clock of `time.monotonic()`; the current time if the system does not know it."""
+    """Start of this process on the clock of `time.monotonic()`.
+
+    Call it early. If the system does not know when the process started, or what it says cannot be (in a container, the
+    uptime and the start may come from two clocks), it is the processor time ago that the process has used.
+    """
+    used = time.process_time()
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return time.monotonic()
-    return time.monotonic() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        age = used
+    return time.monotonic() - (age if used - CLOCK_TICK_S <= age <= MAX_START_S else used)
+
+
+def slowdown(seconds: float = 0.1) -> float:
+    """How much longer work on all cores takes because of other processes, at least 1.
+
+    Measured on one thread that computes for `seconds` of processor time. If it has to wait, others use all cores.
+    """
+    wall, cpu = time.perf_counter(), time.thread_time()
+    while time.thread_time() - cpu < seconds:
+        pass
+    single = (time.perf_counter() - wall) / seconds
+    cores = usable_cores()
+    return 1.0 if single < BUSY else single + (cores - 1) / cores
+
+
+@cache
+def slowdown_at_start() -> float:
+    """The `slowdown` when this was first asked, in steps of a factor of 1.4, so that about equal loads are equal."""
+    return float(2 ** (round(2 * math.log2(slowdown())) / 2))
 
 
 def busy_fraction(seconds: float = 0.25) -> float | None:

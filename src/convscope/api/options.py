@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
+DECODE_FRACTION = 0.3  # of a budget, at most
 IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by", "class_level")  # they apply to image files
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
 
@@ -91,14 +92,19 @@ class TrainOptions(Record):
 
     @property
     def core_seconds(self) -> float | None:
-        """Seconds of the budget that training can use, times the number of cores; None without a budget."""
-        from convscope._hardware import usable_cores  # loads numpy, which --help does without
+        """Processor seconds that training can use within the budget; None without a budget.
+
+        On a busy machine, they are fewer than the seconds times the number of cores.
+        """
+        from convscope._hardware import slowdown_at_start, usable_cores  # loads numpy, which --help does without
 
         seconds = self.budget_seconds
-        return None if seconds is None else max(seconds - PREPARATION_SECONDS, 1) * usable_cores()
+        if seconds is None:
+            return None
+        return max(seconds - PREPARATION_SECONDS, 1) * usable_cores() / slowdown_at_start()
 
     def load_options(self) -> LoadOptions:
-        """Return how to load images; unless their size was given, it is limited to what the budget allows."""
+        """Return how to load images; their number, and their size unless it was given, follow from the budget."""
         from convscope.data.options import LoadOptions
 
         return LoadOptions(
@@ -108,6 +114,7 @@ class TrainOptions(Record):
             group_by=self.group_by,
             class_level=self.class_level,
             core_seconds=None if self.image_size else self.core_seconds,
+            decode_seconds=None if self.budget_seconds is None else DECODE_FRACTION * self.budget_seconds,
         )
 
     def load_data(self, source: DataSource | None, reporter: Reporter) -> tuple[Dataset, str]:

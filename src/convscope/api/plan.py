@@ -21,7 +21,13 @@ from convscope.runs.config import DatasetInfo, RunConfig
 from convscope.runs.folder import utc_now
 from convscope.training.callbacks import Weights
 from convscope.training.probes.autotune import TuningProbe, autotune
-from convscope.training.probes.budget import Budget, time_limit
+from convscope.training.probes.budget import (
+    AUTOTUNE_FRACTION,
+    FLIP_PROBE_FRACTION,
+    MAX_FLIP_PROBE_SECONDS,
+    Budget,
+    time_limit,
+)
 from convscope.training.recipes import Recipe, recipe_for_budget
 from convscope.training.resolve import Reasons, TrainData, resolve, train_val_split
 
@@ -50,32 +56,38 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         started: when the budget began, a moment of `time.monotonic()`; by default now.
 
     Raises:
-        UsageError: an option is wrong, or the budget too short.
+        UsageError: an option is wrong.
         ArchitectureError: the architecture is wrong, or does not fit the images.
         DataError: no image can be held out for validation.
     """
     started = time.monotonic() if started is None else started
+    budget = Budget(options.budget_seconds, started) if options.budget_seconds is not None else Budget()
     recipe = options.chosen_recipe(dataset.kind, _default_recipe(options, dataset))
     model = options.model or _fitting_preset(recipe.model, dataset)
     architecture = resolve_architecture(model)
     network = parse_network(architecture, dataset.shape, len(dataset.classes))
     data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), _flips_are_safe(origin))
     use_threads(options.threads or max_threads(), torch_works=False)
-    recipe, reasons = resolve(recipe, data, network)
+    recipe, reasons = resolve(recipe, data, network, budget.share(FLIP_PROBE_FRACTION, MAX_FLIP_PROBE_SECONDS))
     preprocessing = _preprocessing(data, recipe)
     keep_freed_memory()
-    tuning = autotune(TuningProbe(network, data.train, preprocessing, recipe, options.seed), options.threads)
+    probe = TuningProbe(network, data.train, preprocessing, recipe, options.seed)
+    tuning = autotune(probe, options.threads, budget.share(AUTOTUNE_FRACTION))
+    machine, dataset_info = hardware_info(tuning.threads), _dataset_info(data, origin)
     limit = None
-    if options.budget_seconds is not None:
+    if options.budget_seconds is not None:  # last, because it counts the seconds that are left
         counts = len(data.train), len(data.validation), len(dataset.test)
-        limit = time_limit(Budget(options.budget_seconds, started), network, recipe, tuning.precision, counts)
+        limit = time_limit(budget, network, recipe, tuning.precision, counts)
         if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
             limit = None  # the epochs fit
+    if limit:
+        recipe = recipe.override(tta=limit.tta)
+        reasons |= {"budget": limit.reason} if limit.reason else {}
     epochs = limit.epochs if limit else recipe.planned_epochs(len(data.train))
     reasons |= _target_out_of_reach(recipe, len(data.validation), None if limit else epochs)
     config = RunConfig(
         created=utc_now(),
-        dataset=_dataset_info(data, origin),
+        dataset=dataset_info,
         classes=dataset.classes,
         model=model if architecture != model else "custom",
         architecture=architecture,
@@ -89,7 +101,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         seed=options.seed,
         precision=tuning.precision,
         backend=backend.backend_name(),
-        machine=hardware_info(tuning.threads),
+        machine=machine,
     )
     return Plan(data, config)
 

@@ -27,6 +27,9 @@ class LoadOptions(Record):
         class_level: 1 if the folders at the top are the classes, 2 if those inside them are; None to find out.
         max_megapixels: larger images are excluded.
         core_seconds: time limit of the training in seconds times processor cores; the image size is chosen for it.
+        decode_seconds: time limit for decoding: if it is too short, fewer images are read. What was read is recorded in
+            `max_images`.
+        max_images: read at most about this number, spread evenly over classes and splits, at least ten of each.
         preprocessing: a trained network's preprocessing, which replaces size, channels and fit.
     """
 
@@ -37,6 +40,8 @@ class LoadOptions(Record):
     class_level: Literal[1, 2] | None = None
     max_megapixels: float = Field(default=50.0, gt=0)
     core_seconds: float | None = Field(default=None, gt=0)
+    decode_seconds: float | None = Field(default=None, gt=0)
+    max_images: int | None = Field(default=None, ge=1)
     preprocessing: Preprocessing | None = None
 
 

@@ -15,7 +15,8 @@ from convscope.training.callbacks import TrainResult
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
 REASON_TITLES = {
-    "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target"
+    "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target",
+    "budget": "Time",
 }  # fmt: skip
 
 

@@ -46,15 +46,16 @@ def fit(
         ConvscopeError: a loss is no longer finite.
     """
     recipe = config.recipe
+    state = TrainerState(recipe, len(train), config.time_limit, config.initial_epoch)
     learn_whitening(model, train, config.preprocessing)
     if recipe.head_init_scale != 1:
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.head_init_scale)
     optimizer = Optimizer(model, recipe.optimizer)
-    state = TrainerState(recipe, len(train), config.time_limit, config.initial_epoch)
     result = TrainResult(recipe.selection.weights)
     trainer = Trainer(model, optimizer, state, result)
     backend.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(config.seed)  # for dropout
+    state.begin_epoch(1)
     for callback in callbacks:
         callback.on_train_begin(trainer)
     while not (state.finished or trainer.stop_training or _should_stop(result, state, len(validation))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def train_val_split(dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Split,
     return stratified_group_split(dataset.train, recipe.selection.validation_fraction, seed)
 
 
-def resolve(recipe: Recipe, data: TrainData, network: Network) -> tuple[Recipe, Reasons]:
+def resolve(recipe: Recipe, data: TrainData, network: Network, probe_seconds: float = inf) -> tuple[Recipe, Reasons]:
     """Decide what a recipe leaves to data and network, and say why.
 
     - `horizontal_flip="auto"` becomes "always" or "never".
@@ -55,8 +56,9 @@ def resolve(recipe: Recipe, data: TrainData, network: Network) -> tuple[Recipe, 
         recipe: the recipe as chosen.
         data: the training and validation images.
         network: the network to train.
+        probe_seconds: time limit of the training that tests flips.
     """
-    flip, flip_reason = _resolve_flip(recipe, data)
+    flip, flip_reason = _resolve_flip(recipe, data, probe_seconds)
     balance, balance_reason = _resolve_balance(recipe, data.train)
     resolved = keep_usable_resizing(recipe, network).override(horizontal_flip=flip, class_balance=balance)
     reasons = {"horizontal_flip": flip_reason, "class_balance": balance_reason}
@@ -78,7 +80,7 @@ def mean_relative_cost(network: Network, recipe: Recipe, epochs: int) -> float:
     return sum(smaller.multiply_adds for smaller in resized) / (epochs * network.multiply_adds)
 
 
-def _resolve_flip(recipe: Recipe, data: TrainData) -> tuple[str, str]:
+def _resolve_flip(recipe: Recipe, data: TrainData, seconds: float) -> tuple[str, str]:
     flip = recipe.augmentation.horizontal_flip
     if flip != "auto":
         return flip, ""
@@ -86,7 +88,7 @@ def _resolve_flip(recipe: Recipe, data: TrainData) -> tuple[str, str]:
         return "always" if data.flips_are_safe else "never", ""
     from convscope.training.probes.flip_probe import probe_flips  # loads torch
 
-    probe = probe_flips(data.train, len(data.dataset.classes))
+    probe = probe_flips(data.train, len(data.dataset.classes), seconds=seconds)
     return "always" if probe.flips else "never", probe.reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,19 +48,19 @@ class SimulatedProbe(TuningProbe):
         split = Split(np.zeros((2, 2, 2, 1), np.uint8), np.arange(2))
         recipe = RECIPES["default"].override(precision=precision)
         super().__init__(parse_network("flatten", (2, 2, 1), 2), split, Preprocessing.plain(split.images), recipe, 0)
-        self.__dict__.update(seconds=seconds, losses=losses or {}, asked=[])
+        self.__dict__.update(seconds=seconds, first_losses=losses or {}, asked=[])
 
     @property
     def torch_works(self) -> bool:
         return True
 
-    def seconds_per_step(self, threads: int) -> float:
+    def seconds_per_step(self, threads: int, _: float = math.inf) -> float:
         self.__dict__["asked"].append(threads)
         return float(self.__dict__["seconds"][threads])
 
-    def loss(self, precision: Precision) -> float:
+    def losses(self, precision: Precision, _: float = math.inf) -> list[float]:
         self.__dict__["asked"].append(precision)
-        return float(self.__dict__["losses"][precision])
+        return [float(self.__dict__["first_losses"][precision])]
 
     @property
     def measured(self) -> list[object]:
@@ -111,7 +112,8 @@ def test_autotune_network_of_kernels_only_gets_all_threads_unmeasured(
     monkeypatch.setattr(autotune_module, "max_threads", lambda: 3)
     measured: list[int] = []
 
-    def one_second(_: TuningProbe, threads: int) -> float:
+    def one_second(_: TuningProbe, threads: int, deadline: float) -> float:
+        assert deadline > 0
         measured.append(threads)
         return 1.0
 
@@ -171,6 +173,43 @@ def test_autotune_given_precision_is_used_unmeasured(precision: Precision) -> No
     assert probe.measured == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "measured", "reason"),
+    [
+        (60.0, ["float32", "bf16"], "its first losses equal those of float32 within 0.5 %"),
+        (16.0, ["float32"], "there was no time to compare it with bf16"),
+        (1.0, [], "there was no time to compare it with bf16"),
+    ],
+)
+def test_autotune_little_time_compares_less(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, measured: list[str], reason: str
+) -> None:
+    """Steps take two seconds each; in half of 16 seconds there are four, and five are needed."""
+    monkeypatch.setattr(autotune_module, "has_bf16", lambda: True)
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def losses(_: object, precision: str, deadline: float = math.inf) -> list[float]:
+        asked.append(precision)
+        found: list[float] = []
+        while now[0] < deadline and len(found) < 20:
+            now[0] += 2
+            found.append(2.0 if precision == "float32" else 2.01)
+        return found
+
+    asked: list[str] = []
+    monkeypatch.setattr(SimulatedProbe, "losses", losses)
+    assert autotune(SimulatedProbe({}, precision="auto"), threads=1, seconds=seconds).reason == reason
+    assert asked == measured
+
+
+def test_autotune_little_time_takes_all_threads_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune_module, "max_threads", lambda: 4)
+    probe = SimulatedProbe({4: 1.0, 3: 0.5})
+    assert autotune(probe, seconds=4.0).threads == 4
+    assert probe.measured == []
+
+
 # The probe
 
 
@@ -196,7 +235,7 @@ def test_tuning_probe_trains_on_the_first_images_in_small_batches_at_a_tenth_of_
     monkeypatch.setattr(autotune_module, "fit", record)
     recipe = RECIPES["fast"].override(batch_size=batch_size, norm_bias_lr=norm_bias_lr)
     probe = digits_probe(1000, recipe)
-    assert math.isnan(probe.loss("bf16"))  # the mock trains no batch
+    assert probe.losses("bf16") == []  # the mock trains no batch
     ((train, validation, config),) = calls
     assert np.array_equal(train.images, probe.train.images[: 20 * probed_batch_size])
     assert (len(validation), config.seed, config.precision) == (1, 0, "bf16")
@@ -214,16 +253,17 @@ def test_tuning_probe_loss_is_that_of_real_steps_and_leaves_no_trace(images: int
     """20 batches of 10, or as many as the images allow."""
     probe = digits_probe(images, RECIPES["article"].override(batch_size=10))
     before = build_model(probe.network, 0).state_dict()["conv1.weight"]
-    first = probe.loss("float32")
-    assert first == probe.loss("float32")
-    assert 2.0 < first < 2.6  # near log 10
+    first = probe.losses("float32")
+    assert first == probe.losses("float32")
+    assert len(first) == min(20, images // 10)
+    assert 2.0 < first[-1] < 2.6  # near log 10
     assert torch.equal(build_model(probe.network, 0).state_dict()["conv1.weight"], before)
     assert probe.seconds_per_step(1) > 0
 
 
 def test_tuning_probe_loss_not_finite_is_nan() -> None:
     probe = digits_probe(200, RECIPES["article"].override(learning_rate=1e32, batch_size=10))
-    assert math.isnan(probe.loss("float32"))
+    assert math.isnan(probe.losses("float32")[-1])
     assert probe.seconds_per_step(1) >= 0
 
 

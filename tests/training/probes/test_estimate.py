@@ -176,3 +176,25 @@ def test_training_cost_real_data_names_the_machine() -> None:
     assert found is not None
     assert found.machine.threads == 1
     assert found.time.epochs == RECIPES["default"].planned_epochs(1293)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "measured"),
+    [
+        (0.01, [(16, 16)]),  # 100 images per second: the first few have to do
+        (1.0, [(16, 16), (100, 100)]),
+        (60.0, [(16, 16), (384, 128)]),
+    ],
+)
+def test_estimate_throughput_measures_what_fits(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, measured: list[tuple[int, int]]
+) -> None:
+    network, found = parse_network("flatten", (8, 8, 1), 10), list[tuple[int, int]]()
+
+    def measure(_: Network, __: Recipe, ___: Precision, counts: tuple[int, int]) -> Throughput:
+        found.append(counts)
+        return Throughput(100.0, 1000.0)
+
+    monkeypatch.setattr(estimate, "_measure", measure)
+    assert estimate.estimate_throughput(network, RECIPES["default"], "float32", 5000, seconds) == Throughput(100, 1000)
+    assert found == measured

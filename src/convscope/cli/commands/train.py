@@ -73,6 +73,7 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
     from convscope.cli.progress import CliReporter
     from convscope.runs.folder import require_unused
 
+    started = process_start()
     if more_epochs:
         raise UsageError("--more-epochs needs the finished run that it continues: --resume RUN")
     if options.run is not None:
@@ -82,7 +83,7 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
         dataset, origin = options.load_data(data, reporter)
     from convscope.api.plan import make_plan
 
-    return _run(make_plan(dataset, options, origin, process_start()), options, renderer)
+    return _run(make_plan(dataset, options, origin, started), options, renderer)
 
 
 def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:

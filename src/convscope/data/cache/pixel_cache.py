@@ -110,6 +110,18 @@ def open_store(listing: Listing, context: LoadContext) -> Store:
     return store
 
 
+def is_decoded(listing: Listing, options: LoadOptions, cache: Path) -> bool:
+    """Whether a store of the listed files is in the cache, sound or not.
+
+    Args:
+        listing: the files.
+        options: how they are read.
+        cache: the folder of the cache.
+    """
+    key = _Seen(listing, options, cache / "listings").key()
+    return bool(key) and (cache / "images" / key).exists()
+
+
 def _build_temporarily(listing: Listing, options: LoadOptions, reporter: Reporter) -> Store:
     folder = Path(tempfile.mkdtemp(prefix="convscope-"))
     try:

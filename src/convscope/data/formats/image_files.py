@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.coverage import coverage_issues
 from convscope.data.audit.rules import find_issues
 from convscope.data.cache.pixel_cache import open_store
+from convscope.data.cache.time_limit import limit_images
 from convscope.data.dataset import Dataset, Split
 from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
@@ -31,7 +33,8 @@ def read_image_files(path: Path, context: LoadContext) -> Dataset:
     """The data set of a folder with one folder per class, or of a table of files and labels.
 
     Files that cannot be read, files with two labels and repeated files are excluded; `issues` lists them. Without
-    splits of its own, the set gets the `default_test_split`, in which images that belong together stay together.
+    splits of its own, the set gets the `default_test_split`, in which images that belong together stay together. If
+    there is no time to decode all files, the set has fewer images.
 
     Args:
         path: the folder or table.
@@ -40,9 +43,11 @@ def read_image_files(path: Path, context: LoadContext) -> Dataset:
     Raises:
         DataError: the path is of another kind, or a class has fewer than 5 usable images.
     """
-    analysis = analyze(path, context)
     with error_prefix(str(path)):
-        return build_dataset(path, analysis, context.options)
+        listing = list_images(path, context)
+        options = limit_images(listing, context)
+        analysis = _analyze(listing.subsample(options.max_images), replace(context, options=options))
+        return build_dataset(path, analysis, options)
 
 
 def analyze(path: Path, context: LoadContext) -> Analysis:
@@ -56,9 +61,12 @@ def analyze(path: Path, context: LoadContext) -> Analysis:
         DataError: it is neither, its classes or splits cannot be trained on, or no image can be read.
     """
     with error_prefix(str(path)):
-        listing = list_images(path, context)
-        check_trainable(listing)
-        return Analysis(listing, open_store(listing, context), context.options.group_by)
+        return _analyze(list_images(path, context), context)
+
+
+def _analyze(listing: Listing, context: LoadContext) -> Analysis:
+    check_trainable(listing)
+    return Analysis(listing, open_store(listing, context), context.options.group_by)
 
 
 def list_images(path: Path, context: LoadContext) -> Listing:

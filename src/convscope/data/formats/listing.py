@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from convscope.errors import DataError
 
 MAX_CLASSES = 1000
 NUMBERS, MAX_DIGITS = re.compile(r"(\d+)"), 100  # Python refuses to convert much longer numbers
+MIN_SUBSAMPLE = 10  # files of each class and split
 
 
 class Row(NamedTuple):
@@ -65,6 +66,24 @@ class Listing:
     def split_of(self, index: int) -> str:
         """The split of a file; "" if the data set has no splits."""
         return self.splits[index] if self.splits else ""
+
+    def subsample(self, n: int | None) -> Listing:
+        """About n of the files, or all of them: of each class and split the same fraction, but ten or more."""
+        if n is None or n >= len(self):
+            return self
+        names = np.array(self.splits or [""] * len(self))
+        kept = []
+        for label, split in sorted(set(zip(self.labels.tolist(), names.tolist(), strict=True))):
+            members = np.flatnonzero((self.labels == label) & (names == split))
+            count = max(round(len(members) * n / len(self)), min(MIN_SUBSAMPLE, len(members)))
+            kept.append(members[np.linspace(0, len(members) - 1, count).astype(np.int64)])
+        rows = np.sort(np.concatenate(kept))
+        return replace(
+            self,
+            files=tuple(self.files[row] for row in rows),
+            labels=self.labels[rows],
+            splits=tuple(self.splits[row] for row in rows) if self.splits else (),
+        )
 
 
 def make_listing(root: Path, rows: Sequence[Row], strays: Sequence[str] = (), issues: Sequence[Issue] = ()) -> Listing:

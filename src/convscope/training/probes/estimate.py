@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from convscope.network.cost import TimeEstimate, TrainingCost
 from convscope.network.layers.base import Shape
 from convscope.network.network import Network
 from convscope.training.config import TrainConfig
-from convscope.training.loop import fit
+from convscope.training.loop import autocast, fit, validate
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.recipes import Recipe, recipe_named
 from convscope.training.resolve import keep_usable_resizing, mean_relative_cost, train_val_split
@@ -24,6 +25,7 @@ BACKWARD_FACTOR = 3  # a training step is the forward pass, and as much work aga
 MNIST_TRAIN_IMAGES, MNIST_TEST_IMAGES = 60_000, 10_000
 TUNING_BATCHES = 20
 WARM_UP_BATCHES, QUICK_BATCHES = 8, 3
+FIRST_IMAGES = 16
 PROBE_SECONDS = 4.0
 LEARNING_RATE_DIVISOR = 1e6  # the probe must not diverge
 
@@ -110,10 +112,27 @@ def training_time(
     )
 
 
-def estimate_throughput(network: Network, recipe: Recipe, precision: Precision, images: int) -> Throughput:
-    """Return a rough estimate, from a few batches of random images."""
-    counts = min(images, QUICK_BATCHES * recipe.batch_size), min(images, recipe.batch_size)
-    return _measure(network, recipe, precision, counts)
+def estimate_throughput(
+    network: Network, recipe: Recipe, precision: Precision, images: int, seconds: float
+) -> Throughput:
+    """Return a rough estimate, from at most a few batches of random images.
+
+    Args:
+        network: the network to train.
+        recipe: the resolved recipe.
+        precision: of the products.
+        images: number of training images.
+        seconds: time for the measurement, about; the first few images are always measured.
+    """
+    few = min(images, recipe.batch_size, FIRST_IMAGES)
+    small = recipe.override(batch_size=few)
+    first = _measure(network, small, precision, (few, few))
+    affordable = int(first.training * seconds)
+    if affordable < few:
+        return first
+    trained = min(images, QUICK_BATCHES * recipe.batch_size, affordable)
+    small = recipe.override(batch_size=min(recipe.batch_size, trained))
+    return _measure(network, small, precision, (trained, min(trained, recipe.batch_size)))
 
 
 def random_images(shape: Shape, classes: int, images: int) -> Split:
@@ -127,6 +146,9 @@ def _measure(network: Network, recipe: Recipe, precision: Precision, counts: tup
     recipe = recipe.divide_learning_rates(LEARNING_RATE_DIVISOR).override(epochs=1, progressive_resizing=())
     train, validation = (random_images(network.input_shape, network.classes, images) for images in counts)
     config = TrainConfig(Preprocessing.plain(validation.images), recipe, precision=precision)
-    result = fit(build_model(network), train, validation, config)
-    epoch = result.history[0]
-    return Throughput(epoch.images_per_second, counts[1] / max(1e-9, result.seconds - epoch.seconds))
+    model = build_model(network)
+    result = fit(model, train, validation, config)
+    start = time.perf_counter()
+    with autocast(precision):
+        validate(model, validation, config)  # a second time: the first one prepares everything
+    return Throughput(result.history[0].images_per_second, counts[1] / max(1e-9, time.perf_counter() - start))

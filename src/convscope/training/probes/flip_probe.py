@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class FlipProbe:
         )
 
 
-def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
+def probe_flips(train: Split, classes: int, seed: int = 0, seconds: float = inf) -> FlipProbe:
     """Measure whether images of these classes keep their label when they are flipped left to right.
 
     The result is a pure function of the arguments, up to the number of threads, which changes the last bits of sums.
@@ -69,6 +69,7 @@ def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
         train: the training images.
         classes: number of classes.
         seed: seed of the split and of the probe's training.
+        seconds: time limit of the probe's training, which otherwise has a fixed number of steps.
     """
     try:
         sample = train.subsample(MAX_IMAGES)
@@ -78,9 +79,8 @@ def probe_flips(train: Split, classes: int, seed: int = 0) -> FlipProbe:
         return FlipProbe(0, problem="there are too few images, or they are too small")
     if len(held) < MIN_HELD_OUT:
         return FlipProbe(0, problem=f"only {len(held)} images could be held out, {MIN_HELD_OUT} are needed")
-    config = TrainConfig(
-        Preprocessing.standardized(learned.images), RECIPES["fast"].override(min_steps=MIN_STEPS), seed
-    )
+    recipe, limit = RECIPES["fast"].override(min_steps=MIN_STEPS), seconds if seconds < inf else None
+    config = TrainConfig(Preprocessing.standardized(learned.images), recipe, seed, time_limit=limit)
     model = build_model(network, seed)
     try:
         fit(model, learned, held.take(np.arange(1)), config)
