@@ -145,8 +145,11 @@ def test_evaluate_run_on_another_folder_resizes_its_images(command: Command, fol
         folder / "others",
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},
     )
-    evaluation = evaluate_run(open_run("run"), str(folder / "others"), FailingReporter())
+    reporter = RecordingReporter()
+    evaluation = evaluate_run(open_run("run"), str(folder / "others"), reporter)
     assert (evaluation.n, evaluation.measured) == (20, f"all 20 images of {folder}/others")
+    (message,) = reporter.messages
+    assert message.startswith("these images differ from the training images: blurred (")
 
 
 @pytest.mark.parametrize(

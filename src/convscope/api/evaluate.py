@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convscope._reporting import Reporter
 from convscope._text import list_some
@@ -19,9 +17,8 @@ from convscope.data.registry import NAMES
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.evaluate import evaluate_images
+from convscope.evaluation.foreign import ForeignImages
 from convscope.evaluation.metrics import Evaluation
-from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import DecodedImage
 from convscope.runs.config import DatasetInfo
 from convscope.runs.folder import Run
 
@@ -34,8 +31,8 @@ def evaluate_run(
     """Measure a run's model file on the test split of its own data set, or on another one with classes of the run.
 
     Another data set is measured on its test split, or on all of its images if it has none; `Evaluation.measured` says
-    on which. It need not have all classes. Images of another size are transformed to the network's size as
-    `Predictor.predict` does it.
+    on which. It need not have all classes. Its images are transformed as `Predictor.predict` does it, and messages say
+    how they clearly differ from the training images.
 
     Args:
         run: an open run.
@@ -47,8 +44,8 @@ def evaluate_run(
         UsageError: the run was trained on data in memory, and `data` is None.
         DataError: the data cannot be read, or have other classes.
     """
-    config = run.config
-    labeled = _load(run, data, reporter or Reporter())
+    config, reporter = run.config, reporter or Reporter()
+    labeled = _load(run, data, reporter)
     names = {normalize("NFC", name): i for i, name in enumerate(config.classes)}
     used = {labeled.classes[label]: None for label in np.unique(labeled.images.labels)}
     if unknown := [name for name in used if normalize("NFC", name) not in names]:
@@ -57,8 +54,9 @@ def evaluate_run(
             f"classes, which are {list_some(config.classes, 10)}"
         )
     chunks = labeled.images.chunks()
-    if labeled.images.shape != config.input_shape:
-        chunks = _transformed(chunks, config.preprocessing)
+    foreign = ForeignImages(config.preprocessing)
+    if not labeled.is_own:
+        chunks = foreign.transform(chunks)
     order = np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
@@ -69,6 +67,8 @@ def evaluate_run(
         config.classes,
         tta_flip=flip if with_tta else None,
     )
+    for message in foreign.messages():
+        reporter.message(message)
     return evaluation.model_copy(update={"measured": labeled.description})
 
 
@@ -112,8 +112,4 @@ def _load_copy(data: str, labeled: LabeledImages, trained: DatasetInfo, reporter
 def _held_out(dataset: Dataset, name: str) -> LabeledImages:
     """The test split of the data that a run was trained on."""
     labeled = labeled_test_split(dataset, name)
-    return labeled._replace(description=f"{labeled.description}; the network was trained on the others")
-
-
-def _transformed(chunks: Iterable[NDArray[np.uint8]], preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
-    return (np.stack([preprocessing.transform(DecodedImage(image))[0] for image in images]) for images in chunks)
+    return labeled._replace(description=f"{labeled.description}; the network was trained on the others", is_own=True)

@@ -18,11 +18,13 @@ class LabeledImages(NamedTuple):
         images: the images; their labels are indices of `classes`.
         classes: class names.
         description: which images of which data set these are.
+        is_own: whether they are of the data set that the network was trained on.
     """
 
     images: Split
     classes: tuple[str, ...]
     description: str
+    is_own: bool = False
 
 
 def describe_measured(name: str, split: str, images: int, total: int = 0, unreadable: int = 0) -> str:

@@ -134,10 +134,12 @@ class Predictor:
     def _classify(self, images: Sequence[PreparedImage]) -> list[Prediction]:
         if not images:
             return []
-        probabilities = self.predict_proba(np.stack([image.pixels for image in images]))
+        pixels = np.stack([image.pixels for image in images])
+        typical = self.preprocessing.typical
+        warnings = typical.warn_each(pixels) if typical else [()] * len(images)
         return [
-            Prediction(image=image.name, probabilities=self._ranked(row), notes=image.notes)
-            for image, row in zip(images, probabilities, strict=True)
+            Prediction(image=image.name, probabilities=self._ranked(row), notes=(*image.notes, *warning))
+            for image, row, warning in zip(images, self.predict_proba(pixels), warnings, strict=True)
         ]
 
     def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

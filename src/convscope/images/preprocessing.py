@@ -44,6 +44,7 @@ from pydantic import Field, model_validator
 
 from convscope._records import Record
 from convscope.images.color import over_white, to_gray
+from convscope.images.comparison import TypicalImages
 from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import Ink, find_ink
 from convscope.images.read import DecodedImage
@@ -59,6 +60,9 @@ from convscope.images.statistics import (
 )
 
 Pixels = NDArray[np.uint8]
+FRAMED_NOTE = "framed as in the training images"
+INVERTED_NOTE = "inverted because"
+
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
@@ -75,6 +79,7 @@ class Preprocessing(Record):
         polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or
             "mixed".
         frame: where all training images show their ink, and how large; None if they do not share a frame.
+        typical: how bright, rich in contrast and so on the training images are; None if that was not measured.
         scale: one factor per channel, see `mean`.
         mean: one number per channel: network input = float32(pixel) * scale - mean.
 
@@ -96,6 +101,7 @@ class Preprocessing(Record):
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
     frame: Frame | None = None
+    typical: TypicalImages | None = None
     scale: tuple[float, ...]
     mean: tuple[float, ...]
 
@@ -140,6 +146,7 @@ class Preprocessing(Record):
             fill=tuple(fill.astype(int).tolist()),
             polarity=polarity,
             frame=_frame_of(images, polarity),
+            typical=TypicalImages.measure(images),
             scale=tuple(scale.tolist()),
             mean=tuple(mean.tolist()),
         )
@@ -221,7 +228,7 @@ class Preprocessing(Record):
         background = "light" if has_light_background(pixels[..., 0]) else "dark"
         if background == self.polarity:
             return pixels
-        notes.append(f"inverted because its background is {background}")
+        notes.append(f"{INVERTED_NOTE} its background is {background}")
         return 255 - pixels
 
     def _is_framed(self, fitted: Pixels, frame: Frame) -> bool:
@@ -231,9 +238,11 @@ class Preprocessing(Record):
         return _light_on_black(frame.place(ink, self.height, self.width), self.polarity)[..., None]
 
     def _framing_notes(self, ink: Ink, frame: Frame) -> tuple[str, ...]:
-        (rows, columns), inverted = ink.size, ink.dark == (self.polarity == "dark")
-        framed = f"ink of {columns}x{rows} framed as in the training images: {frame.side} pixels, centered by mass"
-        return (*((f"inverted because its ink is {'dark' if ink.dark else 'light'}",) if inverted else ()), framed)
+        rows, columns = ink.size
+        framed = f"ink of {columns}x{rows} {FRAMED_NOTE}: {frame.side} pixels, centered by mass"
+        if ink.dark != (self.polarity == "dark"):
+            return (framed,)
+        return f"{INVERTED_NOTE} its ink is {'dark' if ink.dark else 'light'}", framed
 
     def _pad(self, pixels: Pixels) -> Pixels:
         rows, columns = pixels.shape[:2]
