@@ -2,9 +2,9 @@
 
     bench_framing.py [--digits 10000] [--into RESULTS.md]
 
-Trains `convscope train mnist --recipe fast`, cuts MNIST's test digits to their ink, and redraws them off center as images
-of 16x16, 40x60 and 300x200 pixels, dark on light and light on dark, at 60 to 90 % of the largest size that fits. They
-are classified as `convscope predict` does it, and without the frame. Further rows: photographs with texture, shadow, a
+Trains `convscope train mnist --recipe fast`, cuts MNIST's test digits to their ink, and redraws them off center, as
+images of 16x16, 40x60 and 300x200 pixels, dark on light and light on dark, at 60 to 90 % of the largest size that fits.
+They are classified with and without the frame. Further rows: photographs with texture, shadow, a
 dark border and JPEG compression; small digits; digits that touch the border; scikit-learn's digits. Exit code 5: an
 accuracy on redrawn digits is more than 2 points below that on the originals, or an original is changed.
 """
@@ -115,8 +115,8 @@ def _report(rows: list[Row], machine: str, unchanged: bool, into: Path) -> None:
         into,
         "framing",
         "## Images of another size, margin, paper and lighting\n\n"
-        f"`bench_framing.py`, {today()}. MNIST, recipe `fast`, seed 0; {machine}. MNIST's own test images are {kept} by "
-        f"preprocessing.\n\n{text}",
+        f"`bench_framing.py`, {today()}. MNIST, recipe `fast`, seed 0; {machine}. MNIST's own test images are {kept} "
+        f"by preprocessing.\n\n{text}",
     )
 
 
