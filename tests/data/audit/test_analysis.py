@@ -34,9 +34,14 @@ def examine(tmp_path: Path) -> Examine:
 
     def examine_(images: Mapping[str, Pixels | bytes], options: LoadOptions | None = None) -> Analysis:
         folder = write_images(tmp_path / "set", images)
-        return analyze(folder, LoadContext(options or LoadOptions(), tmp_path / "cache", FailingReporter()))
+        return analyze(folder, context(tmp_path, options or LoadOptions()))
 
     return examine_
+
+
+def context(folder: Path, options: LoadOptions) -> LoadContext:
+    """What a reader gets; decoded images go into the folder."""
+    return LoadContext(options, folder / "cache", FailingReporter())
 
 
 def issues_of(analysis: Analysis) -> dict[str, Issue]:
@@ -130,6 +135,57 @@ def test_series_of_similar_images_are_found(examine: Examine) -> None:
     }
 
 
+NAMES = {  # of the images i = 0, 1, 2 of a series t
+    "counter": lambda t, i: f"{t}_{i}.png" if i else f"{t}.png",
+    "copies": lambda t, i: f"IMG {t} ({i}).png" if i else f"IMG {t}.png",
+    "letters": lambda t, i: f"x{t}{'abc'[i]}.png",
+    "words": lambda t, i: f"IMG_{t}{['', ' copy', '_flip'][i]}.png",
+    "prefix": lambda t, i: f"{['', 'flip_', 'rot90_'][i]}{t}.png",
+    "no numbers": lambda t, i: f"{'abcdefghij'[t]}{['', '_left', '_right'][i]}.png",
+    "folders": lambda t, i: f"{t}/{i}.png",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_series_proposed_pattern_joins_every_series(examine: Examine, tmp_path: Path, kind: str) -> None:
+    images = {}
+    for name, some in frames(8, 3).items():
+        label, _, rest = name.partition("/")
+        track, frame = map(int, rest.removesuffix(".png").split("_"))
+        prefix = label if kind == "folders" else ""
+        images[f"{label}/{prefix}{NAMES[kind](track, frame)}"] = some
+    series = examine(images).series
+    assert series
+    assert (series.count, series.files, series.divided) == (16, 48, 16)
+    grouped = analyze(tmp_path / "set", context(tmp_path, LoadOptions(group_by=series.pattern)))
+    assert len(set(grouped.groups)) == 16
+    assert grouped.series is None
+
+
+def test_series_that_a_pattern_divides_are_still_reported(examine: Examine) -> None:
+    """The pattern leaves out the first image of each series."""
+    images = {f"{name[:7]}{name[7:].replace('_000', '')}": some for name, some in frames(8, 3).items()}
+    analysis = examine(images, LoadOptions(group_by=r"^(.+)[-_. ]\d+\.\w+$"))
+    assert analysis.series
+    assert (analysis.series.count, analysis.series.divided) == (16, 16)
+    assert "16 series of 3 images (16 of them divided by --group-by)" in issues_of(analysis)["series"].text
+
+
+def test_series_in_several_splits_are_reported(examine: Examine) -> None:
+    images = {}
+    for name, some in frames(8, 3).items():
+        images[f"{'test' if name.endswith('_002.png') and '/000' not in name else 'train'}/{name}"] = some
+    analysis = examine(images)
+    assert analysis.series
+    assert (analysis.series.count, analysis.series.divided) == (16, 14)
+    assert "(14 of them in more than one split)" in issues_of(analysis)["series"].text
+
+
+def test_series_of_the_same_names_in_train_and_test_are_no_leak(examine: Examine) -> None:
+    other = {f"test/{name}": noise(5000 + i, 32, 32) for i, name in enumerate(frames(8, 3))}
+    assert examine({f"train/{name}": some for name, some in frames(8, 3).items()} | other).series is None
+
+
 @pytest.mark.parametrize(
     "images",
     [
@@ -154,7 +210,7 @@ def test_series_of_unrelated_images_are_not_found(examine: Examine, images: Mapp
 def test_groups_by_name_or_by_path_are_counted(examine: Examine, pattern: str, groups: int) -> None:
     analysis = examine(frames(6), LoadOptions(group_by=pattern))
     assert len(set(analysis.groups)) == groups
-    assert analysis.series is None
+    assert (analysis.series is None) == (pattern != r"_(\d+)")  # the only one that divides series
 
 
 def test_build_dataset_never_divides_groups(examine: Examine) -> None:

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convscope.data.audit.duplicates import (
+    MAX_CANDIDATES,
     MAX_HASH_DISTANCE,
     connected_groups,
     correlations,
     near_duplicates,
     same_files,
 )
+from convscope.images.perceptual_hash import perceptual_hash
 from helpers.images import noise
 
 
@@ -49,3 +51,26 @@ def test_near_duplicates_must_correlate() -> None:
     assert near_duplicates(np.zeros(5, np.uint64), pixels, np.array([1, 3])).tolist() == []
     pairs = np.array([[0, 3], [0, 2], [0, 4]])
     np.testing.assert_allclose(correlations(pixels, pairs), [1, -1, 0], atol=0.01)
+
+
+def test_near_duplicates_of_many_look_alikes_are_connected_by_few_pairs() -> None:
+    """600 frames of one scene, all with about the same hash."""
+    random = np.random.default_rng(0)
+    scene = noise(3, 32, 32).astype(int)
+    frames = np.clip(scene + random.integers(-12, 13, (600, 32, 32, 3)), 0, 255).astype(np.uint8)
+    hashes = np.array([perceptual_hash(frame) for frame in frames], np.uint64)
+    pairs = near_duplicates(hashes, frames, np.arange(600))
+    assert (
+        np.bincount(connected_groups(600, pairs)).max() > 590
+    )  # some hashes differ in more than 6 bits from all others
+    assert len(pairs) <= 600 * 2 * MAX_CANDIDATES
+
+
+def test_near_duplicates_among_look_alikes_find_each_other() -> None:
+    """300 images with the same hash that do not correlate, and a noisy copy of each."""
+    random = np.random.default_rng(0)
+    images = random.integers(20, 236, (300, 16, 16, 1))
+    copies = images + random.integers(-5, 6, images.shape)
+    pixels = np.concatenate([images, copies]).astype(np.uint8)
+    pairs = near_duplicates(np.zeros(600, np.uint64), pixels, np.arange(600))
+    assert {(int(a), int(b)) for a, b in pairs} == {(i, i + 300) for i in range(300)}

@@ -15,8 +15,11 @@ Pairs = NDArray[np.int64]  # (m, 2), the smaller index first
 MAX_HASH_DISTANCE = 6  # of 64 bits
 MIN_CORRELATION = 0.95  # of the gray levels, pixel by pixel
 BANDS, BAND_BITS = 8, 8  # hashes that differ in at most 6 bits have two bands in common
-MAX_NEIGHBORS = 256  # per image and pair of bands, so that the work grows linearly
+MAX_NEIGHBORS = 12  # per image and pair of bands, and
+MAX_CANDIDATES = 8  # per image, so that the work grows linearly
+MAX_SIDE, SKETCH_SIDE = 64, 8  # pixels to which images are reduced to be compared, and to find the most similar ones
 CHUNK_PAIRS = 512  # compared at a time
+MIN_NORM = np.float32(0.03)  # of centered levels; less is rounding
 
 
 def same_files(digests: NDArray[np.uint64]) -> list[Labels]:
@@ -34,20 +37,26 @@ def near_duplicates(hashes: NDArray[np.uint64], pixels: Images, among: Labels) -
     """Pairs of images that are the same except for size, compression or a small change.
 
     Candidates are pairs whose hashes differ in at most 6 bits (multi-index hashing, Norouzi et al., 2012). Of these,
-    pairs whose gray levels correlate with 0.95 or more are near duplicates.
+    pairs whose gray levels correlate with 0.95 or more are near duplicates. If many images look alike, each is
+    compared to the 8 that are most similar at 8x8 pixels, or that compare to it.
 
     Args:
         hashes: perceptual hashes, uint64 (n,).
         pixels: uint8 (n, h, w, c).
         among: the indices of the images to compare.
     """
-    found = [_candidates(hashes[among], first, second) for first, second in combinations(range(BANDS), 2)]
-    pairs = among[np.unique(np.concatenate(found), axis=0)]
+    if not len(among):
+        return np.zeros((0, 2), np.int64)
+    sketches = _sketches(pixels, among)
+    found = [_candidates(hashes[among], sketches, first, second) for first, second in combinations(range(BANDS), 2)]
+    codes = np.unique(np.concatenate(found))
+    pairs = np.stack([codes // len(among), codes % len(among)], axis=1)
+    pairs = among[_most_similar(pairs, sketches)]
     return pairs[correlations(pixels, pairs) >= MIN_CORRELATION]
 
 
 def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
-    """Correlate the gray levels of pairs of images.
+    """Correlate the gray levels of pairs of images, reduced to at most 64x64 pixels by averaging.
 
     Args:
         pixels: uint8 (n, h, w, c).
@@ -56,11 +65,14 @@ def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
     Returns:
         float32 (m,), -1..1; 0 if one image of the pair is constant.
     """
-    parts = [
-        _correlation(*(pixels[indices] for indices in pairs[i : i + CHUNK_PAIRS].T))
-        for i in range(0, len(pairs), CHUNK_PAIRS)
-    ]
-    return np.concatenate([np.zeros(0, np.float32), *parts])
+    indices, positions = np.unique(pairs, return_inverse=True)
+    levels = _reduced(pixels, indices, MAX_SIDE)
+    result = np.zeros(len(pairs), np.float32)
+    for first in range(0, len(pairs), CHUNK_PAIRS):
+        some = slice(first, first + CHUNK_PAIRS)
+        x, y = (_standardized(levels[at]) for at in positions.reshape(-1, 2)[some].T)
+        result[some] = (x * y).sum(1)
+    return result
 
 
 def connected_groups(count: int, links: Iterable[Iterable[int]]) -> Labels:
@@ -94,34 +106,67 @@ def connected_groups(count: int, links: Iterable[Iterable[int]]) -> Labels:
     return np.array([root(thing) for thing in range(count)], np.int64)
 
 
-def _candidates(hashes: NDArray[np.uint64], first: int, second: int) -> Pairs:
-    """Pairs of hashes with two bands in common that differ in few bits."""
+def _candidates(hashes: NDArray[np.uint64], sketches: NDArray[np.float32], first: int, second: int) -> Labels:
+    """Pairs (a, b) of hashes with two bands in common that differ in few bits, as numbers a * n + b."""
     shifts = np.array([BAND_BITS * first, BAND_BITS * second], np.uint64)
     bands = hashes[:, None] >> shifts & np.uint64(2**BAND_BITS - 1)
     key = bands[:, 0] * np.uint64(2**BAND_BITS) + bands[:, 1]
-    order = np.lexsort((hashes, key))
-    return np.concatenate([np.zeros((0, 2), np.int64), *_close_pairs(hashes[order], key[order], order)])
+    likeness = sketches @ np.random.default_rng((first, second)).standard_normal(sketches.shape[1])
+    order = np.lexsort((likeness, key))  # of many images with the same key, similar ones are neighbors
+    return np.concatenate([np.zeros(0, np.int64), *_close_pairs(hashes[order], key[order], order)])
 
 
-def _close_pairs(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -> Iterator[Pairs]:
+def _close_pairs(hashes: NDArray[np.uint64], key: NDArray[np.uint64], order: Labels) -> Iterator[Labels]:
     """Pairs with the same key, by their distance in the sorted order."""
-    for distance in range(1, min(MAX_NEIGHBORS, len(order))):
+    for distance in range(1, min(MAX_NEIGHBORS + 1, len(order))):
         same = np.flatnonzero(key[distance:] == key[:-distance])
         if not len(same):
             return
         near = same[np.bitwise_count(hashes[same] ^ hashes[same + distance]) <= MAX_HASH_DISTANCE]
-        yield np.sort(np.stack([order[near], order[near + distance]], axis=1), axis=1)
+        low, high = np.sort(np.stack([order[near], order[near + distance]]), axis=0)
+        yield low * len(order) + high
 
 
-def _correlation(a: Images, b: Images) -> NDArray[np.float32]:
-    x, y = (_centered_levels(images) for images in (a, b))
-    size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    result: NDArray[np.float32] = (x * y).sum(1) / np.maximum(size, np.float32(1e-3))
+def _most_similar(pairs: Pairs, sketches: NDArray[np.float32]) -> Pairs:
+    """The pairs in which one image is among the most similar ones to the other."""
+    likeness = np.concatenate(
+        [np.zeros(0, np.float32)]
+        + [
+            (sketches[some[:, 0]] * sketches[some[:, 1]]).sum(1)
+            for some in np.split(pairs, range(CHUNK_PAIRS, len(pairs), CHUNK_PAIRS))
+        ]
+    )
+    kept = np.zeros(len(pairs), bool)
+    for side in (0, 1):
+        order = np.lexsort((-likeness, pairs[:, side]))
+        images = pairs[order, side]
+        rank = np.arange(len(order)) - np.searchsorted(images, images)
+        kept[order[rank < MAX_CANDIDATES]] = True
+    return pairs[kept]
+
+
+def _sketches(pixels: Images, among: Labels) -> NDArray[np.float32]:
+    """Standardized gray levels of 8x8 pixels, float32 (n, 64 or fewer)."""
+    return _standardized(_reduced(pixels, among, SKETCH_SIDE))
+
+
+def _reduced(pixels: Images, indices: Labels, side: int) -> NDArray[np.float32]:
+    """Gray levels of some images, averaged over blocks to at most `side` x `side` pixels: float32 (n, pixels)."""
+    height, width = (max(1, -(-size // side)) for size in pixels.shape[1:3])  # of a block
+    rows, columns = (np.arange(0, size, block) for size, block in zip(pixels.shape[1:3], (height, width), strict=True))
+    result = np.empty((len(indices), len(rows) * len(columns)), np.float32)
+    for first in range(0, len(indices), CHUNK_PAIRS):
+        some = slice(first, first + CHUNK_PAIRS)
+        gray = pixels[indices[some]][..., :3].mean(3, dtype=np.float32)
+        sums = np.add.reduceat(np.add.reduceat(gray, rows, axis=1), columns, axis=2)
+        result[some] = sums.reshape(len(sums), -1)
+    area = np.outer(np.diff([*rows, pixels.shape[1]]), np.diff([*columns, pixels.shape[2]]))
+    return result / area.reshape(-1).astype(np.float32)
+
+
+def _standardized(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Levels (n, pixels) minus their mean, divided by their norm; 0 if they are constant."""
+    centered = levels - levels.mean(1, keepdims=True)
+    norm = np.sqrt((centered * centered).sum(1, keepdims=True))
+    result: NDArray[np.float32] = np.where(norm > MIN_NORM, centered / np.maximum(norm, MIN_NORM), np.float32(0))
     return result
-
-
-def _centered_levels(images: Images) -> NDArray[np.float32]:
-    """Gray levels minus their mean, float32 (n, pixels)."""
-    levels: NDArray[np.float32] = images[..., :3].mean(3, dtype=np.float32).reshape(len(images), -1)
-    levels -= levels.mean(1, keepdims=True)
-    return levels

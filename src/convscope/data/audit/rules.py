@@ -91,15 +91,25 @@ def _near_duplicates(analysis: Analysis) -> Iterator[Issue]:
 
 
 def _series(analysis: Analysis) -> Iterator[Issue]:
-    if series := analysis.series:
-        yield Issue(
-            kind="series",
-            level="warning",
-            text=f"file names count images: {series.count:,} series of {series.files / series.count:.3g} images, which "
-            f"correlate more ({series.within:.2f}) than other images of their class ({series.between:.2f})",
-            action="split as if they were independent",
-            advice=f"if each series shows one object, the test is too easy: use --group-by '{series.pattern}'",
+    series = analysis.series
+    if series is None:
+        return
+    option = f"use --group-by '{series.pattern}'" if series.pattern else "split them in a table, with a column 'split'"
+    action, advice = (
+        "split as if they were independent",
+        f"if each series shows one object, the test is too easy: {option}",
+    )
+    text = f"file names count images: {series.count:,} series of {series.files / series.count:.3g} images"
+    if analysis.listing.splits:
+        text += f" ({series.divided:,} of them in more than one split)"
+        action, advice = (
+            "used as they are",
+            "if each series shows one object, the test is too easy: move it into one split",
         )
+    elif analysis.group_by:
+        text += f" ({series.divided:,} of them divided by --group-by)"
+    text += f", which correlate more ({series.within:.2f}) than other images of their class ({series.between:.2f})"
+    yield Issue(kind="series", level="warning", text=text, action=action, advice=advice)
 
 
 def _unreadable(analysis: Analysis) -> Iterator[Issue]:
