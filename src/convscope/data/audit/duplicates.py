@@ -161,7 +161,8 @@ def _reduced(pixels: Images, indices: Labels, side: int) -> NDArray[np.float32]:
         sums = np.add.reduceat(np.add.reduceat(gray, rows, axis=1), columns, axis=2)
         result[some] = sums.reshape(len(sums), -1)
     area = np.outer(np.diff([*rows, pixels.shape[1]]), np.diff([*columns, pixels.shape[2]]))
-    return result / area.reshape(-1).astype(np.float32)
+    result /= area.reshape(-1)
+    return result
 
 
 def _standardized(levels: NDArray[np.float32]) -> NDArray[np.float32]:
