@@ -152,6 +152,7 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
             "fit": loaded.fit,
             "fill": loaded.fill,
             "polarity": loaded.polarity,
+            "uint16_range": loaded.uint16_range,
             "frame": preprocessing.frame if preprocessing.polarity == loaded.polarity else None,
         }
     )

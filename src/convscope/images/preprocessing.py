@@ -3,6 +3,8 @@
 From decoded pixels to the network's uint8 array all arithmetic is on integers, so that every runtime computes the same
 bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
 
+0. Depth, only for gray files of 16 bits: v becomes (min(max(v, low), high) - low) * 256 // (high - low + 1), with low
+   and high from `uint16_range`. For the full range that is the high byte.
 1. Alpha. For a network of 1 or 3 channels, RGBA is composited over white:
    color = (c * a + 255 * (255 - a) + 127) // 255.
 2. Color. For 1 channel, gray = (299 R + 587 G + 114 B + 500) // 1000 (ITU-R BT.601). For 3 and 4 channels gray is
@@ -45,6 +47,7 @@ from pydantic import Field, model_validator
 from convscope._records import Record
 from convscope.images.color import over_white, to_gray
 from convscope.images.comparison import TypicalImages
+from convscope.images.depth import FULL_RANGE
 from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import Ink, find_ink
 from convscope.images.read import DecodedImage
@@ -63,6 +66,7 @@ Pixels = NDArray[np.uint8]
 FRAMED_NOTE = "framed as in the training images"
 INVERTED_NOTE = "inverted because"
 
+Value16 = Annotated[int, Field(ge=0, le=65535)]
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
@@ -80,6 +84,7 @@ class Preprocessing(Record):
             "mixed".
         frame: where all training images show their ink, and how large; None if they do not share a frame.
         typical: how bright, rich in contrast and so on the training images are; None if that was not measured.
+        uint16_range: the gray values of 16-bit files that are mapped to 0..255, for example 0..4095 for 12 bits.
         scale: one factor per channel, see `mean`.
         mean: one number per channel: network input = float32(pixel) * scale - mean.
 
@@ -101,6 +106,7 @@ class Preprocessing(Record):
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
     frame: Frame | None = None
+    uint16_range: tuple[Value16, Value16] = FULL_RANGE
     typical: TypicalImages | None = None
     scale: tuple[float, ...]
     mean: tuple[float, ...]
@@ -110,6 +116,8 @@ class Preprocessing(Record):
         for name in ("fill", "scale", "mean"):
             if len(getattr(self, name)) != self.channels:
                 raise ValueError(f"expected {self.channels} values in {name}, one per channel")
+        if self.uint16_range[0] > self.uint16_range[1]:
+            raise ValueError(f"expected a lower and an upper value in uint16_range, got {self.uint16_range}")
         return self
 
     @classmethod
@@ -158,6 +166,7 @@ class Preprocessing(Record):
             The network's uint8 array (height, width, channels), and notes: those of the image and one for each step
             that changed what the image shows.
         """
+        image = image.with_range(*self.uint16_range)
         notes = list(image.notes)
         pixels = self._convert_channels(image.pixels, notes)
         fitted, fitted_notes = self._fit(pixels)

@@ -5,7 +5,8 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     palette, CMYK, YCbCr      become RGB; with a transparent color RGBA
     gray with transparency    becomes RGBA
     1 bit                     0 or 255
-    16 bit                    the high byte (value >> 8), for gray exactly as Pillow's decoders do it for color
+    16 bit                    the high byte (value >> 8), for gray exactly as Pillow's decoders do it for color; the
+                              values of gray are kept, so that a narrower range can be mapped to 0..255
     floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
     gamma, color profiles     ignored
@@ -21,7 +22,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -39,11 +40,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope.errors import DataError
+from convscope.images.depth import FULL_RANGE, to_eight_bits
 from convscope.images.jpeg import DAMAGE_NOTE, load_jpeg
 from convscope.images.png import SIGNATURE as PNG_SIGNATURE
 from convscope.images.png import check_png
 from convscope.images.source import IMAGE_FORMATS, open_source, source_name
 
+DEEP_NOTE = "16 bit reduced to 8"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
 
 # Called directly, because the size limit of Image.open is global to the process.
@@ -89,11 +92,24 @@ class DecodedImage:
         pixels: uint8 (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA (alpha not premultiplied), upright.
         notes: short phrases that say how the stored pixels were changed.
         name: the path, or "image" if it was not a file; for messages.
+        deep: the gray values of a 16-bit file, uint16 (height, width); `pixels` has their high bytes.
     """
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
     name: str = "image"
+    deep: NDArray[np.uint16] | None = None
+
+    def with_range(self, low: int, high: int) -> DecodedImage:
+        """The image with its 16-bit values from `low` to `high` mapped to 0..255; an 8-bit image stays the same."""
+        if self.deep is None or (low, high) == FULL_RANGE:
+            return self
+        pixels = np.repeat(to_eight_bits(self.deep, low, high)[..., None], min(self.pixels.shape[2], 3), axis=2)
+        if self.pixels.shape[2] == 4:
+            pixels = np.concatenate([pixels, self.pixels[..., 3:]], axis=2)
+        clipped = (self.deep.min() < low) or (self.deep.max() > high)
+        note = f"16-bit values {low}..{high} mapped to 0..255" + (", others clipped" if clipped else "")
+        return replace(self, pixels=pixels, notes=tuple(note if old == DEEP_NOTE else old for old in self.notes))
 
 
 def read_image(
@@ -120,7 +136,7 @@ def read_image(
         name = str(getattr(source, "filename", "")) or "image"
         _check_size(source.size, name, max_megapixels)
         with _report_damage(name):
-            return DecodedImage(*_pixels(source, name), name)
+            return _pixels(source, name)
     if isinstance(source, bytes):
         return _from_stream(BytesIO(source), "image", max_megapixels)
     with open_source(source) as stream:
@@ -169,10 +185,9 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
             _widen_transparency(image)
         damage = isinstance(image, JpegImageFile) and not load_jpeg(image, _content(stream))
         frames = getattr(image, "n_frames", 1)
-    pixels, notes = _pixels(image, name)
-    if frames != 1:
-        notes = f"first of {frames} frames", *notes
-    return DecodedImage(pixels, (DAMAGE_NOTE, *notes) if damage else notes, name)
+    decoded = _pixels(image, name)
+    notes = (f"first of {frames} frames",) if frames != 1 else ()
+    return replace(decoded, notes=(*((DAMAGE_NOTE,) if damage else ()), *notes, *decoded.notes))
 
 
 def _content(stream: IO[bytes]) -> bytes:
@@ -206,8 +221,8 @@ def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None
         raise DataError(f"{name}: {width}x{height}, expected sides of at most {MAX_SIDE}; cut it into parts")
 
 
-def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The upright uint8 pixels (h, w, 1, 3 or 4) of an image, and notes on how they were changed."""
+def _pixels(image: Image.Image, name: str) -> DecodedImage:
+    """Load the pixels of an image, and turn them upright."""
     # The EXIF of a TIFF is read before its pixels, because load() applies and removes it. That of others afterwards:
     # getexif() of a PNG loads the pixels, and an exception in there must not be taken for damaged EXIF.
     before = _orientation(image) if isinstance(image, TiffImageFile) else 1
@@ -215,9 +230,10 @@ def _pixels(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str
     after = _orientation(image)
     if after in _UPRIGHT:
         image = image.transpose(_UPRIGHT[after])
-    pixels, notes = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
-    rotated = before in _UPRIGHT or after in _UPRIGHT
-    return pixels, (*(("rotated by its EXIF orientation",) if rotated else ()), *notes)
+    decoded = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
+    if before in _UPRIGHT or after in _UPRIGHT:
+        return replace(decoded, notes=("rotated by its EXIF orientation", *decoded.notes))
+    return decoded
 
 
 def _orientation(image: Image.Image) -> int:
@@ -230,16 +246,16 @@ def _orientation(image: Image.Image) -> int:
             return 1
 
 
-def _eight_bit(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _eight_bit(image: Image.Image, name: str) -> DecodedImage:
     if image.mode == "F":
         raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bits")
     mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
     pixels = np.asarray(image.convert(mode))
-    return pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ())
+    return DecodedImage(pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ()), name)
 
 
-def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The high bytes of Pillow's gray modes I;16, I;16B and I (32 bits, which must hold 16-bit values), with notes."""
+def _high_bytes(image: Image.Image, name: str) -> DecodedImage:
+    """An image of Pillow's gray modes I;16, I;16B and I (32 bits, which must hold 16-bit values)."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise DataError(f"{name}: 32-bit pixels outside 0..65535; save it with 8 or 16 bits")
@@ -248,7 +264,7 @@ def _high_bytes(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], tuple
     if clear is not None:
         alpha = np.where(values == clear, 0, 255).astype(np.uint8)
         gray = np.concatenate([gray, gray, gray, alpha[..., None]], axis=2)
-    return gray, ("16 bit reduced to 8",)
+    return DecodedImage(gray, (DEEP_NOTE,), name, values.astype(np.uint16))
 
 
 @contextmanager

@@ -230,10 +230,24 @@ def _colors(analysis: Analysis) -> Iterator[Issue]:
         yield from _marked(analysis, transparent, "partly transparent", kind="transparent", level="note", action=action)
 
 
+def _depth(analysis: Analysis) -> Iterator[Issue]:
+    (low, high), deep = (
+        analysis.store.preprocessing.uint16_range,
+        analysis.used & (analysis.store.info["highest16"] > 0),
+    )
+    text = "of 16 bits per pixel"
+    action = f"values {low}..{high} mapped to 0..255"
+    yield from _marked(analysis, deep, text, kind="depth", level="note", action=action)
+
+
 def _content(analysis: Analysis) -> Iterator[Issue]:
     info, used = analysis.store.info, analysis.used
     text, action = "stored sideways or upside down", "rotated by their EXIF orientation"
     yield from _marked(analysis, used & info["rotated"], text, kind="rotated", level="note", action=action)
+    text, action = "whose JPEG data is partly missing or wrong", "used, although some of their pixels are wrong"
+    advice = "look at them, and get them again or remove them"
+    damaged = used & info["damaged"]
+    yield from _marked(analysis, damaged, text, kind="damaged", level="warning", action=action, advice=advice)
     constant = used & (info["lightest"].astype(int) - info["darkest"] <= CONSTANT_RANGE)
     advice = "check whether they show anything"
     yield from _marked(
@@ -253,7 +267,7 @@ def _backgrounds(analysis: Analysis) -> Iterator[Issue]:
 
 RULES: tuple[Rule, ...] = (
     _listing, _look_alikes, _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays,
-    _class_sizes, _sizes, _colors, _content, _backgrounds,
+    _class_sizes, _sizes, _colors, _depth, _content, _backgrounds,
 )  # fmt: skip
 
 

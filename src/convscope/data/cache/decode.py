@@ -21,6 +21,8 @@ from convscope._files import open_regular
 from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
 from convscope.images.color import over_white, to_gray
+from convscope.images.depth import FULL_RANGE
+from convscope.images.jpeg import DAMAGE_NOTE
 from convscope.images.perceptual_hash import perceptual_hash
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
@@ -39,6 +41,9 @@ IMAGE_INFO = np.dtype(
         ("colored", "?"),  # whether any pixel is not gray
         ("transparent", "?"),  # whether any pixel is not opaque
         ("rotated", "?"),  # whether EXIF rotates it
+        ("damaged", "?"),  # whether some of its pixels are wrong, as the decoder can tell
+        ("lowest16", "i4"),  # the values of a 16-bit file; 0 for 8 bits
+        ("highest16", "i4"),
         ("border", "u1"),  # the lower median gray level of the border
         ("darkest", "u1"),
         ("lightest", "u1"),
@@ -60,6 +65,7 @@ class Task:
         preprocessing: a Preprocessing as JSON; "" to transform nothing.
         store: the file to write pixels to; "" for none.
         first: the row of the first file in the store.
+        uint16_range: the values of 16-bit files that are mapped to 0..255, without preprocessing.
     """
 
     paths: list[str]
@@ -67,10 +73,16 @@ class Task:
     preprocessing: str = ""
     store: str = ""
     first: int = 0
+    uint16_range: tuple[int, int] = FULL_RANGE
 
 
 def decode_files(
-    paths: Sequence[Path], max_megapixels: float, preprocessing: Preprocessing | None = None, store: Path | None = None
+    paths: Sequence[Path],
+    max_megapixels: float,
+    preprocessing: Preprocessing | None = None,
+    store: Path | None = None,
+    *,
+    uint16_range: tuple[int, int] = FULL_RANGE,
 ) -> Iterator[tuple[ImageInfo, dict[int, str]]]:
     """Decode files in order, some at a time.
 
@@ -79,6 +91,7 @@ def decode_files(
         max_megapixels: larger images are rejected.
         preprocessing: how to transform the images.
         store: the file that receives the transformed pixels, row by row; the row of a rejected file stays as it is.
+        uint16_range: the values of 16-bit files that are mapped to 0..255, without preprocessing.
 
     Yields:
         The IMAGE_INFO of some files, and the reason for each of them that is rejected, by its index in `paths`.
@@ -93,6 +106,7 @@ def decode_files(
             preprocessing.model_dump_json() if preprocessing else "",
             str(store or ""),
             first,
+            uint16_range,
         )
         for first in range(0, len(paths), FILES_PER_TASK)
     ]
@@ -108,7 +122,10 @@ def decode_files(
 
 
 def decode_file(
-    path: Path, max_megapixels: float, preprocessing: Preprocessing | None = None
+    path: Path,
+    max_megapixels: float,
+    preprocessing: Preprocessing | None = None,
+    uint16_range: tuple[int, int] = FULL_RANGE,
 ) -> tuple[ImageInfo, Pixels | None]:
     """Decode one file.
 
@@ -116,6 +133,7 @@ def decode_file(
         path: the file.
         max_megapixels: larger images are rejected.
         preprocessing: how to transform the image; None to transform nothing.
+        uint16_range: the values of a 16-bit file that are mapped to 0..255, without preprocessing.
 
     Returns:
         Its IMAGE_INFO, (1,), and its transformed pixels; without preprocessing None, and a hash of 0.
@@ -129,6 +147,10 @@ def decode_file(
     info["bytes"] = len(content)
     image = read_image(content, max_megapixels=max_megapixels)
     info["rotated"] = any(note.startswith("rotated") for note in image.notes)
+    info["damaged"] = DAMAGE_NOTE in image.notes
+    if image.deep is not None:
+        info["lowest16"], info["highest16"] = image.deep.min(), image.deep.max()
+    image = image.with_range(*(preprocessing.uint16_range if preprocessing else uint16_range))
     _fill_properties(info, image.pixels)
     if preprocessing is None:
         return info, None
@@ -170,7 +192,7 @@ def _run_task(message: bytes) -> bytes:
     rows: dict[int, Pixels] = {}
     for i, path in enumerate(task.paths):
         try:
-            infos[i : i + 1], pixels = decode_file(Path(path), task.max_megapixels, preprocessing)
+            infos[i : i + 1], pixels = decode_file(Path(path), task.max_megapixels, preprocessing, task.uint16_range)
         except DataError as error:
             reasons[task.first + i] = str(error).removeprefix("image: ")
             continue

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from convscope.data.cache.decode import ImageInfo
+from convscope.data.cache.decode import IMAGE_INFO, ImageInfo, decode_files
 from convscope.data.dataset import LARGE_IMAGE_SIDE
 from convscope.data.options import LoadOptions
+from convscope.images.depth import FULL_RANGE, choose_range
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.statistics import lower_median, polarity_of
 
+SAMPLE_FILES = 256  # that decide on size, channels and range
 SIZES = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224)  # pixels
 MAX_DEFAULT_SIDE = 80  # pixels; larger inputs gain nothing within minutes (dev/LOG.md has the measurements)
 SEEN_FRACTION = 0.8  # of the input's side is what training mostly sees of an image (progressive resizing)
 SECONDS_PER_PIXEL = 5e-6  # of a core, for enough epochs (dev/LOG.md has the measurements)
 MIDDLE_GRAY = 127
+
+
+def preprocessing_from_sample(paths: Sequence[Path], options: LoadOptions) -> Preprocessing:
+    """Choose the preprocessing by the properties of some files, spread over all of them."""
+    indices = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE_FILES, len(paths))).astype(int))
+    sample = [paths[index] for index in indices]
+    info = _read_properties(sample, options)
+    if (used := uint16_range(info)) != FULL_RANGE:  # borders are light or dark within that range
+        info = _read_properties(sample, options, used)
+    if not len(info):  # decoding all files will tell what is wrong
+        info = np.zeros(1, IMAGE_INFO)
+        info["height"] = info["width"] = 8
+    return choose_preprocessing(info, options, len(paths))
+
+
+def _read_properties(paths: Sequence[Path], options: LoadOptions, used: tuple[int, int] = FULL_RANGE) -> ImageInfo:
+    """The IMAGE_INFO of the files that can be read."""
+    parts = [info for info, _ in decode_files(paths, options.max_megapixels, uint16_range=used)]
+    info = np.concatenate(parts)
+    readable: ImageInfo = info[info["height"] > 0]
+    return readable
 
 
 def choose_preprocessing(sample: ImageInfo, options: LoadOptions, images: int) -> Preprocessing:
@@ -41,9 +67,16 @@ def choose_preprocessing(sample: ImageInfo, options: LoadOptions, images: int) -
         fit=options.fit,
         fill=(*(level,) * min(channels, 3), 255)[:channels],
         polarity=polarity,
+        uint16_range=uint16_range(sample),
         scale=(1 / 255,) * channels,
         mean=(0.0,) * channels,
     )
+
+
+def uint16_range(sample: ImageInfo) -> tuple[int, int]:
+    """The range of the values in the 16-bit files of a sample."""
+    deep = sample[sample["highest16"] > 0]
+    return choose_range(int(deep["lowest16"].min()), int(deep["highest16"].max())) if len(deep) else FULL_RANGE
 
 
 def _max_side(options: LoadOptions, images: int) -> int:

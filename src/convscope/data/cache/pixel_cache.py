@@ -34,16 +34,15 @@ from convscope._reporting import Reporter
 from convscope.data.cache.checksums import checksums
 from convscope.data.cache.decode import IMAGE_INFO, ImageInfo, decode_files
 from convscope.data.cache.guard import explain_bus_errors
-from convscope.data.cache.input_size import choose_preprocessing
+from convscope.data.cache.input_size import preprocessing_from_sample
 from convscope.data.formats.listing import Listing
 from convscope.data.options import LoadContext, LoadOptions
 from convscope.data.types import Images
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 
-FORMAT = 2
+FORMAT = 3
 DECODING = "decoding"  # the task of a reporter's progress
-SAMPLE_FILES = 256  # that decide on size and channels
 PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
 MAX_SMALL_BYTES = 2**28  # of a file that is read at once
 KEY = re.compile("[0-9a-f]{64}")
@@ -138,7 +137,7 @@ def _build_temporarily(listing: Listing, options: LoadOptions, reporter: Reporte
 def _build(listing: Listing, options: LoadOptions, folder: Path, reporter: Reporter) -> Store:
     """Decode all files into a new store in `folder`."""
     paths = [listing.path(index) for index in range(len(listing))]
-    preprocessing = options.preprocessing or _choose_from_sample(paths, options)
+    preprocessing = options.preprocessing or preprocessing_from_sample(paths, options)
     with _unfinished(folder) as unfinished:
         info, reasons = _decode_into(unfinished / PIXELS_FILE, paths, options, preprocessing, reporter)
         _check_any_read(info, reasons, listing)
@@ -193,17 +192,6 @@ def _decode_into(
         reporter.progress(DECODING, done, len(paths))
     sync_file(file)
     return np.concatenate(infos), reasons
-
-
-def _choose_from_sample(paths: list[Path], options: LoadOptions) -> Preprocessing:
-    indices = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE_FILES, len(paths))).astype(int))
-    sample = [info for info, _ in decode_files([paths[i] for i in indices], options.max_megapixels)]
-    info = np.concatenate(sample)
-    readable = info[info["height"] > 0]
-    if not len(readable):  # decoding all files will tell what is wrong
-        readable = info[:1].copy()
-        readable["height"] = readable["width"] = 8
-    return choose_preprocessing(readable, options, len(paths))
 
 
 def _check_any_read(info: ImageInfo, reasons: dict[int, str], listing: Listing) -> None:

@@ -25,6 +25,7 @@ from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
 from convscope.data.types import Labels
 from convscope.data.validation import error_prefix
 from convscope.errors import DataError
+from convscope.images.depth import FULL_RANGE
 
 MIN_IMAGES_PER_CLASS = 5  # to train, validate and test on
 
@@ -171,6 +172,8 @@ def _notes(analysis: Analysis) -> list[str]:
     listing, record = analysis.listing, analysis.store.preprocessing
     excluded = len(listing) - int(analysis.used.sum())
     notes = [f"{record.fit} to {record.width}x{record.height}"]
+    if record.uint16_range != FULL_RANGE:
+        notes.append("16-bit values {}..{} mapped to 0..255".format(*record.uint16_range))
     if excluded:
         notes.append(f"{excluded:,} of {len(listing):,} files excluded")
     if not listing.splits:
