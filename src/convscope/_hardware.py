@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convscope._cgroups import cpu_quota, memory_left
 from convscope._records import Record
 
 CLOCK_TICK_S = 0.02  # start times are counted in hundredths of a second
@@ -61,8 +62,19 @@ def max_threads() -> int:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use: those that it may run on, or fewer if a container's quota is lower."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def available_memory() -> float:
+    """Bytes that this process can still allocate; infinity if the system does not tell."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024.0 * int(lines["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError):
+        free = math.inf
+    return min(free, memory_left())
 
 
 def process_start() -> float:

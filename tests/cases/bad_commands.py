@@ -142,6 +142,19 @@ USAGE = _rows(
     ),
     ("train --resume run digits", "^--resume takes everything from the run's config.json: leave out DATA$"),
     ("train digits --seed -1", "^Invalid value for '--seed': .*0"),
+    ("train digits --seed 18446744073709551616", "^Invalid value for '--seed': .*9223372036854775807"),
+    (
+        "filter 11/10 --kernel '1e308 1e308/1e308 1e308'",
+        "^'1e308' in the matrix row '1e308 1e308' is too large: .*1e",
+    ),
+    (
+        "models 'conv 1 1 pad 20000, globalavg' --data digits",
+        "^the activations of 'conv 1 1 pad 20000, globalavg' take 6.4 GB per image, 820 GB for a batch of 128, but only",
+    ),
+    (
+        "train digits --model 'conv 1 1 pad 20000, globalavg'",
+        "^the activations of .* take 6.4 GB per image, .*memory are available: .*pool earlier",
+    ),
     ("train digits --threads 0", "^Invalid value for '--threads': .*1"),
     ("predict run seven.png --max-megapixels 0", "^Invalid value for '--max-megapixels': .*0.001"),
     ("train digits --model lenet", "^unknown preset 'lenet': did you mean 'lenet5'\\? presets are article, lenet5"),

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from convscope.errors import UsageError
 from convscope.network.build import parse_network
-from convscope.network.cost import NetworkCost, Work, network_cost
+from convscope.network.cost import NetworkCost, Work, check_memory, network_cost
 from convscope.network.presets import PRESETS
 
 
@@ -47,3 +48,28 @@ def test_network_cost_of_network_that_rejects_4k_has_no_cost_there() -> None:
     network = parse_network("residual(maxpool 7), flatten")
     assert network.parameters == 1 + 4 * 4 * 10 + 10  # the projection has one weight
     assert network_cost(network).image_4k is None
+
+
+@pytest.mark.parametrize(
+    ("available", "batch_size", "message"),
+    [
+        (1e9, 128, None),
+        (
+            1e7, 128,
+            "take 130 kB per image, 17 MB for a batch of 128, but only 10 MB of memory are available: lower "
+            "--batch-size to 76 or less, or pool earlier",
+        ),
+        (1e5, 1, "130 kB for a batch of 1, but only 100 kB of memory are available: pool earlier, or use smaller"),
+    ],
+)  # fmt: skip
+def test_check_memory_batch_that_does_not_fit_raises(
+    monkeypatch: pytest.MonkeyPatch, available: float, batch_size: int, message: str | None
+) -> None:
+    network = parse_network("conv 64 3 pad same, relu, flatten", (13, 13, 1))
+    assert network.activation_bytes == 129_872
+    monkeypatch.setattr("convscope.network.cost.available_memory", lambda: available)
+    if message is None:
+        check_memory(network, batch_size)
+    else:
+        with pytest.raises(UsageError, match=message):
+            check_memory(network, batch_size)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.backends.pytorch.models import as_batch
 from convscope.network.build import parse_network
-from convscope.network.layers.base import shape_text
+from convscope.network.layers.base import inference_bytes, shape_text
 from convscope.network.layers.elementwise import BatchNorm
 from convscope.network.layers.residual import Residual
 from helpers.networks import ALL_CASES, NetworkCase, many_examples, module_records, network_cases, trained_model
@@ -101,3 +101,11 @@ def test_records_assignment_raises() -> None:
 
 def test_shape_text_joins_with_x() -> None:
     assert [shape_text(shape) for shape in ((26, 26, 32), (100,))] == ["26x26x32", "100"]
+
+
+def test_inference_bytes_are_the_largest_input_and_output_at_once() -> None:
+    plain = parse_network("conv 8 3 pad same, relu, maxpool 2, flatten", (16, 16, 1))
+    assert inference_bytes(plain.layers) == 4 * 2 * 16 * 16 * 8  # relu's input and output
+    block = parse_network("conv 8 3 pad same, residual(conv 8 3 pad same, relu), globalavg", (16, 16, 1))
+    assert inference_bytes(block.layers) == 4 * 4 * 16 * 16 * 8  # and those of the block
+    assert inference_bytes(()) == 0

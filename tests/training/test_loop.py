@@ -27,7 +27,7 @@ from convscope.training.augmentation import epoch_flips, epoch_order, epoch_shif
 from convscope.training.callbacks import Callback, StopOnSignal, Trainer, TrainResult
 from convscope.training.config import Augment, TrainConfig
 from convscope.training.loader import batches
-from convscope.training.loop import fit, learn_whitening, predict_logits, validate
+from convscope.training.loop import evaluation_batch_size, fit, learn_whitening, predict_logits, validate
 from convscope.training.recipes import RECIPES, Recipe
 from convscope.training.state import EpochMetrics, Progress
 from helpers.training import LambdaCallback, ProgressRecorder, state_at, weights_bytes
@@ -270,6 +270,19 @@ def test_fit_last_epoch_is_best_both_weights_are_the_same(few: Split, select: st
     result, _ = train_on(few, short_recipe(epochs=1, validation_fraction=0.1, weights=select))
     assert (result.epoch, result.best_epoch, result.last_epoch) == (1, 1, 1)
     assert result.best is result.last
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((8, 8, 1), 1000), ((64, 64, 3), 64), ((512, 512, 3), 1)])
+def test_evaluation_batch_size_holds_256_mb_of_activations(shape: tuple[int, int, int], expected: int) -> None:
+    model = build_model(parse_network("conv 128 3 pad same, relu, globalavg", shape, 10))
+    assert evaluation_batch_size(model) == expected
+
+
+def test_predict_logits_small_batches_give_the_same(few: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, preprocessing = build_model(NETWORK), Preprocessing.plain(few.images)
+    whole = predict_logits(model, few.images, preprocessing)
+    monkeypatch.setattr(loop, "MAX_EVALUATION_BYTES", 1)
+    assert predict_logits(model, few.images, preprocessing) == pytest.approx(whole, abs=1e-5)
 
 
 def test_fit_cutmix_accuracy_leaves_out_mixed_batches(few: Split) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
+MAX_SEED = 2**63 - 1  # of torch's generators
 DECODE_FRACTION = 0.3  # of a budget, at most
 IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by", "class_level")  # they apply to image files
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
@@ -71,7 +72,9 @@ class TrainOptions(Record):
         default=None,
         description="1 if the top folders are the classes, 2 if those inside them are; by default found out.",
     )
-    seed: int = Field(default=0, ge=0, description="The same seed, threads and versions give the same weights.")
+    seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="The same seed, threads and versions give the same weights."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; by default as many as pay off.")
     checkpoint_interval: float = Field(
         default=CHECKPOINT_INTERVAL_S,

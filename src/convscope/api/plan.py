@@ -16,6 +16,7 @@ from convscope.data.registry import NAMES, SETS
 from convscope.errors import ArchitectureError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
+from convscope.network.cost import check_memory
 from convscope.network.presets import resolve_architecture
 from convscope.runs.config import DatasetInfo, RunConfig
 from convscope.runs.folder import utc_now
@@ -56,7 +57,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         started: when the budget began, a moment of `time.monotonic()`; by default now.
 
     Raises:
-        UsageError: an option is wrong.
+        UsageError: an option is wrong, or a batch does not fit into memory.
         ArchitectureError: the architecture is wrong, or does not fit the images.
         DataError: no image can be held out for validation.
     """
@@ -66,6 +67,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     model = options.model or _fitting_preset(recipe.model, dataset)
     architecture = resolve_architecture(model)
     network = parse_network(architecture, dataset.shape, len(dataset.classes))
+    check_memory(network, min(recipe.batch_size, len(dataset.train)))
     data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), _flips_are_safe(origin))
     use_threads(options.threads or max_threads(), torch_works=False)
     recipe, reasons = resolve(recipe, data, network, budget.share(FLIP_PROBE_FRACTION, MAX_FLIP_PROBE_SECONDS))

@@ -18,6 +18,7 @@ from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
+from convscope.network.cost import check_memory
 from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, RunConfig
 from convscope.runs.folder import Run, open_run, open_unfinished, utc_now
 from convscope.runs.weights import load_weights
@@ -165,6 +166,7 @@ def _recorded_plan(path: str | Path, config: RunConfig, data: Dataset | None, re
             f"{config.dataset.path or dataset.name} has changed since {path} was trained on it: "
             "restore it, or train again"
         )
+    check_memory(config.network, min(config.recipe.batch_size, len(dataset.train)))
     keep_freed_memory()
     return Plan(TrainData(dataset, *train_val_split(dataset, config.recipe, config.seed)), config)
 

@@ -21,6 +21,7 @@ from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import encode_png
 
+MAX_CHUNK_BYTES = 2**26
 LARGE_IMAGE_SIDE = 48  # pixels; from this shorter side on, image files are trained with the recipes for large images
 
 Kind = Literal["gray", "color", "small images", "sized images", "images"]
@@ -88,8 +89,9 @@ class Split:
             return self
         return self.take(np.linspace(0, len(self) - 1, n).astype(np.int64))
 
-    def chunks(self, n: int = 1000) -> Iterator[Images]:
-        """All images in order, n at a time."""
+    def chunks(self, n: int | None = None) -> Iterator[Images]:
+        """All images in order, n at a time; by default 1,000, or as many as take 64 MB."""
+        n = n or max(1, min(1000, MAX_CHUNK_BYTES // self.store[0].nbytes))
         for first in range(0, len(self), n):
             part = slice(first, first + n)
             yield self.store[part] if self.rows is None else self.store[self.rows[part]]

@@ -37,6 +37,8 @@ class Kernel:
         return np.array(self.rows) / self.divisor
 
 
+MAX_WEIGHT = 1e9  # far above any use, and products and sums of pixels stay exact enough to be compared with 0
+
 KERNELS: dict[str, Kernel] = {
     "edge": Kernel(
         ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)),
@@ -96,7 +98,7 @@ def parse_matrix(text: str) -> NDArray[np.float64]:
 
     Rows end with `/`, `;` or a new line; numbers are separated by spaces or commas. A row of digits alone is read digit
     by digit, which is the article's notation. Raises UsageError for rows of different lengths, for anything that is not
-    a finite number, and for an empty text.
+    a finite number or too large, and for an empty text.
 
     >>> parse_matrix("1 0 1 / 0 1 0 / 1 1 0").tolist() == parse_matrix("101/010/110").tolist()
     True
@@ -127,6 +129,11 @@ def _parse_number(word: str, row: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(f"'{word}' in the matrix row '{row.strip()}' is not a number: write it like 1, -1 or 0.5")
+    if abs(value) > MAX_WEIGHT:
+        raise UsageError(
+            f"'{word}' in the matrix row '{row.strip()}' is too large: expected numbers from -{MAX_WEIGHT:g} to "
+            f"{MAX_WEIGHT:g}"
+        )
     return value
 
 

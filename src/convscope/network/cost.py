@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from convscope._hardware import HardwareInfo
+from convscope._hardware import HardwareInfo, available_memory
 from convscope._records import Record
-from convscope.errors import ArchitectureError
+from convscope.errors import ArchitectureError, UsageError
 from convscope.network.build import parse_network
 from convscope.network.layers.base import Layer, Shape
 from convscope.network.network import Network
@@ -106,6 +106,35 @@ def network_cost(network: Network) -> NetworkCost:
         image=Work(**_work(network)),
         image_4k=ImageCost(input_shape=at_4k.input_shape, **_work(at_4k)) if at_4k else None,
     )
+
+
+def check_memory(network: Network, batch_size: int) -> None:
+    """Raise UsageError if a training batch's activations need more memory than this process can have.
+
+    Args:
+        network: Every layer's output is kept for the backward pass.
+        batch_size: Images per step.
+    """
+    available, per_image = available_memory(), network.activation_bytes
+    if per_image * batch_size <= available:
+        return
+    most = int(available // per_image)
+    advice = (
+        f"lower --batch-size to {most:,} or less, or pool earlier" if most else "pool earlier, or use smaller images"
+    )
+    raise UsageError(
+        f"the activations of {network.architecture!r} take {_bytes_text(per_image)} per image, "
+        f"{_bytes_text(per_image * batch_size)} for a batch of {batch_size:,}, but only {_bytes_text(available)} of "
+        f"memory are available: {advice}"
+    )
+
+
+def _bytes_text(count: float) -> str:
+    """For example `1.6 GB`, `820 GB` or `47 kB`."""
+    value, unit = next(
+        (count / 1000**i, unit) for i, unit in ((3, "GB"), (2, "MB"), (1, "kB")) if count >= 1000**i or i == 1
+    )
+    return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
 
 
 def _work(part: Network | Layer) -> dict[str, int]:

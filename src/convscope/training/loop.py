@@ -14,11 +14,12 @@ from convscope._statistics import first_epoch_at_target
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
 from convscope.backends.native.step import cross_entropy, gather_batch
-from convscope.backends.pytorch.fusion import leaves_work_to_torch
+from convscope.backends.pytorch.fusion import FusedSequential, leaves_work_to_torch
 from convscope.backends.pytorch.models import as_batch, get_weights, set_weights
 from convscope.backends.pytorch.modules import WhiteningConv2d
 from convscope.data.dataset import Split
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.layers.base import inference_bytes
 from convscope.training.callbacks import Callback, Trainer, TrainResult
 from convscope.training.config import TrainConfig
 from convscope.training.loader import batches
@@ -26,7 +27,8 @@ from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
 from convscope.training.state import TrainerState
 
-EVALUATION_BATCH_SIZE = 1000
+MAX_EVALUATION_BATCH = 1000
+MAX_EVALUATION_BYTES = 2**28  # of activations at once; with what the libraries add, under 512 MB
 MAX_WHITENING_VALUES = 60_000_000  # in the patches that whitening learns from: 240 MB
 
 
@@ -110,24 +112,26 @@ def learn_whitening(model: nn.Module, train: Split, preprocessing: Preprocessing
 def predict_logits(model: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Return logits, float32 (n, classes), of uint8 images (n, h, w, c); the model's mode is restored."""
     was_training, table = model.training, preprocessing.table
+    batch_size = evaluation_batch_size(model)
+    batches_of_rows = (
+        np.arange(first, min(first + batch_size, len(images))) for first in range(0, len(images), batch_size)
+    )
     model.eval()
     with torch.inference_mode():
-        parts = [
-            model(
-                as_batch(gather_batch(images, np.arange(first, min(first + EVALUATION_BATCH_SIZE, len(images))), table))
-            )
-            .float()
-            .numpy()
-            for first in range(0, len(images), EVALUATION_BATCH_SIZE)
-        ]
+        parts = [model(as_batch(gather_batch(images, rows, table))).float().numpy() for rows in batches_of_rows]
     model.train(was_training)
     return np.concatenate(parts)
 
 
+def evaluation_batch_size(model: nn.Module) -> int:
+    """Return the number of images that a model evaluates at once: at most 1,000, whose activations take 256 MB."""
+    per_image = inference_bytes(model.layers) if isinstance(model, FusedSequential) else 0
+    return max(1, min(MAX_EVALUATION_BATCH, MAX_EVALUATION_BYTES // max(1, per_image)))
+
+
 def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float, float, dict[str, float]]:
     """Return the mean cross-entropy in nats, the accuracy and the user's own metrics on a split."""
-    chunks = split.chunks(EVALUATION_BATCH_SIZE)
-    logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in chunks])
+    logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in split.chunks()])
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
     return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
 

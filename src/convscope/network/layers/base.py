@@ -65,3 +65,17 @@ def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
     for layer in layers:
         yield layer
         yield from walk(layer.children)
+
+
+def inference_bytes(layers: Iterable[Layer]) -> int:
+    """Bytes of float32 activations that one image's forward pass holds at once, without gradients.
+
+    They are a layer's input and output; inside a block also the block's input.
+    """
+    return max(
+        (
+            BYTES_PER_FLOAT * (prod(layer.input_shape) + prod(layer.output_shape)) + inference_bytes(layer.children)
+            for layer in layers
+        ),
+        default=0,
+    )

@@ -12,7 +12,7 @@ from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.cost import TimeEstimate, TrainingCost
+from convscope.network.cost import TimeEstimate, TrainingCost, check_memory
 from convscope.network.layers.base import Shape
 from convscope.network.network import Network
 from convscope.training.config import TrainConfig
@@ -52,9 +52,13 @@ def training_cost(
         dataset: sets the number of images and the variant of the recipe.
         recipe: name of the recipe.
         threads: CPU threads; None chooses them by measurement.
+
+    Raises:
+        UsageError: a batch does not fit into memory.
     """
     chosen, counts = _chosen(dataset, recipe)
     chosen = keep_usable_resizing(chosen, network)
+    check_memory(network, min(chosen.batch_size, counts[0]))
     images = random_images(network.input_shape, network.classes, min(counts[0], TUNING_BATCHES * chosen.batch_size))
     tuning = autotune(TuningProbe(network, images, Preprocessing.plain(images.images), chosen, 0), threads)
     time = training_time(network, chosen, tuning.precision, counts)
