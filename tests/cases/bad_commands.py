@@ -149,7 +149,7 @@ USAGE = _rows(
     ),
     (
         "models 'conv 1 1 pad 20000, globalavg' --data digits",
-        "^the activations of 'conv 1 1 pad 20000, globalavg' take 6.4 GB per image, 820 GB for a batch of 128, but only",
+        "^the activations of 'conv 1 1 pad 20000, globalavg' take 6.4 GB per image, 820 GB for a batch of 128, ",
     ),
     (
         "train digits --model 'conv 1 1 pad 20000, globalavg'",
