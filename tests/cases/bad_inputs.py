@@ -135,7 +135,7 @@ DATA_ROWS = _rows(
     (
         "unknown format",
         _file("cat.jpg", b"\xff\xd8\xff\xe0"),
-        "cat.jpg: unknown format; expected a folder with one folder of images per class, a .csv",
+        "cat.jpg: unknown format; expected a folder with one folder of images per class, a .zip",
     ),
     ("idx of no bytes", _pair(images=b""), f"{IMAGES}: not an IDX file: it begins with nothing"),
     ("idx magic", _pair(labels=_flip(GOOD_LABELS, 0)), f"{LABELS}: not an IDX file: it begins with ff 00 08 01"),

@@ -17,6 +17,7 @@ from convscope._reporting import Reporter
 from convscope._text import duration, percent, pluralize
 from convscope.cli.console import print_message
 from convscope.data.cache.pixel_cache import DECODING
+from convscope.data.folders.archive import UNPACKING
 from convscope.training.callbacks import Callback, Trainer
 
 if TYPE_CHECKING:
@@ -70,12 +71,18 @@ class CliReporter(Reporter):
     def _announce(self, task: str, total: int | None) -> None:
         if task not in self._announced and (task != DECODING or (total or 0) >= MIN_ANNOUNCED_FILES):
             self._announced.add(task)
-            self.message(f"decoding {total:,} files" if task == DECODING else f"downloading {task}")
+            started = {
+                DECODING: f"decoding {total:,} files" if total else DECODING,
+                UNPACKING: "unpacking into the cache",
+            }
+            self.message(started.get(task, f"downloading {task}"))
 
 
 def _amount(task: str, done: int, total: int | None) -> str:
     if task == DECODING:
         return f"{done:,} of {total:,} files"
+    if task == UNPACKING:
+        return f"{done:,} files"
     return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 

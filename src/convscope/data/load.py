@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from convscope._files import check_regular
 from convscope._reporting import Reporter
 from convscope.data.dataset import Dataset
+from convscope.data.folders.archive import is_archive, stem
 from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
 from convscope.data.formats.idx import is_idx, read_idx, read_labeled_idx
 from convscope.data.formats.image_files import read_image_files, read_labeled_files
 from convscope.data.formats.npz import is_npz, read_labeled_npz, read_npz
 from convscope.data.formats.table import is_table
+from convscope.data.formats.unpacked import unpacked
 from convscope.data.labeled import LabeledImages, labeled_test_split
 from convscope.data.named import load_named
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
@@ -22,7 +25,10 @@ from convscope.data.registry import NAMES
 from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 
-PATHS = "a folder with one folder of images per class, a .csv or .jsonl of files and labels, an .npz, or IDX files"
+PATHS = (
+    "a folder with one folder of images per class, a .zip or .tar of it, a .csv or .jsonl of files and labels, "
+    "a .parquet, an .npz, or IDX files"
+)
 
 
 DataSource: TypeAlias = str | Path | Dataset | ArraySource
@@ -60,7 +66,8 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
 
     Args:
         source: a name (digits, mnist, fashion-mnist, cifar10); the path of a folder with one folder of images per
-            class, of a .csv or .jsonl of files and labels, of an .npz or of IDX files; or arrays: (images, labels),
+            class, of a .zip or .tar of it, of a .csv or .jsonl of files and labels, of a .parquet, of an .npz or of IDX
+            files; or arrays: (images, labels),
             (images, labels, class_names), or a dict of such pairs named "train", "test" and "validation", with the
             class names as "classes". Images are uint8 (n, height, width) or (n, height, width, channels) with 1, 3 or
             4 channels, or floats in 0..1; labels are integers (n,) or (n, 1), or one-hot (n, k). A Dataset is returned
@@ -84,8 +91,10 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
     reporter = reporter or Reporter()
     if str(source) in NAMES:
         return load_named(str(source), reporter)
-    found = _find_format(str(source))
-    return found.read(Path(source), LoadContext(options or LoadOptions(), cache_folder(), reporter))
+    context = LoadContext(options or LoadOptions(), cache_folder(), reporter)
+    with unpacked(_existing(str(source)), context) as path:
+        dataset = _find_format(path).read(path, context)
+    return replace(dataset, name=stem(Path(source).resolve()), source=dataset.source.replace(str(path), str(source)))
 
 
 def load_labeled(
@@ -107,10 +116,12 @@ def load_labeled(
     if source in NAMES:
         return labeled_test_split(load_named(source, reporter), source)
     context = LoadContext(options or LoadOptions(), cache_folder(), reporter, classes)
-    found = _find_format(source)
-    if found.read_labeled is None:
-        return labeled_test_split(found.read(Path(source), context), source)
-    return found.read_labeled(Path(source), context)
+    with unpacked(_existing(source), context) as path:
+        found = _find_format(path)
+        if found.read_labeled is None:
+            return labeled_test_split(found.read(path, context), source)
+        labeled = found.read_labeled(path, context)
+    return labeled._replace(description=labeled.description.replace(str(path), source))
 
 
 def load_default(reporter: Reporter) -> Dataset:
@@ -130,20 +141,25 @@ def load_default(reporter: Reporter) -> Dataset:
     return dataset
 
 
-def _find_format(source: str) -> Format:
-    """The first format that matches a path."""
+def _existing(source: str) -> Path:
+    """The path of a data set, which may lead into an archive. Raises DataError if there is none."""
     path = Path(source)
     with error_prefix(source):
-        exists = bool(source) and path.exists()
+        exists = bool(source) and (path.exists() or any(is_archive(one) and one.is_file() for one in path.parents))
     if not exists:
         raise DataError(_unknown(source))
-    with error_prefix(source):
+    return path
+
+
+def _find_format(path: Path) -> Format:
+    """The first format that matches a path."""
+    with error_prefix(str(path)):
         if not path.is_dir():
             check_regular(path.stat().st_mode)
         for found in FORMATS:
             if found.matches(path):
                 return found
-    raise DataError(f"{source}: unknown format; expected {PATHS}")
+    raise DataError(f"{path}: unknown format; expected {PATHS}")
 
 
 def _unknown(name: str) -> str:

@@ -54,7 +54,10 @@ class ImageOptions(Record):
 @expand_records
 def check(
     path: Annotated[
-        Path, typer.Argument(help="A folder with one folder of images per class, or a .csv or .jsonl table.")
+        Path,
+        typer.Argument(
+            help="A folder with one folder of images per class, a .zip or .tar of it, a .csv or .jsonl, or a .parquet."
+        ),
     ],
     options: ImageOptions,
     as_json: AsJson = False,

@@ -12,7 +12,9 @@ from convscope._reporting import Reporter
 from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import find_issues
+from convscope.data.folders.archive import is_archive
 from convscope.data.formats.image_files import analyze, build_dataset
+from convscope.data.formats.unpacked import unpacked
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
@@ -50,16 +52,18 @@ def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditR
     """Examine a folder or a table of images without changing anything.
 
     Args:
-        path: a folder with one folder of images per class, a .csv or a .jsonl.
+        path: a folder with one folder of images per class, an archive of it, a .csv, a .jsonl, or a .parquet.
         options: how training would read it.
         reporter: receives messages and the progress of decoding.
 
     Raises:
         DataError: it is neither.
     """
-    if not path.exists():
+    if not path.exists() and not any(is_archive(one) and one.is_file() for one in path.parents):
         raise DataError(f"{path}: no such file or folder; expected a folder of class folders, a .csv or a .jsonl")
-    analysis = analyze(path, LoadContext(options, cache_folder(), reporter))
+    context = LoadContext(options, cache_folder(), reporter)
+    with unpacked(path, context) as inner:
+        analysis = analyze(inner, context)
     splits, problem, issues = {}, None, find_issues(analysis)
     try:
         dataset = build_dataset(path, analysis, options)

@@ -115,7 +115,7 @@ def _scan(root: Path, folder: Folder, above: frozenset[str]) -> Folder:
     if real in above:
         return folder
     with os.scandir(root / folder.path) as entries:
-        found = sorted((entry.name, _is_folder(entry)) for entry in entries if not _is_ignored(entry.name))
+        found = sorted((entry.name, _is_folder(entry)) for entry in entries if not is_ignored(entry.name))
     folder.files = [name for name, is_folder in found if not is_folder]
     for name in (name for name, is_folder in found if is_folder):
         inner = _scan(root, Folder(normalize("NFC", name), folder.join(name)), above | {real})
@@ -133,7 +133,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is never part of a data set: hidden, or left by a system or another program."""
     return name.startswith(".") or name.lower() in IGNORED_NAMES
 
 

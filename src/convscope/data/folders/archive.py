@@ -1,0 +1,124 @@
+"""Unpacking .zip and .tar archives that may be damaged or hostile."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from convscope._reporting import Reporter
+from convscope.data.folders.tree import is_ignored
+from convscope.errors import DataError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+MAX_RATIO, FREE_BYTES = 100, 2**30  # more than 1 GiB must not be more than 100 times the archive
+MAX_DEPTH = 2  # of archives in archives
+UNPACKING, PROGRESS_FILES = "unpacking", 500  # the task of a reporter's progress, and how often it is told
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str
+    size: int
+    content: IO[bytes]
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path is named like a .zip, a .tar or a compressed .tar."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """The name of a path without the suffix of an archive or of another file.
+
+    >>> stem(Path("photos.tar.gz")), stem(Path("train.parquet"))
+    ('photos', 'train')
+    """
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), path.suffix)
+    return path.name[: len(path.name) - len(suffix)] or "unnamed"
+
+
+def extract(path: Path, target: Path, reporter: Reporter, depth: int = 1) -> None:
+    """Unpack the files of an archive into a new folder, and archives among them into folders of their own.
+
+    Args:
+        path: the archive.
+        target: the folder.
+        reporter: receives the progress, in files.
+        depth: 1 for an archive, 2 for one inside another.
+
+    Raises:
+        DataError: the archive is damaged, encrypted, contains names that lead out of the folder, or would become more
+            than 100 times as large.
+        OSError: the folder cannot be written.
+    """
+    limit = min(max(FREE_BYTES, MAX_RATIO * path.stat().st_size), shutil.disk_usage(target.parent).free)
+    target.mkdir()
+    try:
+        for done, member in enumerate(_members(path), 1):
+            if member.size > limit:
+                raise DataError(f"{path}: more than {MAX_RATIO} times its size or the free space when it is unpacked")
+            limit -= _write(member, _safe_path(path, target, member.name), limit)
+            if done % PROGRESS_FILES == 0:
+                reporter.progress(UNPACKING, done, None)
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: the archive is damaged or truncated ({reason}): download it again") from error
+    for inner in sorted(file for file in target.rglob("*") if file.is_file() and is_archive(file)):
+        if depth < MAX_DEPTH and not (inner.parent / stem(inner)).exists():
+            extract(inner, inner.parent / stem(inner), reporter, depth + 1)
+            inner.unlink()
+
+
+def _members(path: Path) -> Iterator[Member]:
+    """The regular files of an archive, without those that are never part of a data set."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16) or _is_ignored(info.filename):
+                    continue
+                if info.flag_bits & 1:
+                    raise DataError(f"{path}: {info.filename} is encrypted: unpack the archive yourself")
+                with archive.open(info) as content:
+                    yield Member(info.filename, info.file_size, content)
+        return
+    with tarfile.open(path, "r|*") as tar:
+        for entry in tar:
+            if entry.isreg() and not _is_ignored(entry.name) and (stream := tar.extractfile(entry)):
+                yield Member(entry.name, entry.size, stream)
+
+
+def _is_ignored(name: str) -> bool:
+    return any(is_ignored(part) for part in name.split("/") if part not in (".", ".."))
+
+
+def _safe_path(path: Path, target: Path, name: str) -> Path:
+    """Where a member is written. Raises DataError if that is not inside the target, or was written before."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0] or "\0" in name:
+        raise DataError(f"{path}: it contains {name!r}, which leads out of the archive's folder: not unpacked")
+    inside = target.joinpath(*parts)
+    if inside.exists():
+        raise DataError(f"{path}: it contains {name!r} twice: unpack it yourself")
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    return inside
+
+
+def _write(member: Member, file: Path, limit: int) -> int:
+    """Write a member, but no more than `limit` bytes; return their number."""
+    with file.open("xb") as written:
+        total = 0
+        while block := member.content.read(min(2**20, limit - total + 1)):
+            total += len(block)
+            if total > limit:
+                raise DataError(f"{member.name} is larger than the archive says: not unpacked")
+            written.write(block)
+    return total
