@@ -83,8 +83,10 @@ def _load(run: Run, data: str | None, reporter: Reporter) -> LabeledImages:
         if dataset.fingerprint != trained.fingerprint:
             reporter.message(f"{trained.path} has changed since {run.path} was trained on it")
         return _held_out(dataset, trained.path)
-    class_level = trained.load_options.class_level if trained.load_options else None
-    options = LoadOptions(preprocessing=config.preprocessing, class_level=class_level)
+    before = trained.load_options or LoadOptions()
+    options = LoadOptions(
+        preprocessing=config.preprocessing, class_level=before.class_level, max_megapixels=before.max_megapixels
+    )
     labeled = load_labeled(data, config.classes, options, reporter)
     copy = _load_copy(data, labeled, trained, reporter)
     return _held_out(copy, data) if copy else labeled

@@ -13,8 +13,8 @@ from convscope._records import Record
 from convscope.errors import UsageError
 from convscope.evaluation.explain import CellExplanation, explain_cell
 from convscope.evaluation.trace import LayerTrace, trace
+from convscope.images.files.source import source_name, source_stem
 from convscope.images.read import read_image
-from convscope.images.source import source_name, source_stem
 from convscope.report.figures import render_figures
 from convscope.report.layer_figures import layer_figures
 from convscope.runs.folder import Run

@@ -18,9 +18,9 @@ from convscope._files import open_regular, write_atomically
 from convscope._records import Record
 from convscope.errors import DataError, UsageError
 from convscope.images.color import over_white
+from convscope.images.files.source import STANDARD_INPUT, source_stem
 from convscope.images.filters import convolve_image, is_edge_kernel, parse_kernel, parse_matrix, pool_image, to_pixels
 from convscope.images.read import encode_png, read_image
-from convscope.images.source import STANDARD_INPUT, source_stem
 
 Floats = NDArray[np.floating[Any]]
 

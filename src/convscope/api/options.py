@@ -21,7 +21,14 @@ CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
 MAX_SEED = 2**63 - 1  # of torch's generators
 DECODE_FRACTION = 0.3  # of a budget, at most
-IMAGE_FIELDS = ("image_size", "channels", "crop", "group_by", "class_level")  # they apply to image files
+IMAGE_FIELDS = (
+    "image_size",
+    "channels",
+    "crop",
+    "group_by",
+    "class_level",
+    "max_megapixels",
+)  # they apply to image files
 RECIPE_FIELDS = ("epochs", "batch_size", "learning_rate", "precision", "target_accuracy", "patience")
 
 
@@ -72,6 +79,9 @@ class TrainOptions(Record):
         default=None,
         description="1 if the top folders are the classes, 2 if those inside them are; by default found out.",
     )
+    max_megapixels: float | None = Field(
+        default=None, gt=0, description="Leave out larger images, in millions of pixels; by default over 50."
+    )
     seed: int = Field(
         default=0, ge=0, le=MAX_SEED, description="The same seed, threads and versions give the same weights."
     )
@@ -108,7 +118,7 @@ class TrainOptions(Record):
 
     def load_options(self) -> LoadOptions:
         """Return how to load images; their number, and their size unless it was given, follow from the budget."""
-        from convscope.data.options import LoadOptions
+        from convscope.data.options import MAX_MEGAPIXELS, LoadOptions
 
         return LoadOptions(
             image_size=self.image_size,
@@ -116,6 +126,7 @@ class TrainOptions(Record):
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
             class_level=self.class_level,
+            max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,
             core_seconds=None if self.image_size else self.core_seconds,
             decode_seconds=None if self.budget_seconds is None else DECODE_FRACTION * self.budget_seconds,
         )

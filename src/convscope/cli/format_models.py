@@ -43,10 +43,9 @@ def cost_lines(cost: NetworkCost) -> list[Any]:
         pairs |= _training_pairs(cost.training)
     if cost.image_4k:
         size = shape_text(cost.input_shape[:2][::-1])
-        pairs["a 4K image"] = (
-            f"3840x2160 at full size: {_work_text(cost.image_4k)}; reduced to {size}: {_work_text(work)} "
-            f"({cost.image_4k.multiply_adds / work.multiply_adds:,.0f} times less work)"
-        )
+        times = f"{cost.image_4k.multiply_adds / work.multiply_adds:,.0f} times less work"
+        pairs["a 4K image"] = f"3840x2160 at full size: {_work_text(cost.image_4k)}"
+        pairs["the same, reduced"] = f"to {size}: {_work_text(work)} ({times})"
     return [layer_table(cost), "", *aligned(pairs)]
 
 

@@ -13,6 +13,8 @@ from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope.images.preprocessing import Preprocessing
 
+MAX_MEGAPIXELS = 50.0
+
 
 class LoadOptions(Record):
     """How a folder or table of images is read; values that are None are chosen from the images.
@@ -38,7 +40,7 @@ class LoadOptions(Record):
     fit: Literal["letterbox", "crop"] = "letterbox"
     group_by: str | None = None
     class_level: Literal[1, 2] | None = None
-    max_megapixels: float = Field(default=50.0, gt=0)
+    max_megapixels: float = Field(default=MAX_MEGAPIXELS, gt=0)
     core_seconds: float | None = Field(default=None, gt=0)
     decode_seconds: float | None = Field(default=None, gt=0)
     max_images: int | None = Field(default=None, ge=1)

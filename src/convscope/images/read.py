@@ -10,7 +10,7 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
     gamma, color profiles     ignored
-    damaged JPEG              read, with a note; see `convscope.images.jpeg`
+    damaged JPEG              read, with a note; see `convscope.images.files.jpeg`
     checksums of a PNG        all of them are checked, and that no pixel is missing
 
 Pixels are decoded only after the size in the file's header has been checked.
@@ -30,36 +30,20 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope.errors import DataError
 from convscope.images.depth import FULL_RANGE, to_eight_bits
-from convscope.images.jpeg import DAMAGE_NOTE, load_jpeg
-from convscope.images.png import SIGNATURE as PNG_SIGNATURE
-from convscope.images.png import check_png
-from convscope.images.source import IMAGE_FORMATS, open_source, source_name
+from convscope.images.files.jpeg import DAMAGE_NOTE, load_jpeg
+from convscope.images.files.png import check_png
+from convscope.images.files.signatures import find_reader, other_kind
+from convscope.images.files.source import IMAGE_FORMATS, open_source, source_name
 
 DEEP_NOTE = "16 bit reduced to 8"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
-
-# Called directly, because the size limit of Image.open is global to the process.
-_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (PNG_SIGNATURE, PngImageFile),
-    (b"\xff\xd8\xff", JpegImageFile),
-    (b"BM", BmpImageFile),
-    (b"GIF8", GifImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"RIFF", WebPImageFile),
-    *((b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
-)
 
 _MODE_NOTES = {
     "1": ("1 bit expanded to 8",),
@@ -166,11 +150,12 @@ def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> DecodedImag
 
 
 def _from_stream(stream: IO[bytes], name: str, max_megapixels: float) -> DecodedImage:
-    head = stream.read(8)
-    reader = next((reader for magic, reader in _READERS if head.startswith(magic)), None)
+    head = stream.read(16)
     if not head:
         raise DataError(f"{name}: an empty file, expected an image ({IMAGE_FORMATS}); get the file again")
-    if reader is None:
+    if kind := other_kind(head):
+        raise DataError(f"{name}: {kind}, which is not supported; convert it to PNG or JPEG")
+    if (reader := find_reader(head)) is None:
         raise DataError(f"{name}: not an image, expected {IMAGE_FORMATS}; convert it to one of these")
     with _report_damage(name):
         return _decode(stream, reader, name, max_megapixels)

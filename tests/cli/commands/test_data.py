@@ -1,10 +1,13 @@
-"""`convscope data show`."""
+"""`convscope data show` and `data check`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from convscope import load_data
+from convscope.images.read import encode_png
 from helpers.command import Command
 
 
@@ -18,3 +21,13 @@ def test_data_show_prints_the_pixels_of_an_image(command: Command, workspace: Pa
     names = ["digits-first-nine.png", "digits-image-2.png"]
     assert sorted(path.name for path in (workspace / "drawn").iterdir()) == names
     assert all(f"wrote drawn/{name}\n" in answer.out for name in names)
+
+
+def test_check_large_image_can_be_allowed(command: Command, workspace: Path) -> None:
+    (workspace / "pets" / "cat" / "large.png").write_bytes(encode_png(np.zeros((7000, 9000, 1), np.uint8)))
+    text = "9000x7000 are 63 megapixels, expected at most 50; make it smaller or raise --max-megapixels"
+    assert text in command("data", "check", "pets").out
+    answer = command("data", "check", "pets", "--max-megapixels", "70")
+    assert answer.code == 0
+    assert "megapixels" not in answer.out
+    assert "--max-megapixels" in command("train", "--help").out

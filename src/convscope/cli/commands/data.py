@@ -37,9 +37,13 @@ class ImageOptions(Record):
         description="1 if the top folders are the classes, 2 if those inside them are; by default found out.",
     )
 
+    max_megapixels: float | None = Field(
+        default=None, gt=0, description="Leave out larger images, in millions of pixels; by default over 50."
+    )
+
     def load_options(self) -> LoadOptions:
         """The same for `load_data`."""
-        from convscope.data.options import LoadOptions
+        from convscope.data.options import MAX_MEGAPIXELS, LoadOptions
 
         return LoadOptions(
             image_size=self.image_size,
@@ -47,6 +51,7 @@ class ImageOptions(Record):
             fit="crop" if self.crop else "letterbox",
             group_by=self.group_by,
             class_level=self.class_level,
+            max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,
         )
 
 

@@ -22,11 +22,11 @@ from convscope._workers import map_in_order, serve, worker_pool
 from convscope.errors import DataError
 from convscope.images.color import over_white, to_gray
 from convscope.images.depth import FULL_RANGE
-from convscope.images.jpeg import DAMAGE_NOTE
+from convscope.images.files.jpeg import DAMAGE_NOTE
+from convscope.images.files.source import MAX_FILE_BYTES
 from convscope.images.perceptual_hash import perceptual_hash
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
-from convscope.images.source import MAX_FILE_BYTES
 from convscope.images.statistics import lower_median
 
 Pixels = NDArray[np.uint8]

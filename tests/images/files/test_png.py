@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convscope.errors import DataError
-from convscope.images.png import check_png
+from convscope.images.files.png import check_png
 from convscope.images.read import read_image
 
 SIDE = 64

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from convscope.errors import DataError
-from convscope.images import source
+from convscope.images.files import source
 from convscope.images.read import encode_png, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convscope.errors import DataError
-from convscope.images.jpeg import DAMAGE_NOTE
+from convscope.images.files.jpeg import DAMAGE_NOTE
 from convscope.images.read import read_image
 
 Y, X = np.mgrid[:90, :120]

@@ -1,0 +1,1 @@
+"""Image files: opening them, telling their format, and finding damage that decoders do not report."""
