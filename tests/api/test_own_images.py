@@ -227,6 +227,29 @@ def test_train_with_image_size_and_budget_keeps_the_size(
     assert config.dataset.load_options == LoadOptions(image_size=8)
 
 
+@pytest.mark.parametrize(
+    ("side", "size", "reason"),
+    [
+        (12, None, None),
+        (64, None, None),
+        (64, 16, "inputs below 48 pixels have a recipe of their own, with the network small"),
+        (
+            64,
+            64,
+            "the input size was chosen, so training uses more of it than by default: images begin at 62.5 % of it",
+        ),
+    ],
+)
+def test_make_plan_image_size_that_changes_the_recipe_is_a_reason(
+    folder: Path, side: int, size: int | None, reason: str | None
+) -> None:
+    images = {f"{name}/{i}.png": noise(100 * k + i, side, side) for k, name in enumerate("ab") for i in range(10)}
+    model = "conv 2 3, globalavg" if side == 64 and size == 64 else None
+    options = TrainOptions(model=model, recipe="default", epochs=1, threads=1, image_size=size, batch_size=4)
+    dataset, origin = options.load_data(write_images(folder / "squares", images), SilentReporter())
+    assert make_plan(dataset, options, origin).config.reasons.get("image_size") == reason
+
+
 def test_train_on_table_of_files_uses_its_splits(command: Command, folder: Path) -> None:
     rows = [f"pets/{name},{name[:3]},{'test' if i % 4 == 0 else 'train'}" for i, name in enumerate(animals(24))]
     (folder / "pets.csv").write_text("\n".join(["file,label,split", *rows]))

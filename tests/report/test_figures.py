@@ -118,6 +118,29 @@ def test_result_figures_cutmix_caption_says_what_accuracy_leaves_out(cutmix: boo
     assert ("Training accuracy leaves out the batches that CutMix mixed" in curves.explanation) is cutmix
 
 
+def test_render_figures_charts_are_figures_without_images() -> None:
+    config = make_plan(digits(), TrainOptions(model="conv 2 3, relu, flatten", epochs=1, threads=1)).config
+    logits = np.eye(10, dtype=np.float32)[digits().test.labels]
+    specs = [
+        *result_figures(digits(), evaluate(logits, digits().test.labels, digits().classes), logits, CURVES),
+        *layer_figures(config, build_model(config.network).eval(), digits().test.image(0), "it", every_layer=False),
+        dataset_figure(digits()),
+    ]
+    charts = {name: figure.is_chart for name, figure in render_figures(specs, name_only)}
+    assert {name for name, is_chart in charts.items() if is_chart} == {
+        "confusion-matrix", "learning-curves", "flatten", "layer-04-classifier", "probabilities"
+    }  # fmt: skip
+    assert {"worst-mistakes", "filters", "attribution", "relu", "first-nine"} <= charts.keys()
+
+
+def test_layer_figures_classifier_has_the_names_of_the_classes() -> None:
+    config = make_plan(digits(), TrainOptions(model="flatten", epochs=1, threads=1)).config
+    model, image = build_model(config.network).eval(), digits().test.image(0)
+    found = {spec.name: spec for spec in layer_figures(config, model, image, "it", every_layer=False)}
+    assert found["layer-02-classifier"].plot.func is PLOTS["class_scores"]
+    assert found["layer-02-classifier"].plot.args[2] == config.classes
+
+
 def test_render_figures_gives_every_figure_its_own_file() -> None:
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
     evaluation = evaluate(logits, digits().test.labels, digits().classes)

@@ -172,6 +172,19 @@ def test_flatten_view_states_the_rule_and_frames_positions() -> None:
 # One image
 
 
+def test_class_scores_have_the_names_of_the_classes_in_their_order() -> None:
+    (axes,) = panels(layer_plots.class_scores("classifier", np.array([0.5, -2.0, 1.0]), ["cat", "dog", "owl"]))
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cat", "dog", "owl"]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [0.5, -2.0, 1.0])
+
+
+def test_class_scores_of_many_classes_are_the_highest() -> None:
+    scores = np.random.default_rng(0).normal(size=100)
+    (axes,) = panels(layer_plots.class_scores("classifier", scores, [f"s{i}" for i in range(100)]))
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"s{i}" for i in np.argsort(-scores)[:20]]
+    assert axes.get_xlabel() == "the 20 highest of 100 scores"
+
+
 def test_class_probabilities_show_the_ten_highest_in_order() -> None:
     probabilities = np.linspace(0.0, 0.16, 12)
     axes = panels(layer_plots.class_probabilities(probabilities, [f"class {i}" for i in range(12)]))[0]

@@ -58,6 +58,9 @@ PLOTS: dict[str, Callable[[], Canvas]] = {
     "learning_curves, one epoch": lambda: plots.learning_curves(HISTORY[:1], 1),
     "learning_curves, diverged": lambda: plots.learning_curves([*HISTORY, {**HISTORY[0], "train_loss": math.nan}], 4),
     "confusion_matrix": lambda: plots.confusion_matrix(CONFUSION, DIGITS),
+    "confusion_matrix, one never recognized": lambda: plots.confusion_matrix(
+        CONFUSION * (np.arange(10) != 3)[None], DIGITS
+    ),
     "confusion_matrix, 2": lambda: plots.confusion_matrix(CONFUSION[:2, :2], ["cat", "dog"]),
     "confusion_matrix, 43": lambda: plots.confusion_matrix(np.eye(43, dtype=np.int64) * 60, SIGNS),
     "worst_mistakes": lambda: plots.worst_mistakes(IMAGES[:16], LABELS[:16], PROBABILITIES[:16], DIGITS, (16, 20)),
@@ -71,6 +74,9 @@ PLOTS: dict[str, Callable[[], Canvas]] = {
     "filters": lambda: layer_plots.filters(noise((3, 3, 1, 32))),
     "filters, color": lambda: layer_plots.filters(noise((5, 5, 3, 96))),
     "filters, one": lambda: layer_plots.filters(noise((5, 5, 1, 1))),
+    "class_scores": lambda: layer_plots.class_scores("classifier: dense 10", noise(10), DIGITS),
+    "class_scores, long names": lambda: layer_plots.class_scores("classifier: dense 43", 100 * noise(43), SIGNS),
+    "class_scores, two": lambda: layer_plots.class_scores("classifier: dense 2", noise(2), ["cat", "dog"]),
     "feature_maps": lambda: layer_plots.feature_maps("conv1", MAPS),
     "feature_maps, tiny values": lambda: layer_plots.feature_maps("conv1", 1e-5 * MAPS),
     "feature_maps, huge values": lambda: layer_plots.feature_maps("conv1", 1e9 * MAPS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_image_grid_is_in_reading_order_below_titles() -> None:
         assert top - 25 < (1 - y) * canvas.height * DPI < top
 
 
+def test_confusion_matrix_class_never_recognized_has_a_white_zero() -> None:
+    """Class b is never recognized; class c has no images, and thus no count."""
+    axes = panels(plots.confusion_matrix(np.array([[5, 1, 0], [3, 0, 1], [0, 0, 0]]), ["a", "b", "c"]))[0]
+    counts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert counts == {(0, 0): "5", (0, 1): "1", (1, 0): "3", (1, 1): "0", (1, 2): "1"}
+    (image,) = axes.get_images()
+    values = image.get_array()
+    assert values is not None
+    assert np.ma.getmaskarray(values)[np.arange(3), np.arange(3)].tolist() == [True, False, False]
+    assert to_hex(image.get_cmap()(image.norm(0.0))) == "#ffffff"
+
+
 # Learning curves
 
 
@@ -99,11 +112,17 @@ def test_learning_curves_validated_on_test_set_say_so() -> None:
     assert "validation" not in [line.get_label() for line in accuracy.get_lines()]
 
 
-def test_learning_curves_one_epoch_has_one_tick_and_markers() -> None:
-    accuracy = panels(plots.learning_curves(HISTORY[:1], 1))[1]
-    low, high = accuracy.get_xlim()
-    assert [tick for tick in accuracy.get_xticks() if low <= tick <= high] == [1]
-    assert all(line.get_marker() != "None" for line in accuracy.get_lines() if line.get_label() == "training")
+def test_learning_curves_one_epoch_is_a_table() -> None:
+    found = texts(plots.learning_curves(HISTORY[:1], 1))
+    for text in ("The only epoch", "loss", "accuracy", "training", "1.0000", "70.00 %", "validation", "1.2000"):
+        assert text in found
+    assert "-" in texts(plots.learning_curves([{**HISTORY[0], "train_accuracy": None}], 1))
+
+
+def test_learning_curves_epoch_without_training_accuracy_leaves_a_gap() -> None:
+    accuracy = panels(plots.learning_curves([{**HISTORY[0], "train_accuracy": None}, *HISTORY[1:]], 2))[1]
+    line = next(line for line in accuracy.get_lines() if line.get_label() == "training")
+    np.testing.assert_allclose(line.get_ydata(), [math.nan, 85, 90, 92.5])
 
 
 def test_learning_curves_without_epochs_is_a_sentence() -> None:
@@ -118,8 +137,8 @@ def test_confusion_matrix_colors_scale_to_the_largest_error() -> None:
     image = axes.get_images()[0]
     errors = image.get_array()
     assert isinstance(errors, np.ma.MaskedArray)
-    np.testing.assert_array_equal(errors.mask, np.eye(3, dtype=bool))
-    np.testing.assert_allclose(errors.filled(-1), [[-1, 20, 0], [1, -1, 0], [0, 0, -1]])
+    np.testing.assert_array_equal(errors.mask, np.diag([True, True, False]))  # class c has no images
+    np.testing.assert_allclose(errors.filled(-1), [[-1, 20, 0], [1, -1, 0], [0, 0, 0]])
     assert image.get_clim()[1] == 20
     assert to_hex(image.get_cmap().get_bad()) == PALE  # correct predictions are gray, however many
     assert to_hex(image.get_cmap()(image.norm(0.0))) == "#ffffff"

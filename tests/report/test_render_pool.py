@@ -130,7 +130,7 @@ def test_worker_dying_while_rendering_loses_nothing(two_workers: Workers) -> Non
 def test_failing_plot_raises_its_own_error(two_workers: Workers) -> None:
     renderer, _ = two_workers
     with pytest.raises(ValueError, match="3 is not in list"):
-        list(renderer([partial(plots.learning_curves, [ROW], 3)]))
+        list(renderer([partial(plots.learning_curves, [ROW, ROW], 3)]))
 
 
 @pytest.mark.parametrize("failure", [None, KeyboardInterrupt, RuntimeError])

@@ -11,7 +11,7 @@ from convscope._statistics import images_to_show
 from convscope.api.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
-from convscope.data.dataset import Dataset
+from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.registry import NAMES, SETS
 from convscope.errors import ArchitectureError
 from convscope.images.preprocessing import Preprocessing
@@ -86,6 +86,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         recipe = recipe.override(tta=limit.tta)
         reasons |= {"budget": limit.reason} if limit.reason else {}
     epochs = limit.epochs if limit else recipe.planned_epochs(len(data.train))
+    reasons |= _size_changes_recipe(options, dataset, recipe, model)
     reasons |= _target_out_of_reach(recipe, len(data.validation), None if limit else epochs)
     config = RunConfig(
         created=utc_now(),
@@ -123,6 +124,22 @@ def _fitting_preset(preset: str, dataset: Dataset) -> str:
     except ArchitectureError:
         return FALLBACK_PRESET
     return preset
+
+
+def _size_changes_recipe(options: TrainOptions, dataset: Dataset, recipe: Recipe, model: str) -> Reasons:
+    """Say so if the recipe is another one because the user chose the input size."""
+    if not options.image_size or isinstance(options.recipe, Recipe):
+        return {}
+    if dataset.kind == "small images":
+        network = "" if options.model else f", with the network {model}"
+        return {"image_size": f"inputs below {LARGE_IMAGE_SIDE} pixels have a recipe of their own{network}"}
+    if dataset.kind == "sized images" and (resizing := recipe.schedule.progressive_resizing):
+        first = f"{100 * resizing[0][1]:g} %"
+        reason = (
+            f"the input size was chosen, so training uses more of it than by default: images begin at {first} of it"
+        )
+        return {"image_size": reason}
+    return {}
 
 
 def _target_out_of_reach(recipe: Recipe, validation_images: int, planned: int | None) -> Reasons:

@@ -16,7 +16,7 @@ from convscope.training.callbacks import TrainResult
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
 REASON_TITLES = {
     "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target",
-    "budget": "Time",
+    "budget": "Time", "image_size": "Input size",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def make_report(
             *((("With test-time augmentation", evaluation.tta.text),) if evaluation.tta else ()),
             *((name, f"{value:.4g}") for name, value in evaluation.metrics.items()),
             ("Parameters", f"{config.network.parameters:,}"),
-            ("Training time", f"{result.seconds:.1f} s for {pluralize(len(result.history), 'epoch')}"),
+            ("Training time", f"{duration(result.seconds)} for {pluralize(len(result.history), 'epoch')}"),
         ),
         notes=notes(config, result.epoch),
         per_class=evaluation.per_class,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset
 from convscope.evaluation.metrics import Evaluation
-from convscope.report import plots
+from convscope.report import layer_plots, plots
 from convscope.report.html import Figure, Section
 from convscope.report.render_pool import PlotCall, Renderer, render_serially
 
@@ -23,6 +23,12 @@ MAX_ISSUE_IMAGES = 16
 CUTMIX_NOTE = (
     " Training accuracy leaves out the batches that CutMix mixed from two images each; training loss includes them."
 )
+
+
+CHARTS = (
+    plots.learning_curves, plots.confusion_matrix, layer_plots.flatten_view, layer_plots.class_scores,
+    layer_plots.class_probabilities,
+)  # fmt: skip
 
 
 class FigureSpec(NamedTuple):
@@ -54,8 +60,14 @@ def render_figures(specs: Iterable[FigureSpec], renderer: Renderer = render_seri
             yield spec.plot
 
     for png in renderer(calls()):
-        name, section, heading, explanation, alt, _ = waiting.popleft()
-        yield name, Figure(section, heading, explanation, alt, png)
+        name, section, heading, explanation, alt, plot = waiting.popleft()
+        yield name, Figure(section, heading, explanation, alt, png, _is_chart(plot))
+
+
+def _is_chart(plot: PlotCall) -> bool:
+    """Whether the figure has no images, whose colors must stay as they are."""
+    is_vector = plot.func is layer_plots.feature_maps and np.ndim(plot.args[1]) == 1
+    return is_vector or plot.func in CHARTS
 
 
 def dataset_figure(dataset: Dataset) -> FigureSpec:

@@ -50,13 +50,17 @@ class Section(Enum):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page: `explanation` is one sentence for a learner, `alt` describes what is visible."""
+    """A figure of the page: `explanation` is one sentence for a learner, `alt` describes what is visible.
+
+    Dark mode turns the colors of a figure without images (`is_chart`) over, and dims the others.
+    """
 
     section: Section
     heading: str
     explanation: str
     alt: str
     png: bytes
+    is_chart: bool = False
 
     @property
     def width(self) -> int:

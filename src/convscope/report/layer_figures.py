@@ -49,7 +49,11 @@ def layer_figures(
         if name == "softmax":
             break
         if every_layer or not isinstance(traced.layer, Flatten | Dropout):
-            yield _feature_maps(number, name, traced, title)
+            figure = _feature_maps(number, name, traced, title)
+            if name == "classifier":
+                scores = partial(layer_plots.class_scores, figure.heading, traced.output, config.classes)
+                figure = figure._replace(plot=scores, alt="Bars of the score of each class")
+            yield figure
         if isinstance(traced.layer, Flatten):
             yield _flatten(traced)
     yield FigureSpec(

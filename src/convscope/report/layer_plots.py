@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Rectangle
 
+MAX_SCORES = 20
 MAX_BARS = 128
 MAX_ENTRIES = 10_000  # of a vector
 POSITION_COLORS = (BLUE, VERMILION, GREEN)
@@ -87,6 +88,30 @@ def feature_maps(title: str, maps: Array) -> Canvas:
     if maps.ndim == 1:
         return _bars(title, maps) if len(maps) <= MAX_BARS else _wrapped_vector(title, maps, scale)
     return tile_grid(title, maps.transpose(2, 0, 1), "activation, on one scale for all maps", scale)
+
+
+def class_scores(title: str, scores: Array, classes: Sequence[str]) -> Canvas:
+    """The scores (logits) of the classes for one image, as bars: all, or the 20 highest.
+
+    Args:
+        title: Of the figure.
+        scores: float (k,).
+        classes: k names.
+    """
+    order = np.arange(len(classes)) if len(classes) <= MAX_SCORES else np.argsort(-scores, kind="stable")[:MAX_SCORES]
+    label = "score" if len(order) == len(classes) else f"the {MAX_SCORES} highest of {len(classes)} scores"
+    names = [short_label(classes[i], 26) for i in order]
+    left = MARGIN + text_width(names, 10) + 0.1
+    canvas = Canvas.create(title, WIDTH, TITLE_HEIGHT + 0.27 * len(order) + 0.6)
+    axes = canvas.axes(Box(left, TITLE_HEIGHT, WIDTH - MARGIN - left - 0.15, 0.27 * len(order)))
+    style_axes(axes)
+    axes.grid(axis="x", color=PALE)
+    axes.barh(range(len(order)), scores[order], color=np.where(scores[order] < 0, BLUE, VERMILION).tolist(), height=0.7)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.set_yticks(range(len(order)), names, fontsize=10, **text_style())
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.set_xlabel(label, fontsize=10, color=INK)
+    return canvas
 
 
 def flatten_view(maps: Array) -> Canvas:

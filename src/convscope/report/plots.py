@@ -89,6 +89,8 @@ def learning_curves(
     """
     if not history:
         return text_canvas("Learning curves", "No epoch has finished yet.")
+    if len(history) == 1:
+        return _single_epoch(history[0], validated_on)
     column = {key: np.array([row[key] for row in history], dtype=float) for key in history[0]}
     epochs, validation = column["epoch"], column["validation_accuracy"]
     selected = epochs.tolist().index(selected_epoch)
@@ -118,11 +120,26 @@ def learning_curves(
     return canvas
 
 
+def _single_epoch(row: Mapping[str, float | None], validated_on: str) -> Canvas:
+    """The numbers of a single epoch, of which there is no curve."""
+    canvas = Canvas.create("The only epoch", WIDTH, 1.55)
+    columns = 2.9, 4.6  # right ends, in inches
+    for right, head in zip(columns, ("loss", "accuracy"), strict=True):
+        canvas.text(right, 0.65, head, 10, "right")
+    for baseline, split, label in ((0.97, "train", "training"), (1.29, "validation", validated_on)):
+        loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
+        canvas.text(MARGIN, baseline, label, 11)
+        values = "-" if loss is None else f"{loss:.4f}", "-" if accuracy is None else percent(accuracy)
+        for right, value in zip(columns, values, strict=True):
+            canvas.text(right, baseline, value, 11, "right")
+    return canvas
+
+
 def confusion_matrix(matrix: Array, classes: Sequence[str]) -> Canvas:
     """How often images of each true class (row) were predicted as each class (column) (A15).
 
-    The color scale ends at the largest error, and the diagonal is gray, so that a good classifier's few errors are
-    visible.
+    The color scale ends at the largest error, and correct predictions are gray, so that a good classifier's few errors
+    are visible. A class that was never recognized has a white 0 on the diagonal.
 
     Args:
         matrix: Integers (k, k), [true, predicted].
@@ -130,7 +147,8 @@ def confusion_matrix(matrix: Array, classes: Sequence[str]) -> Canvas:
     """
     k = len(classes)
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    errors = np.ma.array(100 * fractions, mask=np.eye(k, dtype=bool))
+    correct = np.eye(k, dtype=bool)
+    errors = np.ma.array(100 * fractions * ~correct, mask=correct & (matrix > 0))
     side = min(16.0, max(0.27 * k, min(4.4, 1.1 * k)))
     names = [short_label(name, 22) for name in classes]
     size = 10 if side / k >= 0.35 else 8
@@ -210,8 +228,9 @@ def _class_ticks(axes: Axes, names: Sequence[str], cell: float, size: float, upr
 
 
 def _write_counts(axes: Axes, matrix: Array, on_dark: Array, cell: float) -> None:
-    """Write the count into every cell that is not zero."""
+    """Write the count into every cell that is not zero, and into the diagonal of every class that has images."""
     size = 9.5 if cell >= 0.38 else 7
-    for row, column in np.argwhere(matrix):
+    has_images = matrix.any(axis=1)
+    for row, column in np.argwhere((matrix > 0) | np.diag(has_images)):
         color = "white" if on_dark[row, column] else INK
         cell_text(axes, (column, row), str(matrix[row, column]), size, color)

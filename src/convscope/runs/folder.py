@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from convscope._files import LOCK_FILE, open_regular, remove, remove_temporary, sha256, write_atomically
 from convscope._records import AnyRecord, Record, validation_reason
 from convscope._statistics import first_epoch_at_target
-from convscope._text import pluralize
+from convscope._text import duration, pluralize
 from convscope.errors import DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.network import Network
@@ -212,7 +212,7 @@ class Run:
             "architecture": self.config.architecture,
             "recipe": f"{self.config.recipe.name}, {pluralize(len(self.history), 'epoch')}, seed {self.config.seed}",
             "test accuracy": accuracy,
-            "training": f"{self.manifest.train_seconds:.1f} s on {self.config.machine.summary}",
+            "training": f"{duration(self.manifest.train_seconds)} on {self.config.machine.summary}",
         }
         rows = "".join(f"<tr><th>{escape(term)}</th><td>{escape(value)}</td></tr>" for term, value in details.items())
         return f"<p><b>{escape(str(self.path))}</b></p><table>{rows}</table>"
