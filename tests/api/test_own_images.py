@@ -232,7 +232,7 @@ def test_train_with_image_size_and_budget_keeps_the_size(
     [
         (12, None, None),
         (64, None, None),
-        (64, 16, "inputs below 48 pixels have a recipe of their own, with the network small"),
+        (64, 16, "inputs below 48 pixels have a recipe of their own, with the network airbench"),
         (
             64,
             64,
