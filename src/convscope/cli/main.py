@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -95,6 +96,7 @@ def main() -> None:
     # Waiting OpenMP threads spin for about 20 microseconds, then sleep: longer spinning makes a busy machine many times
     # slower, sleeping at once halves the speed of an idle one (dev/LOG.md). libgomp reads this when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about an image is in our own messages
     words = current_options(sys.argv[1:])
     try:
         with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):

@@ -17,6 +17,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
+LOG_FATAL = 4  # errors are raised as exceptions too; do not print them as well
+onnxruntime.set_default_logger_severity(LOG_FATAL)
+
 
 def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
     """A session on the CPU for a verified model file.
@@ -29,7 +32,7 @@ def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
         ModelFileError: Its weights do not fit its layers.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised as exceptions too; do not print them as well
+    options.log_severity_level = LOG_FATAL
     # Threads that wait would spin, and take the processor's time from decoding the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -41,6 +41,7 @@ from convscope.images.files.jpeg import DAMAGE_NOTE, load_jpeg
 from convscope.images.files.png import check_png
 from convscope.images.files.signatures import find_reader, other_kind
 from convscope.images.files.source import IMAGE_FORMATS, open_source, source_name
+from convscope.images.files.tiff import load_tiff
 
 DEEP_NOTE = "16 bit reduced to 8"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
@@ -210,7 +211,10 @@ def _pixels(image: Image.Image, name: str) -> DecodedImage:
     """Load the pixels of an image, and turn them upright."""
     # The EXIF of a TIFF is read before its pixels, because load() applies and removes it. That of others afterwards:
     # getexif() of a PNG loads the pixels, and an exception in there must not be taken for damaged EXIF.
-    before = _orientation(image) if isinstance(image, TiffImageFile) else 1
+    before = 1
+    if isinstance(image, TiffImageFile):
+        before = _orientation(image)
+        load_tiff(image)
     image.load()
     after = _orientation(image)
     if after in _UPRIGHT:
