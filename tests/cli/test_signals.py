@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,16 +54,111 @@ def test_train_signal_saves_the_weights_and_sets_the_exit_code(
         assert "was interrupted after" in answer.err
 
 
+@pytest.mark.parametrize(("first", "second"), [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
+def test_train_both_signals_at_once_save_the_weights(
+    tmp_path: Path, first: signal.Signals, second: signal.Signals
+) -> None:
+    process = start_command(tmp_path, *ENDLESS)
+    wait_until(lambda: has_epochs(tmp_path / "run" / "metrics.jsonl"), process)
+    process.send_signal(first)
+    process.send_signal(second)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    run = open_run(tmp_path / "run")
+    assert run.manifest.status == "interrupted"
+    assert run.manifest.signal in {first, second}  # the system decides which one Python sees first
+    assert process.returncode == 128 + run.manifest.signal
+
+
+def test_train_signal_while_the_report_is_drawn_prints_the_result(tmp_path: Path) -> None:
+    words = ("train", "digits", "--model", "conv 4 3, relu, globalavg", "--epochs", "2", "--threads", "1", "--run", "r")
+    process = start_command(tmp_path, *words)
+    wait_until(lambda: any((tmp_path / "r").glob("plots/*.png")), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith("test accuracy")
+    manifest = open_run(tmp_path / "r").manifest
+    assert (manifest.status, manifest.signal) == ("complete", 0)
+
+
+STARTING = """
+from convscope.__main__ import run
+print("starting", flush=True)
+run()
+"""
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1])
+def test_command_interrupt_at_any_moment_exits_without_a_traceback(tmp_path: Path, delay: float) -> None:
+    process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", STARTING))
+    assert process.stdout and process.stdout.readline() == "starting\n"
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+IMPORTING = """
+import os, signal, sys
+from convscope.__main__ import run
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["models"]
+run()
+"""
+
+
+@pytest.mark.parametrize("name", ["convscope.cli.main", "typer", "convscope.cli.commands.models", "pydantic", "numpy"])
+def test_command_interrupt_during_any_import_exits_without_a_traceback(tmp_path: Path, name: str) -> None:
+    process = start_command(tmp_path, program=(sys.executable, "-c", IMPORTING.format(name=name)))
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_command_interrupt_that_is_swallowed_is_repeated(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the imports of packages that catch every exception."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+
+    monkeypatch.setattr("convscope.cli.interrupts.REPEAT_AFTER_S", 0.1)
+    monkeypatch.setattr("convscope.network.cost.preset_costs", interrupted)
+    assert command("models") == (130, "", "")
+
+
+def test_command_interrupt_that_becomes_another_exception_exits_with_130(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the initialization of a C extension."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise SystemError("initialization failed") from error
+
+    monkeypatch.setattr("convscope.network.cost.preset_costs", interrupted)
+    assert command("models") == (130, "", "")
+
+
 def test_train_second_interrupt_exits_at_once(tmp_path: Path) -> None:
     """Also where saving takes a minute."""
     slow = (
-        "import time; from convscope.cli.main import main; from convscope.api import train;"
-        "train.to_onnx = lambda *_: time.sleep(60); main()"
+        "import time; from convscope.cli.main import main; from convscope.api import results;"
+        "results.to_onnx = lambda *_: time.sleep(60); main()"
     )
     process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", slow))
     wait_until(lambda: has_epochs(tmp_path / "run" / "metrics.jsonl"), process)
     process.send_signal(signal.SIGINT)
     wait_until((tmp_path / "run" / "last.safetensors").exists, process)
+    time.sleep(0.6)  # sooner, it would count as the same one
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -12,14 +12,22 @@ from convscope.training.state import EpochMetrics
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_on_signals_first_signal_is_recorded_and_the_second_acts(number: signal.Signals) -> None:
+def test_stop_on_signals_first_signal_is_recorded_and_a_later_one_acts(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [10.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[-1])
     received: list[int] = []
     previous = signal.signal(number, lambda number, _: received.append(number))
     try:
         with stop_on_signals() as stop:
-            assert stop.number == 0
+            assert stop.received == 0
             signal.raise_signal(number)
-            assert (stop.number, received) == (number, [])
+            assert (stop.received, received) == (number, [])
+            for other in (signal.SIGINT, signal.SIGTERM):  # at once, as from a supervisor
+                signal.raise_signal(other)
+            assert (stop.received, received) == (number, [])
+            clock.append(10.5)
             signal.raise_signal(number)
             assert received == [number]
         with stop_on_signals():
@@ -36,7 +44,7 @@ def test_stop_on_signals_outside_the_main_thread_leaves_handlers_alone() -> None
 
     def work() -> None:
         with stop_on_signals() as stop:
-            found.extend([stop.number, signal.getsignal(signal.SIGINT)])
+            found.extend([stop.received, signal.getsignal(signal.SIGINT)])
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -416,7 +416,7 @@ def test_fit_signal_stops_after_the_current_batch(few: Split, step: int, epochs:
 
     def receive_signal(trainer: Trainer) -> None:
         steps.append(weights_bytes(get_weights(model)))
-        stop.number = signal.SIGTERM * (trainer.state.step == step)
+        stop.received = stop.received or signal.SIGTERM * (trainer.state.step == step)
 
     callback = LambdaCallback(
         on_train_batch_end=receive_signal,
@@ -433,7 +433,7 @@ def test_fit_signal_during_validation_stops_after_the_epoch(few: Split, monkeypa
     stop = StopOnSignal()
 
     def validate_with_signal(*_: object) -> tuple[float, float, dict[str, float]]:
-        stop.number = signal.SIGINT
+        stop.received = signal.SIGINT
         return 1.0, 0.5, {}
 
     monkeypatch.setattr(loop, "validate", validate_with_signal)

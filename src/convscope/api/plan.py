@@ -13,7 +13,7 @@ from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.registry import NAMES, SETS
-from convscope.errors import ArchitectureError
+from convscope.errors import ArchitectureError, DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.cost import check_memory
@@ -178,10 +178,14 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
 
 
 def _dataset_info(data: TrainData, origin: str) -> DatasetInfo:
+    """Describe the data for the run folder. Raises DataError if their path is no text."""
     dataset = data.dataset
+    path = origin if origin in NAMES or not origin else str(Path(origin).resolve())
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise DataError(f"{path}: the run folder cannot record a path that is not UTF-8: rename it")
     return DatasetInfo(
         name=dataset.name,
-        path=origin if origin in NAMES or not origin else str(Path(origin).resolve()),
+        path=path,
         source=dataset.source,
         load_options=dataset.load_options,
         fingerprint=dataset.fingerprint,

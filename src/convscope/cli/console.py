@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convscope._text import escape_controls
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
@@ -17,12 +19,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def print_message(text: str) -> None:
-    """Write a line for people to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line for people to stderr; control characters, such as those of a file name, are escaped."""
+    sys.stderr.write(f"{escape_controls(text)}\n")
+
+
+def print_lines(text: str) -> None:
+    """Write lines for people to stderr, each as `print_message` does."""
+    for line in text.splitlines():
+        print_message(line)
 
 
 def print_result(as_json: bool, result: BaseModel | Mapping[str, Any], lines: Iterable[Any]) -> None:
-    """Write the result to stdout: one JSON object, or lines and tables.
+    """Write the result to stdout: one JSON object, or lines and tables, in which control characters are escaped.
 
     Args:
         as_json: Write `result`; otherwise `lines`.
@@ -37,7 +45,7 @@ def print_result(as_json: bool, result: BaseModel | Mapping[str, Any], lines: It
         return
     for line in lines:
         if isinstance(line, str):
-            sys.stdout.write(f"{line}\n")  # a console would take 20 times as long
+            sys.stdout.write(f"{escape_controls(line)}\n")  # a console would take 20 times as long
         else:
             stdout_console().print(line, markup=False)
 
@@ -62,9 +70,9 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers_f
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
+        table.add_column(escape_controls(column), justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape_controls, row))
     return table
 
 

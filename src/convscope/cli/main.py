@@ -12,14 +12,17 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from convscope._extras import needs_extra
-from convscope.cli.console import print_message
-from convscope.errors import ArchitectureError, ConvscopeError
+from convscope.cli.console import print_lines, print_message
+from convscope.cli.interrupts import INTERRUPTED, remember_interrupts
+from convscope.cli.streams import reliable_streams
+from convscope.errors import ArchitectureError, ConvscopeError, UsageError
 
 # The module in `commands` and the line in `convscope --help` of each command.
 COMMANDS = {
@@ -97,28 +100,58 @@ def main() -> None:
     # slower, sleeping at once halves the speed of an idle one (dev/LOG.md). libgomp reads this when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about an image is in our own messages
-    words = current_options(sys.argv[1:])
-    try:
-        with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):
-            code = app(words, prog_name="convscope", standalone_mode=False)
-        sys.stdout.flush()  # while a failure can still be reported
-    except BrokenPipeError:  # the reader of a pipe has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except typer.TyperException as error:
-        message = error.format_message()  # the whole help text if no command was given
-        is_help = message.startswith("Usage:")
-        print_message(message if is_help else f"convscope: {message.rstrip('.')}; see --help")
-        code = error.exit_code
-    except ConvscopeError as error:
-        print_message(f"convscope: {error}")
-        if isinstance(error, ArchitectureError):
-            print_message(error.pointer)
-        code = error.exit_code
-    except OSError as error:
-        print_message(f"convscope: {error}")
-        code = 1
+    with reliable_streams() as output:
+        code = _run(current_options(sys.argv[1:]))
+        output.flush()
+        if output.failure:
+            code = _report_output(output.failure, code)
     sys.exit(code)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run a command, print errors, and return its exit code."""
+    with remember_interrupts() as interrupt:
+        try:
+            _check_current_folder()
+            with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):
+                return int(app(words, prog_name="convscope", standalone_mode=False) or 0)
+        except typer.TyperException as error:
+            message = error.format_message()  # the whole help text if no command was given
+            if message.startswith("Usage:"):
+                print_lines(message)
+            else:
+                print_message(f"convscope: {message.rstrip('.')}; see --help")
+            return error.exit_code
+        except ConvscopeError as error:
+            print_message(f"convscope: {error}")
+            if isinstance(error, ArchitectureError):
+                print_lines(error.pointer)
+            return error.exit_code
+        except OSError as error:
+            print_message(f"convscope: {error.filename}: {error.strerror}" if error.filename else f"convscope: {error}")
+            return 1
+        except BaseException:
+            if not interrupt.came:
+                raise
+            return INTERRUPTED
+
+
+def _check_current_folder() -> None:
+    """Raise UsageError if the current folder was deleted: torch, for one, cannot be loaded there."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("the current folder does not exist anymore: change to another one") from error
+
+
+def _report_output(failure: OSError | ValueError, code: int) -> int:
+    """Say why the result could not be printed, unless the reader of a pipe has closed it; the exit code."""
+    if isinstance(failure, ValueError):  # the command was started without standard output
+        print_message(f"convscope: {failure}")
+        return code
+    if not isinstance(failure, BrokenPipeError):
+        print_message(f"convscope: cannot write to standard output: {failure.strerror}")
+    return code or 1
 
 
 def current_options(words: Sequence[str]) -> list[str]:

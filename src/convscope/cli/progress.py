@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from convscope._reporting import Reporter
-from convscope._text import duration, percent, pluralize
+from convscope._text import duration, escape_controls, percent, pluralize
 from convscope.cli.console import print_message
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.data.folders.archive import UNPACKING
@@ -55,7 +55,7 @@ class CliReporter(Reporter):
     def message(self, text: str) -> None:
         """Write one line, above the bars if there are any."""
         if self._bars:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(escape_controls(text), markup=False, highlight=False, soft_wrap=True)
         else:
             print_message(text)
 
@@ -65,7 +65,7 @@ class CliReporter(Reporter):
             self._announce(task, total)
             return
         if task not in self._tasks:
-            self._tasks[task] = self._bars.add_task(task, total=total, figures="")
+            self._tasks[task] = self._bars.add_task(escape_controls(task), total=total, figures="")
         self._bars.update(self._tasks[task], completed=done, total=total, figures=_amount(task, done, total))
 
     def _announce(self, task: str, total: int | None) -> None:
@@ -124,7 +124,7 @@ class TrainingDisplay(Callback):
 
     def write(self, text: str) -> None:
         """Write one line to stderr."""
-        sys.stderr.write(f"{text}\n")
+        print_message(text)
 
     def _announcement(self, progress: Progress) -> str:
         now = time.monotonic()
@@ -176,7 +176,7 @@ class TrainingBar(TrainingDisplay):
 
     def write(self, text: str) -> None:
         """Write one line above the bar."""
-        self.bars.console.print(text, markup=False, highlight=False)
+        self.bars.console.print(escape_controls(text), markup=False, highlight=False)
 
 
 def _metrics(progress: Progress) -> str:

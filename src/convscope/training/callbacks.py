@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ if TYPE_CHECKING:  # callbacks are defined without loading torch
     from convscope.training.state import EpochMetrics, TrainerState
 
 Weights = dict[str, NDArray[Any]]
+
+SECOND_SIGNAL_AFTER_S = 0.5
 
 
 @dataclass
@@ -100,21 +104,29 @@ class Callback:
 
 @dataclass
 class StopOnSignal(Callback):
-    """Ends training after the current batch once a signal has come; `number` is that signal, or 0."""
+    """Ends training after the current batch once a signal has come.
 
+    Attributes:
+        received: the signal, or 0.
+        number: the signal that has ended training; 0 if none did, or if it came when training had ended.
+    """
+
+    received: int = 0
     number: int = 0
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         """Ask training to stop."""
-        trainer.stop_training = trainer.stop_training or bool(self.number)
+        if self.received:
+            trainer.stop_training, self.number = True, self.received
 
     on_epoch_end = on_train_batch_end
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopOnSignal]:
-    """Record the first Ctrl-C or SIGTERM instead of dying from it; a second one acts at once.
+    """Record the first Ctrl-C or SIGTERM instead of dying from it; a second one, half a second later, acts at once.
 
+    What stops a process often sends both signals together, or one of them to the process and to its group.
     Python delivers signals to the main thread only; in any other thread this does nothing.
     """
     stop = StopOnSignal()
@@ -123,9 +135,16 @@ def stop_on_signals() -> Iterator[StopOnSignal]:
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    first = math.inf
+
     def record(number: int, _: FrameType | None) -> None:
-        stop.number = number
-        _restore(previous)
+        nonlocal first
+        now = time.monotonic()
+        if not stop.received:
+            stop.received, first = number, now
+        elif now - first >= SECOND_SIGNAL_AFTER_S:
+            _restore(previous)
+            signal.raise_signal(number)
 
     for number in previous:
         signal.signal(number, record)
