@@ -234,7 +234,7 @@ DATA_ROWS = _rows(
     (
         "npz wild label",
         _npz(X=images(), y=labels() * 10**12),
-        r"no training image of class 1, 2, 3, 4, 5 and 999,999,999,994 more,.* 0\.\.10{12}$",
+        r"no training image of class 1, 2, 3, 4, 5 and 999,999,999,994 more,.* 0\.\.10{12} among",
     ),
     (
         "npz test label",
@@ -245,7 +245,7 @@ DATA_ROWS = _rows(
     (
         "npz unused class",
         _npz(**KERAS, classes=["cat", "dog", "emu"]),
-        r"no training image of class 2, expected every class 0\.\.2",
+        r"no training image of class 2 .emu., expected every class 0\.\.2 among",
     ),
     ("npz too few names", _npz(**KERAS, classes=["cat"]), "only one class .cat."),
     ("npz same names", _npz(**KERAS, classes=["cat", "cat"]), "duplicate class names: cat"),

@@ -16,9 +16,10 @@ from convscope.data import load
 from convscope.data.formats.idx import read_idx
 from convscope.data.formats.image_files import read_image_files
 from convscope.data.formats.npz import read_npz
-from convscope.data.load import FORMATS, Format, load_data
+from convscope.data.load import FORMATS, Format, load_data, load_labeled
 from convscope.errors import DataError
 from helpers.images import animals, write_images
+from helpers.reporting import RecordingReporter
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,9 @@ def test_load_data_name_wins_over_a_folder_of_the_same_name(tmp_path: Path, monk
     (tmp_path / "digits" / "x-images-idx3-ubyte").write_bytes(GOOD_IMAGES)
     (tmp_path / "digits" / "x-labels-idx1-ubyte").write_bytes(GOOD_LABELS)
     monkeypatch.chdir(tmp_path)
-    assert load_data("digits").shape == (8, 8, 1)
+    reporter = RecordingReporter()
+    assert load_data("digits", reporter=reporter).shape == (8, 8, 1)
+    assert reporter.messages == ["digits is the data set of that name; write ./digits for what is in this folder"]
     assert load_data("./digits").shape == (4, 4, 1)
 
 
@@ -108,3 +111,38 @@ def test_load_data_bad_input_raises_one_line(row: BadInput, tmp_path: Path) -> N
 
 def test_bad_inputs_have_unique_names() -> None:
     assert len({row.name for row in DATA_ROWS}) == len(DATA_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "measured"),
+    [
+        ({"t10k-images-idx3-ubyte": GOOD_IMAGES, "t10k-labels-idx1-ubyte": GOOD_LABELS}, ".", "all 20 images of {}"),
+        (
+            {
+                "train-images-idx3-ubyte": GOOD_IMAGES,
+                "train-labels-idx1-ubyte": GOOD_LABELS,
+                "test-images-idx3-ubyte": GOOD_IMAGES,
+                "test-labels-idx1-ubyte": GOOD_LABELS,
+            },
+            ".",
+            "the test split of {}: 20 images",
+        ),
+        ({"a.npz": npz(**KERAS)}, "a.npz", "the test split of {}: 4 images"),
+        ({"a.npz": npz(x_test=images(4), y_test=labels(4))}, "a.npz", "the test split of {}: 4 images"),
+        ({"a.npz": npz(X=images(6), y=labels(6))}, "a.npz", "all 6 images of {}"),
+    ],
+)
+def test_load_labeled_arrays_are_measured_whole(
+    tmp_path: Path, files: dict[str, bytes], path: str, measured: str
+) -> None:
+    (folder := tmp_path / "set").mkdir()
+    write_images(folder, files)
+    labeled = load_labeled(str(folder / path), ("0", "1"))
+    assert labeled.classes == ("0", "1")
+    assert labeled.description == measured.format(folder / path)
+    assert f"{len(labeled.images)} images" in labeled.description
+
+
+def test_load_labeled_named_set_is_its_test_split() -> None:
+    labeled = load_labeled("digits", tuple("0123456789"))
+    assert (len(labeled.images), labeled.description) == (359, "the test split of digits: 359 of 1,797 images")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convscope.cli.console import plain_table
+from convscope.data.registry import NAMES
 from convscope.network.layers.base import shape_text
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def audit_lines(report: AuditReport) -> list[Any]:
     lines += ["", *(issue_lines(report.issues) or ["no issues found"])]
     if report.splits:
         splits = ", ".join(f"{count:,} {name}" for name, count in report.splits.items())
-        lines += ["", f"network input: {report.input}", f"splits: {splits}", f"next: convscope train {report.path}"]
+        named = report.path in NAMES  # train would take the data set of that name
+        path = f"./{report.path}" if named else report.path
+        lines += ["", f"network input: {report.input}", f"splits: {splits}", f"next: convscope train {path}"]
+        lines += [f"({report.path} without ./ is another data set, which is loaded by its name)"] if named else []
     return lines
 
 

@@ -133,7 +133,7 @@ class Dataset:
         check_classes(self.classes)
         for name, split in self.splits.items():
             check_labels(name, split.labels, len(self.classes))
-        check_all_present(self.train.labels, len(self.classes))
+        check_all_present(self.train.labels, len(self.classes), self.classes)
         for name, split in self.splits.items():
             if split.shape != self.shape:
                 raise DataError(

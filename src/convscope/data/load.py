@@ -90,7 +90,7 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
         return dataset_from_arrays(source)
     reporter = reporter or Reporter()
     if str(source) in NAMES:
-        return load_named(str(source), reporter)
+        return _load_named(str(source), reporter)
     context = LoadContext(options or LoadOptions(), cache_folder(), reporter)
     with unpacked(_existing(str(source)), context) as path:
         dataset = _find_format(path).read(path, context)
@@ -114,7 +114,7 @@ def load_labeled(
     """
     reporter = reporter or Reporter()
     if source in NAMES:
-        return labeled_test_split(load_named(source, reporter), source)
+        return labeled_test_split(_load_named(source, reporter), source)
     context = LoadContext(options or LoadOptions(), cache_folder(), reporter, classes)
     with unpacked(_existing(source), context) as path:
         found = _find_format(path)
@@ -139,6 +139,13 @@ def load_default(reporter: Reporter) -> Dataset:
     else:
         reporter.message(f"No data set given: using mnist from {dataset.source}")
     return dataset
+
+
+def _load_named(name: str, reporter: Reporter) -> Dataset:
+    """The data set of a name, with a message if a folder or a file has that name too."""
+    if Path(name).exists():
+        reporter.message(f"{name} is the data set of that name; write ./{name} for what is in this folder")
+    return load_named(name, reporter)
 
 
 def _existing(source: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -80,19 +80,22 @@ def check_labels(split: str, labels: Labels, classes: int) -> None:
         )
 
 
-def check_all_present(labels: Labels, classes: int) -> None:
+def check_all_present(labels: Labels, classes: int, names: Sequence[str] = ()) -> None:
     """Raise DataError unless every class has a training image.
 
     Args:
         labels: integers (n,) of the training split.
         classes: number of classes.
+        names: the names of the classes, if they have names.
     """
     present = np.unique(labels)
     if len(present) < classes:
         absent = np.setdiff1d(np.arange(min(classes, len(present) + 6)), present)  # short even for a label of 10^12
-        absent_text = list_some(absent, total=classes - len(present))
+        spelled = [f"{i} ({names[i]})" if names and names[i] != str(i) else str(i) for i in absent.tolist()]
+        absent_text = list_some(spelled, total=classes - len(present))
         raise DataError(
-            f"labels with a gap: no training image of class {absent_text}, expected every class 0..{classes - 1}"
+            f"labels with a gap: no training image of class {absent_text}, expected every class 0..{classes - 1} among "
+            "the training labels; leave out classes without images, and number the others from 0"
         )
 
 

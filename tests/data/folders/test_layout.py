@@ -162,3 +162,8 @@ def test_find_layout_class_called_train_with_folders_inside(tmp_path: Path) -> N
     assert found.classes == ("bus", "car", "train")
     assert kinds(found) == ["nested-folders", "split-name"]
     assert json.loads(found.issues[0].model_dump_json())["text"].startswith("3 folders inside the class folders")
+
+
+def test_list_folder_table_next_to_the_class_folders_is_a_note(tmp_path: Path) -> None:
+    (issue,) = listed(tmp_path, "{}", "labels.csv", "readme.md").issues
+    assert issue.text == "1 table next to the class folders: labels.csv"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from convscope._text import list_some
+from convscope._text import list_some, pluralize
+from convscope.data.audit.issue import Issue
 from convscope.data.folders.layout import ClassFolder, Reading, find_layout, unwrap
 from convscope.data.folders.tree import Folder, scan_folder
 from convscope.data.formats.listing import Listing, Row, make_listing
@@ -30,7 +32,15 @@ def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B
     rows = [row for found in classes for row in _rows(found, base)]
     if not rows:
         raise DataError(_no_classes(base))
-    return make_listing(path / base.path, rows, base.files, issues)
+    return make_listing(path / base.path, rows, base.files, [*issues, *_unread_tables(base)])
+
+
+def _unread_tables(base: Folder) -> Iterator[Issue]:
+    """An issue about tables next to the class folders, which may have other labels and splits."""
+    if tables := [name for name in base.files if name.lower().endswith(TABLE_SUFFIXES)]:
+        text = f"{pluralize(len(tables), 'table')} next to the class folders: {list_some(tables)}"
+        advice = "name a table instead of the folder to use its labels and splits"
+        yield Issue(kind="table", level="note", text=text, action="not read", advice=advice)
 
 
 def _rows(found: ClassFolder, base: Folder) -> list[Row]:

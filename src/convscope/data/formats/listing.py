@@ -115,7 +115,7 @@ def check_trainable(listing: Listing) -> None:
     classes = listing.classes
     if len(classes) < 2:
         raise DataError(
-            f"only one class, {classes[0]}: expected a folder per class, two or more; did you mean one of its folders?"
+            f"only one class, {classes[0]}: expected a folder per class or, in a table, a label per class, two or more"
         )
     if len(classes) > MAX_CLASSES:
         raise DataError(
