@@ -20,7 +20,7 @@ ROOT = Path(convscope.__file__).parent
 
 # Rooms in the order in which they may import each other: the way data flows in the design.
 ROOMS = [
-    "errors", "_records", "_reporting", "_extras", "_files", "_cgroups", "_hardware", "_statistics", "_text",
+    "errors", "_text", "_records", "_reporting", "_extras", "_files", "_cgroups", "_hardware", "_statistics",
     "_workers", "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report",
     "deploy", "api", "integrations", "cli",
 ]  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+from convscope._text import escape_controls
+
 
 class Reporter:
     """Receives messages for people and the progress of long work; this one warns and shows no progress.
@@ -12,8 +14,8 @@ class Reporter:
     """
 
     def message(self, text: str) -> None:
-        """Called with one line that the user should read."""
-        warnings.warn(text, stacklevel=3)
+        """Called with one line that the user should read; this one escapes control characters, as of file names."""
+        warnings.warn(escape_controls(text), stacklevel=3)
 
     def progress(self, task: str, done: int, total: int | None) -> None:
         """Called with `done` of `total` units of `task`, such as bytes of a file or decoded images."""

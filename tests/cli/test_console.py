@@ -65,6 +65,12 @@ def test_print_result_on_a_terminal_is_styled_but_never_colored(
     assert all(name in terminal.getvalue() for name in ODD_NAMES)
 
 
+def test_print_result_as_json_has_null_for_what_json_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(True, {"a": [float("nan"), 1.5], "b": {"c": float("-inf")}}, [])
+    answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert answer == {"a": [None, 1.5], "b": {"c": None}}
+
+
 def test_print_result_as_json_prints_a_record_as_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     class Result(BaseModel):
         name: str

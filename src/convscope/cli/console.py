@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,13 +42,26 @@ def print_result(as_json: bool, result: BaseModel | Mapping[str, Any], lines: It
         import json
 
         values = result if isinstance(result, Mapping) else result.model_dump(mode="json")
-        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        sys.stdout.write(json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n")
         return
     for line in lines:
         if isinstance(line, str):
             sys.stdout.write(f"{escape_controls(line)}\n")  # a console would take 20 times as long
         else:
             stdout_console().print(line, markup=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for NaN and infinity, which JSON does not have.
+
+    >>> _without_nan({"a": [1.5, float("nan")]})
+    {'a': [1.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def stdout_console() -> Console:
