@@ -129,6 +129,10 @@ AMBIGUOUS = [
     (("train/{}", "cat/1.png"), "two ways"),
     (("{}", "backup/{}"), "backup contains cat, dog like the folder around it: a copy, or a class"),
     (("{}", "test/1.png"), "test next to cat, dog: a class, or images without labels"),
+    (("{}", "unlabeled/1.png"), "unlabeled next to cat, dog: a class, or images without labels"),
+    (("labeled/{}", "unlabeled/1.png"), "unlabeled next to labeled: a class, or images without labels"),
+    (("{}", "masks/1.png"), "masks next to cat, dog: a class"),
+    (("cat/train/1.png", "cat/test/1.png", "dog/1.png"), "the classes may be cat, dog, or test, train inside them"),
     (("train/1.png", "test/1.png"), "no class folders: test, train hold images, but look like splits or parts"),
     (("fold1/1.png", "fold2/1.png"), "no class folders: fold1, fold2 hold images, but look like"),
     (
@@ -167,3 +171,29 @@ def test_find_layout_class_called_train_with_folders_inside(tmp_path: Path) -> N
 def test_list_folder_table_next_to_the_class_folders_is_a_note(tmp_path: Path) -> None:
     (issue,) = listed(tmp_path, "{}", "labels.csv", "readme.md").issues
     assert issue.text == "1 table next to the class folders: labels.csv"
+
+
+def test_find_layout_masks_may_be_part_of_class_names(tmp_path: Path) -> None:
+    assert listed(tmp_path, "with_mask/1.png", "without_mask/1.png").classes == ("with_mask", "without_mask")
+
+
+def test_find_layout_class_without_a_test_folder_inside(tmp_path: Path) -> None:
+    found = listed(tmp_path, "a/train/1.png", "a/test/1.png", "b/train/1.png", "b/2.png")
+    assert (found.classes, splits(found)) == (("a", "b"), {"test": 1, "train": 2})
+    assert [issue.text for issue in found.issues] == ["1 file directly in b, outside the folders in it"]
+
+
+def test_find_layout_images_next_to_the_classes_of_a_split_are_reported(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train/{}", "train/loose.png", "test/{}")
+    assert [issue.text for issue in found.issues] == ["1 file directly in train, outside the folders in it"]
+
+
+def test_find_layout_empty_split_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    found = listed(tmp_path, "train/{}", "test/{}")
+    assert [issue.text for issue in found.issues] == ["1 empty folder: val"]
+
+
+def test_find_layout_other_versions_of_a_split_are_left_out(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train/{}", "train_augmented/{}", "test/{}")
+    assert [issue.text for issue in found.issues] == ["3 files in train_augmented, next to the splits"]

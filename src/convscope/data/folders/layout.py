@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
-from convscope.data.folders.names import is_annotations, is_images, is_part, split_of
-from convscope.data.folders.tree import Folder
+from convscope.data.folders.names import is_annotations, is_images, is_part, is_unlabeled, split_of
+from convscope.data.folders.tree import Folder, is_image_name
 from convscope.errors import DataError
 
 MIN_SHARED = 2  # names of folders inside two folders, from which on these look like splits or parts
@@ -83,7 +83,7 @@ def find_layout(base: Folder, reading: Reading) -> Layout:
     if found.classes and all(is_images(one.label) or is_annotations(one.label) for one in found.classes):
         where = list_some(dict.fromkeys(one.folder.path for one in found.classes))
         raise DataError(f"no class folders: the images are in {where}; expected one folder of images per class")
-    return Layout(found.classes, [*issues, *found.issues])
+    return Layout(found.classes, [*issues, *found.issues, *_empty(kept)])
 
 
 def _without_annotations(folders: list[Folder]) -> list[Folder]:
@@ -127,23 +127,29 @@ def _inner_classes(above: list[Folder], others: list[Folder]) -> Layout:
         for one in _inner(folder)
     ]
     others = [*others, *(folder for folder in above if not _inner(folder))]
-    flat = [folder for folder in others if split_of(folder.name, strict=False)]
+    flat = [folder for folder in others if split_of(folder.name, strict=False) and not len(_inner(folder)) > 1]
     issues = [
         *_ignored(flat, "without class folders, so without labels", "convscope predict gives them labels"),
         *_ignored([folder for folder in others if folder not in flat], "next to the splits", ""),
+        *_loose_images(unwrap(folder) for folder in above),
     ]
     return Layout(classes, issues)
 
 
 def _splits_inside(top: list[Folder]) -> Layout | None:
     """Class folders with folders of splits inside; None if there are none."""
-    splits = {folder.name: {split_of(one.name) for one in folder.image_folders} for folder in top}
-    if not all({"train"} < found and "" not in found for found in splits.values()):
-        return None
     parts = [part for folder in top for part in folder.image_folders]
+    splits = {split_of(part.name) for part in parts}
+    if "train" not in splits or len(splits - {""}) < 2:
+        return None
+    if "" in splits or any(map(_is_flat, top)):
+        _refuse(top, _names(parts))
     if not all(map(_is_flat, parts)):
         _refuse(top, {one.name for part in parts for one in part.image_folders})
-    return Layout([ClassFolder(one, up.name, split_of(one.name)) for up in top for one in up.image_folders], [])
+    return Layout(
+        [ClassFolder(one, up.name, split_of(one.name)) for up in top for one in up.image_folders],
+        list(_loose_images(top)),
+    )
 
 
 def _refuse_unclear(top: list[Folder]) -> None:
@@ -156,7 +162,7 @@ def _refuse_unclear(top: list[Folder]) -> None:
             f"expected a folder of images per class inside, a table of files and labels, or, if these are the "
             f"classes, {OPTION.format(1)}"
         )
-    splits = [folder for folder in top if split_of(folder.name)]
+    splits = [folder for folder in top if split_of(folder.name) or (len(top) > 1 and _is_odd(folder))]
     if len(splits) > 1 or any(split_of(folder.name) != "train" for folder in splits):
         raise DataError(
             f"{list_some(folder.name for folder in splits)} next to {list_some(sorted(names - _names(splits)))}: a "
@@ -198,6 +204,20 @@ def _ignored(folders: list[Folder], what: str, advice: str) -> Iterable[Issue]:
         yield Issue(kind="passed-over", level="warning", text=text, action="not used", advice=advice, files=files)
 
 
+def _empty(folders: list[Folder]) -> Iterable[Issue]:
+    if empty := [folder.name for folder in folders if folder.is_empty]:
+        text = f"{pluralize(len(empty), 'empty folder')}: {list_some(empty)}"
+        yield Issue(kind="empty-folder", level="warning", text=text, action="passed over")
+
+
+def _loose_images(folders: Iterable[Folder]) -> Iterable[Issue]:
+    """Issues about images next to the folders that were expected instead."""
+    for folder in folders:
+        if files := tuple((folder.join(name),) for name in folder.files if is_image_name(name)):
+            text = f"{pluralize(len(files), 'file')} directly in {folder.path}, outside the folders in it"
+            yield Issue(kind="passed-over", level="warning", text=text, action="not used", files=files)
+
+
 def _nested(top: list[Folder]) -> Iterable[Issue]:
     if nested := [folder.join(one.name) for folder in top for one in folder.image_folders]:
         text = f"{pluralize(len(nested), 'folder')} inside the class folders: {list_some(nested)}"
@@ -210,6 +230,11 @@ def _nested(top: list[Folder]) -> Iterable[Issue]:
 def _inner(folder: Folder) -> list[Folder]:
     """The folders of images inside, behind wrappers such as train/train."""
     return unwrap(folder).image_folders
+
+
+def _is_odd(folder: Folder) -> bool:
+    """Whether a folder's name is not that of a class."""
+    return is_annotations(folder.name) or is_unlabeled(folder.name)
 
 
 def _is_flat(folder: Folder) -> bool:

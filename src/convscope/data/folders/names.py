@@ -15,7 +15,7 @@ PARTS = {"fold", "folds", "part", "batch", "shard", "chunk", "split", "cv", "kfo
 IMAGES = {"image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "png"}
 ANNOTATIONS = {
     "annotation", "annotations", "label", "labels", "mask", "masks", "trimap", "trimaps", "bbox", "bboxes", "boxes",
-    "segmentation", "segmentations", "gt", "groundtruth",
+    "segmentation", "segmentations", "gt", "groundtruth", "ground", "truth",
 }  # fmt: skip
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -45,14 +45,28 @@ def is_part(name: str) -> bool:
 
 
 def is_images(name: str) -> bool:
-    """Whether a name stands for the images of a data set, next to their annotations."""
-    return set(_words(name)) & IMAGES != set()
+    """Whether a name stands for the images of a data set, next to their annotations.
+
+    >>> [is_images(name) for name in ("images", "JPEGImages", "Raw Images", "cat images")]
+    [True, True, True, False]
+    """
+    words = set(_words(name))
+    return bool(words & IMAGES) and words <= IMAGES | {*FILLERS, "raw", "rgb", "original"}
 
 
 def is_annotations(name: str) -> bool:
-    """Whether a name stands for annotations, such as labels or masks."""
-    words = _words(name)
-    return bool(set(words) & ANNOTATIONS or "".join(words) in ANNOTATIONS)
+    """Whether a name stands for annotations, such as labels or masks.
+
+    >>> [is_annotations(name) for name in ("masks", "ground_truth", "SegmentationClass", "with_mask")]
+    [True, True, True, False]
+    """
+    words = set(_words(name))
+    return bool(words) and (words <= ANNOTATIONS | {*FILLERS, "class", "object"}) and bool(words & ANNOTATIONS)
+
+
+def is_unlabeled(name: str) -> bool:
+    """Whether a name says that the images have no labels."""
+    return bool(set(_words(name)) & {"unlabeled", "unlabelled", "unsup", "unlab"})
 
 
 def _words(name: str) -> list[str]:
