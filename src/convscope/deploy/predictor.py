@@ -18,7 +18,6 @@ from convscope.deploy.session import open_session, run_session
 from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
-from convscope.runs.folder import open_run
 
 BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
 
@@ -70,7 +69,11 @@ class Predictor:
 
     def __init__(self, source: str | Path) -> None:
         path = Path(source)
-        self.path = open_run(path).model_file if path.is_dir() else path
+        if path.is_dir():
+            from convscope.runs.folder import open_run  # here, because a model file does not need it
+
+            path = open_run(path).model_file
+        self.path = path
         file = read_model_file(self.path)
         self.metadata = file.metadata
         self._session = open_session(file.content, self.path)
