@@ -14,19 +14,16 @@ from pydantic import Field
 
 from convscope._records import Record
 from convscope.images.framing.ink import Ink
-from convscope.images.resize import fit_inside, resize
-from convscope.images.statistics import lower_quantile, otsu_threshold
+from convscope.images.framing.strokes import SUBPIXELS, scale_strokes, stroke_width
 
 Gray = NDArray[np.uint8]
 
-SUBPIXELS = 256  # parts of a pixel in which centers are stored
 THRESHOLDS = (0, 16, 32, 48)  # gray levels from the background; the first that shows a frame is used
 SAMPLE = 1000  # images that rule most data sets out
 MIN_FRAMED_PERCENT = 99  # of the training images must be in the frame
 MAX_OFFSET = SUBPIXELS * 3 // 4  # of a center of mass
 SLACK = SUBPIXELS // 16  # beyond the offsets of the training images
 CHUNK = 1000  # images per step, which bounds the temporary arrays
-HALF = 128  # the gray level in the middle of a blurred edge
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -49,6 +46,7 @@ class Frame(Record):
         column: center of mass, in 1/256 pixel from the center of the first column.
         offset: the largest distance of a training image's center of mass from `row` and `column`, in 1/256 pixel.
         threshold: a pixel is ink if it differs from black, or from white if the polarity is light, by more than this.
+        stroke: the usual width of strokes, in 1/256 pixel; see `stroke_width`.
         ink: the usual level of the strongest ink, as a difference from black or white.
         faintest: the lowest such level among the training images.
 
@@ -65,6 +63,7 @@ class Frame(Record):
     column: Annotated[int, Field(ge=0)]
     offset: Annotated[int, Field(ge=0)]
     threshold: Byte
+    stroke: Annotated[int, Field(ge=1)]
     ink: Annotated[int, Field(ge=1, le=255)]
     faintest: Byte
 
@@ -73,29 +72,25 @@ class Frame(Record):
         """The frame of images, uint8 (n, h, w), light ink on black; None if they do not share one."""
         sample = images[np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)]
         for threshold in THRESHOLDS:
-            if cls._of(_measure(sample, threshold), threshold, images.shape) is not None:
-                return cls._of(_measure(images, threshold), threshold, images.shape)
+            if _common_place(_measure(sample, threshold), images.shape) is None:
+                continue
+            measures = _measure(images, threshold)
+            if (common := _common_place(measures, images.shape)) is None:
+                return None
+            side, row, column, framed = common
+            offsets = np.maximum(abs(measures.rows - row), abs(measures.columns - column))[framed]
+            peaks = measures.peaks[framed]
+            return cls(
+                side=side,
+                row=row,
+                column=column,
+                offset=int(offsets.max()) + SLACK,
+                threshold=threshold,
+                stroke=int(np.median([stroke_width(np.where(image > threshold, image, 0)) for image in sample])),
+                ink=int(np.median(peaks)),
+                faintest=int(peaks.min()),
+            )
         return None
-
-    @classmethod
-    def _of(cls, measures: Measures, threshold: int, shape: tuple[int, ...]) -> Self | None:
-        """The frame of images with these measures; None if they do not share one with a margin."""
-        sides, rows, columns, peaks = measures
-        side = int(np.bincount(sides).argmax())
-        row, column = int(np.median(rows)), int(np.median(columns))
-        offsets = np.maximum(abs(rows - row), abs(columns - column))
-        framed = (sides <= side) & (sides >= side - 1) & (offsets <= MAX_OFFSET)
-        if 10 * side > 9 * max(shape[1:]) or side < 2 or 100 * framed.sum() < MIN_FRAMED_PERCENT * len(sides):
-            return None
-        return cls(
-            side=side,
-            row=row,
-            column=column,
-            offset=int(offsets[framed].max()) + SLACK,
-            threshold=threshold,
-            ink=int(np.median(peaks[framed])),
-            faintest=int(peaks[framed].min()),
-        )
 
     def contains(self, image: Gray) -> bool:
         """Whether an image of the network's size, uint8 (h, w), light ink on black, is in the frame already."""
@@ -109,11 +104,8 @@ class Frame(Record):
 
     def place(self, ink: Ink, height: int, width: int) -> Gray:
         """Draw ink in the frame: uint8 (height, width), light ink on black."""
-        rows, columns = fit_inside(
-            ink.levels.shape[0], ink.levels.shape[1], min(self.side, height), min(self.side, width)
-        )
-        scaled = resize(np.ascontiguousarray(ink.levels)[..., None], rows, columns)[..., 0]
-        scaled = _sharpen(scaled, ink.levels.shape)
+        scaled = scale_strokes(ink.levels, min(self.side, height), min(self.side, width), self.stroke)
+        rows, columns = scaled.shape
         mass, *moments = _moments(scaled)
         top, left = (
             min(max(0, (2 * (target * mass - SUBPIXELS * moment) + SUBPIXELS * mass) // (2 * SUBPIXELS * mass)), free)
@@ -126,21 +118,22 @@ class Frame(Record):
         return image
 
 
+def _common_place(measures: Measures, shape: tuple[int, ...]) -> tuple[int, int, int, NDArray[np.bool_]] | None:
+    """The side and center that nearly all images share, and which images these are; None without a margin."""
+    side = int(np.bincount(measures.sides).argmax())
+    row, column = int(np.median(measures.rows)), int(np.median(measures.columns))
+    offsets = np.maximum(abs(measures.rows - row), abs(measures.columns - column))
+    framed = (measures.sides <= side) & (measures.sides >= side - 1) & (offsets <= MAX_OFFSET)
+    if side < 2 or 10 * side > 9 * max(shape[1:]) or 100 * framed.sum() < MIN_FRAMED_PERCENT * len(framed):
+        return None
+    return side, row, column, framed
+
+
 def _moments(levels: Gray) -> tuple[int, int, int]:
     """The sums of the levels (at least 1), of row * level and of column * level."""
     by_row, by_column = levels.sum(axis=1, dtype=np.int64), levels.sum(axis=0, dtype=np.int64)
     row_moment = int(by_row @ np.arange(len(by_row)))
     return max(1, int(by_row.sum())), row_moment, int(by_column @ np.arange(len(by_column)))
-
-
-def _sharpen(levels: Gray, before: tuple[int, ...]) -> Gray:
-    """Bring strokes back to full ink, and if they were enlarged, their blurred edges back to a width of one pixel."""
-    side, side_before = max(levels.shape), max(before)
-    strokes = levels[levels > otsu_threshold(levels)] if levels.min() < levels.max() else levels.ravel()
-    values = np.minimum(255, levels.astype(np.int64) * 255 // max(1, lower_quantile(strokes, 1, 2)))
-    if side_before < side:
-        values = (values - HALF) * side // side_before + HALF
-    return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def _measure(images: Gray, threshold: int) -> Measures:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.images.framing.morphology import closing, connected_components, local_mean, opening
+from convscope.images.framing.morphology import closing, connected_components, dilation, local_mean, opening
 from convscope.images.resize import fit_inside, resize
 from convscope.images.statistics import lower_quantile, otsu_threshold
 
@@ -21,6 +21,9 @@ WINDOW_PARTS = 4  # the radius of a window is the longer side divided by this
 MIN_CONTRAST = 16  # gray levels between paper and ink
 SPECK_PARTS = 16  # components below this part of the largest one's ink are specks
 FAINT_PARTS = 8  # ink begins at this part of the contrast
+EDGE_PARTS = 40  # what belongs to ink is at most the longer side divided by this away from it, and at least 2 pixels
+MIN_NOISES = 4  # ink exceeds its paper by this many times the paper's noise
+NOISE_ROUNDS = 2
 MIN_INSIDE = 8  # pixels of each side of what is inside a border of another color
 
 
@@ -81,19 +84,29 @@ def _separate(gray: Gray) -> tuple[Gray, bool] | None:
     dark = ink_is_dark(gray) > 0
     light_ink = 255 - gray if dark else gray
     raised = light_ink - opening(light_ink, _radius(gray))
-    threshold = otsu_threshold(raised)
+    threshold, base, noise = _paper(raised)
     is_ink = raised > threshold
     if not is_ink.any():
         return None
-    paper = raised[~is_ink]
-    base, full = lower_quantile(paper, 1, 2), lower_quantile(raised[is_ink], 1, 2)
+    full = lower_quantile(raised[is_ink], 1, 2)
     if full - base < MIN_CONTRAST:
         return None
-    noise = base - lower_quantile(paper, 1, 10)
     faint = base + max((full - base) // FAINT_PARTS, 2 * noise)
+    near = dilation(is_ink, max(2, int(max(gray.shape)) // EDGE_PARTS))
     levels = np.clip((raised.astype(np.int64) - base) * 255 // (full - base), 0, 255).astype(np.uint8)
-    kept = np.where(_main_components(raised > faint, is_ink, levels), levels, 0)
+    kept = np.where(_main_components((raised > faint) & near, is_ink, levels), levels, 0)
     return _cut_to_box(kept), dark
+
+
+def _paper(raised: Gray) -> tuple[int, int, int]:
+    """The threshold above which pixels are ink, the level of the paper, and its noise."""
+    threshold = otsu_threshold(raised)
+    for _ in range(NOISE_ROUNDS):
+        paper = raised[raised <= threshold]
+        base = lower_quantile(paper, 1, 2)
+        noise = base - lower_quantile(paper, 1, 10)
+        threshold = max(threshold, base + MIN_NOISES * noise)
+    return threshold, base, noise
 
 
 def _main_components(mask: NDArray[np.bool_], is_ink: NDArray[np.bool_], levels: Gray) -> NDArray[np.bool_]:

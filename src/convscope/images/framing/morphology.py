@@ -58,6 +58,11 @@ def closing(gray: Gray, radius: int) -> Gray:
     return closed
 
 
+def dilation(values: NDArray[Any], radius: int) -> NDArray[Any]:
+    """The largest value in the part of a square window that is inside the image, of bool or uint8 (h, w)."""
+    return _over_windows(np.maximum, np.pad(values, radius, mode="edge"), radius)
+
+
 def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Number the sets of pixels that touch at sides or corners.
 
