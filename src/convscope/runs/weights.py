@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from convscope.errors import ModelFileError
+from convscope._files import open_regular
+from convscope.errors import DataError, ModelFileError
 
 
 def load_weights(path: Path) -> dict[str, NDArray[Any]]:
@@ -20,8 +21,9 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         ModelFileError: The file is damaged, or contains numbers that are not finite.
     """
     try:
-        weights = load(path.read_bytes())
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        with open_regular(path) as file:
+            weights = load(file.read())
+    except (OSError, DataError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelFileError(
             f"{path} is not a readable weights file: restore it from a copy, or train again"
         ) from error
