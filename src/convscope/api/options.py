@@ -120,6 +120,7 @@ class TrainOptions(Record):
         """Return how to load images; their number, and their size unless it was given, follow from the budget."""
         from convscope.data.options import MAX_MEGAPIXELS, LoadOptions
 
+        core_seconds = self.core_seconds  # asked for now, while nothing else runs in this process
         return LoadOptions(
             image_size=self.image_size,
             channels=self.channels,
@@ -127,7 +128,7 @@ class TrainOptions(Record):
             group_by=self.group_by,
             class_level=self.class_level,
             max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,
-            core_seconds=None if self.image_size else self.core_seconds,
+            core_seconds=None if self.image_size else core_seconds,
             decode_seconds=None if self.budget_seconds is None else DECODE_FRACTION * self.budget_seconds,
         )
 

@@ -80,11 +80,10 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     if options.budget_seconds is not None:  # last, because it counts the seconds that are left
         counts = len(data.train), len(data.validation), len(dataset.test)
         limit = time_limit(budget, network, recipe, tuning.precision, counts)
-        if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
-            limit = None  # the epochs fit
-    if limit:
         recipe = recipe.override(tta=limit.tta)
         reasons |= {"budget": limit.reason} if limit.reason else {}
+        if options.epochs and limit.epochs >= ESTIMATE_MARGIN * options.epochs:
+            limit = None  # the epochs fit
     epochs = limit.epochs if limit else recipe.planned_epochs(len(data.train))
     reasons |= _size_changes_recipe(options, dataset, recipe, model)
     reasons |= _target_out_of_reach(recipe, len(data.validation), None if limit else epochs)

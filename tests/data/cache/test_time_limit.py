@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convscope import load_data
+from convscope import _workers, load_data
 from convscope.data.cache import time_limit
 from convscope.data.formats.image_folder import list_folder
 from convscope.data.formats.listing import Listing, Row, make_listing
@@ -23,10 +23,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     now = [0.0]
 
-    def decode_file(*_: object) -> None:
+    def request(*_: object) -> bytes:
         now[0] += 0.1
+        return b""
 
-    monkeypatch.setattr(time_limit, "decode_file", decode_file)
+    monkeypatch.setattr(_workers.Worker, "request", request)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(time_limit, "max_threads", lambda: 1)
     images = {f"cat/{i:03}.png": noise(i) for i in range(200)} | {f"dog/{i:03}.png": noise(1000 + i) for i in range(60)}
@@ -39,7 +40,7 @@ def classes_of(listing: Listing) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(1000.0, None), (19.3, 130), (8.1, 50), (0.1, 1)],  # 0.14 s each, after a second for the start
+    [(1000.0, None), (27.1, 130), (11.1, 50), (0.1, 1)],  # a second for the start, then 0.1 s, for the sample again
 )
 def test_load_data_decode_limit_reads_what_fits(folder: Path, seconds: float, expected: int | None) -> None:
     reporter = RecordingReporter()

@@ -203,10 +203,14 @@ def test_autotune_little_time_compares_less(
     assert asked == measured
 
 
-def test_autotune_little_time_takes_all_threads_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("busy", "threads"), [(1.0, 4), (1.9, 2), (2.6, 2), (9.0, 1)])
+def test_autotune_little_time_takes_the_cores_that_are_left_unmeasured(
+    monkeypatch: pytest.MonkeyPatch, busy: float, threads: int
+) -> None:
     monkeypatch.setattr(autotune_module, "max_threads", lambda: 4)
+    monkeypatch.setattr(autotune_module, "slowdown", lambda: busy)
     probe = SimulatedProbe({4: 1.0, 3: 0.5})
-    assert autotune(probe, seconds=4.0).threads == 4
+    assert autotune(probe, seconds=4.0).threads == threads
     assert probe.measured == []
 
 

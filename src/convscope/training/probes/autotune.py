@@ -11,7 +11,7 @@ from math import inf
 
 import numpy as np
 
-from convscope._hardware import has_bf16, max_threads
+from convscope._hardware import has_bf16, max_threads, slowdown
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision, use_threads
 from convscope.backends.pytorch.fusion import leaves_work_to_torch
@@ -144,10 +144,16 @@ def _compare_precisions(probe: TuningProbe, threads: int, deadline: float) -> Tu
 
 
 def _fastest(probe: TuningProbe, deadline: float) -> int:
-    """Return the fastest number of threads, trying fewer and fewer; all of them if only the kernels work."""
+    """Return the fastest number of threads, trying fewer and fewer; all of them if only the kernels work.
+
+    If there is no time to try, they are as many as the cores that other processes leave: torch's threads wait for the
+    slowest of them.
+    """
     best = max_threads()
-    if best == 1 or not probe.torch_works or deadline - time.monotonic() < MIN_SECONDS:
+    if best == 1 or not probe.torch_works:
         return best
+    if deadline - time.monotonic() < MIN_SECONDS:
+        return max(1, round(best / slowdown()))
     fastest = probe.seconds_per_step(best, deadline)
     for threads in range(best - 1, 0, -1):
         if time.monotonic() > deadline:
