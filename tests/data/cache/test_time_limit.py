@@ -23,9 +23,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     now = [0.0]
 
-    def request(*_: object) -> bytes:
+    def request(worker: _workers.Worker, message: bytes) -> bytes:
         now[0] += 0.1
-        return b""
+        return original(worker, message)
+
+    original = _workers.Worker.request
 
     monkeypatch.setattr(_workers.Worker, "request", request)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
