@@ -130,6 +130,17 @@ def test_load_data_damaged_parquet_raises(tmp_path: Path, content: bytes) -> Non
         load_data(tmp_path / "p.parquet")
 
 
+def test_load_data_parquet_with_a_damaged_page_raises_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.parquet", encoded(PETS), LABELS)
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    content[4:footer] = b"\xff" * (footer - 4)  # every page, the index of pages and rows stays
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"p.parquet: damaged \(.*\): download it again") as raised:
+        load_data(path)
+    assert "\n" not in str(raised.value)
+
+
 def test_load_data_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "p.parquet", encoded(PETS), LABELS)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)

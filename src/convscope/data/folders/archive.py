@@ -20,7 +20,10 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 MAX_RATIO, FREE_BYTES = 100, 2**30  # more than 1 GiB must not be more than 100 times the archive
 MAX_DEPTH = 2  # of archives in archives
 UNPACKING, PROGRESS_FILES = "unpacking", 500  # the task of a reporter's progress, and how often it is told
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+DAMAGE = (  # all that zipfile and tarfile raise; ValueError and TypeError come from headers that break off
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError,
+    TypeError, OverflowError,
+)  # fmt: skip
 
 
 class Member(NamedTuple):

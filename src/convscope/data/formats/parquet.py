@@ -106,7 +106,7 @@ def _rows(file: Path) -> Iterator[tuple[bytes, str | None]]:
             for batch in opened.iter_batches(BATCH_ROWS, columns=[image, label]):
                 for value, number in zip(*(batch.column(name).to_pylist() for name in (image, label)), strict=True):
                     yield _image_bytes(value), _label(number, names)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:  # OSError is also what damaged pages raise
         raise DataError(f"{file}: damaged ({' '.join(str(error).split())[:200]}): download it again") from error
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
