@@ -172,6 +172,8 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
         damage = isinstance(image, JpegImageFile) and not load_jpeg(image, _content(stream))
         frames = getattr(image, "n_frames", 1)
     decoded = _pixels(image, name)
+    if frames == 1 and not damage:
+        return decoded
     notes = (f"first of {frames} frames",) if frames != 1 else ()
     return replace(decoded, notes=(*((DAMAGE_NOTE,) if damage else ()), *notes, *decoded.notes))
 
@@ -191,9 +193,8 @@ def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:
 
 def _widen_transparency(image: ImageFile) -> None:
     """Widen the gray level that a PNG of 2 or 4 bits declares transparent; Pillow widens only the pixels."""
-    factor = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args))
-    if factor and "transparency" in image.info:
-        image.info["transparency"] *= factor
+    if "transparency" in image.info:
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
 
 
 def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None:
@@ -239,7 +240,7 @@ def _eight_bit(image: Image.Image, name: str) -> DecodedImage:
     if image.mode == "F":
         raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bits")
     mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image.convert(mode))
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return DecodedImage(pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ()), name)
 
 

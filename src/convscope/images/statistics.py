@@ -78,8 +78,12 @@ def otsu_threshold(values: Pixels) -> int:
 
 def has_light_background(gray: Pixels) -> bool:
     """Whether the border of an image, uint8 (h, w), is light compared with the rest of it; over 127 if all is equal."""
-    threshold = otsu_threshold(gray)
-    return int(border_colors(gray[None, ..., None])[0, 0]) > (127 if threshold == UNIFORM else threshold)
+    border, darkest, lightest = int(border_colors(gray[None, ..., None])[0, 0]), int(gray.min()), int(gray.max())
+    if darkest == lightest:
+        return border > 127
+    if border in (darkest, lightest):  # the threshold lies between; finding it would take most of a small image's time
+        return border == lightest
+    return border > otsu_threshold(gray)
 
 
 def polarity_of_colors(colors: Pixels) -> Polarity:
