@@ -13,6 +13,7 @@ from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import find_ink, ink_is_dark
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
+from helpers.framing_reference import framed
 from redrawn_digits import Drawing, redraw
 
 Pixels = NDArray[np.uint8]
@@ -137,3 +138,24 @@ def test_ink_is_dark_tells_which_side_is_ink(mnist: Pixels) -> None:
     for digit in mnist[:300, ..., 0]:
         assert ink_is_dark(digit) < 0
         assert ink_is_dark(255 - digit) > 0
+
+
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        Drawing(10, 12, 0, 255, (1, 1)),
+        Drawing(16, 16, 60, 0),
+        Drawing(28, 28, 130, 40, noise=5),
+        Drawing(30, 40, 200, 60, shadow=0.5, noise=8),
+        Drawing(40, 40, 230, 40, frame=0.1),
+        Drawing(200, 30, 40, 220),
+    ],
+    ids=str,
+)
+def test_transform_equals_the_documented_steps_to_the_bit(
+    drawing: Drawing, mnist: Pixels, record: Preprocessing
+) -> None:
+    assert record.frame is not None
+    for image in redraw(mnist[:3, ..., 0], drawing):
+        pixels, _ = record.transform(DecodedImage(image))
+        assert pixels[..., 0].tolist() == framed(image[..., 0].tolist(), record.frame.model_dump(), 28, 28)

@@ -1,0 +1,231 @@
+"""docs/framing.md in plain Python lists and integers: what another runtime has to do, and the oracle of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Rows = list[list[int]]
+Frame = dict[str, int]
+
+
+def quantile(values: list[int], a: int, b: int) -> int:
+    return sorted(values)[(len(values) - 1) * a // b]
+
+
+def otsu(values: list[int]) -> int:
+    best, found = -1, 255
+    n = len(values)
+    for t in range(255):
+        low, high = [v for v in values if v <= t], [v for v in values if v > t]
+        if low and high:
+            distance = 16 * sum(high) // len(high) - 16 * sum(low) // len(low)
+            between = (16384 * len(low) // n) * (16384 * len(high) // n) * distance**2
+            if between > best:
+                best, found = between, t
+    return found
+
+
+def flat(image: Rows) -> list[int]:
+    return [v for row in image for v in row]
+
+
+def each(image: Rows, change: Callable[[int], int]) -> Rows:
+    return [[change(v) for v in row] for row in image]
+
+
+def transposed(image: Rows) -> Rows:
+    return [list(column) for column in zip(*image, strict=True)]
+
+
+def windows(image: Rows, r: int, choose: Callable[[list[int]], int]) -> Rows:
+    """min or max over all full windows of 2r + 1 rows and columns."""
+    for _ in range(2):
+        image = transposed([[choose(row[i - r : i + r + 1]) for i in range(r, len(row) - r)] for row in image])
+    return image
+
+
+def extended(image: Rows, r: int) -> Rows:
+    rows = [[row[0]] * r + row + [row[-1]] * r for row in image]
+    return [rows[0]] * r + rows + [rows[-1]] * r
+
+
+def opening(image: Rows, r: int) -> Rows:
+    return windows(windows(extended(image, 2 * r), r, min), r, max)
+
+
+def dilated(image: Rows, r: int) -> Rows:
+    return windows(extended(image, r), r, max)
+
+
+def resized(image: Rows, height: int, width: int) -> Rows:
+    """Step 4 of the preprocessing, for a size that is known."""
+    for m in (height, width):
+        n = len(image)
+        if m != n:
+            weights = [
+                [max(0, 2 * max(n, m) - abs((2 * i + 1) * n - (2 * j + 1) * m)) for j in range(n)] for i in range(m)
+            ]
+            image = [
+                [
+                    (2 * sum(w * v for w, v in zip(ws, column, strict=True)) + sum(ws)) // (2 * sum(ws))
+                    for column in transposed(image)
+                ]
+                for ws in weights
+            ]
+        image = transposed(image)
+    return image
+
+
+def fitted(image: Rows, limit: int) -> Rows:
+    h, w = len(image), len(image[0])
+    if h <= w:
+        return resized(image, max(1, (2 * h * limit + w) // (2 * w)), limit)
+    return resized(image, limit, max(1, (2 * w * limit + h) // (2 * h)))
+
+
+def border(image: Rows) -> list[int]:
+    inner = [v for row in image[1:-1] for v in (row[:1] + row[1:][-1:])]
+    return image[0] + image[1:][-1:][0] + inner if len(image) > 1 else image[0]
+
+
+def inside(image: Rows) -> Rows | None:
+    """Step 2: cut off surroundings."""
+    values = flat(image)
+    t = otsu(values)
+    low, high = [v for v in values if v <= t], [v for v in values if v > t]
+    for level in (t, *(otsu(part) for part in (low, high) if part)):
+        for light in (False, True):
+            cut = rectangle([[int((v > level) == light) for v in row] for row in image])
+            if cut:
+                top, bottom, left, right = cut
+                return [row[left:right] for row in image[top:bottom]]
+    return None
+
+
+def rectangle(mask: Rows) -> tuple[int, int, int, int] | None:
+    h, w = len(mask), len(mask[0])
+    rows = [y for y in range(h) if 10 * sum(mask[y]) < 9 * w]
+    columns = [x for x, column in enumerate(transposed(mask)) if 10 * sum(column) < 9 * h]
+    if not rows or not columns:
+        return None
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    if (top, bottom, left, right) == (0, h, 0, w):
+        return None
+    top, bottom, left, right = top + (top > 0), bottom - (bottom < h), left + (left > 0), right - (right < w)
+    if 2 * (bottom - top) * (right - left) < h * w or min(bottom - top, right - left) < 8:
+        return None
+    part = [row[left:right] for row in mask[top:bottom]]
+    turned = transposed(part)
+    if any(10 * sum(edge) > len(edge) for edge in (part[0], part[-1], turned[0], turned[-1])):
+        return None
+    return top, bottom, left, right
+
+
+def ink_is_dark(image: Rows, r: int) -> bool:
+    """Step 3: polarity."""
+    h, w = len(image), len(image[0])
+    cubes = absolute = 0
+    for y in range(h):
+        for x in range(w):
+            near = flat([row[max(0, x - r) : x + r + 1] for row in image[max(0, y - r) : y + r + 1]])
+            d = image[y][x] - (2 * sum(near) + len(near)) // (2 * len(near))
+            cubes, absolute = cubes + d**3, absolute + abs(d) ** 3
+    t, edge = otsu(flat(image)), border(image)
+    light = sum(flat(image)) - sum(flat(opening(image, r)))
+    dark = sum(255 - v for v in flat(opening(each(image, lambda v: 255 - v), r))) - sum(flat(image))
+    score = -1000 * cubes // (absolute + 1) + 2000 * sum(v > t for v in edge) // len(edge) - 1000
+    return score + 500 * (dark - light) // (dark + light + 1) > 0
+
+
+def strokes(image: Rows) -> Rows | None:
+    """Steps 3 to 6: levels of ink, cut to their bounding box."""
+    h, w = len(image), len(image[0])
+    r = max(1, max(h, w) // 4)
+    if ink_is_dark(image, r):
+        image = each(image, lambda v: 255 - v)
+    u = [[v - o for v, o in zip(*rows, strict=True)] for rows in zip(image, opening(image, r), strict=True)]
+    values = flat(u)
+    t = otsu(values)
+    for _ in range(2):
+        paper = [v for v in values if v <= t]
+        base = quantile(paper, 1, 2)
+        noise = base - quantile(paper, 1, 10)
+        t = max(t, base + 4 * noise)
+    ink = [v for v in values if v > t]
+    if not ink or quantile(ink, 1, 2) - base < 16:
+        return None
+    contrast = quantile(ink, 1, 2) - base
+    levels = each(u, lambda v: min(255, max(0, (v - base) * 255 // contrast)))
+    near = dilated(each(u, lambda v: int(v > t)), max(2, max(h, w) // 40))
+    faint = base + max(contrast // 8, 2 * noise)
+    waiting = {(y, x) for y in range(h) for x in range(w) if u[y][x] > faint and near[y][x]}
+    parts: list[set[tuple[int, int]]] = []
+    while waiting:
+        part, front = set(), [waiting.pop()]
+        while front:
+            y, x = front.pop()
+            part.add((y, x))
+            around = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & waiting
+            waiting -= around
+            front += around
+        if any(u[y][x] > t for y, x in part):
+            parts.append(part)
+    masses = [sum(levels[y][x] for y, x in part) for part in parts]
+    kept = set().union(*(part for part, mass in zip(parts, masses, strict=True) if mass * 16 >= max(masses)))
+    levels = [[levels[y][x] if (y, x) in kept else 0 for x in range(w)] for y in range(h)]
+    rows = [y for y in range(h) if any(levels[y])]
+    columns = [x for x, column in enumerate(transposed(levels)) if any(column)]
+    return [row[columns[0] : columns[-1] + 1] for row in levels[rows[0] : rows[-1] + 1]]
+
+
+def width(levels: Rows) -> int:
+    edges = sum(abs(a - b) for rows in (levels, transposed(levels)) for row in rows
+                for a, b in zip([0, *row], [*row, 0], strict=True))  # fmt: skip
+    return 512 * sum(flat(levels)) // max(1, edges)
+
+
+def full_ink(levels: Rows) -> Rows:
+    values = flat(levels)
+    t = otsu(values)
+    q = max(1, quantile([v for v in values if v > t] or values, 1, 2))
+    return each(levels, lambda v: min(255, v * 255 // q))
+
+
+def scaled(box: Rows, side: int, stroke: int) -> Rows:
+    levels = full_ink(fitted(box, side))
+    before, after = max(len(box), len(box[0])), max(len(levels), len(levels[0]))
+    if before < after:
+        sharp = [
+            each(levels, lambda v, c=c: min(255, max(0, (v - c) * after // before + c)))  # type: ignore[misc]
+            for c in range(128, 209, 16)
+        ]
+        return min(sharp, key=lambda one: abs(width(one) - stroke))
+    missing = stroke - width(levels)
+    r = missing * before // (512 * after)
+    if r < 1 or 4 * missing <= stroke:
+        return levels
+    zeros = [[0] * (len(box[0]) + 2 * r)] * r
+    padded = zeros + [[0] * r + row + [0] * r for row in box] + zeros
+    return full_ink(fitted(dilated(padded, r), side))
+
+
+def framed(image: Rows, frame: Frame, height: int, width_: int) -> Rows | None:
+    """An image in the frame, light ink on black; None if it has no ink."""
+    if max(len(image), len(image[0])) > 160:
+        image = fitted(image, 160)
+    cut = inside(image)
+    box = (strokes(cut) if cut else None) or strokes(image)
+    if box is None:
+        return None
+    levels = scaled(box, frame["side"], frame["stroke"])
+    mass = max(1, sum(flat(levels)))
+    start = []
+    for name, part, size in (("row", levels, height), ("column", transposed(levels), width_)):
+        moment = sum(i * sum(line) for i, line in enumerate(part))
+        first = (2 * (frame[name] * mass - 256 * moment) + 256 * mass) // (512 * mass)
+        start.append(min(max(0, first), size - len(part)))
+    result = [[0] * width_ for _ in range(height)]
+    for y, row in enumerate(levels):
+        for x, v in enumerate(row):
+            result[start[0] + y][start[1] + x] = v * frame["ink"] // 255
+    return result
