@@ -141,6 +141,13 @@ def test_read_image_16_bit_gray_keeps_the_high_byte(data: bytes) -> None:
     assert image.notes == ("16 bit reduced to 8",)
 
 
+def test_read_image_16_bit_color_keeps_the_high_byte_and_says_so() -> None:
+    row = b"\0" + np.array([[0x1234, 0x00FF, 0xFFFF]], ">u2").tobytes()
+    image = read_image(png(1, 1, 16, 2, row))
+    assert image.pixels.tolist() == [[[0x12, 0, 0xFF]]]
+    assert image.notes == ("16 bit reduced to 8",)
+
+
 def test_read_image_cmyk_jpeg_becomes_rgb() -> None:
     image = read_image(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
     assert abs(image.pixels.astype(int) - [255, 0, 0]).max() <= 3

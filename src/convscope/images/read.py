@@ -171,11 +171,13 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
             _widen_transparency(image)
         damage = isinstance(image, JpegImageFile) and not load_jpeg(image, _content(stream))
         frames = getattr(image, "n_frames", 1)
+    notes = [DAMAGE_NOTE] if damage else []
+    if frames != 1:
+        notes.append(f"first of {frames} frames")
+    if image.mode[0] != "I" and any(";16" in str(tile.args) for tile in image.tile):  # color: only Pillow's 8 bits
+        notes.append(DEEP_NOTE)
     decoded = _pixels(image, name)
-    if frames == 1 and not damage:
-        return decoded
-    notes = (f"first of {frames} frames",) if frames != 1 else ()
-    return replace(decoded, notes=(*((DAMAGE_NOTE,) if damage else ()), *notes, *decoded.notes))
+    return replace(decoded, notes=(*notes, *decoded.notes)) if notes else decoded
 
 
 def _content(stream: IO[bytes]) -> bytes:
