@@ -146,3 +146,12 @@ def test_load_labeled_arrays_are_measured_whole(
 def test_load_labeled_named_set_is_its_test_split() -> None:
     labeled = load_labeled("digits", tuple("0123456789"))
     assert (len(labeled.images), labeled.description) == (359, "the test split of digits: 359 of 1,797 images")
+
+
+def test_load_data_folder_that_cannot_be_listed_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("convscope.data.formats.parquet.os.scandir", refuse)
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: cannot be read (Permission denied)")):
+        load_data(tmp_path)

@@ -23,6 +23,7 @@ from convscope.data.formats.idx import is_idx
 from convscope.data.formats.npz import is_npz
 from convscope.data.formats.parquet import export_parquet, find_parquet
 from convscope.data.options import LoadContext
+from convscope.data.validation import error_prefix
 from convscope.errors import ConvscopeError, DataError
 
 ABOUT_FILE = "about.json"
@@ -44,12 +45,14 @@ def unpacked(path: Path, context: LoadContext) -> Iterator[Path]:
         MissingExtraError: pyarrow is needed and not installed.
         ConvscopeError: the cache cannot be written.
     """
-    packed = next((one for one in (path, *path.parents) if one.is_file() and is_archive(one)), None)
+    packed = next((one for one in (path, *path.parents) if is_archive(one) and one.is_file()), None)
     folder = path
     if packed:
         folder = _cached(packed, [packed], lambda target: extract(packed, target, context.reporter), context)
     inner = _enter(folder / path.relative_to(packed)) if packed else path
-    if files := find_parquet(inner):
+    with error_prefix(str(path)):
+        files = find_parquet(inner)
+    if files:
         folder = _cached(inner, files, lambda target: export_parquet(inner, files, target, context.reporter), context)
         inner = folder / "table.jsonl"
     try:
