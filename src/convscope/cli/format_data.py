@@ -78,7 +78,7 @@ def dataset_lines(view: DatasetView) -> list[Any]:
     lines += [
         "",
         f"training image {image.index}, labeled {image.label}, as numbers ({shape_text(image.shape)}):",
-        image.text,
+        *image.text.splitlines(),
     ]
     return [*lines, "", *(f"wrote {path}" for path in view.written)]
 
