@@ -48,8 +48,7 @@ def opening(gray: Gray, radius: int) -> Gray:
     >>> opening(np.array([[1, 9, 1, 2, 9, 9, 9, 3]], np.uint8), 1)
     array([[1, 1, 1, 2, 9, 9, 9, 3]], dtype=uint8)
     """
-    padded = np.pad(gray, 2 * radius, mode="edge")
-    return _over_windows(np.maximum, _over_windows(np.minimum, padded, radius), radius)
+    return _over_windows(np.maximum, _over_windows(np.minimum, _extend(gray, 2 * radius), radius), radius)
 
 
 def closing(gray: Gray, radius: int) -> Gray:
@@ -60,7 +59,7 @@ def closing(gray: Gray, radius: int) -> Gray:
 
 def dilation(values: NDArray[Any], radius: int) -> NDArray[Any]:
     """The largest value in the part of a square window that is inside the image, of bool or uint8 (h, w)."""
-    return _over_windows(np.maximum, np.pad(values, radius, mode="edge"), radius)
+    return _over_windows(np.maximum, _extend(values, radius), radius)
 
 
 def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
@@ -79,7 +78,9 @@ def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], in
            [2, 0, 0]], dtype=int32)
     """
     height, width = mask.shape
-    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)
+    padded = np.zeros((height, width + 2), np.int8)
+    padded[:, 1:-1] = mask
+    steps = np.diff(padded, axis=1)
     rows, starts = np.nonzero(steps == 1)
     ends = np.nonzero(steps == -1)[1]
     roots = _join_runs(rows, starts.tolist(), ends.tolist(), height)
@@ -88,6 +89,12 @@ def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], in
     filled = np.repeat([numbers[root] for root in roots], ends - starts)
     labels[mask.ravel()] = filled
     return labels.reshape(height, width), len(numbers)
+
+
+def _extend(values: NDArray[Any], n: int) -> NDArray[Any]:
+    """The image with its border pixels repeated n times outside; much faster than np.pad for small images."""
+    rows, columns = (np.clip(np.arange(-n, side + n), 0, side - 1) for side in values.shape)
+    return values.take(rows, axis=0).take(columns, axis=1)
 
 
 def _window(side: int, radius: int) -> tuple[NDArray[Any], NDArray[Any]]:

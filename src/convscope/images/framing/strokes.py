@@ -24,8 +24,10 @@ def stroke_width(levels: Gray) -> int:
     >>> stroke_width(np.array([[0, 255, 255, 0]], np.uint8)), stroke_width(np.full((100, 3), 255, np.uint8))
     (170, 745)
     """
-    padded = np.pad(levels, 1).astype(np.int64)
-    edges = int(abs(np.diff(padded, axis=0)).sum() + abs(np.diff(padded, axis=1)).sum())
+    values = levels.astype(np.int64)
+    outside = (values[0], values[-1], values[:, 0], values[:, -1])  # steps from and to the paper around the strokes
+    steps = (abs(np.diff(values, axis=0)), abs(np.diff(values, axis=1)), *outside)
+    edges = sum(int(part.sum()) for part in steps)
     return 2 * SUBPIXELS * int(levels.sum(dtype=np.int64)) // max(1, edges)
 
 
