@@ -10,7 +10,8 @@ import pytest
 from convscope import Evaluation, Run
 from convscope._statistics import wilson
 from convscope.evaluation.metrics import Proportion
-from convscope.report.content import make_report, notes
+from convscope.images.framing.frame import Frame
+from convscope.report.content import make_report, notes, preprocessing_details
 from convscope.report.model_card import model_card
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
@@ -198,10 +199,16 @@ def test_make_report_describes_data_and_hardware(config: Callable[..., RunConfig
         "Scale": f"{plan.preprocessing.scale[0]:.6g}",
         "Mean": f"{plan.preprocessing.mean[0]:.6g}",
     }
+    assert dict(preprocessing_details(framed_like_mnist(plan)))["Frame"] == "ink of 20 pixels, centered by mass"
     machine = dict(report.machine)
     assert machine["Processor"] == plan.machine.summary
     assert f"torch {plan.machine.versions['torch']}" in machine["Versions"]
     assert machine["Trained"] == f"{plan.created:%Y-%m-%d %H:%M} UTC"
+
+
+def framed_like_mnist(plan: RunConfig) -> RunConfig:
+    frame = Frame(side=20, row=3584, column=3584, offset=144, threshold=0, stroke=500, ink=255, faintest=254)
+    return plan.model_copy(update={"preprocessing": plan.preprocessing.model_copy(update={"frame": frame})})
 
 
 def test_model_card_has_accuracy_interval_notes_and_usage(

@@ -95,10 +95,12 @@ def dataset_details(config: RunConfig) -> Details:
 
 def preprocessing_details(config: RunConfig) -> Details:
     """Size and scale of the network's input."""
-    record = config.preprocessing
+    record, frame = config.preprocessing, config.preprocessing.frame
+    framed = (("Frame", f"ink of {frame.side} pixels, centered by mass"),) if frame else ()
     return (
         ("Size", f"{record.height}x{record.width}, {record.fit}"),
         ("Background", record.polarity),
+        *framed,
         ("Scale", ", ".join(f"{value:.6g}" for value in record.scale)),
         ("Mean", ", ".join(f"{value:.6g}" for value in record.mean)),
     )
