@@ -8,10 +8,11 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 TEST_WORKERS ?= auto
 KERNELS ?= here# build the kernels for this machine's processor only; or: all
 MIN_COVERAGE := 97
+FUZZ_SECONDS := 600
 # Isolated builds obey the first of these in old versions of pip, and the second in new ones.
 PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: help run test fast test-core cov sanitize check fmt schemas clean
+.PHONY: help run test fast test-core fuzz cov sanitize check fmt schemas clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -25,6 +26,11 @@ test: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test but those 
 
 fast: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run the tests that are not slow, in under a minute on 2 cores
 	$(PYTEST) -m 'not slow'
+
+# Each round of 2,000 inputs has a seed of its own; a failure prints the input, as small as it gets.
+fuzz: .venv/dev.done .venv/kernels-$(KERNELS).built ## Try damaged files and odd command lines for FUZZ_SECONDS (600)
+	end=$$(($$(date +%s) + $(FUZZ_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+		CONVSCOPE_FUZZ=1 $(PYTEST) -q --dist load tests/fuzz --hypothesis-seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') || exit 1; done
 
 cov: ## Run every test and measure coverage; fail below MIN_COVERAGE
 	$(MAKE) test COV=1

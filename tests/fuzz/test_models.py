@@ -1,0 +1,131 @@
+"""Damaged model files and run folders are rejected in one line, or answer with finite probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convscope
+from convscope.deploy.predictor import Predictor
+from convscope.runs.folder import open_run
+from fuzz.inputs import inputs
+from fuzz.mutations import damaged, damaged_json
+from fuzz.outcome import refused_or_accepted
+
+IMAGE = np.zeros((8, 8), np.uint8)
+
+
+def answer(source: Path) -> None:
+    """Predict; what is accepted has to answer with probabilities."""
+    with refused_or_accepted():
+        (prediction,) = Predictor(source).predict(IMAGE)
+        assert all(0 <= probability <= 1 for probability in prediction.probabilities.values())
+        assert math.isclose(sum(prediction.probabilities.values()), 1, abs_tol=1e-3)
+
+
+def answer_of(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(content)
+        answer(path)
+
+
+@pytest.fixture(scope="module")
+def model(digits_run: convscope.Run) -> bytes:
+    return digits_run.model_file.read_bytes()
+
+
+@inputs(150)
+@given(st.data())
+def test_predictor_damaged_model_file_answers_or_is_rejected(model: bytes, data: st.DataObject) -> None:
+    answer_of(data.draw(damaged([model])))
+
+
+def _edit(model: onnx.ModelProto, data: st.DataObject) -> None:
+    """Change one part of a graph, as a program could that writes valid files."""
+    graph = model.graph
+    part = data.draw(
+        st.sampled_from(["metadata", "weights", "dims", "external", "operator", "shape", "version", "name"])
+    )
+    weights = data.draw(st.sampled_from(list(graph.initializer)))
+    node = data.draw(st.sampled_from(list(graph.node)))
+    if part == "metadata":
+        entry = data.draw(st.sampled_from(list(model.metadata_props)))
+        entry.value = data.draw(damaged_json(entry.value) if entry.value[:1] == "{" else st.text())
+    elif part == "weights":
+        bad = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]))
+        values = onnx.numpy_helper.to_array(weights).copy()
+        values.flat[data.draw(st.integers(0, values.size - 1))] = bad if values.dtype.kind == "f" else -1
+        weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    elif part == "dims":
+        weights.dims[:] = data.draw(st.lists(st.sampled_from([0, 1, 3, 2**31, 2**40]), max_size=4))
+    elif part == "external":
+        weights.data_location = onnx.TensorProto.EXTERNAL
+        target = data.draw(st.sampled_from(["/dev/zero", "../../etc/passwd", "model.onnx", "/etc/hostname", ""]))
+        weights.external_data.add(key="location", value=target)
+        weights.ClearField("raw_data")
+    elif part == "operator":
+        node.op_type = data.draw(st.sampled_from(["Relu", "Identity", "If", "Loop", "Nothing", "Softmax", "Conv", ""]))
+    elif part == "shape":
+        dimension = data.draw(st.sampled_from(list(graph.input[0].type.tensor_type.shape.dim)))
+        dimension.dim_value = data.draw(st.sampled_from([0, 1, 2, 7, 2**31, 2**62]))
+    elif part == "version":
+        model.opset_import[0].version = data.draw(st.sampled_from([0, 1, 7, 99, 2**31]))
+        model.ir_version = data.draw(st.sampled_from([0, 1, 8, 99]))
+    else:
+        node.output[0] = data.draw(st.sampled_from(["", node.input[0], "logits", "x" * 70_000]))
+
+
+@inputs(150)
+@given(st.data())
+def test_predictor_edited_model_answers_or_is_rejected(model: bytes, data: st.DataObject) -> None:
+    edited = onnx.load_model_from_string(model)
+    _edit(edited, data)
+    answer_of(edited.SerializeToString())
+
+
+NAMES = ["config.json", "manifest.json", "metrics.jsonl", "evaluation.json", "best.safetensors", "model.onnx"]
+
+
+def _sign(folder: Path, name: str) -> None:
+    """Enter a changed file into the manifest, so that its checksum hides nothing."""
+    manifest: dict[str, Any] = json.loads(Path(folder, "manifest.json").read_text())
+    content = Path(folder, name).read_bytes()
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    Path(folder, "manifest.json").write_text(json.dumps(manifest))
+
+
+@inputs(100)
+@given(st.sampled_from(NAMES), st.booleans(), st.data())
+def test_open_run_damaged_folder_opens_or_is_rejected(
+    digits_run: convscope.Run, name: str, signed: bool, data: st.DataObject
+) -> None:
+    whole = (digits_run.path / name).read_bytes()
+    edits = damaged([whole])
+    if name.endswith(".json"):
+        edits |= damaged_json(whole.decode()).map(str.encode)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "run")
+        shutil.copytree(digits_run.path, folder, ignore=shutil.ignore_patterns("plots", "tensorboard"))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"] = {key: value for key, value in manifest["files"].items() if (folder / key).exists()}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / name).write_bytes(data.draw(edits))
+        if signed and name != "manifest.json":
+            _sign(folder, name)
+        with refused_or_accepted():
+            run = open_run(folder)
+            run.model()
+            run.summary().model_dump_json()
+        answer(folder)
