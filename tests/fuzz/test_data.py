@@ -32,7 +32,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def npz(**arrays: np.ndarray) -> bytes:
     file = BytesIO()
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 
 
