@@ -85,6 +85,20 @@ def test_find_layout_test_without_labels_is_left_out_with_a_warning(tmp_path: Pa
     ]
 
 
+@pytest.mark.parametrize("test", ["letters_test", "letters_test/letters_test"])
+def test_find_layout_names_that_differ_in_the_split_are_no_classes(tmp_path: Path, test: str) -> None:
+    found = listed(tmp_path, "letters_train/letters_train/{}", f"{test}/1.png")
+    assert (found.classes, len(found)) == (("cat", "dog"), 3)
+    assert [issue.text for issue in found.issues] == [
+        "1 file in letters_test, without class folders, so without labels"
+    ]
+
+
+def test_find_layout_flat_folders_named_like_splits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="letters_test, letters_train hold images, but look like splits"):
+        listed(tmp_path, "letters_train/1.png", "letters_test/1.png")
+
+
 def test_find_layout_runs_and_folders_without_images_are_no_classes(tmp_path: Path) -> None:
     run = {"config.json": b"{}", "metrics.jsonl": b"", "plots/curve.png": b"x"}
     write_images(tmp_path / "runs" / "d-small-1", run)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
-from convscope.data.folders.names import is_annotations, is_images, is_part, is_unlabeled, split_of
+from convscope.data.folders.names import is_annotations, is_images, is_part, is_unlabeled, split_of, stem_of
 from convscope.data.folders.tree import Folder, is_image_name
 from convscope.errors import DataError
 
@@ -101,21 +101,30 @@ def _as_known(top: list[Folder], reading: Reading) -> Layout | None:
 
 def _splits_above(top: list[Folder]) -> Layout | None:
     """Folders of splits with class folders inside; None if there are none."""
-    for strict in (True, False):
-        chosen = [folder for folder in top if split_of(folder.name, strict) and _inner(folder)]
-        if len(_splits(chosen)) > 1 and (strict or _agree(chosen)):
+    named = _named_splits(top)
+    for candidates in (named, [folder for folder in top if split_of(folder.name, strict=False)]):
+        chosen = [folder for folder in candidates if _inner(folder)]
+        if len(_splits(chosen)) > 1 and (candidates is named or _agree(chosen)):
             train = _train_classes(chosen)
             chosen = [folder for folder in chosen if len(_inner(folder)) > 1 or _names(_inner(folder)) & train]
             return _inner_classes(chosen, [folder for folder in top if folder not in chosen])
-    chosen = [folder for folder in top if split_of(folder.name) and _inner(folder)]
+    chosen = [folder for folder in named if _inner(folder)]
     others = [folder for folder in top if folder not in chosen]
-    if not chosen or not others or any(split_of(folder.name) for folder in others):
+    if not chosen or not others or any(folder in named for folder in others):
         return _inner_classes(chosen, others) if chosen else None
     classes = _names(one for folder in chosen for one in _inner(folder))
     shared = any(classes & _names(_inner(folder)) for folder in others) or classes & _names(others)
     if shared or any(map(_is_flat, others)) or _splits(chosen) != {"train"}:
         _refuse(top, classes)
     return None  # a class called train
+
+
+def _named_splits(top: list[Folder]) -> list[Folder]:
+    """The folders named like splits: train, or letters_train next to letters_test."""
+    splits: dict[tuple[str, ...], set[str]] = {}
+    for folder in top:
+        splits.setdefault(stem_of(folder.name), set()).add(split_of(folder.name, strict=False))
+    return [folder for folder in top if split_of(folder.name) or len(splits[stem_of(folder.name)] - {""}) > 1]
 
 
 def _inner_classes(above: list[Folder], others: list[Folder]) -> Layout:
@@ -156,13 +165,14 @@ def _refuse_unclear(top: list[Folder]) -> None:
     """Raise DataError unless the folders are classes beyond doubt."""
     names = {folder.name for folder in top}
     inner = {folder.name: {one.name for one in _inner(folder)} for folder in top}
-    if len(top) > 1 and all(_is_flat(folder) and (split_of(folder.name) or is_part(folder.name)) for folder in top):
+    named = _named_splits(top)
+    if len(top) > 1 and all(_is_flat(folder) and (folder in named or is_part(folder.name)) for folder in top):
         raise DataError(
             f"no class folders: {list_some(sorted(names))} hold images, but look like splits or parts, not classes; "
             f"expected a folder of images per class inside, a table of files and labels, or, if these are the "
             f"classes, {OPTION.format(1)}"
         )
-    splits = [folder for folder in top if split_of(folder.name) or (len(top) > 1 and _is_odd(folder))]
+    splits = [folder for folder in top if folder in named or (len(top) > 1 and _is_odd(folder))]
     if len(splits) > 1 or any(split_of(folder.name) != "train" for folder in splits):
         raise DataError(
             f"{list_some(folder.name for folder in splits)} next to {list_some(sorted(names - _names(splits)))}: a "

@@ -38,6 +38,12 @@ def split_of(name: str, strict: bool = True) -> str:
     return found[0] if len(found) == 1 and not (strict and others) else ""
 
 
+def stem_of(name: str) -> tuple[str, ...]:
+    """The words of a name that do not stand for a split, such as ("seg",) for seg_train."""
+    words = [_without_filler(word) for word in _words(name)]
+    return tuple(word for word in words if word and word not in SPLIT_OF_WORD)
+
+
 def is_part(name: str) -> bool:
     """Whether a name stands for a part of a data set, such as fold1 or batch_2."""
     words = _words(name)
