@@ -387,7 +387,7 @@ def test_train_more_starts_from_last_weights(
     accuracies = iter([0.5, 0.9, 0.2])
     data = saved(tmp_path / "stripes.npz", stripes)
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.training.probes.autotune.TuningProbe.loss", lambda *_: 1.0)
+        patched.setattr("convscope.training.probes.autotune.TuningProbe.losses", lambda *_: [1.0])
         patched.setattr("convscope.training.loop.validate", lambda *_: (1.0, next(accuracies), {}))
         run = train_model(
             data, ARCHITECTURE, SHORT.override(selection={"weights": select}), threads=1, run=tmp_path / "run"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convscope
+from convscope._text import escape_controls
 from convscope.cli.main import COMMANDS, main
 from convscope.errors import ArchitectureError
 from convscope.network.presets import PRESETS
@@ -157,7 +158,7 @@ def test_main_any_command_line_ends_with_a_documented_code(places: list[str], da
     assert code in {0, 2, 3, 4}, err
     assert "Traceback" not in err
     for line in (out + err).splitlines():
-        assert line.isprintable() or "\t" in line, repr(line)
+        assert escape_controls(line) == line, repr(line)
     if code == 0 and "--json" in arguments and "--help" not in arguments and "--version" not in arguments:
         strict_json(out)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 
-from convscope.training.callbacks import Callback, Trainer
+from convscope.training.callbacks import SECOND_SIGNAL_AFTER_S, Callback, Trainer
 from convscope.training.state import Progress
 
 
@@ -32,14 +33,15 @@ class RecordSteps(Callback):
 
 
 class Interrupt(Callback):
-    """Sends SIGINT to this process after certain steps, `times` times each."""
+    """Sends SIGINT to this process after certain steps, `times` times each, far enough apart to be meant each."""
 
     def __init__(self, *steps: int, times: int = 1) -> None:
         self.steps, self.times = steps, times
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         """Send the signal if it is one of the steps."""
-        for _ in range(self.times if trainer.state.step in self.steps else 0):
+        for sent in range(self.times if trainer.state.step in self.steps else 0):
+            time.sleep(SECOND_SIGNAL_AFTER_S * (sent > 0))
             signal.raise_signal(signal.SIGINT)
 
 

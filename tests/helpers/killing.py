@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -83,6 +84,8 @@ def start(arguments: list[str], log: Path, die_at: int = 0) -> int:
         cli.main()
     except SystemExit as end:
         code = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -119,8 +122,8 @@ def trace_saves(log: int, die_at: int) -> None:
     os.fdopen = lambda descriptor, mode: HalfWritten(io.FileIO(descriptor, mode))  # type: ignore[assignment]
     add_batch, of, save = TrainerState.add_batch, Checkpoint.of, Checkpoints.on_train_batch_end
 
-    def logged_add_batch(state: TrainerState, *counts: Any) -> None:
-        add_batch(state, *counts)
+    def logged_add_batch(state: TrainerState, *counts: Any, **more: Any) -> None:
+        add_batch(state, *counts, **more)
         os.write(log, f"{state.step} {time.monotonic()}\n".encode())
 
     def logged_of(*arguments: Any) -> Checkpoint:

@@ -93,7 +93,7 @@ class Training:
         restore = [RestoreCheckpoint(checkpoints)] if resume else []
 
         def send_signal(now: Progress) -> None:
-            stop.number = 15 * (now.step == last)
+            stop.received = 15 * (now.step == last)
 
         return self.fit(*restore, self.recorded, OnBatch(send_signal), stop, checkpoints)
 
@@ -180,7 +180,7 @@ def test_resume_after_signal_during_last_validation_leaves_finished_training(dig
 
     class SignalInLastEpoch(Callback):
         def on_epoch_end(self, trainer: Trainer) -> None:
-            stop.number = 15 * (len(trainer.result.history) == 3)
+            stop.received = 15 * (len(trainer.result.history) == 3)
 
     first = training.fit(SignalInLastEpoch(), stop, training.checkpoints())
     expected = outcome(training, first)
@@ -233,7 +233,8 @@ def test_checkpoint_file_is_checksum_json_and_safetensors(stopped: Training) -> 
     assert re.fullmatch(rb"[0-9a-f]{64}", digest)
     values = json.loads(info)
     assert set(values) == {"format", "config", "state", "best_epoch", "last_epoch", "history"}
-    assert set(values["state"]) == {"step", "epoch", "loss_sum", "correct", "seen", "seconds", "epoch_seconds"}
+    counts = {"loss_sum", "correct", "seen", "unmixed"}
+    assert set(values["state"]) == {"step", "epoch", "seconds", "epoch_seconds"} | counts
     assert (values["state"]["step"], values["state"]["epoch"], values["state"]["seen"]) == (6, 2, 100)
     assert (values["best_epoch"], values["last_epoch"], len(values["history"])) == (1, 1, 1)
     trained = sum(1 for weight in stopped.trainer.model.parameters() if weight.requires_grad)

@@ -62,6 +62,8 @@ class TrainKeywords(HookKeywords, total=False):
     channels: Literal[1, 3, 4] | None
     crop: bool
     group_by: str | None
+    class_level: Literal[1, 2] | None
+    max_megapixels: float | None
     seed: int
     threads: int | None
     checkpoint_interval: float
