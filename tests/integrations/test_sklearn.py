@@ -113,9 +113,11 @@ def test_fit_weights_equal_those_of_train_model(tmp_path: Path, monkeypatch: pyt
 
 
 def test_fit_parameters_reach_the_config() -> None:
-    classifier = ConvClassifier("flatten", "fast", epochs=3, batch_size=50, learning_rate=0.02, random_state=7)
+    recipe = RECIPES["fast"].override(batch_size=50)
+    classifier = ConvClassifier("flatten", recipe, epochs=3, learning_rate=0.02, random_state=7, threads=1)
     config = classifier.fit(DIGITS[:200], LABELS[:200]).config_
     assert (config.model, config.architecture, config.seed, config.epochs) == ("custom", "flatten", 7, 3)
+    assert config.machine.threads == 1
     assert (config.recipe.name, config.recipe.batch_size, config.recipe.optimizer.learning_rate) == ("fast", 50, 0.02)
     assert len(classifier.history_) == 3
     assert not classifier.model_.training
@@ -360,4 +362,6 @@ def test_save_before_fit_raises_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_fit_with_infinite_loss_raises() -> None:
     with pytest.raises(ConvscopeError, match=r"the loss became (nan|inf) in epoch 1"):
-        clone(QUICK).set_params(learning_rate=1e38, batch_size=8).fit(LEVELS, HALVES)
+        clone(QUICK).set_params(learning_rate=1e38, recipe=RECIPES["default"].override(batch_size=8)).fit(
+            LEVELS, HALVES
+        )

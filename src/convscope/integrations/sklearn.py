@@ -45,19 +45,18 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     network sees 256 levels, so rows of measurements lose what lies between two of them. A warning is issued if a few
     wild values leave the training images less than an eighth of that range, or if later images have another scale.
 
-    Training needs all images for the learning-rate schedule and the preprocessing, so there is no `partial_fit`. It
-    uses $OMP_NUM_THREADS threads, by default one per core; the same random state, threads and versions give
-    bit-identical probabilities.
+    Training needs all images for the learning-rate schedule and the preprocessing, so there is no `partial_fit`. The
+    same random state, threads and versions give bit-identical probabilities.
 
     Args:
         model: a preset or an architecture; by default the recipe's preset.
         recipe: a name or a `Recipe`. It also sets the fraction of images that is held out to select the best epoch.
         epochs: passes over the training images; None leaves it to the recipe.
-        batch_size: images per step; None leaves it to the recipe.
         learning_rate: peak learning rate; None leaves it to the recipe.
         image_shape: (height, width) or (height, width, channels) of the images if X has rows; one side may be -1 and
             then follows. By default rows are square images.
         random_state: an integer is the seed of `train_model`.
+        threads: processor threads; by default $OMP_NUM_THREADS, or one per core.
 
     Attributes:
         classes_: class labels (k,).
@@ -83,18 +82,18 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         recipe: Recipe | str = "default",
         *,
         epochs: int | None = None,
-        batch_size: int | None = None,
         learning_rate: float | None = None,
         image_shape: tuple[int, ...] | None = None,
         random_state: int | np.random.RandomState | None = 0,
+        threads: int | None = None,
     ) -> None:
         self.model = model
         self.recipe = recipe
         self.epochs = epochs
-        self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.image_shape = image_shape
         self.random_state = random_state
+        self.threads = threads
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on images X (n, ...) with labels y (n,) of any kind.
@@ -163,10 +162,10 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         data = Dataset("X", tuple(map(str, self.classes_)), everything, everything, "given to ConvClassifier.fit")
         given = self.random_state
         seed = int(given if isinstance(given, int | np.integer) else check_random_state(given).randint(2**31))
-        names = ("model", "recipe", "epochs", "batch_size", "learning_rate")
+        names = ("model", "recipe", "epochs", "learning_rate")
         options = validate_options(
             TrainOptions,
-            {name: getattr(self, name) for name in names} | {"seed": seed, "threads": max_threads()},
+            {name: getattr(self, name) for name in names} | {"seed": seed, "threads": self.threads or max_threads()},
         )
         if len(labels) == len(data.classes):  # one image per class: nothing can be held out
             recipe = options.chosen_recipe(data.kind).override(selection={"weights": "last", "validation_fraction": 0})
