@@ -13,6 +13,7 @@ from convscope.errors import UsageError
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNDECODED = range(0xDC80, 0xDD00)  # surrogates that os.fsdecode makes of bytes
 
+MAX_REASON = 200  # characters; some libraries quote the file
 SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -32,6 +33,16 @@ def escape_controls(text: str) -> str:
     a\x1b[31m\nb caf\xe9 \u732b
     """
     return _CONTROLS.sub(_escape, text)
+
+
+def reason_of(error: Exception) -> str:
+    """The message of another library's exception, on one line of at most 200 characters; its type if it has none.
+
+    >>> reason_of(ValueError("bad\\n  header")), reason_of(EOFError()), len(reason_of(ValueError("x" * 9000)))
+    ('bad header', 'EOFError', 200)
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
 
 
 def _escape(control: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from convscope._files import open_regular
+from convscope._text import reason_of
 from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 
@@ -53,7 +54,7 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
                 return _read_at_most(gzip.GzipFile(fileobj=raw), limit)
             return _read_at_most(raw, limit)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"the gzip is truncated or damaged ({error}): download the file again") from error
+        raise DataError(f"the gzip is truncated or damaged ({reason_of(error)}): download the file again") from error
 
 
 def _read_at_most(file: IO[bytes] | gzip.GzipFile, limit: int) -> bytes:
@@ -121,7 +122,7 @@ def unpack(path: Path, package: Package) -> dict[str, bytes]:
         try:
             return _unpack_tar(path, {file.name: file for file in package.files})
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise DataError(f"the archive is truncated or damaged ({error}): download it again") from error
+            raise DataError(f"the archive is truncated or damaged ({reason_of(error)}): download it again") from error
 
 
 def _unpack_tar(path: Path, wanted: dict[str, File]) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope._text import reason_of
 from convscope.backends.onnx.metadata import INPUT
 from convscope.errors import ModelFileError
 
@@ -70,5 +71,6 @@ def run_session(
 
 
 def _unusable(path: Path, error: Exception) -> ModelFileError:
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return ModelFileError(f"{path} cannot be run by onnxruntime ({reason}): restore it from a copy, or train again")
+    return ModelFileError(
+        f"{path} cannot be run by onnxruntime ({reason_of(error)}): restore it from a copy, or train again"
+    )

@@ -35,6 +35,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from convscope._text import reason_of
 from convscope.errors import DataError
 from convscope.images.depth import FULL_RANGE, to_eight_bits
 from convscope.images.files.jpeg import DAMAGE_NOTE, load_jpeg
@@ -275,7 +276,7 @@ def _report_damage(name: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # decoders raise exceptions of any kind for damaged files
-        reason = str(error) or type(error).__name__
         raise DataError(
-            f"{name}: cannot be decoded ({reason}); it is damaged, truncated or of a rare kind: save it again as PNG"
+            f"{name}: cannot be decoded ({reason_of(error)}); "
+            "it is damaged, truncated or of a rare kind: save it again as PNG"
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from convscope._reporting import Reporter
+from convscope._text import reason_of
 from convscope.data.folders.tree import is_ignored
 from convscope.errors import DataError
 
@@ -73,8 +74,9 @@ def extract(path: Path, target: Path, reporter: Reporter, depth: int = 1) -> Non
             if done % PROGRESS_FILES == 0:
                 reporter.progress(UNPACKING, done, None)
     except DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: the archive is damaged or truncated ({reason}): download it again") from error
+        raise DataError(
+            f"{path}: the archive is damaged or truncated ({reason_of(error)}): download it again"
+        ) from error
     for inner in sorted(file for file in target.rglob("*") if file.is_file() and is_archive(file)):
         if depth < MAX_DEPTH and not (inner.parent / stem(inner)).exists():
             extract(inner, inner.parent / stem(inner), reporter, depth + 1)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from convscope._text import reason_of
 from convscope.data.dataset import Dataset
 from convscope.data.formats.arrays import convert_classes, make_split
 from convscope.data.labeled import LabeledImages, describe_measured, numbered_images
@@ -111,8 +112,7 @@ def _read_array(archive: NpzFile, key: str) -> Array:
     except DAMAGE as error:
         if "allow_pickle" in str(error):
             raise DataError(f"{key}: Python objects, which are never loaded: save numbers or strings") from error
-        reason = " ".join(str(error).split())
-        raise DataError(f"{key}: damaged ({reason}): download or save the .npz again") from error
+        raise DataError(f"{key}: damaged ({reason_of(error)}): download or save the .npz again") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{key}: not an array: expected an .npz archive, as np.savez writes it")
     return array

@@ -14,7 +14,7 @@ from typing import Any
 
 from convscope._extras import needs_extra
 from convscope._reporting import Reporter
-from convscope._text import list_some, pluralize
+from convscope._text import list_some, pluralize, reason_of
 from convscope.data.folders.archive import PROGRESS_FILES, UNPACKING
 from convscope.data.folders.names import split_of
 from convscope.data.folders.tree import is_ignored, is_image_name
@@ -107,7 +107,7 @@ def _rows(file: Path) -> Iterator[tuple[bytes, str | None]]:
                 for value, number in zip(*(batch.column(name).to_pylist() for name in (image, label)), strict=True):
                     yield _image_bytes(value), _label(number, names)
     except (pyarrow.ArrowException, OSError) as error:  # OSError is also what damaged pages raise
-        raise DataError(f"{file}: damaged ({' '.join(str(error).split())[:200]}): download it again") from error
+        raise DataError(f"{file}: damaged ({reason_of(error)}): download it again") from error
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 

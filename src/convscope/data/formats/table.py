@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope._files import open_regular
+from convscope._text import reason_of
 from convscope.data.folders.finder import FileFinder
 from convscope.data.folders.names import split_of
 from convscope.data.formats.listing import Listing, Row, make_listing
@@ -99,7 +100,7 @@ def _csv_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if any(value for key, value in record.items() if key is not None and (value or "").strip()):
                 yield reader.line_num + skipped, record
     except csv.Error as error:
-        raise DataError(f"line {reader.line_num + skipped}: {error}; save the table as CSV again") from error
+        raise DataError(f"line {reader.line_num + skipped}: {reason_of(error)}; save the table as CSV again") from error
 
 
 def _column_name(name: str) -> str:
