@@ -142,10 +142,11 @@ def load_default(reporter: Reporter) -> Dataset:
 
 
 def _load_named(name: str, reporter: Reporter) -> Dataset:
-    """The data set of a name, with a message if a folder or a file has that name too."""
-    if Path(name).exists():
+    """The data set of a name, with a message if another folder or file has that name too."""
+    dataset = load_named(name, reporter)
+    if Path(name).exists() and Path(name).resolve() != Path(dataset.source).resolve():
         reporter.message(f"{name} is the data set of that name; write ./{name} for what is in this folder")
-    return load_named(name, reporter)
+    return dataset
 
 
 def _existing(source: str) -> Path:
