@@ -126,6 +126,7 @@ def test_keep_freed_memory_sets_options_of_glibc_only(monkeypatch: pytest.Monkey
     assert sorted(asked) == ([(-4, 0), (-1, 2**31 - 1)] if library == "glibc" else [])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started")
 def test_process_start_includes_the_time_before_the_import() -> None:
     code = (

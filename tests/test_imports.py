@@ -107,6 +107,7 @@ def test_torch_and_its_companions_stay_out(name: str) -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.slow
 def test_this_way_of_asking_would_see_torch() -> None:
     code = f"import sys, convscope.backends.pytorch.models; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -205,6 +206,7 @@ def test_version_is_that_of_the_installed_package() -> None:
     assert convscope.__version__ == metadata.version("convscope")
 
 
+@pytest.mark.slow
 def test_public_name_misspelled_is_reported_by_mypy(tmp_path: Path) -> None:
     (tmp_path / "snippet.py").write_text("import convscope\nconvscope.train_model\nconvscope.train_modle\n")
     command = [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "snippet.py"]

@@ -108,6 +108,7 @@ def test_a2_cell_terms_of_the_article_sum_to_the_feature_map() -> None:
         assert [term.weight for term in terms] == KERNEL.ravel().tolist()
 
 
+@pytest.mark.slow
 @many_examples
 @given(convolutions())
 def test_a2_cell_terms_any_convolution_sum_to_the_cell(case: Case) -> None:
@@ -161,6 +162,7 @@ def test_convolve_pad_same_equals_onnx_same_upper(case: Case) -> None:
     np.testing.assert_allclose(y, expected.transpose(0, 2, 3, 1), atol=1e-4)  # ONNX Runtime sums in float32
 
 
+@pytest.mark.slow
 @many_examples
 @given(convolutions())
 def test_convolve_backward_equals_finite_differences(case: Case) -> None:
@@ -412,6 +414,7 @@ def test_a8_gradients_of_a_whole_network_equal_finite_differences() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a8_small_network_of_the_article_trains() -> None:
     images, targets = digits()
     rng = np.random.default_rng(0)

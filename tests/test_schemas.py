@@ -25,6 +25,7 @@ def validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(json.loads((FOLDER / f"{name}.json").read_text("utf-8")))
 
 
+@pytest.mark.slow
 def test_schemas_are_up_to_date() -> None:
     """If not: make schemas."""
     command = [sys.executable, str(ROOT / "dev" / "write_schemas.py"), "--check"]

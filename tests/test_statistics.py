@@ -39,6 +39,7 @@ def accuracies(n: int, target: float, kept: float) -> NDArray[np.float64]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0.0, 0.9])
 @pytest.mark.parametrize(("n", "target"), [(200, 0.9), (1000, 0.97), (5000, 0.7), (5000, 0.99)])
 @pytest.mark.parametrize("planned", [EPOCHS, None])

@@ -35,6 +35,8 @@ from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
 from helpers.command import Command
 
+pytestmark = pytest.mark.slow
+
 native = pytest.mark.skipif(
     backend.native is None and os.environ.get("CI") != "true", reason="convscope-native is not installed"
 )

@@ -57,6 +57,7 @@ def test_explain_image_summarizes_every_layer_and_works_out_cells(run: Run, imag
     assert found.cells[2].value == pytest.approx(answer.probabilities["7"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_explain_image_writes_figures_to_the_run_or_to_the_folder(run: Run, image: Path, tmp_path: Path) -> None:
     found = explain_image(run, image)
     assert found.folder == run.path / "explain" / "first"

@@ -25,6 +25,8 @@ from helpers.command import Command
 from helpers.images import Pixels, animals, noise, write_images
 from helpers.reporting import FailingReporter, RecordingReporter, SilentReporter
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")
 
 

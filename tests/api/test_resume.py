@@ -38,7 +38,7 @@ from helpers.callbacks import Interrupt, OnBatch, RecordSteps
 from helpers.command import Command
 from helpers.reporting import RecordingReporter, SilentReporter
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
 
 SHORT = RECIPES["default"].override(epochs=3, batch_size=8)  # 5 batches per epoch
 ARCHITECTURE = "conv 4 3, batchnorm, relu, dropout 0.2, flatten"

@@ -56,7 +56,7 @@ def colors() -> Dataset:
     return Dataset("colors", ("red", "blue"), train, test, "made here")
 
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
 
 SHORT = RECIPES["default"].override(epochs=2, batch_size=8)
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from helpers.command import Command
 from helpers.commands import all_commands
 
-pytestmark = pytest.mark.usefixtures("interruptible", "workspace")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible", "workspace")]
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 COMMANDS = {  # command: name of its schema

@@ -38,6 +38,7 @@ def test_group_without_command_lists_its_commands(command: Command, words: tuple
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [

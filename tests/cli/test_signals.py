@@ -19,7 +19,7 @@ from convscope.images.read import encode_png
 from helpers.command import Command
 from helpers.process import SCRIPT, start_command, wait_until
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
 
 
 ENDLESS = ("train", "digits", "--epochs", "100000", "--model", "flatten", "--threads", "1", "--run", "run")
@@ -54,7 +54,6 @@ def test_train_signal_saves_the_weights_and_sets_the_exit_code(
         assert "was interrupted after" in answer.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
 def test_train_both_signals_at_once_save_the_weights(
     tmp_path: Path, first: signal.Signals, second: signal.Signals
@@ -71,7 +70,6 @@ def test_train_both_signals_at_once_save_the_weights(
     assert process.returncode == 128 + run.manifest.signal
 
 
-@pytest.mark.slow
 def test_train_signal_while_the_report_is_drawn_prints_the_result(tmp_path: Path) -> None:
     words = ("train", "digits", "--model", "conv 4 3, relu, globalavg", "--epochs", "2", "--threads", "1", "--run", "r")
     process = start_command(tmp_path, *words)
@@ -91,7 +89,6 @@ run()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1])
 def test_command_interrupt_at_any_moment_exits_without_a_traceback(tmp_path: Path, delay: float) -> None:
     process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", STARTING))

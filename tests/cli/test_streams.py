@@ -15,6 +15,8 @@ from convscope import Run, open_run
 from convscope.images.read import encode_png
 from helpers.command import Command
 
+pytestmark = pytest.mark.slow
+
 CLOSED, FULL = "closed", "full"
 MODULE = (sys.executable, "-m", "convscope")
 TRAIN = ("train", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1")
@@ -65,7 +67,6 @@ def test_predict_json_of_any_name_is_ascii(digits_run: Run, tmp_path: Path, imag
     assert [one["image"] for one in json.loads(done.stdout)["predictions"]] == list(NAMES)
 
 
-@pytest.mark.slow
 def test_train_with_every_name_in_another_encoding_writes_a_run(tmp_path: Path) -> None:
     """Class names that the terminal lacks, and files whose names are no UTF-8."""
     random = np.random.default_rng(0)
@@ -83,7 +84,6 @@ def test_train_with_every_name_in_another_encoding_writes_a_run(tmp_path: Path) 
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
 
 
-@pytest.mark.slow
 def test_train_path_that_is_no_utf8_is_refused_before_training(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     for i, name in enumerate("abab"):
@@ -97,7 +97,6 @@ def test_train_path_that_is_no_utf8_is_refused_before_training(tmp_path: Path) -
     assert last.endswith(r"caf\xe9: the run folder cannot record a path that is not UTF-8: rename it")
 
 
-@pytest.mark.slow
 def test_train_run_folder_that_is_no_utf8_is_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     done = run_command(tmp_path, *TRAIN, "--run", name, "--json", encoding="ascii")
@@ -109,7 +108,6 @@ def test_train_run_folder_that_is_no_utf8_is_written(tmp_path: Path) -> None:
 # Closed and full streams
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("out", "err"), [("", CLOSED), ("", FULL)])
 def test_train_without_stderr_writes_the_run_and_prints_the_result(tmp_path: Path, out: str, err: str) -> None:
     done = run_command(tmp_path, *TRAIN, "--run", "run", out=out, err=err)
@@ -117,13 +115,11 @@ def test_train_without_stderr_writes_the_run_and_prints_the_result(tmp_path: Pat
     assert open_run(tmp_path / "run").manifest.status == "complete"
 
 
-@pytest.mark.slow
 def test_train_without_any_stream_writes_the_run(tmp_path: Path) -> None:
     assert run_command(tmp_path, *TRAIN, "--run", "run", out=CLOSED, err=CLOSED).returncode == 0
     assert open_run(tmp_path / "run").manifest.status == "complete"
 
 
-@pytest.mark.slow
 def test_train_without_stdout_writes_the_run_and_says_so(tmp_path: Path) -> None:
     done = run_command(tmp_path, *TRAIN, "--run", "run", out=CLOSED)
     assert done.returncode == 0
@@ -131,7 +127,6 @@ def test_train_without_stdout_writes_the_run_and_says_so(tmp_path: Path) -> None
     assert open_run(tmp_path / "run").manifest.status == "complete"
 
 
-@pytest.mark.slow
 def test_train_with_full_stdout_writes_the_run_and_fails_in_one_line(tmp_path: Path) -> None:
     done = run_command(tmp_path, *TRAIN, "--run", "run", out=FULL)
     last = done.stderr.decode().splitlines()[-1]
@@ -140,7 +135,6 @@ def test_train_with_full_stdout_writes_the_run_and_fails_in_one_line(tmp_path: P
     assert open_run(tmp_path / "run").manifest.status == "complete"
 
 
-@pytest.mark.slow
 def test_train_whose_reader_of_stderr_is_gone_writes_the_run(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -155,6 +155,7 @@ def test_fetch_complete_cache_is_only_read(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(CONTENTS)  # not even a lock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -352,6 +353,7 @@ def start_downloads(url: str, folder: Path, count: int) -> list[subprocess.Popen
     return processes
 
 
+@pytest.mark.slow
 def test_fetch_in_several_processes_downloads_once(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "hold")
     processes = start_downloads(mirror.url, tmp_path, 3)
@@ -363,6 +365,7 @@ def test_fetch_in_several_processes_downloads_once(serve: Callable[..., Mirror],
     assert left_in(tmp_path) == sorted(CONTENTS)
 
 
+@pytest.mark.slow
 def test_fetch_after_a_kill_resumes(serve: Callable[..., Mirror], tmp_path: Path) -> None:
     mirror = serve(PACKED, "stall")
     (process,) = start_downloads(mirror.url, tmp_path, 1)

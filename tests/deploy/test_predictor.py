@@ -269,6 +269,7 @@ def test_predict_each_keeps_order_and_gives_errors_in_their_place(predictor: Pre
     assert list(predictor.predict_each([])) == []
 
 
+@pytest.mark.slow
 def test_predict_each_holds_few_decoded_images(predictor: Predictor) -> None:
     side, count = 700, 400  # 196 MB if all were held, and each decoded one is 0.5 MB
     made = 0
@@ -288,6 +289,7 @@ def test_predict_each_holds_few_decoded_images(predictor: Predictor) -> None:
     assert peak < 4 * BATCH_SIZE * side**2
 
 
+@pytest.mark.slow
 def test_predict_list_of_paths_holds_few_decoded_images(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode_png(np.zeros((700, 700, 1), np.uint8)))
     tracemalloc.start()

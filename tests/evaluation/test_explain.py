@@ -71,6 +71,7 @@ def assert_cells_agree(case: NetworkCase, seed: int, cells: int) -> None:
             assert not found.model_copy(update={"model_value": found.model_value - wrong}).agrees
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases(), st.integers(0, 99))
 def test_explain_cell_any_network_agrees_with_the_model(case: NetworkCase, seed: int) -> None:
@@ -87,6 +88,7 @@ def test_explain_cell_every_layer_and_preset_agrees_with_the_model(name: str) ->
     assert_cells_agree(ALL_CASES[name], seed=1, cells=3)
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases(), st.integers(0, 99))
 def test_trace_any_network_is_a_chain_from_the_image_to_the_probabilities(case: NetworkCase, seed: int) -> None:

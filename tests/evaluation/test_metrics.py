@@ -44,6 +44,7 @@ def softmax(logits: Floats) -> NDArray[np.float64]:
     return result
 
 
+@pytest.mark.slow
 @many_examples
 @given(st.integers(1, 200), st.integers(2, 12), st.integers(0, 999))
 def test_evaluate_random_logits_equals_scikit_learn(n: int, classes: int, seed: int) -> None:

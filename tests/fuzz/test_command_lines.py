@@ -23,6 +23,8 @@ from fuzz.inputs import inputs
 from fuzz.mutations import damaged
 from fuzz.outcome import captured, limits, refused_or_accepted, strict_json
 
+pytestmark = pytest.mark.slow
+
 LINES = [
     *(line.encode() for line in PRESETS.values()),
     b"conv 8 3 pad same, leakyrelu 0.1, avgpool 2 pad 1, dropout 0.5",

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,6 +21,8 @@ from convscope.data.options import LoadOptions
 from fuzz.inputs import inputs
 from fuzz.mutations import HOSTILE_TOKENS, damaged, damaged_json
 from fuzz.outcome import refused_or_accepted
+
+pytestmark = pytest.mark.slow
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (12, 8, 8), np.uint8)

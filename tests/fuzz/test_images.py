@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from PIL import Image
 
@@ -13,6 +14,8 @@ from convscope.images.read import read_image
 from fuzz.inputs import inputs
 from fuzz.mutations import damaged
 from fuzz.outcome import refused_or_accepted
+
+pytestmark = pytest.mark.slow
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
 

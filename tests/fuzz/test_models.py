@@ -24,6 +24,8 @@ from fuzz.inputs import inputs
 from fuzz.mutations import damaged, damaged_json
 from fuzz.outcome import refused_or_accepted
 
+pytestmark = pytest.mark.slow
+
 IMAGE = np.zeros((8, 8), np.uint8)
 
 

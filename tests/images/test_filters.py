@@ -115,6 +115,7 @@ def test_to_pixels_magnitude_shows_both_sides_of_an_edge() -> None:
     assert is_edge_kernel(np.array([[0.1, 0.2, -0.3]]))
 
 
+@pytest.mark.slow
 def test_convolve_image_25_megapixels_needs_little_memory() -> None:
     image = np.full((4000, 6250, 3), 9, np.uint8)
     tracemalloc.start()

@@ -37,6 +37,7 @@ def noise(*shape: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_transform_25_megapixels_needs_little_memory() -> None:
     image = DecodedImage(np.full((4000, 6250, 4), [200, 200, 200, 255], np.uint8))
     tracemalloc.start()

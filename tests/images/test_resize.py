@@ -37,6 +37,7 @@ def resize_ref(pixels: Pixels, height: int, width: int) -> NDArray[np.int64]:
     return resized
 
 
+@pytest.mark.slow
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3, 4]), st.integers(0, 99))
 def test_resize_equals_reference(h: int, w: int, height: int, width: int, channels: int, seed: int) -> None:
     pixels = noise(h, w, channels, seed=seed)

@@ -26,6 +26,8 @@ from convscope.backends.pytorch.models import get_weights
 from convscope.training.probes import autotune
 from convscope.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[Any]
 
 DIGITS, LABELS = load_digits(return_X_y=True)  # float64 (1797, 64), 0..16

@@ -54,6 +54,7 @@ def assert_records_match_torch(case: NetworkCase) -> None:
     assert 4 * sum(map(prod, seen.values())) + 4 * case.classes == network.activation_bytes
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases())
 def test_a6_records_of_any_network_match_torch(case: NetworkCase) -> None:

@@ -23,6 +23,8 @@ from convscope.evaluation.metrics import ClassScore
 from convscope.report.html import Figure, LayerRow, Report, Section, render_page
 from helpers.command import required
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>"
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 

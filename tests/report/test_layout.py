@@ -23,6 +23,8 @@ from convscope.report import layer_plots, plots
 from convscope.report.canvas import DPI, RULE, Box, Canvas
 from convscope.report.layout import COLOR_BAR_HEIGHT, ColorScale, color_map, tile_grid
 
+pytestmark = pytest.mark.slow
+
 DIGITS = [str(digit) for digit in range(10)]
 SIGNS = [f"speed limit {10 * i} for heavy lorries" for i in range(43)]
 RANDOM = np.random.default_rng(7)

@@ -21,7 +21,10 @@ from convscope._workers import Worker
 from convscope.report import layer_plots, plots
 from convscope.report.render_pool import PlotCall, Renderer, render_serially, rendering_workers
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux which processes there are")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux which processes there are"),
+]
 
 Workers = tuple[Renderer, list[Worker]]
 

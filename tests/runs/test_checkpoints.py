@@ -38,6 +38,8 @@ from helpers.command import Command
 from helpers.killing import Kill
 from helpers.reporting import RecordingReporter
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURE = "conv 4 3, batchnorm, relu, maxpool 2, dropout 0.3, flatten"
 SGD = RECIPES["default"].override(epochs=3, batch_size=50)  # 200 images: 4 batches an epoch
 WHITENED = "whiten 2, gelu, conv 8 3 pad same, maxpool 2, batchnorm, gelu, residual(conv 8 3 pad same), globalmax"

@@ -57,6 +57,7 @@ def path_of(run: Path, pattern: str) -> Path:
 # Files
 
 
+@pytest.mark.slow
 def test_manifest_lists_every_file_with_its_checksum(digits_run: Run) -> None:
     there = {path.relative_to(digits_run.path).as_posix() for path in digits_run.path.rglob("*") if path.is_file()}
     files = [path_of(digits_run.path, name).relative_to(digits_run.path).as_posix() for name in FILES]

@@ -56,6 +56,7 @@ def pairs(found: Iterator[Batch] | list[Batch]) -> list[tuple[Tensor, Tensor]]:
 # Order
 
 
+@pytest.mark.slow
 def test_batches_article_recipe_are_the_images_by_255_in_the_epochs_order_a11(digits: Dataset) -> None:
     parts = pairs(plain_batches(digits.train, RECIPES["article"], 2, seed=3))
     images, labels = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -83,6 +83,7 @@ print(*{Path(word).name.split(".")[0] for word in maps if "convscope_native" in 
 """
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_training_process_has_one_openmp_runtime() -> None:

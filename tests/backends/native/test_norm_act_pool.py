@@ -84,6 +84,7 @@ def compare(x: Tensor, norm: nn.BatchNorm2d | None, case: Case) -> None:
     assert_close(actual, expected, TOLERANCE[x.dtype])
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -66,6 +66,7 @@ def gather_pixelwise(batch: Batch) -> NDArray[np.float32]:
     return out
 
 
+@pytest.mark.slow
 @many_examples
 @given(batches())
 def test_gather_batch_any_batch_equals_pixelwise(batch: Batch) -> None:

@@ -66,6 +66,7 @@ def assert_equals_torch(case: NetworkCase, seed: int) -> None:
     np.testing.assert_allclose(probabilities, expected.softmax(1).numpy(), rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases(), st.integers(0, 99))
 def test_export_any_network_equals_torch(case: NetworkCase, seed: int) -> None:

@@ -60,6 +60,7 @@ def preprocessing(**values: Any) -> str:
 # What is accepted
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases())
 def test_read_model_file_any_exported_network_is_accepted(

@@ -75,6 +75,7 @@ def test_fused_layers_and_presets_values_and_gradients_are_exact(name: str, trai
     assert [] in wrong, wrong
 
 
+@pytest.mark.slow
 @needs_native
 @many_examples
 @given(network_cases(DETERMINISTIC), st.booleans())
@@ -82,6 +83,7 @@ def test_fused_any_network_values_and_gradients_are_exact(case: NetworkCase, tra
     assert inexact_values(trained_model(case).train(training), case) == []
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.parametrize("name", PRESET_CASES)
 def test_fused_bf16_is_as_exact_as_torch(name: str) -> None:

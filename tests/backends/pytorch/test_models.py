@@ -148,6 +148,7 @@ def assert_equals_textbook(case: NetworkCase, seed: int) -> None:
         close(gradient, book.gradients[name], err_msg=name)
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases(layers=[*ACTIVATIONS], ends=["flatten", "globalmax"]), st.integers(0, 99))
 def test_a8_any_network_forward_and_backward_equal_the_textbook(case: NetworkCase, seed: int) -> None:
@@ -467,6 +468,7 @@ def test_as_batch_is_a_view_in_channels_first_order() -> None:
     assert batch[1, 4, 2, 3].item() == 7
 
 
+@pytest.mark.slow
 @many_examples
 @given(network_cases(ends=("globalavg", "globalmax")), st.floats(0.3, 1))
 def test_resized_network_fits_the_same_model(case: NetworkCase, scale: float) -> None:

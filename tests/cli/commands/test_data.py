@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from convscope import load_data
 from convscope.images.read import encode_png
@@ -23,6 +24,7 @@ def test_data_show_prints_the_pixels_of_an_image(command: Command, workspace: Pa
     assert all(f"wrote drawn/{name}\n" in answer.out for name in names)
 
 
+@pytest.mark.slow
 def test_check_large_image_can_be_allowed(command: Command, workspace: Path) -> None:
     (workspace / "pets" / "cat" / "large.png").write_bytes(encode_png(np.zeros((7000, 9000, 1), np.uint8)))
     text = "9000x7000 are 63 megapixels, expected at most 50; make it smaller or raise --max-megapixels"

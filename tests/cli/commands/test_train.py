@@ -18,7 +18,7 @@ from convscope.training.recipes import RECIPES, VARIANTS
 from helpers.command import Command
 from helpers.process import start_command
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
 
 
 QUICK = ("--model", "flatten", "--epochs", "1", "--threads", "1")  # the shortest complete run

@@ -129,6 +129,7 @@ FILE_FAULTS: list[Fault] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pixels.u8", "info.npy", "about.json"])
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.__name__)
 def test_open_store_any_fault_of_a_file_is_decoded_again(folder: Path, tmp_path: Path, name: str, fault: Fault) -> None:
@@ -268,6 +269,7 @@ def start_open(folder: Path, cache: Path, code: str = OPEN) -> subprocess.Popen[
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_open_store_of_several_processes_at_once_gives_all_the_same(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "set", animals())
     for _ in range(2):  # with an empty cache, and with a damaged one

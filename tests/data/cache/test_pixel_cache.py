@@ -164,6 +164,7 @@ def test_open_store_full_disk_leaves_nothing(
     assert left == []
 
 
+@pytest.mark.slow
 def test_open_store_worker_that_cannot_write_raises(
     folder: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def classes_of(listing: Listing) -> dict[str, int]:
     return dict(Counter(listing.class_of(i) for i in range(len(listing))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [(1000.0, None), (27.1, 130), (11.1, 50), (0.1, 1)],  # a second for the start, then 0.1 s, for the sample again

@@ -22,6 +22,7 @@ def test_local_mean_equals_the_loop(gray: NDArray[np.uint8], radius: int) -> Non
         assert mean == (2 * part.sum() + part.size) // (2 * part.size)
 
 
+@pytest.mark.slow
 @given(IMAGES, RADII)
 def test_opening_equals_the_loop(gray: NDArray[np.uint8], radius: int) -> None:
     height, width = gray.shape

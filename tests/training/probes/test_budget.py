@@ -24,6 +24,8 @@ from helpers.command import Command
 from helpers.reporting import RecordingReporter
 from helpers.training import LambdaCallback, ProgressRecorder
 
+pytestmark = pytest.mark.slow
+
 NETWORK = parse_network("conv 4 3, globalavg", (16, 16, 3), 5)
 RECIPE = RECIPES["default"].override(epochs=1)
 

@@ -68,7 +68,8 @@ def find_layout(base: Folder, reading: Reading) -> Layout:
     """
     kept = _without_annotations(base.folders)
     top = [folder for folder in kept if folder.has_images]
-    issues = list(_passed_over(base, [folder for folder in base.folders if folder not in top and not folder.is_empty]))
+    others = _without(base.folders, top)
+    issues = list(_passed_over(base, [folder for folder in others if not folder.is_empty]))
     level = reading.class_level
     found = _inner_classes(top, []) if level == 2 else None
     if level is None:
@@ -89,8 +90,13 @@ def find_layout(base: Folder, reading: Reading) -> Layout:
 def _without_annotations(folders: list[Folder]) -> list[Folder]:
     """The folders without masks and the like, if one of the others says that it holds the images."""
     annotations = [folder for folder in folders if is_annotations(folder.name) and not is_images(folder.name)]
-    others = [folder for folder in folders if folder not in annotations]
+    others = _without(folders, annotations)
     return others if any(is_images(folder.name) and folder.has_images for folder in others) else folders
+
+
+def _without(folders: list[Folder], others: Iterable[Folder]) -> list[Folder]:
+    excluded = set(others)
+    return [folder for folder in folders if folder not in excluded]
 
 
 def _as_known(top: list[Folder], reading: Reading) -> Layout | None:
@@ -107,10 +113,10 @@ def _splits_above(top: list[Folder]) -> Layout | None:
         if len(_splits(chosen)) > 1 and (candidates is named or _agree(chosen)):
             train = _train_classes(chosen)
             chosen = [folder for folder in chosen if len(_inner(folder)) > 1 or _names(_inner(folder)) & train]
-            return _inner_classes(chosen, [folder for folder in top if folder not in chosen])
+            return _inner_classes(chosen, _without(top, chosen))
     chosen = [folder for folder in named if _inner(folder)]
-    others = [folder for folder in top if folder not in chosen]
-    if not chosen or not others or any(folder in named for folder in others):
+    others = _without(top, chosen)
+    if not chosen or not others or len(_without(others, named)) < len(others):
         return _inner_classes(chosen, others) if chosen else None
     classes = _names(one for folder in chosen for one in _inner(folder))
     shared = any(classes & _names(_inner(folder)) for folder in others) or classes & _names(others)
@@ -139,7 +145,7 @@ def _inner_classes(above: list[Folder], others: list[Folder]) -> Layout:
     flat = [folder for folder in others if split_of(folder.name, strict=False) and not len(_inner(folder)) > 1]
     issues = [
         *_ignored(flat, "without class folders, so without labels", "convscope predict gives them labels"),
-        *_ignored([folder for folder in others if folder not in flat], "next to the splits", ""),
+        *_ignored(_without(others, flat), "next to the splits", ""),
         *_loose_images(unwrap(folder) for folder in above),
     ]
     return Layout(classes, issues)
@@ -165,7 +171,7 @@ def _refuse_unclear(top: list[Folder]) -> None:
     """Raise DataError unless the folders are classes beyond doubt."""
     names = {folder.name for folder in top}
     inner = {folder.name: {one.name for one in _inner(folder)} for folder in top}
-    named = _named_splits(top)
+    named = set(_named_splits(top))
     if len(top) > 1 and all(_is_flat(folder) and (folder in named or is_part(folder.name)) for folder in top):
         raise DataError(
             f"no class folders: {list_some(sorted(names))} hold images, but look like splits or parts, not classes; "
@@ -179,14 +185,14 @@ def _refuse_unclear(top: list[Folder]) -> None:
             f"class, or images without labels? Move it elsewhere or, if it is a class, use {OPTION.format(1)}"
         )
     for copy, found in inner.items():
-        if len(found & (names - {copy})) >= MIN_SHARED:
+        if len((found & names) - {copy}) >= MIN_SHARED:
             raise DataError(
                 f"{copy} contains {list_some(sorted(found & names))} like the folder around it: a copy, or a class? "
                 f"Move it elsewhere or, if it is a class, use {OPTION.format(1)}"
             )
-    for one, other in combinations(inner, 2):
-        if len(inner[one] & inner[other]) >= MIN_SHARED:
-            _refuse(top, inner[one] & inner[other])
+    for one, other in combinations((found for found in inner.values() if len(found) >= MIN_SHARED), 2):
+        if len(one & other) >= MIN_SHARED:
+            _refuse(top, one & other)
 
 
 def _refuse(top: list[Folder], inside: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ RUN_FILES = (  # that a folder written by a training holds, of convscope or anot
 )
 
 
-@dataclass
+@dataclass(eq=False)  # equal if the same, whatever is inside
 class Folder:
     """A folder with what it contains.
 
