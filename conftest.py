@@ -13,6 +13,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is loa
 collect_ignore = ["tests/core"]  # `make test-core` runs these in an environment of their own
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The examples of the README, which train, are slow tests."""
+    for item in items:
+        if item.path.name == "README.md":
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -100,6 +100,7 @@ def late():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_TRAINING)
 def test_torch_and_its_companions_stay_out(name: str) -> None:
     code = f"import sys, convscope{name}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"

@@ -224,6 +224,7 @@ def test_pool_and_backward_equal_pytorch_also_with_ties(
     np.testing.assert_allclose(ref.pool_backward(grad, x, size, stride, kind, pad), channels_last(dx), atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pad", ["valid", "same", 1])
 @pytest.mark.parametrize(("size", "stride"), [(2, None), (2, 1), (3, 2), (3, 1), (2, 3), (4, 2)])
@@ -402,6 +403,7 @@ def digits() -> tuple[Floats, Floats]:
     return read_only(bunch.images[..., None] / 16), read_only(ref.one_hot(bunch.target, 10))
 
 
+@pytest.mark.slow
 def test_a8_gradients_of_a_whole_network_equal_finite_differences() -> None:
     x, targets = (
         normal(4, 8, 8, 1),

@@ -46,6 +46,7 @@ def test_stratified_group_split_is_stratified_disjoint_complete_and_repeatable(
     assert np.array_equal(image_numbers(again), image_numbers(held))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), min_size=2, max_size=60),
     st.floats(0.05, 0.6),

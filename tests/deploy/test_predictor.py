@@ -69,6 +69,7 @@ def test_predictor_every_preset_agrees_with_torch(name: str, tmp_path: Path) -> 
     assert labels == [str(i) for i in probabilities.argmax(1)]
 
 
+@pytest.mark.slow
 def test_predictor_of_run_folder_opens_its_model_file(digits_run: Run) -> None:
     predictor = Predictor(str(digits_run.path))
     assert predictor.path == digits_run.path / "model.onnx"

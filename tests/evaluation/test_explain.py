@@ -83,6 +83,7 @@ def test_explain_cell_padded_pool_agrees_with_the_model(case: NetworkCase) -> No
     assert_cells_agree(case, seed=1, cells=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_CASES)
 def test_explain_cell_every_layer_and_preset_agrees_with_the_model(name: str) -> None:
     assert_cells_agree(ALL_CASES[name], seed=1, cells=3)
@@ -240,6 +241,7 @@ def test_explain_cell_unknown_layer_or_index_raises(layer: str, index: tuple[int
         explain_cell(traces_of(CASE), layer, index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESET_CASES)
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits(name: str) -> None:
     """Completeness (Sundararajan et al., 2017, proposition 1), within 0.5 % of the sum of absolute values."""

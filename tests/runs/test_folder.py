@@ -86,6 +86,7 @@ def pickles(content: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_run_file_is_neither_a_pickle_nor_a_zip_archive(digits_run: Run, name: str) -> None:
     assert pickles(b"\x80\x04]\x94.")

@@ -100,6 +100,7 @@ def test_norm_act_pool_float32_matches_reference(case: Case, mode: str) -> None:
         compare(new_map((n, channels, h, w)), new_norm(channels, mode), case)
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -65,6 +65,7 @@ def inexact_values(model: nn.Module, case: NetworkCase) -> list[str]:
     return [name for name in truth if found[name] > 10 * allowed[name] + 1e-5 * float(truth[name].norm()) + 1e-6]
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", DETERMINISTIC_CASES)

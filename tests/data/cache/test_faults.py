@@ -145,6 +145,7 @@ def test_open_store_any_fault_of_a_file_is_decoded_again(folder: Path, tmp_path:
     assert opened(folder, tmp_path / "cache")[1] == 0  # it is mended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.__name__)
 def test_open_store_any_fault_of_a_listing_is_decoded_again(folder: Path, tmp_path: Path, fault: Fault) -> None:
     before, _, _ = opened(folder, tmp_path / "cache")
@@ -297,6 +298,7 @@ print(data.train.images.sum())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a truncated map behaves in other ways")
 @pytest.mark.parametrize(
     "code", [TRUNCATED, TRUNCATED.replace("len(sys.argv) > 2", "True")], ids=["here", "in a thread"]

@@ -63,6 +63,7 @@ PACKERS: dict[str, Pack] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("wrapper", ["", "pets-main/", "./"])
 def test_load_data_archive_equals_its_folder(tmp_path: Path, name: str, wrapper: str) -> None:

@@ -41,6 +41,7 @@ RING = np.pad(np.zeros((4, 4), np.uint8), 1, constant_values=1)
 HOOK = np.array([[1, 1, 1, 1, 1]] + [[1, 0, 0, 0, 0]] * 6, np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("marks", "flips"),
     [
@@ -106,6 +107,7 @@ def test_flip_probe_reason_has_the_decision_and_the_accuracies(probe: FlipProbe,
     assert probe.reason == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("marks", "flip"), [([SPOT, RING], "always"), ([HOOK, HOOK[:, ::-1]], "never")])
 def test_make_plan_unknown_data_measures_flips_and_gives_the_reason(marks: list[NDArray[np.uint8]], flip: str) -> None:
     dataset = Dataset("marks", ("a", "b"), marked_images(1200, marks), marked_images(40, marks, 1), "here")
