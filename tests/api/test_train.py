@@ -30,12 +30,14 @@ from convscope.data.dataset import Dataset, Split
 from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import tta_logits
 from convscope.images.preprocessing import Preprocessing
+from convscope.images.read import encode_png
 from convscope.report.html import render_page
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.recipes import RECIPES, VARIANTS, Recipe
 from helpers.callbacks import Interrupt, RecordSteps
+from helpers.images import write_images
 from helpers.reporting import RecordingReporter, SilentReporter
 
 
@@ -620,6 +622,23 @@ def test_evaluate_run_with_images_of_another_size_resizes_them(
     found = evaluate_run(digits_run, saved(tmp_path / "double.npz", double), SilentReporter())
     assert digits_run.evaluation is not None
     assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.06)
+
+
+def test_evaluate_run_says_how_it_changed_the_images_of_a_folder(
+    digits_run: Run, digits: Dataset, tmp_path: Path
+) -> None:
+    """Dark digits on white paper are answered as the white ones on black that the network was trained on."""
+    files = {
+        f"{label}/{i}.png": encode_png(255 - image)
+        for i, (image, label) in enumerate(zip(digits.test.images, digits.test.labels, strict=True))
+    }
+    write_images(tmp_path / "paper", files)
+    reporter = RecordingReporter()
+    found = evaluate_run(digits_run, str(tmp_path / "paper"), reporter)
+    assert digits_run.evaluation is not None
+    assert found.accuracy == pytest.approx(digits_run.evaluation.accuracy, abs=0.02)
+    inverted = next(message for message in reporter.messages if "inverted" in message)
+    assert re.fullmatch(r"3\d\d of 359 images were inverted to the dark background of training", inverted)
 
 
 @pytest.mark.parametrize(

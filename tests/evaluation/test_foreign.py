@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope.data.labeled import Changes
 from convscope.data.load import load_data
 from convscope.evaluation.foreign import ForeignImages
 from convscope.images.preprocessing import Preprocessing
@@ -33,6 +34,13 @@ def test_foreign_images_report_what_was_changed(data_folder: object) -> None:
     assert list(cut.messages()) == [
         "60 of 60 images were redrawn in the frame of the training images: ink of 20 pixels, centered by mass"
     ]
+
+
+def test_foreign_images_preprocessed_before_stay_and_their_changes_are_reported() -> None:
+    images = np.random.default_rng(0).integers(0, 100, (60, 8, 8, 1), np.uint8)
+    foreign = ForeignImages(Preprocessing.plain(images), Changes(inverted=40, framed=0))
+    np.testing.assert_array_equal(transformed(foreign, 255 - images), 255 - images)
+    assert next(foreign.messages()) == "40 of 60 images were inverted to the dark background of training"
 
 
 def test_foreign_images_that_look_different_are_reported() -> None:

@@ -54,7 +54,7 @@ def evaluate_run(
             f"classes, which are {list_some(config.classes, 10)}"
         )
     chunks = labeled.images.chunks()
-    foreign = ForeignImages(config.preprocessing)
+    foreign = ForeignImages(config.preprocessing, labeled.preprocessed)
     if not labeled.is_own:
         chunks = foreign.transform(chunks)
     order = np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])

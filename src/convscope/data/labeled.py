@@ -11,6 +11,13 @@ from convscope.data.dataset import Dataset, Split
 from convscope.data.types import Labels
 
 
+class Changes(NamedTuple):
+    """Number of images that preprocessing changed more than in size."""
+
+    inverted: int = 0
+    framed: int = 0
+
+
 class LabeledImages(NamedTuple):
     """Images with labels, of one class or more.
 
@@ -19,12 +26,14 @@ class LabeledImages(NamedTuple):
         classes: class names.
         description: which images of which data set these are.
         is_own: whether they are of the data set that the network was trained on.
+        preprocessed: how the network's preprocessing changed them; None if the images are still as they were.
     """
 
     images: Split
     classes: tuple[str, ...]
     description: str
     is_own: bool = False
+    preprocessed: Changes | None = None
 
 
 def describe_measured(name: str, split: str, images: int, total: int = 0, unreadable: int = 0) -> str:

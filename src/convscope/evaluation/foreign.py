@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope.data.labeled import Changes
 from convscope.images.comparison import image_features
-from convscope.images.preprocessing import FRAMED_NOTE, INVERTED_NOTE, Preprocessing
+from convscope.images.preprocessing import Preprocessing, was_framed, was_inverted
 from convscope.images.read import DecodedImage
 
 Images = NDArray[np.uint8]
@@ -19,23 +20,29 @@ class ForeignImages:
 
     Args:
         preprocessing: of the network.
+        changes: how it changed the images before; None if it was not applied yet.
     """
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing, changes: Changes | None = None) -> None:
         self._preprocessing = preprocessing
-        self._count = self._framed = self._inverted = 0
+        self._preprocessed = changes is not None
+        self._inverted, self._framed = changes or Changes()
+        self._count = 0
         self._features: list[NDArray[np.int64]] = []
 
     def transform(self, chunks: Iterable[Images]) -> Iterator[Images]:
         """Chunks of the network's input, from chunks of images uint8 (n, h, w, c) of any one size."""
         for images in chunks:
-            transformed = [self._preprocessing.transform(DecodedImage(image)) for image in images]
+            pixels = images if self._preprocessed else self._transform(images)
             self._count += len(images)
-            self._framed += sum(any(FRAMED_NOTE in note for note in notes) for _, notes in transformed)
-            self._inverted += sum(any(INVERTED_NOTE in note for note in notes) for _, notes in transformed)
-            pixels = np.stack([pixels for pixels, _ in transformed])
             self._features.append(image_features(pixels))
             yield pixels
+
+    def _transform(self, images: Images) -> Images:
+        transformed = [self._preprocessing.transform(DecodedImage(image)) for image in images]
+        self._inverted += sum(was_inverted(notes) for _, notes in transformed)
+        self._framed += sum(was_framed(notes) for _, notes in transformed)
+        return np.stack([pixels for pixels, _ in transformed])
 
     def messages(self) -> Iterator[str]:
         """One line for each thing that the user of the result should know."""

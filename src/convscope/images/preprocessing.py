@@ -63,8 +63,8 @@ from convscope.images.statistics import (
 )
 
 Pixels = NDArray[np.uint8]
-FRAMED_NOTE = "framed as in the training images"
-INVERTED_NOTE = "inverted because"
+_FRAMED_NOTE = "framed as in the training images"
+_INVERTED_NOTE = "inverted because"
 
 Value16 = Annotated[int, Field(ge=0, le=65535)]
 Side = Annotated[int, Field(ge=1, le=16_384)]
@@ -237,7 +237,7 @@ class Preprocessing(Record):
         background = "light" if has_light_background(pixels[..., 0]) else "dark"
         if background == self.polarity:
             return pixels
-        notes.append(f"{INVERTED_NOTE} its background is {background}")
+        notes.append(f"{_INVERTED_NOTE} its background is {background}")
         return 255 - pixels
 
     def _is_framed(self, fitted: Pixels, frame: Frame) -> bool:
@@ -248,10 +248,10 @@ class Preprocessing(Record):
 
     def _framing_notes(self, ink: Ink, frame: Frame) -> tuple[str, ...]:
         rows, columns = ink.size
-        framed = f"ink of {columns}x{rows} {FRAMED_NOTE}: {frame.side} pixels, centered by mass"
+        framed = f"ink of {columns}x{rows} {_FRAMED_NOTE}: {frame.side} pixels, centered by mass"
         if ink.dark != (self.polarity == "dark"):
             return (framed,)
-        return f"{INVERTED_NOTE} its ink is {'dark' if ink.dark else 'light'}", framed
+        return f"{_INVERTED_NOTE} its ink is {'dark' if ink.dark else 'light'}", framed
 
     def _pad(self, pixels: Pixels) -> Pixels:
         rows, columns = pixels.shape[:2]
@@ -260,6 +260,16 @@ class Preprocessing(Record):
         padded[:] = self.fill
         padded[top : top + rows, left : left + columns] = pixels
         return padded
+
+
+def was_inverted(notes: tuple[str, ...]) -> bool:
+    """Whether the notes of `Preprocessing.transform` say that the image was inverted."""
+    return any(note.startswith(_INVERTED_NOTE) for note in notes)
+
+
+def was_framed(notes: tuple[str, ...]) -> bool:
+    """Whether the notes of `Preprocessing.transform` say that the image was drawn in the training images' frame."""
+    return any(_FRAMED_NOTE in note for note in notes)
 
 
 def _light_on_black(gray: Pixels, polarity: Polarity) -> Pixels:

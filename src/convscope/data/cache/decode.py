@@ -25,7 +25,7 @@ from convscope.images.depth import FULL_RANGE
 from convscope.images.files.jpeg import DAMAGE_NOTE
 from convscope.images.files.source import MAX_FILE_BYTES
 from convscope.images.perceptual_hash import perceptual_hash
-from convscope.images.preprocessing import Preprocessing
+from convscope.images.preprocessing import Preprocessing, was_framed, was_inverted
 from convscope.images.read import read_image
 from convscope.images.statistics import lower_median
 
@@ -48,6 +48,8 @@ IMAGE_INFO = np.dtype(
         ("darkest", "u1"),
         ("lightest", "u1"),
         ("hash", "u8"),  # the perceptual hash of what the network sees
+        ("inverted", "?"),  # whether preprocessing inverted it
+        ("framed", "?"),  # whether preprocessing drew it in the frame of the training images
     ]
 )
 FILES_PER_TASK = 32
@@ -154,8 +156,9 @@ def decode_file(
     _fill_properties(info, image.pixels)
     if preprocessing is None:
         return info, None
-    transformed, _ = preprocessing.transform(image)
+    transformed, notes = preprocessing.transform(image)
     info["hash"] = perceptual_hash(transformed)
+    info["inverted"], info["framed"] = was_inverted(notes), was_framed(notes)
     return info, transformed
 
 

@@ -41,7 +41,7 @@ from convscope.data.types import Images
 from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
 
-FORMAT = 3
+FORMAT = 4
 DECODING = "decoding"  # the task of a reporter's progress
 PIXELS_FILE, INFO_FILE, ABOUT_FILE = "pixels.u8", "info.npy", "about.json"
 MAX_SMALL_BYTES = 2**28  # of a file that is read at once

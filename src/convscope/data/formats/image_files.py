@@ -19,7 +19,7 @@ from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
 from convscope.data.formats.listing import Listing, check_trainable
 from convscope.data.formats.table import TABLE_SUFFIXES, is_table, list_table
-from convscope.data.labeled import LabeledImages, describe_measured
+from convscope.data.labeled import Changes, LabeledImages, describe_measured
 from convscope.data.options import LoadContext, LoadOptions
 from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
 from convscope.data.types import Labels
@@ -104,6 +104,7 @@ def read_labeled_files(path: Path, context: LoadContext) -> LabeledImages:
         Split(store.pixels, listing.labels[rows], rows),
         listing.classes,
         describe_measured(str(path), split, len(rows), len(listing), left_out),
+        preprocessed=Changes(int(store.info["inverted"][rows].sum()), int(store.info["framed"][rows].sum())),
     )
 
 
