@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 from sklearn import metrics
 
@@ -221,3 +222,20 @@ def test_accuracy_text_shows_accuracy_interval_and_n() -> None:
 def test_evaluate_without_images_raises() -> None:
     with pytest.raises(DataError, match="expected at least one image to evaluate on, got none: choose"):
         evaluate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "matrix", [None, True, 1e308, 7, [1, 2], [[1, 2], [3]], [[1, -2], [3, 4]], [[1.5, 2], [3, 4]], [[2**70, 2], [3, 4]]]
+)
+def test_evaluation_with_another_matrix_is_rejected(matrix: object) -> None:
+    values = evaluate(np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"]).model_dump(mode="json")
+    assert Evaluation.model_validate_json(json.dumps(values)).confusion.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(ValidationError, match=r"confusion\n"):
+        Evaluation.model_validate_json(json.dumps(values | {"confusion": matrix}))
+
+
+@pytest.mark.parametrize("values", [{"confusion": [[1]]}, {"classes": ["a"]}, {"per_class": []}])
+def test_evaluation_of_another_number_of_classes_is_rejected(values: dict[str, object]) -> None:
+    whole = evaluate(np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"]).model_dump(mode="json")
+    with pytest.raises(ValidationError, match="expected a row and a column of confusion, and one entry of per_class"):
+        Evaluation.model_validate_json(json.dumps(whole | values))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from convscope._records import Record
 from convscope._statistics import wilson
@@ -16,10 +16,18 @@ from convscope.errors import ConvscopeError, DataError
 
 TOP_K = (1, 2, 3, 5)
 
+
+def _to_count_matrix(rows: object) -> NDArray[np.int64]:
+    matrix = np.asarray(rows)  # raises ValueError if the rows are of different lengths
+    if matrix.ndim != 2 or matrix.dtype != np.int64 or (matrix < 0).any():
+        raise ValueError("expected rows of counts")
+    return matrix
+
+
 _COUNT_MATRIX_SCHEMA = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0}}}
 CountMatrix = Annotated[
     NDArray[np.int64],
-    BeforeValidator(lambda rows: np.asarray(rows, np.int64)),
+    BeforeValidator(_to_count_matrix),
     PlainSerializer(lambda matrix: matrix.tolist(), return_type=list[list[int]]),
     WithJsonSchema(_COUNT_MATRIX_SCHEMA),
 ]
@@ -72,6 +80,13 @@ class Evaluation(Record):
     tta: Proportion | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     measured: str = ""
+
+    @model_validator(mode="after")
+    def _check_one_row_per_class(self) -> Self:
+        count = len(self.classes)
+        if self.confusion.shape != (count, count) or len(self.per_class) != count:
+            raise ValueError("expected a row and a column of confusion, and one entry of per_class, for every class")
+        return self
 
     @property
     def unmeasured_classes(self) -> tuple[str, ...]:
