@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,21 @@ def test_predictor_damaged_model_file_answers_or_is_rejected(model: bytes, data:
     answer_of(data.draw(damaged([model])))
 
 
+def _pick(data: st.DataObject, messages: Sequence[Any]) -> Any:
+    """One of protobuf's messages, which only live as long as their container."""
+    return messages[data.draw(st.integers(0, len(messages) - 1))]
+
+
 def _edit(model: onnx.ModelProto, data: st.DataObject) -> None:
     """Change one part of a graph, as a program could that writes valid files."""
     graph = model.graph
     part = data.draw(
         st.sampled_from(["metadata", "weights", "dims", "external", "operator", "shape", "version", "name"])
     )
-    weights = data.draw(st.sampled_from(list(graph.initializer)))
-    node = data.draw(st.sampled_from(list(graph.node)))
+    weights = _pick(data, graph.initializer)
+    node = _pick(data, graph.node)
     if part == "metadata":
-        entry = data.draw(st.sampled_from(list(model.metadata_props)))
+        entry = _pick(data, model.metadata_props)
         entry.value = data.draw(damaged_json(entry.value) if entry.value[:1] == "{" else st.text())
     elif part == "weights":
         bad = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]))
@@ -81,7 +87,7 @@ def _edit(model: onnx.ModelProto, data: st.DataObject) -> None:
     elif part == "operator":
         node.op_type = data.draw(st.sampled_from(["Relu", "Identity", "If", "Loop", "Nothing", "Softmax", "Conv", ""]))
     elif part == "shape":
-        dimension = data.draw(st.sampled_from(list(graph.input[0].type.tensor_type.shape.dim)))
+        dimension = _pick(data, graph.input[0].type.tensor_type.shape.dim)
         dimension.dim_value = data.draw(st.sampled_from([0, 1, 2, 7, 2**31, 2**62]))
     elif part == "version":
         model.opset_import[0].version = data.draw(st.sampled_from([0, 1, 7, 99, 2**31]))
