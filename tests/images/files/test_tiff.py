@@ -66,6 +66,16 @@ def test_read_image_truncated_tiff_raises_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+def test_read_image_without_strips_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff names the file in lower case before it says what is wrong."""
+    content = encoded("tiff_lzw")
+    rows_per_strip = content.index(bytes([0x16, 0x01, 0x03, 0x00]))
+    damaged = content[: rows_per_strip + 8] + b"\0\0\0\0" + content[rows_per_strip + 12 :]
+    with pytest.raises(DataError, match=r"^image: cannot be decoded"):
+        read_image(damaged)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_capture_messages_passes_on_the_lines_of_others(capfd: pytest.CaptureFixture[str]) -> None:
     messages: list[str] = []
     with _capture_messages(messages):

@@ -21,7 +21,7 @@ DEFLATE = {8, 32946}
 STDERR = 2
 STEP_BYTES = 2**20  # decompressed at a time, which bounds the memory
 
-_MESSAGE = re.compile(r"[\w.]{1,40}: [A-Z].*")  # as libtiff prints them
+_MESSAGE = re.compile(r"(?!convscope: )[\w.]{1,40}: .*")  # as libtiff prints them
 _ABOUT_PIXELS = re.compile(r"decod|JPEGLib|strip|tile|scanline|code not yet|not enough data", re.IGNORECASE)
 _REDIRECTION = threading.Lock()
 
