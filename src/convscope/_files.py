@@ -10,11 +10,28 @@ import tempfile
 from collections.abc import Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import Literal
 
 from convscope.errors import ConvscopeError, DataError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"  # of temporary files; their names start with a dot
 LOCK_FILE = ".lock"
+
+
+def kind_of(path: Path, refusal: type[ConvscopeError]) -> Literal["folder", "file", "other", "missing"]:
+    """What is at a path.
+
+    Args:
+        path: Where to look; links are followed.
+        refusal: Raised if that is impossible: a name is too long, or a folder above may not be entered.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise refusal(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

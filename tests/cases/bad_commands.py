@@ -117,6 +117,7 @@ USAGE = _rows(
     2,
     ("trian", f"^No such command 'trian'.*{HINT}"),
     ("data shwo digits", f"^No such command 'shwo'.*{HINT}"),
+    (f"train digits --run {LONG}", f"^{LONG} cannot be read: File name too long$"),
     ("train digits --epoch 3", f"^No such option: --epoch .*--epochs.*{HINT}"),
     ("evaluate", f"^Missing argument 'RUN'{HINT}"),
     ("evaluate run digits mnist", f"^Got unexpected extra argument.*mnist.*{HINT}"),
@@ -210,6 +211,9 @@ UNREADABLE_RUNS = [
     *_rows(
         4,
         ("evaluate runs/none", f"^expected a run folder, but runs/none {NOT_THERE}"),
+        (f"evaluate {LONG}", f"^{LONG} cannot be read: File name too long$"),
+        (f"predict {LONG} seven.png", f"^{LONG} cannot be read: File name too long$"),
+        (f"train --resume {LONG}", f"^{LONG} cannot be read: File name too long$"),
         ("train --resume none", f"^expected a run folder, but none {NOT_THERE}"),
         ("train --resume seven.png", "^expected a run folder, but seven.png is a file"),
         ("explain none seven.png", f"^expected a run folder, but none {NOT_THERE}"),
@@ -248,8 +252,6 @@ FAILED = _rows(
     ("data show digits --out text.onnx/x", "^cannot write text.onnx/x/.*: Not a directory; free some space or choose"),
     ("filter seven.png --kernel blur --out run", "^cannot write run: Is a directory"),
     ("explain run seven.png --out two.npz", "^cannot write two.npz/"),
-    (f"evaluate {LONG}", f"^{LONG}: File name too long$"),
-    (f"predict {LONG} seven.png", f"^{LONG}: File name too long$"),
 )
 
 COMMAND_ROWS = [*USAGE, *DATA, *UNREADABLE_RUNS, *FAILED]

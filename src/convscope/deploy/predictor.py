@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import computed_field
 
+from convscope._files import kind_of
 from convscope._records import Record
 from convscope.backends.onnx.metadata import LOGITS, PROBABILITIES
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy.prepare import ImageSource, PreparedImage, prepare_images
 from convscope.deploy.session import open_session, run_session
-from convscope.errors import DataError
+from convscope.errors import DataError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
 
@@ -69,7 +70,7 @@ class Predictor:
 
     def __init__(self, source: str | Path) -> None:
         path = Path(source)
-        if path.is_dir():
+        if kind_of(path, ModelFileError) == "folder":
             from convscope.runs.folder import open_run  # here, because a model file does not need it
 
             path = open_run(path).model_file

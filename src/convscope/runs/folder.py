@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from convscope._files import LOCK_FILE, open_regular, remove, remove_temporary, sha256, write_atomically
+from convscope._files import LOCK_FILE, kind_of, open_regular, remove, remove_temporary, sha256, write_atomically
 from convscope._records import AnyRecord, Record, validation_reason
 from convscope._statistics import first_epoch_at_target
 from convscope._text import duration, pluralize
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 def require_unused(path: Path) -> None:
     """Raise UsageError if a new run would overwrite something at `path`."""
-    if path.exists() and (not path.is_dir() or any(file.name != LOCK_FILE for file in path.iterdir())):
+    kind = kind_of(path, UsageError)
+    if kind != "missing" and (kind != "folder" or any(file.name != LOCK_FILE for file in path.iterdir())):
         raise UsageError(f"{path} exists already: choose another --run, or move it away")
 
 
@@ -268,8 +269,9 @@ def utc_now() -> datetime:
 
 def _existing_folder(path: str | Path) -> Path:
     folder = Path(path)
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
+    kind = kind_of(folder, ModelFileError)
+    if kind != "folder":
+        problem = "does not exist" if kind == "missing" else "is a file"
         raise ModelFileError(
             f"expected a run folder, but {folder} {problem}: use the folder that 'convscope train' printed"
         )

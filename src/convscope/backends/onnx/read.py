@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from convscope._files import kind_of
 from convscope._records import validation_reason
 from convscope.backends.onnx.graph import FLOAT, Node, build_graph
 from convscope.backends.onnx.metadata import (
@@ -85,8 +86,9 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def _read_content(path: Path) -> bytes:
-    if not path.is_file():
-        problem = "is not a file" if path.exists() else "does not exist"
+    kind = kind_of(path, ModelFileError)
+    if kind != "file":
+        problem = "does not exist" if kind == "missing" else "is not a file"
         raise ModelFileError(f"expected a run folder or a model.onnx, but {path} {problem}: train a model first")
     try:
         if (size := path.stat().st_size) > MAX_BYTES:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convscope._files import kind_of
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.errors import DataError
+from convscope.errors import DataError, ModelFileError
 
 if TYPE_CHECKING:
     from convscope.runs.folder import Run
@@ -50,7 +51,8 @@ def predict(
     from convscope.cli.format_evaluation import prediction_lines
     from convscope.deploy.predictor import PredictionList, Predictor
 
-    predictor, found, failed = Predictor(_opened(run).model_file if run.is_dir() else run), [], 0
+    is_folder = kind_of(run, ModelFileError) == "folder"
+    predictor, found, failed = Predictor(_opened(run).model_file if is_folder else run), [], 0
     for outcome in predictor.predict_each(images, max_megapixels=max_megapixels):
         if isinstance(outcome, DataError):
             print_message(f"convscope: {outcome}")
