@@ -266,6 +266,7 @@ def test_evaluate_after_folder_changed_reports_it(command: Command, folder: Path
     answer = command("evaluate", "run")
     assert answer.code == 0
     assert re.search("pets has changed since run was trained on it$", answer.err, re.M)
+    assert "measured on the 13 images that training did not use, of " in answer.out
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -261,7 +261,7 @@ def test_train_model_after_ctrl_c_saves_weights(stripes: Dataset, tmp_path: Path
     assert (run.manifest.status, run.manifest.signal, run.manifest.selected_epoch) == ("interrupted", 2, epochs)
     assert {re.sub(r"\.\d{10}\.", ".TIME.", name) for name in run.manifest.files} == {
         "best.safetensors", "config.json", "last.safetensors", "metrics.jsonl", "model.onnx",
-        "tensorboard/events.out.tfevents.TIME.convscope",
+        "training-images.safetensors", "tensorboard/events.out.tfevents.TIME.convscope",
     }  # fmt: skip
     assert len(opened.history) == epochs
     assert opened.evaluation is None
@@ -682,10 +682,31 @@ def test_evaluate_run_with_changed_data_reports_it(
     run = open_run(tmp_path / "run")
     assert run.config.dataset.path == str(tmp_path / "stripes.npz")
     assert evaluate_run(run, reporter=SilentReporter()).n == 20
-    saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=stripes.train))
+    mixed = Split(*(np.concatenate([getattr(split, name) for split in (stripes.train, stripes.test)])
+                    for name in ("images", "labels")))  # fmt: skip
+    saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=mixed))
     reporter = RecordingReporter()
-    assert evaluate_run(run, reporter=reporter).n == 40
+    changed = evaluate_run(run, reporter=reporter)
+    measured = f"the 20 images that training did not use, of the test split of {tmp_path}/stripes.npz: 60 images"
+    assert (changed.n, changed.measured) == (20, measured)
     assert reporter.messages == [f"{tmp_path}/stripes.npz has changed since {run.path} was trained on it"]
+    saved(tmp_path / "stripes.npz", dataclasses.replace(stripes, test=stripes.train))
+    with pytest.raises(DataError, match=r"^training used all of the test split of .*: name other images to measure"):
+        evaluate_run(run, reporter=SilentReporter())
+
+
+def test_evaluate_run_on_images_that_training_used_says_how_many(
+    digits_run: Run, digits: Dataset, tmp_path: Path
+) -> None:
+    both = Split(np.concatenate([digits.test.images, digits.train.images[:41]]),
+                 np.concatenate([digits.test.labels, digits.train.labels[:41]]))  # fmt: skip
+    reporter = RecordingReporter()
+    path = saved(tmp_path / "both.npz", Dataset("both", digits.classes, digits.train, both, ""))
+    assert evaluate_run(digits_run, path, reporter).n == 400
+    assert digits_run.evaluation is not None
+    accuracy = f"{100 * digits_run.evaluation.accuracy:.2f} %"
+    message = f"training used 41 of these 400 images, which are easier for it; accuracy on the other 359: {accuracy}"
+    assert reporter.messages[0] == message
 
 
 def test_train_model_with_epochs_and_budget_stops_at_whichever_comes_first(stripes: Dataset, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.load import load_data
 from convscope.evaluation.metrics import evaluate
 from convscope.images.read import encode_png
-from convscope.runs.config import BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, METRICS_FILE, MODEL_FILE
+from convscope.runs.config import BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, METRICS_FILE, MODEL_FILE, TRAINING_IMAGES_FILE
 from convscope.runs.folder import RunWriter
+from convscope.runs.weights import save_hashes
 
 Alter = Callable[[Path], object]
 
@@ -49,6 +50,7 @@ def workspace_files() -> dict[str, bytes]:
         writer.write(BEST_WEIGHTS_FILE, save(weights))
         writer.write(LAST_WEIGHTS_FILE, save(weights))
         writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
+        writer.write(TRAINING_IMAGES_FILE, save_hashes(np.zeros(0, np.uint64)))
         writer.write_rows(METRICS_FILE, [])
         logits = np.zeros((1, len(config.classes)), np.float32)
         writer.write_record("evaluation.json", evaluate(logits, np.array([0]), config.classes))

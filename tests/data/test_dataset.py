@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from typing import Any
@@ -130,3 +131,12 @@ def test_kind_depends_on_shape_and_options(
     record = None if options is None else Preprocessing.plain(split.images)
     asked = None if options is None else LoadOptions(**options)
     assert tiny(train=split, test=split, preprocessing=record, load_options=asked).kind == kind
+
+
+def test_split_hashes_are_the_first_64_bits_of_blake2b_in_the_order_of_the_rows() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), np.uint8)
+    expected = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little") for image in pixels]
+    whole = Split(pixels, np.zeros(7, np.int64))
+    assert whole.hashes().tolist() == expected
+    assert whole.take(np.array([6, 0])).hashes().tolist() == [expected[6], expected[0]]
+    assert Split(pixels[:, ::2, ::-1], np.zeros(7, np.int64)).hashes().tolist() != expected

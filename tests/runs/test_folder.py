@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from convscope import Predictor, Run, load_data, open_run
 from convscope.backends.pytorch.models import build_model
 from convscope.errors import ModelFileError, UsageError
-from convscope.runs.config import RunConfig, RunSummary
+from convscope.runs.config import TRAINING_IMAGES_FILE, RunConfig, RunSummary
 from convscope.runs.folder import RunWriter, next_run_folder
 from convscope.training.loop import predict_logits
 
@@ -33,7 +33,7 @@ PLOTS = (
 )  # fmt: skip
 FILES = (
     "README.md", "best.safetensors", "config.json", "evaluation.json", "last.safetensors", "metrics.jsonl",
-    "model.onnx", "report.html", "tensorboard/events.out.tfevents.*.convscope",
+    "model.onnx", "report.html", "training-images.safetensors", "tensorboard/events.out.tfevents.*.convscope",
     *(f"plots/{name}.png" for name in PLOTS),
 )  # fmt: skip
 METRICS = [
@@ -206,7 +206,16 @@ def listed(copy: Path, name: str, path: Path | None = None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "model.onnx", "evaluation.json"]
+    "name",
+    [
+        "config.json",
+        "metrics.jsonl",
+        "best.safetensors",
+        "last.safetensors",
+        "model.onnx",
+        "evaluation.json",
+        "training-images.safetensors",
+    ],
 )
 def test_open_run_manifest_that_does_not_list_a_used_file_raises(copy: Path, name: str) -> None:
     files = json.loads((copy / "manifest.json").read_text())["files"]
@@ -261,6 +270,9 @@ def test_open_run_model_file_of_another_run_raises(copy: Path) -> None:
             lambda run: run.model(),
         ),
         ("best.safetensors", save({"conv1.weight": np.zeros((16, 1, 3, 3), np.float32)}), lambda run: run.model()),
+        ("training-images.safetensors", b"", lambda run: run.training_images),
+        ("training-images.safetensors", save({"images": np.zeros(3)}), lambda run: run.training_images),
+        ("training-images.safetensors", save({"blake2b": np.zeros(3)}), lambda run: run.training_images),
     ],
 )
 def test_run_other_content_under_a_right_checksum_raises(
@@ -376,7 +388,7 @@ def test_run_writer_accepts_a_new_and_an_empty_folder(digits_run: Run, tmp_path:
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", tmp_path / "new" / "deep"):
         writer = RunWriter(place, digits_run.config)
-        for name in ("best.safetensors", "last.safetensors", "metrics.jsonl", "model.onnx"):
+        for name in ("best.safetensors", "last.safetensors", "metrics.jsonl", "model.onnx", TRAINING_IMAGES_FILE):
             writer.write(name, (digits_run.path / name).read_bytes())
         writer.finish(signal=0, selected_epoch=1, train_seconds=2.5)
         assert open_run(place).manifest.status == "interrupted"  # there is no evaluation

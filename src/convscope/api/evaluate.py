@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convscope._reporting import Reporter
-from convscope._text import list_some
+from convscope._text import list_some, percent, pluralize
 from convscope.data.dataset import Dataset
 from convscope.data.labeled import LabeledImages, labeled_test_split
 from convscope.data.load import load_data, load_labeled
@@ -19,6 +21,7 @@ from convscope.errors import DataError, UsageError
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.foreign import ForeignImages
 from convscope.evaluation.metrics import Evaluation
+from convscope.images.preprocessing import Preprocessing
 from convscope.runs.config import DatasetInfo
 from convscope.runs.folder import Run
 
@@ -32,7 +35,8 @@ def evaluate_run(
 
     Another data set is measured on its test split, or on all of its images if it has none; `Evaluation.measured` says
     on which. It need not have all classes. Its images are transformed as `Predictor.predict` does it, and messages say
-    how they clearly differ from the training images.
+    how they clearly differ from the training images, and how many of them training used. If the run's own data set has
+    changed, only images that training did not use are measured.
 
     Args:
         run: an open run.
@@ -60,13 +64,16 @@ def evaluate_run(
     order = np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
-    evaluation, _ = evaluate_images(
+    evaluation, logits = evaluate_images(
         Predictor(run.model_file).predict_logits,
         chunks,
         order[labeled.images.labels],
         config.classes,
         tta_flip=flip if with_tta else None,
     )
+    if not labeled.is_own:
+        for message in _used_images(run, labeled, logits.argmax(1) == order[labeled.images.labels]):
+            reporter.message(message)
     for message in foreign.messages():
         reporter.message(message)
     return evaluation.model_copy(update={"measured": labeled.description})
@@ -82,14 +89,43 @@ def _load(run: Run, data: str | None, reporter: Reporter) -> LabeledImages:
         dataset = load_data(trained.path, trained.load_options, reporter)
         if dataset.fingerprint != trained.fingerprint:
             reporter.message(f"{trained.path} has changed since {run.path} was trained on it")
+            as_trained = config.preprocessing.model_copy(update={"frame": None})
+            return _unused(run, load_labeled(trained.path, config.classes, _options(run, as_trained), reporter))
         return _held_out(dataset, trained.path)
-    before = trained.load_options or LoadOptions()
-    options = LoadOptions(
-        preprocessing=config.preprocessing, class_level=before.class_level, max_megapixels=before.max_megapixels
-    )
-    labeled = load_labeled(data, config.classes, options, reporter)
+    labeled = load_labeled(data, config.classes, _options(run, config.preprocessing), reporter)
     copy = _load_copy(data, labeled, trained, reporter)
     return _held_out(copy, data) if copy else labeled
+
+
+def _options(run: Run, preprocessing: Preprocessing) -> LoadOptions:
+    """How to read images that are measured."""
+    before = run.config.dataset.load_options or LoadOptions()
+    return LoadOptions(
+        preprocessing=preprocessing, class_level=before.class_level, max_megapixels=before.max_megapixels
+    )
+
+
+def _used(run: Run, labeled: LabeledImages) -> NDArray[np.bool_]:
+    """Which of the images training used."""
+    return np.isin(labeled.images.hashes(), run.training_images)
+
+
+def _unused(run: Run, labeled: LabeledImages) -> LabeledImages:
+    """The images that training did not use."""
+    used = _used(run, labeled)
+    if used.all():
+        raise DataError(f"training used all of {labeled.description}: name other images to measure {run.path} on")
+    description = f"the {pluralize(int((~used).sum()), 'image')} that training did not use, of {labeled.description}"
+    return labeled._replace(images=labeled.images.take(~used), description=description, is_own=True)
+
+
+def _used_images(run: Run, labeled: LabeledImages, correct: NDArray[np.bool_]) -> Iterator[str]:
+    """A message about images that training used, with the accuracy on the others."""
+    used = _used(run, labeled)
+    if count := int(used.sum()):
+        n = len(used) - count
+        others = f"; accuracy on the other {n:,}: {percent(correct[~used].mean())}" if n else ""
+        yield f"training used {count:,} of these {pluralize(len(used), 'image')}, which are easier for it{others}"
 
 
 def _is_same(data: str, path: str) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from convscope._files import lock_folder
@@ -19,9 +21,10 @@ from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.load import DataSource
 from convscope.errors import UsageError
 from convscope.runs.checkpoints import Checkpoints, RestoreCheckpoint
-from convscope.runs.config import INITIAL_WEIGHTS_FILE
+from convscope.runs.config import INITIAL_WEIGHTS_FILE, TRAINING_IMAGES_FILE
 from convscope.runs.folder import Run, RunWriter, next_run_folder
 from convscope.runs.metrics_log import MetricsLog
+from convscope.runs.weights import save_hashes
 from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_signals
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
@@ -86,6 +89,7 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
     with stop_on_signals() as stop, lock_folder(folder):
         model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resume)
+        writer.write(TRAINING_IMAGES_FILE, save_hashes(_hash_used_images(plan)))
         checkpoints = Checkpoints(folder, options.checkpoint_interval, hooks.reporter)
         first: list[Callback] = [RestoreCheckpoint(checkpoints)] if resume else []
         if plan.initial_weights is not None:
@@ -103,6 +107,13 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
         if not interrupted_by:
             checkpoints.remove()
         return run
+
+
+def _hash_used_images(plan: Plan) -> NDArray[np.uint64]:
+    """The hashes of the images that training learns from or chooses by; not those of the test split."""
+    data = plan.data
+    splits = [data.train, *([data.validation] if data.validation is not data.dataset.test else [])]
+    return np.concatenate([split.hashes() for split in splits])
 
 
 class InitialWeights(Callback):

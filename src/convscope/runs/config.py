@@ -25,6 +25,7 @@ FORMAT: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE = "best.safetensors", "last.safetensors"
 INITIAL_WEIGHTS_FILE = "initial.safetensors"  # only of a run that continues another
+TRAINING_IMAGES_FILE = "training-images.safetensors"
 METRICS_FILE, EVALUATION_FILE, MODEL_FILE = "metrics.jsonl", "evaluation.json", "model.onnx"
 CHECKPOINT_FOLDER, PLOT_FOLDER, EVENT_FOLDER = "checkpoints", "plots", "tensorboard"
 REPORT_FILE, CARD_FILE = "report.html", "README.md"

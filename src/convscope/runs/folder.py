@@ -32,6 +32,7 @@ from convscope.runs.config import (
     MODEL_FILE,
     PLOT_FOLDER,
     REPORT_FILE,
+    TRAINING_IMAGES_FILE,
     WEIGHTS_FILES,
     FileInfo,
     Manifest,
@@ -40,9 +41,11 @@ from convscope.runs.config import (
     RunSummary,
 )
 from convscope.runs.verify import verify_contents, verify_files
-from convscope.runs.weights import load_weights
+from convscope.runs.weights import load_hashes, load_weights
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -172,6 +175,11 @@ class Run:
         if self.manifest.status != "complete":
             return None
         return _read_record(self.path / EVALUATION_FILE, Evaluation, "restore it from a copy, or train again")
+
+    @cached_property
+    def training_images(self) -> NDArray[np.uint64]:
+        """The `Split.hashes` of all images that training used, those for validation included."""
+        return load_hashes(self.path / TRAINING_IMAGES_FILE)
 
     def model(self) -> nn.Sequential:
         """Build the torch model with the selected weights, in evaluation mode.

@@ -17,13 +17,16 @@ from convscope.runs.config import (
     MANIFEST_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    TRAINING_IMAGES_FILE,
     FileInfo,
     Manifest,
     RunConfig,
 )
 
 ADVICE = "restore it from a copy, or train again"
-USED_FILES = (CONFIG_FILE, METRICS_FILE, BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, MODEL_FILE)
+USED_FILES = (
+    CONFIG_FILE, METRICS_FILE, BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE, MODEL_FILE, TRAINING_IMAGES_FILE,
+)  # fmt: skip
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
