@@ -143,6 +143,16 @@ def test_load_labeled_arrays_are_measured_whole(
     assert f"{len(labeled.images)} images" in labeled.description
 
 
+@pytest.mark.parametrize("years", [("2019", "2020"), ("2019",), ("images", "masks")])
+def test_load_labeled_folders_inside_the_networks_classes(tmp_path: Path, years: tuple[str, ...]) -> None:
+    files = {name.replace("/", f"/{year}/"): pixels for year in years for name, pixels in animals(2).items()}
+    path = str(write_images(tmp_path / "set", files))
+    labeled = load_labeled(path, ("cat", "dog"), reporter=RecordingReporter())
+    assert labeled.classes == ("cat", "dog")
+    each = 2 * len({*years} - {"masks"})
+    assert sorted(labeled.images.labels.tolist()) == each * [0] + each * [1]
+
+
 def test_load_labeled_named_set_is_its_test_split() -> None:
     labeled = load_labeled("digits", tuple("0123456789"))
     assert (len(labeled.images), labeled.description) == (359, "the test split of digits: 359 of 1,797 images")

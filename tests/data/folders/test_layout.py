@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 
-from convscope.data.folders.layout import Reading
+from convscope.data.folders.annotations import set_aside_annotations
+from convscope.data.folders.layout import Reading, find_layout
+from convscope.data.folders.tree import Folder
 from convscope.data.formats.image_folder import list_folder
 from convscope.data.formats.listing import Listing
 from convscope.errors import DataError
@@ -162,6 +165,130 @@ AMBIGUOUS = [
 def test_find_layout_unclear_layout_raises(tmp_path: Path, patterns: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         listed(tmp_path, *patterns)
+
+
+PARTS = [
+    (("HAM10000_images_part_1/1.png", "HAM10000_images_part_2/2.png"), "look like splits or parts"),
+    (("Images_Part1/1.png", "Images_Part2/2.png", "Images_Part4/2.png"), "look like splits or parts"),
+    (("photos batch A/1.png", "photos batch B/2.png"), "look like splits or parts"),
+    (("dataset1/1.png", "dataset2/2.png"), "look like splits or parts"),
+    (("images_part1/{}", "images_part2/owl/1.png"), "may be images_part1, images_part2, or cat, dog, owl inside them"),
+    (("part_1/images/1.png", "part_2/images/2.png"), "look like splits or parts"),
+    (("train/1.png", "train_masks/1.gif"), "no class folders: the images are in train; expected"),
+    (("train_images/1.png", "train_labels/1.png"), "no class folders: the images are in train_images; expected"),
+    (("data/1.png", "masks/1.png"), "no class folders: the images are in data; expected"),
+    (("covid/1.png", "covid_masks/1.png", "flu/1.png"), "covid_masks next to covid, with the same file names: a class"),
+    (("face/1.png", "face_mask/1_mask.png"), "face_mask next to face, with the same file names: a class, or annot"),
+]
+
+
+@pytest.mark.parametrize(("patterns", "message"), PARTS, ids=[" ".join(row[0]) for row in PARTS])
+def test_find_layout_parts_and_annotations_with_other_words_raise(
+    tmp_path: Path, patterns: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        listed(tmp_path, *patterns)
+
+
+def test_find_layout_table_next_to_parts_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a table of files and labels \(if meta.csv has them, name it instead"):
+        listed(tmp_path, "part_1/1.png", "part_2/2.png", "meta.csv")
+    with pytest.raises(DataError, match=r"a table of files and labels \(if meta.csv has them, name it instead"):
+        listed(tmp_path / "other", "train/1.png", "meta.csv")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("Mask", "No Mask"),
+        ("mask", "without_mask", "with_mask"),
+        ("face", "face_mask"),
+        ("bottle", "bottle_label", "bottle cap"),
+        ("lego part 3001", "lego part 3002"),
+        ("part", "whole"),
+        ("cat", "dog", "train"),
+        ("stage 1", "stage 2"),
+        ("собака", "кошка"),
+        ("1", "2"),
+    ],
+)
+def test_find_layout_classes_named_a_little_like_annotations_or_parts(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    found = listed(tmp_path, *(f"{name}/{number}.png" for name in classes for number in (1, 2)))
+    assert sorted(found.classes) == sorted(classes)
+    assert [issue.level for issue in found.issues] in ([], ["note"])  # a class called train is mentioned
+
+
+@pytest.mark.parametrize("level", [None, 1])
+def test_find_layout_masks_inside_class_folders_are_left_out(tmp_path: Path, level: int | None) -> None:
+    files = ("a/images/1.png", "a/masks/1.png", "b/images/1.png", "c/2.png", "c/mask/2_mask.png")
+    found = listed(tmp_path, *files, reading=Reading(class_level=level))
+    assert found.files == ("a/images/1.png", "b/images/1.png", "c/2.png")
+    assert [issue.text for issue in found.issues] == [
+        "2 files in a/masks, c/mask, named like annotations",
+        "2 folders inside the class folders: a/images, b/images",
+    ]
+
+
+def test_find_layout_masks_inside_splits_are_left_out(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train/images/{}", "train/masks/{}", "test/images/{}", "test/masks/{}")
+    assert (found.classes, splits(found)) == (("cat", "dog"), {"test": 3, "train": 3})
+    assert [issue.text for issue in found.issues] == ["6 files in test/masks, train/masks, named like annotations"]
+
+
+def test_find_layout_class_level_1_makes_classes_of_paired_names(tmp_path: Path) -> None:
+    found = listed(tmp_path, "train/1.png", "train_masks/1.png", reading=Reading(class_level=1))
+    assert found.classes == ("train", "train_masks")
+
+
+def test_find_layout_of_many_classes_is_linear() -> None:
+    folders = [Folder(f"class {i}", f"class {i}", [f"{i}.png"]) for i in range(20_000)]
+    folders += [Folder(f"c{i}_masks", f"c{i}_masks", [f"{i}.png"]) for i in range(1_000)]
+    start = process_time()
+    base = Folder("all", "", folders=folders)
+    assert set_aside_annotations(base, by_subject=True) == []
+    assert len(find_layout(base, Reading()).classes) == 21_000
+    assert process_time() - start < 5  # about 0.5 s; quadratic time would be minutes
+
+
+CATS = Reading(classes=("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("cat/2019/1.png", "cat/2020/1.png", "dog/2019/1.png", "dog/2020/1.png"),
+        ("data/cat/2019/1.png", "data/cat/2020/2.png"),
+        ("cat/images/1.png", "cat/masks/1.png", "dog/images/1.png"),
+        ("cat/cat/1.png", "dog/dog/1.png"),
+        ("fold1/{}", "fold2/{}"),
+        ("cat/cat/1.png", "cat/dog/1.png"),
+    ],
+)
+@pytest.mark.parametrize("level", [None, 1, 2])
+def test_find_layout_known_classes_come_before_other_rules(
+    tmp_path: Path, patterns: tuple[str, ...], level: int | None
+) -> None:
+    found = listed(tmp_path, *patterns, reading=CATS._replace(class_level=level))
+    assert set(found.classes) <= {"cat", "dog"}
+
+
+def test_find_layout_known_class_named_like_annotations_or_a_split(tmp_path: Path) -> None:
+    reading = Reading(classes=("Mask", "No Mask", "images", "train"))
+    found = listed(tmp_path, "Mask/1.png", "images/1.png", "train/1.png", reading=reading)
+    assert found.classes == ("Mask", "images", "train")
+
+
+def test_find_layout_known_classes_with_splits_inside(tmp_path: Path) -> None:
+    found = listed(tmp_path, *(f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("train", "test")))
+    with_classes = listed(tmp_path, reading=CATS)
+    assert with_classes.splits == found.splits == ("test", "train", "test", "train")
+
+
+def test_find_layout_unclear_with_known_classes_offers_no_option(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"named like the network's classes, which are cat, dog$"):
+        listed(tmp_path, "a/owl/1.png", "a/fox/1.png", "b/owl/1.png", "b/fox/1.png", reading=CATS)
+    with pytest.raises(DataError, match="two ways to read the folders: the classes may be cat, dog, or cat, dog"):
+        listed(tmp_path / "confused", "cat/cat/1.png", "cat/dog/1.png", "dog/cat/1.png", reading=CATS)
 
 
 def test_find_layout_class_level_decides(tmp_path: Path) -> None:

@@ -10,17 +10,21 @@ A layout that can be read in two ways is refused, unless the caller says which f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import combinations
 from typing import NamedTuple
 
-from convscope._text import list_some, pluralize
+from convscope._text import list_some
 from convscope.data.audit.issue import Issue
-from convscope.data.folders.names import is_annotations, is_images, is_part, is_unlabeled, split_of, stem_of
-from convscope.data.folders.tree import Folder, is_image_name
+from convscope.data.folders.names import is_annotations, is_images, is_whole, named_splits, split_of
+from convscope.data.folders.passed_over import (
+    empty_folders,
+    left_out_folders,
+    loose_images,
+    nested_folders,
+    unused_folders,
+)
+from convscope.data.folders.tree import Folder, inner_folders, names_of, unwrap
+from convscope.data.folders.unclear import UnclearError, refuse, refuse_unclear, table_hint
 from convscope.errors import DataError
-
-MIN_SHARED = 2  # names of folders inside two folders, from which on these look like splits or parts
-OPTION = "--class-level {} (of train and data check)"
 
 
 class ClassFolder(NamedTuple):
@@ -50,48 +54,62 @@ class Reading(NamedTuple):
     classes: Collection[str] = ()
 
 
-def unwrap(folder: Folder) -> Folder:
-    """The folder inside folders that contain only one folder of folders, as archives often do."""
-    while True:
-        inner = [one for one in _without_annotations(folder.folders) if one.has_images]
-        blocked = folder.has_own_images or any(one.is_empty for one in folder.folders)
-        if len(inner) != 1 or blocked or not inner[0].image_folders:
-            return folder
-        folder = inner[0]
-
-
 def find_layout(base: Folder, reading: Reading) -> Layout:
     """Decide what the folders in `base`, which was unwrapped, are.
+
+    Args:
+        base: a folder without folders of annotations, scanned with the known classes.
+        reading: what is known of the layout.
 
     Raises:
         DataError: there are two ways to read them, or none.
     """
-    kept = _without_annotations(base.folders)
-    top = [folder for folder in kept if folder.has_images]
-    others = _without(base.folders, top)
-    issues = list(_passed_over(base, [folder for folder in others if not folder.is_empty]))
-    level = reading.class_level
-    found = _inner_classes(top, []) if level == 2 else None
-    if level is None:
-        found = _splits_above(top) or _splits_inside(top) or _as_known(top, reading)
-    if found is None:
-        if level is None:
-            _refuse_unclear(top)
-        for folder in kept:
+    try:
+        found = _find_classes(base, reading.class_level)
+    except UnclearError as error:
+        known = f"expected folders named like the network's classes, which are {list_some(reading.classes)}"
+        raise DataError(f"{error}{'; ' + known if reading.classes else error.advice}") from None
+    if not found:
+        for folder in base.folders:
             if folder.is_empty:
                 raise DataError(f"no files in the class folder {folder.name}: put images there, or remove the folder")
-        found = Layout([ClassFolder(folder, folder.name) for folder in top], list(_nested(top)))
-    if found.classes and all(is_images(one.label) or is_annotations(one.label) for one in found.classes):
-        where = list_some(dict.fromkeys(one.folder.path for one in found.classes))
-        raise DataError(f"no class folders: the images are in {where}; expected one folder of images per class")
-    return Layout(found.classes, [*issues, *found.issues, *_empty(kept)])
+        top = base.image_folders
+        found = Layout([ClassFolder(folder, folder.name) for folder in top], list(nested_folders(top)))
+    _check_names(base, found.classes)
+    return Layout(found.classes, [*left_out_folders(base), *found.issues, *empty_folders(base.folders)])
 
 
-def _without_annotations(folders: list[Folder]) -> list[Folder]:
-    """The folders without masks and the like, if one of the others says that it holds the images."""
-    annotations = [folder for folder in folders if is_annotations(folder.name) and not is_images(folder.name)]
-    others = _without(folders, annotations)
-    return others if any(is_images(folder.name) and folder.has_images for folder in others) else folders
+def _find_classes(base: Folder, level: int | None) -> Layout | None:
+    """The class folders below those at the top; None if those at the top are the classes."""
+    top = base.image_folders
+    inside = [one for folder in top for one in inner_folders(folder)]
+    are_known = bool(inside) and all(one.is_class for one in inside)
+    if top and all(folder.is_class for folder in top):
+        if are_known and any(one.name != folder.name for folder in top for one in inner_folders(folder)):
+            refuse(top, names_of(inside))
+        return _splits_inside(top)
+    if level == 1 and any(one.is_class for one in inside):
+        level = None  # of the data that the network was trained on
+    if level is None and (found := _splits_above(top) or _splits_inside(top)):
+        return found
+    if level == 2 or (level is None and are_known):
+        return _inner_classes(top, [])
+    if level is None:
+        refuse_unclear(base)
+    return None
+
+
+def _check_names(base: Folder, classes: list[ClassFolder]) -> None:
+    """Raise DataError if no class folder is named like a class."""
+    names = {one.label for one in classes if not one.folder.is_class}
+    is_one = len(classes) == 1
+    if names and all(is_images(name) or is_annotations(name) or (is_one and is_whole(name)) for name in names):
+        where = list_some(dict.fromkeys(one.folder.path for one in classes))
+        hint = table_hint(base)
+        raise DataError(
+            f"no class folders: the images are in {where}; expected one folder of images per class"
+            f"{', or a table of files and labels' + hint if hint else ''}"
+        )
 
 
 def _without(folders: list[Folder], others: Iterable[Folder]) -> list[Folder]:
@@ -99,38 +117,27 @@ def _without(folders: list[Folder], others: Iterable[Folder]) -> list[Folder]:
     return [folder for folder in folders if folder not in excluded]
 
 
-def _as_known(top: list[Folder], reading: Reading) -> Layout | None:
-    """The folders inside those at the top as classes, if all of them are named like known classes."""
-    inner = {one.name for folder in top for one in _inner(folder)}
-    return _inner_classes(top, []) if inner and inner <= set(reading.classes) else None
-
-
 def _splits_above(top: list[Folder]) -> Layout | None:
     """Folders of splits with class folders inside; None if there are none."""
-    named = _named_splits(top)
+    names = named_splits(names_of(top))
+    named = [folder for folder in top if folder.name in names]
     for candidates in (named, [folder for folder in top if split_of(folder.name, strict=False)]):
-        chosen = [folder for folder in candidates if _inner(folder)]
+        chosen = [folder for folder in candidates if inner_folders(folder)]
         if len(_splits(chosen)) > 1 and (candidates is named or _agree(chosen)):
             train = _train_classes(chosen)
-            chosen = [folder for folder in chosen if len(_inner(folder)) > 1 or _names(_inner(folder)) & train]
+            chosen = [
+                folder for folder in chosen if len(inner_folders(folder)) > 1 or names_of(inner_folders(folder)) & train
+            ]
             return _inner_classes(chosen, _without(top, chosen))
-    chosen = [folder for folder in named if _inner(folder)]
+    chosen = [folder for folder in named if inner_folders(folder)]
     others = _without(top, chosen)
     if not chosen or not others or len(_without(others, named)) < len(others):
         return _inner_classes(chosen, others) if chosen else None
-    classes = _names(one for folder in chosen for one in _inner(folder))
-    shared = any(classes & _names(_inner(folder)) for folder in others) or classes & _names(others)
-    if shared or any(map(_is_flat, others)) or _splits(chosen) != {"train"}:
-        _refuse(top, classes)
+    classes = names_of(one for folder in chosen for one in inner_folders(folder))
+    shared = any(classes & names_of(inner_folders(folder)) for folder in others) or classes & names_of(others)
+    if shared or any(one.is_flat for one in others) or _splits(chosen) != {"train"}:
+        refuse(top, classes)
     return None  # a class called train
-
-
-def _named_splits(top: list[Folder]) -> list[Folder]:
-    """The folders named like splits: train, or letters_train next to letters_test."""
-    splits: dict[tuple[str, ...], set[str]] = {}
-    for folder in top:
-        splits.setdefault(stem_of(folder.name), set()).add(split_of(folder.name, strict=False))
-    return [folder for folder in top if split_of(folder.name) or len(splits[stem_of(folder.name)] - {""}) > 1]
 
 
 def _inner_classes(above: list[Folder], others: list[Folder]) -> Layout:
@@ -139,14 +146,14 @@ def _inner_classes(above: list[Folder], others: list[Folder]) -> Layout:
     classes = [
         ClassFolder(one, one.name, split_of(folder.name, strict=False) if several else "")
         for folder in above
-        for one in _inner(folder)
+        for one in inner_folders(folder)
     ]
-    others = [*others, *(folder for folder in above if not _inner(folder))]
-    flat = [folder for folder in others if split_of(folder.name, strict=False) and not len(_inner(folder)) > 1]
+    others = [*others, *(folder for folder in above if not inner_folders(folder))]
+    flat = [folder for folder in others if split_of(folder.name, strict=False) and not len(inner_folders(folder)) > 1]
     issues = [
-        *_ignored(flat, "without class folders, so without labels", "convscope predict gives them labels"),
-        *_ignored(_without(others, flat), "next to the splits", ""),
-        *_loose_images(unwrap(folder) for folder in above),
+        *unused_folders(flat, "without class folders, so without labels", "convscope predict gives them labels"),
+        *unused_folders(_without(others, flat), "next to the splits", ""),
+        *loose_images(unwrap(folder) for folder in above),
     ]
     return Layout(classes, issues)
 
@@ -157,108 +164,14 @@ def _splits_inside(top: list[Folder]) -> Layout | None:
     splits = {split_of(part.name) for part in parts}
     if "train" not in splits or len(splits - {""}) < 2:
         return None
-    if "" in splits or any(map(_is_flat, top)):
-        _refuse(top, _names(parts))
-    if not all(map(_is_flat, parts)):
-        _refuse(top, {one.name for part in parts for one in part.image_folders})
+    if "" in splits or any(one.is_flat for one in top):
+        refuse(top, names_of(parts))
+    if not all(one.is_flat for one in parts):
+        refuse(top, {one.name for part in parts for one in part.image_folders})
     return Layout(
         [ClassFolder(one, up.name, split_of(one.name)) for up in top for one in up.image_folders],
-        list(_loose_images(top)),
+        list(loose_images(top)),
     )
-
-
-def _refuse_unclear(top: list[Folder]) -> None:
-    """Raise DataError unless the folders are classes beyond doubt."""
-    names = {folder.name for folder in top}
-    inner = {folder.name: {one.name for one in _inner(folder)} for folder in top}
-    named = set(_named_splits(top))
-    if len(top) > 1 and all(_is_flat(folder) and (folder in named or is_part(folder.name)) for folder in top):
-        raise DataError(
-            f"no class folders: {list_some(sorted(names))} hold images, but look like splits or parts, not classes; "
-            f"expected a folder of images per class inside, a table of files and labels, or, if these are the "
-            f"classes, {OPTION.format(1)}"
-        )
-    splits = [folder for folder in top if folder in named or (len(top) > 1 and _is_odd(folder))]
-    if len(splits) > 1 or any(split_of(folder.name) != "train" for folder in splits):
-        raise DataError(
-            f"{list_some(folder.name for folder in splits)} next to {list_some(sorted(names - _names(splits)))}: a "
-            f"class, or images without labels? Move it elsewhere or, if it is a class, use {OPTION.format(1)}"
-        )
-    for copy, found in inner.items():
-        if len((found & names) - {copy}) >= MIN_SHARED:
-            raise DataError(
-                f"{copy} contains {list_some(sorted(found & names))} like the folder around it: a copy, or a class? "
-                f"Move it elsewhere or, if it is a class, use {OPTION.format(1)}"
-            )
-    for one, other in combinations((found for found in inner.values() if len(found) >= MIN_SHARED), 2):
-        if len(one & other) >= MIN_SHARED:
-            _refuse(top, one & other)
-
-
-def _refuse(top: list[Folder], inside: Iterable[str]) -> None:
-    raise DataError(
-        f"two ways to read the folders: the classes may be {list_some(sorted(_names(top)))}, or "
-        f"{list_some(sorted(inside))} inside them; choose by {OPTION.format('1 or 2')}"
-    )
-
-
-def _passed_over(base: Folder, folders: list[Folder]) -> Iterable[Issue]:
-    """Issues about folders at the top that do not hold images of classes."""
-    if runs := sorted(base.all_runs()):
-        text = f"{pluralize(len(runs), 'folder')} with results of a training: {list_some(runs)}"
-        yield Issue(kind="run-folder", level="note", text=text, action="passed over")
-    if without := [folder for folder in folders if not folder.has_images and any(True for _ in folder.walk())]:
-        text = f"{pluralize(len(without), 'folder')} without images: {list_some(sorted(_names(without)))}"
-        yield Issue(kind="no-images", level="note", text=text, action="passed over")
-    yield from _ignored([folder for folder in folders if folder.has_images], "named like annotations", "")
-
-
-def _ignored(folders: list[Folder], what: str, advice: str) -> Iterable[Issue]:
-    for folder in folders:
-        files = tuple((file,) for file in folder.walk())
-        text = f"{pluralize(len(files), 'file')} in {folder.name}, {what}"
-        yield Issue(kind="passed-over", level="warning", text=text, action="not used", advice=advice, files=files)
-
-
-def _empty(folders: list[Folder]) -> Iterable[Issue]:
-    if empty := [folder.name for folder in folders if folder.is_empty]:
-        text = f"{pluralize(len(empty), 'empty folder')}: {list_some(empty)}"
-        yield Issue(kind="empty-folder", level="warning", text=text, action="passed over")
-
-
-def _loose_images(folders: Iterable[Folder]) -> Iterable[Issue]:
-    """Issues about images next to the folders that were expected instead."""
-    for folder in folders:
-        if files := tuple((folder.join(name),) for name in folder.files if is_image_name(name)):
-            text = f"{pluralize(len(files), 'file')} directly in {folder.path}, outside the folders in it"
-            yield Issue(kind="passed-over", level="warning", text=text, action="not used", files=files)
-
-
-def _nested(top: list[Folder]) -> Iterable[Issue]:
-    if nested := [folder.join(one.name) for folder in top for one in folder.image_folders]:
-        text = f"{pluralize(len(nested), 'folder')} inside the class folders: {list_some(nested)}"
-        yield Issue(kind="nested-folders", level="note", text=text, action="read as part of their class")
-    if any(split_of(folder.name) for folder in top):
-        names = list_some(folder.name for folder in top if split_of(folder.name))
-        yield Issue(kind="split-name", level="note", text=f"a folder called {names}", action="read as a class")
-
-
-def _inner(folder: Folder) -> list[Folder]:
-    """The folders of images inside, behind wrappers such as train/train."""
-    return unwrap(folder).image_folders
-
-
-def _is_odd(folder: Folder) -> bool:
-    """Whether a folder's name is not that of a class."""
-    return is_annotations(folder.name) or is_unlabeled(folder.name)
-
-
-def _is_flat(folder: Folder) -> bool:
-    return not folder.image_folders
-
-
-def _names(folders: Iterable[Folder]) -> set[str]:
-    return {folder.name for folder in folders}
 
 
 def _splits(folders: Iterable[Folder]) -> set[str]:
@@ -268,11 +181,11 @@ def _splits(folders: Iterable[Folder]) -> set[str]:
 def _train_classes(folders: list[Folder]) -> set[str]:
     """The class folders of the training split, or of the first split without one."""
     train = [folder for folder in folders if split_of(folder.name, strict=False) == "train"] or folders[:1]
-    return {one.name for folder in train for one in _inner(folder)}
+    return {one.name for folder in train for one in inner_folders(folder)}
 
 
 def _agree(folders: list[Folder]) -> bool:
     """Whether folders are of training and of another split, and have classes in common."""
     train = [folder for folder in folders if split_of(folder.name, strict=False) == "train"]
     others = [folder for folder in folders if folder not in train]
-    return bool(train) and any(_names(_inner(folder)) & _train_classes(folders) for folder in others)
+    return bool(train) and any(names_of(inner_folders(folder)) & _train_classes(folders) for folder in others)

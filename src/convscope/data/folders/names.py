@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 SPLITS = {
     "train": ("train", "training", "trn"),
@@ -18,6 +19,8 @@ ANNOTATIONS = {
     "segmentation", "segmentations", "gt", "groundtruth", "ground", "truth",
 }  # fmt: skip
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+PART = "|".join(sorted({*PARTS, *FILLERS}, key=len, reverse=True))
+NUMBERED_PART = re.compile(rf"(?<![a-z])(?:{PART})(?:[-_. #(]*(\d{{1,9}})|[-_. #(]+([a-z]))(?![a-z0-9])")
 
 
 def split_of(name: str, strict: bool = True) -> str:
@@ -38,6 +41,14 @@ def split_of(name: str, strict: bool = True) -> str:
     return found[0] if len(found) == 1 and not (strict and others) else ""
 
 
+def named_splits(names: Collection[str]) -> set[str]:
+    """Those of the names that stand for splits: train, or letters_train next to letters_test."""
+    splits: dict[tuple[str, ...], set[str]] = {}
+    for name in names:
+        splits.setdefault(stem_of(name), set()).add(split_of(name, strict=False))
+    return {name for name in names if split_of(name) or len(splits[stem_of(name)] - {""}) > 1}
+
+
 def stem_of(name: str) -> tuple[str, ...]:
     """The words of a name that do not stand for a split, such as ("seg",) for seg_train."""
     words = [_without_filler(word) for word in _words(name)]
@@ -48,6 +59,24 @@ def is_part(name: str) -> bool:
     """Whether a name stands for a part of a data set, such as fold1 or batch_2."""
     words = _words(name)
     return bool(words) and set(words) <= PARTS
+
+
+def are_parts(names: Collection[str]) -> bool:
+    """Whether names differ only in the number or letter of a part of a data set, counted from about one.
+
+    >>> are_parts(["HAM10000_images_part_1", "HAM10000_images_part_2"]), are_parts(["PartA", "PartB"])
+    (True, True)
+    >>> are_parts(["lego part 3001", "lego part 3002"]), are_parts(["part_1", "cat"])
+    (False, False)
+    """
+    numbers, rests = [], set()
+    for name in names:
+        lower = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+        if not (found := NUMBERED_PART.search(lower)):
+            return False
+        numbers.append(int(found[1] or ord(found[2]) - ord("a") + 1))
+        rests.add((lower[: found.start(found.lastindex or 0)], lower[found.end() :]))
+    return len(numbers) > 1 and len(rests) == 1 and max(numbers) <= 2 * len(numbers) + 1
 
 
 def is_images(name: str) -> bool:
@@ -68,6 +97,28 @@ def is_annotations(name: str) -> bool:
     """
     words = set(_words(name))
     return bool(words) and (words <= ANNOTATIONS | {*FILLERS, "class", "object"}) and bool(words & ANNOTATIONS)
+
+
+def annotation_words(name: str) -> set[str]:
+    """The words of a name that stand for annotations, as in train_masks; also in the name of a class: no_mask."""
+    return set(_words(name)) & ANNOTATIONS
+
+
+def is_whole(name: str) -> bool:
+    """Whether a name stands for all images, or those of a split, with any number: data, train2017, val_images."""
+    return (
+        bool(_words(name)) and name.isascii() and {*SPLIT_OF_WORD} >= {one for one in subject_of(name) if one.isalpha()}
+    )
+
+
+def subject_of(name: str) -> tuple[str, ...]:
+    """The words and numbers of a name that do not stand for images, data or annotations.
+
+    >>> [subject_of(name) for name in ("train2017_masks", "TrainImages2017", "images")]
+    [('train', '2017'), ('train', '2017'), ()]
+    """
+    words = (_without_filler(word.lower()) for word in re.findall(rf"{TOKEN.pattern}|\d+", name))
+    return tuple(word for word in words if word and word not in ANNOTATIONS | IMAGES)
 
 
 def is_unlabeled(name: str) -> bool:

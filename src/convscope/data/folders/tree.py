@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,7 @@ class Folder:
         files: names of its files, sorted.
         folders: its folders, sorted by name.
         runs: paths of the folders inside that hold the results of a training, and are left out.
+        is_class: whether it is known to be a class folder, by its name.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Folder:
     files: list[str] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
+    is_class: bool = False
 
     @cached_property
     def has_images(self) -> bool:
@@ -71,6 +73,11 @@ class Folder:
         """Whether images are directly in it, to judge by their suffixes."""
         return any(is_image_name(name) for name in self.files)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether no folder in it may hold images."""
+        return not self.image_folders
+
     def walk(self) -> Iterator[str]:
         """The paths of all files in it, at any depth."""
         yield from (self.join(name) for name in self.files)
@@ -88,13 +95,38 @@ class Folder:
         return f"{self.path}/{name}" if self.path else name
 
 
-def scan_folder(path: Path) -> Folder:
+def scan_folder(path: Path, classes: Collection[str] = ()) -> Folder:
     """The tree below a folder; links are followed, but not back to a folder above.
+
+    Args:
+        path: the folder.
+        classes: names of folders that are known to be classes.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    return _scan(path, Folder(path.name, ""), frozenset())
+    folder = _scan(path, Folder(path.name, ""), frozenset())
+    _mark_classes(folder, {normalize("NFC", name) for name in classes})
+    return folder
+
+
+def unwrap(folder: Folder) -> Folder:
+    """The folder inside folders that contain only one folder of folders, as archives often do."""
+    while True:
+        inner = folder.image_folders
+        blocked = folder.has_own_images or any(one.is_empty for one in folder.folders)
+        if len(inner) != 1 or blocked or not inner[0].image_folders or _is_class(inner[0]):
+            return folder
+        folder = inner[0]
+
+
+def inner_folders(folder: Folder) -> list[Folder]:
+    """The folders of images inside, behind wrappers such as train/train."""
+    return unwrap(folder).image_folders
+
+
+def names_of(folders: Iterable[Folder]) -> set[str]:
+    return {folder.name for folder in folders}
 
 
 def may_be_image(name: str) -> bool:
@@ -124,6 +156,17 @@ def _scan(root: Path, folder: Folder, above: frozenset[str]) -> Folder:
         else:
             folder.folders.append(inner)
     return folder
+
+
+def _mark_classes(folder: Folder, classes: Set[str]) -> None:
+    for one in folder.folders:
+        one.is_class = one.name in classes
+        _mark_classes(one, classes)
+
+
+def _is_class(folder: Folder) -> bool:
+    """Whether a folder is known to be a class, and not only named like one of the classes inside."""
+    return folder.is_class and not all(one.is_class for one in folder.image_folders)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
-from convscope.data.folders.layout import ClassFolder, Reading, find_layout, unwrap
-from convscope.data.folders.tree import Folder, scan_folder
+from convscope.data.folders.annotations import set_aside_annotations
+from convscope.data.folders.layout import ClassFolder, Reading, find_layout
+from convscope.data.folders.passed_over import annotation_folders
+from convscope.data.folders.tree import Folder, scan_folder, unwrap
 from convscope.data.formats.listing import Listing, Row, make_listing
 from convscope.data.formats.table import TABLE_SUFFIXES
 from convscope.errors import DataError
@@ -25,14 +27,17 @@ def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B
         DataError: a class is empty, a split has a class that train does not have, or the layout is unclear.
         OSError: a folder cannot be read.
     """
-    tree = scan_folder(path)
+    tree = scan_folder(path, reading.classes)
+    annotations = set_aside_annotations(tree, by_subject=reading.class_level is None)
     base = unwrap(tree)
     classes, issues = find_layout(base, reading)
     _check_classes(classes)
     rows = [row for found in classes for row in _rows(found, base)]
     if not rows:
         raise DataError(_no_classes(base))
-    return make_listing(path / base.path, rows, base.files, [*issues, *_unread_tables(base)])
+    return make_listing(
+        path / base.path, rows, base.files, [*annotation_folders(annotations), *issues, *_unread_tables(base)]
+    )
 
 
 def _unread_tables(base: Folder) -> Iterator[Issue]:
