@@ -90,6 +90,31 @@ def test_load_data_parquet_rows_without_a_label_are_left_out_with_a_message(tmp_
     assert reporter.messages == [f"{path}: 1 row without a label; not used"]
 
 
+@pytest.mark.parametrize("column", ["split", "partition", "Data Set"])
+def test_load_data_parquet_column_of_splits_is_used(tmp_path: Path, column: str) -> None:
+    splits = ["test" if i % 10 < 4 else "train" for i in range(20)]
+    columns = {"image": structs(encoded(PETS)), "label": LABELS, column: splits, "path": ["x.png"] * 20}
+    parquet.write_table(pa.table(columns), tmp_path / "p.parquet")
+    dataset = load_data(tmp_path / "p.parquet")
+    assert (len(dataset.train), len(dataset.test)) == (12, 8)
+
+
+@pytest.mark.parametrize("flags", [[True, False] * 10, [1, 0] * 10])
+def test_load_data_parquet_flag_that_may_tell_the_split_is_a_warning(tmp_path: Path, flags: list[Any]) -> None:
+    columns = {"image": encoded(PETS), "label": LABELS, "is_train": flags, "train_ids": [[1, 2]] * 20}
+    parquet.write_table(pa.table(columns), tmp_path / "p.parquet")
+    assert "column is_train may tell the split" in [issue.text for issue in load_data(tmp_path / "p.parquet").issues]
+
+
+def test_load_data_parquet_split_without_labels_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "data" / "train-00000-of-00001.parquet", encoded(PETS), LABELS, ["cat", "dog"])
+    write(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", encoded(animals(10, 500)), [-1] * 20)
+    reporter = RecordingReporter()
+    dataset = load_data(tmp_path / "set", reporter=reporter)
+    assert (len(dataset.train), len(dataset.test)) == (16, 4)
+    assert reporter.messages == [f"{tmp_path}/set: 20 rows without a label; not used"]
+
+
 def test_load_labeled_parquet_test_file_is_measured_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "test.parquet", encoded(PETS), LABELS, ["cat", "dog"])
     labeled = load_labeled(str(path), ("cat", "dog"))

@@ -2,15 +2,16 @@
 
 A folder may hold several files, whose names or folders tell their splits: data/train-00000-of-00002.parquet. Images
 are bytes, or structs with a field `bytes`; labels are text or numbers, whose names may be in the files' metadata.
+Otherwise a column tells the splits, as in a table.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from convscope._extras import needs_extra
 from convscope._reporting import Reporter
@@ -18,6 +19,7 @@ from convscope._text import list_some, pluralize, reason_of
 from convscope.data.folders.archive import PROGRESS_FILES, UNPACKING
 from convscope.data.folders.names import split_of
 from convscope.data.folders.tree import is_ignored, is_image_name
+from convscope.data.formats.records import column_name
 from convscope.data.formats.table import COLUMNS
 from convscope.errors import DataError
 
@@ -26,6 +28,14 @@ IMAGE_COLUMNS = ("image", "img", "images", "pixel_values", "jpg", "png", "photo"
 LABEL_COLUMNS = (*COLUMNS["label"], "fine_label", "coarse_label", "cls", "y")
 BATCH_ROWS = 256
 MAX_DEPTH = 3  # of folders in which Parquet files are looked for
+
+
+class _Row(NamedTuple):
+    """An image's bytes, its label, None if it has none, and the texts of other columns."""
+
+    image: bytes
+    label: str | None
+    others: dict[str, str]
 
 
 def find_parquet(path: Path) -> list[Path]:
@@ -67,25 +77,31 @@ def export_parquet(path: Path, files: Sequence[Path], target: Path, reporter: Re
         DataError: a file is damaged, or has no column of images or of labels.
         MissingExtraError: pyarrow is not installed.
     """
-    splits = {file: _split_of(path, file) for file in files}
-    if len(set(splits.values())) < 2 and set(splits.values()) != {"test"}:
-        splits = dict.fromkeys(files, "")
     target.mkdir()
-    rows, unlabeled = [], 0
+    rows: list[tuple[Path, dict[str, str]]] = []
+    unlabeled = 0
     for number, file in enumerate(files):
-        for index, (image, label) in enumerate(_rows(file)):
-            if label is None:
+        for index, row in enumerate(_rows(file)):
+            if row.label is None:
                 unlabeled += 1
                 continue
             name = f"{number}/{index:07d}"
             (target / str(number)).mkdir(exist_ok=True)
-            (target / name).write_bytes(image)
-            rows.append(json.dumps({"file": name, "label": label, "split": splits[file]}))
+            (target / name).write_bytes(row.image)
+            rows.append((file, row.others | {"file": name, "label": row.label}))
             if len(rows) % PROGRESS_FILES == 0:
                 reporter.progress(UNPACKING, len(rows), None)
     if unlabeled:
         reporter.message(f"{path}: {pluralize(unlabeled, 'row')} without a label; not used")
-    (target / "table.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    splits = _splits(path, [file for file, _ in rows])
+    table = (json.dumps(cells | ({"split": splits[file]} if splits else {})) for file, cells in rows)
+    (target / "table.jsonl").write_text("\n".join(table), encoding="utf-8")
+
+
+def _splits(path: Path, files: Iterable[Path]) -> dict[Path, str]:
+    """The splits of files that hold labeled rows; empty if they have none, or nothing but train."""
+    splits = {file: _split_of(path, file) for file in dict.fromkeys(files)}
+    return splits if len(set(splits.values())) > 1 or set(splits.values()) == {"test"} else {}
 
 
 def _split_of(path: Path, file: Path) -> str:
@@ -94,18 +110,21 @@ def _split_of(path: Path, file: Path) -> str:
     return next((split for part in reversed(inside) if (split := split_of(part, strict=False))), "")
 
 
-def _rows(file: Path) -> Iterator[tuple[bytes, str | None]]:
-    """Each image's bytes with its label, None if it has none."""
+def _rows(file: Path) -> Iterator[_Row]:
+    """The rows of a file."""
     with needs_extra("reading Parquet files"):
         import pyarrow
         from pyarrow import parquet
     try:
         with parquet.ParquetFile(file) as opened:
-            image, label = _columns(opened.schema_arrow)
-            names = _label_names(opened.schema_arrow, label)
-            for batch in opened.iter_batches(BATCH_ROWS, columns=[image, label]):
-                for value, number in zip(*(batch.column(name).to_pylist() for name in (image, label)), strict=True):
-                    yield _image_bytes(value), _label(number, names)
+            schema = opened.schema_arrow
+            image, label = _columns(schema)
+            others = [name for name in _text_columns(schema) if name not in (image, label)]
+            names = _label_names(schema, label)
+            for batch in opened.iter_batches(BATCH_ROWS, columns=[image, label, *others]):
+                for cells in batch.to_pylist():
+                    texts = {name: str(cells[name]) for name in others if cells[name] is not None}
+                    yield _Row(_image_bytes(cells[image]), _label(cells[label], names), texts)
     except (pyarrow.ArrowException, OSError) as error:  # OSError is also what damaged pages raise
         raise DataError(f"{file}: damaged ({reason_of(error)}): download it again") from error
     except DataError as error:
@@ -123,6 +142,23 @@ def _columns(schema: Any) -> tuple[str, str]:
         lacking = "labels" if image else "images"
         raise DataError(f"no column of {lacking}: found {list_some(schema.names, 10)}; expected image and label")
     return image, label
+
+
+def _text_columns(schema: Any) -> list[str]:
+    """The names of columns that may tell the split: of text, and flags such as is_train."""
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+    return [
+        name
+        for name in schema.names
+        if column_name(name) not in ("file", "label")
+        and (is_text(schema.field(name).type) or split_of(name, strict=False))
+        and not types.is_nested(schema.field(name).type)
+    ]
 
 
 def _holds_bytes(kind: Any) -> bool:
