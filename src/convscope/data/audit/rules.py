@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Analysis
+from convscope.data.audit.class_names import odd_names
 from convscope.data.audit.issue import Issue
 
 MIN_IMAGES_PER_CLASS = 20  # with fewer, the accuracy of a class is uncertain by 20 points or more
 IMBALANCE_RATIO = 3  # images of the largest class to those of the smallest
 MAX_ASPECT_RATIO = 3  # longer side to shorter side
-MISSING_VALUES = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "undefined")
 CONSTANT_RANGE = 2  # levels from the darkest to the lightest pixel of an image that counts as constant
 
 Rule = Callable[[Analysis], Iterator[Issue]]
@@ -135,42 +134,8 @@ def _listing(analysis: Analysis) -> Iterator[Issue]:
     yield from analysis.listing.issues
 
 
-def _look_alikes(analysis: Analysis) -> Iterator[Issue]:
-    names = analysis.listing.classes
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault(_simplified(name), []).append(name)
-    groups = [" = ".join(map(repr, some)) for some in alike.values() if len(some) > 1]
-    empty = [repr(name) for name in names if name.strip().lower() in MISSING_VALUES]
-    decimals = [repr(name) for name in names if re.fullmatch(r"\d+\.0*", name)]
-    lists = [repr(name) for name in names if name[:1] + name[-1:] in ("[]", "()", "{}")]
-    parts = [
-        f"{text}: {list_some(some)}"
-        for text, some in (
-            ("alike", groups),
-            ("like a missing value", empty),
-            ("like a list", lists),
-            ("decimal numbers", decimals),
-        )
-        if some
-    ]
-    if parts:
-        yield Issue(
-            kind="odd-labels",
-            level="warning",
-            text=f"class names that may be mistakes: {'; '.join(parts)}",
-            action="used as they are",
-            advice="correct the labels if these are not separate classes",
-        )
-
-
-def _simplified(name: str) -> str:
-    """A class name as it is compared: without case, separators, brackets, and leading or trailing zeros."""
-    number = re.fullmatch(r"\s*([+-]?)0*(\d{1,100}?)(?:\.0*)?\s*", name)
-    if number:
-        return f"{number[1].strip('+')}{int(number[2])}"
-    plain = unicodedata.normalize("NFKC", name).casefold().strip("[]'\"() ")
-    return re.sub(r"(?<=\w)[\W_]+(?=\w)", " ", plain)
+def _class_names(analysis: Analysis) -> Iterator[Issue]:
+    yield from odd_names(analysis.listing.classes)
 
 
 def _class_sizes(analysis: Analysis) -> Iterator[Issue]:
@@ -266,7 +231,7 @@ def _backgrounds(analysis: Analysis) -> Iterator[Issue]:
 
 
 RULES: tuple[Rule, ...] = (
-    _listing, _look_alikes, _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays,
+    _listing, _class_names, _conflicting_labels, _duplicates, _near_duplicates, _series, _unreadable, _strays,
     _class_sizes, _sizes, _colors, _depth, _content, _backgrounds,
 )  # fmt: skip
 
