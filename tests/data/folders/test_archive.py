@@ -19,7 +19,7 @@ from convscope.data.load import load_data, load_labeled
 from convscope.data.options import LoadOptions
 from convscope.errors import ConvscopeError, DataError
 from helpers.images import animals, write_images
-from helpers.reporting import FailingReporter
+from helpers.reporting import FailingReporter, RecordingReporter
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,12 @@ def test_load_data_path_into_an_archive_is_read(tmp_path: Path) -> None:
     assert load_data(tmp_path / "pets.zip").classes == ("cat", "dog")
 
 
+def test_load_data_archive_with_colons_in_its_names_is_read(tmp_path: Path) -> None:
+    files = contents(write_images(tmp_path / "pets", animals()))
+    (tmp_path / "pets.zip").write_bytes(zipped({f"set: v1/{name}": some for name, some in files.items()}))
+    assert load_data(tmp_path / "pets.zip").classes == ("cat", "dog")
+
+
 def test_load_data_archives_in_an_archive_are_splits(tmp_path: Path) -> None:
     train, test = (zipped(contents(write_images(tmp_path / str(i), animals(start=i)))) for i in (0, 500))
     (tmp_path / "all.zip").write_bytes(zipped({"train.zip": train, "test.zip": test}))
@@ -155,12 +161,89 @@ def test_load_data_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.M
             load_data(tmp_path / name)
 
 
-def test_load_data_links_in_a_tar_are_not_followed(tmp_path: Path) -> None:
+def link_zip(folder: Path) -> bytes:
+    """A .zip that keeps symbolic links, as `zip --symlinks` writes it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                info = zipfile.ZipInfo(name)
+                info.create_system, info.external_attr = 3, 0o120777 << 16
+                written.writestr(info, os.readlink(path))  # noqa: PTH115
+            elif path.is_file():
+                written.write(path, name)
+    return buffer.getvalue()
+
+
+def link_tar(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as written:
+        written.add(folder, ".")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("name", "pack"), [("pets.tar", link_tar), ("pets.zip", link_zip)])
+@pytest.mark.parametrize("kind", ["files", "folders", "links to links"])
+def test_load_data_symbolic_links_in_an_archive_are_followed(
+    tmp_path: Path, name: str, pack: Callable[[Path], bytes], kind: str
+) -> None:
+    plain = write_images(tmp_path / "plain" / "pets", animals())
+    folder = write_images(tmp_path / "links", {f"zoo/{file}": image for file, image in animals().items()})
+    if kind == "folders":
+        for animal in ("cat", "dog"):
+            (folder / "pets").mkdir(exist_ok=True)
+            (folder / "pets" / animal).symlink_to(f"../zoo/{animal}")
+    for file in animals() if kind != "folders" else ():
+        (folder / "pets" / file).parent.mkdir(parents=True, exist_ok=True)
+        target = f"../../zoo/{file}"
+        if kind == "links to links":
+            (folder / "a").mkdir(exist_ok=True)
+            (folder / "a" / file.replace("/", "-")).symlink_to(f"../zoo/{file}")
+            target = f"../../a/{file.replace('/', '-')}"
+        (folder / "pets" / file).symlink_to(target)
+    (tmp_path / name).write_bytes(pack(folder))
+    dataset = load_data(tmp_path / name / "pets", reporter=FailingReporter())
+    assert dataset.fingerprint == load_data(plain).fingerprint
+
+
+def test_load_data_hard_links_in_a_tar_are_followed(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "pets", {f"all/{file}": image for file, image in animals().items()})
+    for file in animals():
+        (folder / file).parent.mkdir(exist_ok=True)
+        os.link(folder / "all" / file, folder / file)
+    (tmp_path / "pets.tar").write_bytes(link_tar(folder))
+    with tarfile.open(tmp_path / "pets.tar") as tar:
+        assert sum(entry.islnk() for entry in tar) == len(animals())
+    listed = audit_images(tmp_path / "pets.tar", LoadOptions(class_level=1), FailingReporter())
+    assert {one.name: one.files for one in listed.classes}["cat"] == len(animals()) // 2
+
+
+def test_load_data_links_out_of_an_archive_are_left_out_with_a_message(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "pets", animals())
     (folder / "cat" / "link.png").symlink_to("/etc/hostname")
-    with tarfile.open(tmp_path / "pets.tar", "w") as tar:
+    (folder / "cat" / "up.png").symlink_to("../../../../etc/hostname")
+    (folder / "cat" / "none.png").symlink_to("missing.png")
+    (folder / "cat" / "loop").symlink_to("..")
+    (tmp_path / "pets.tar").write_bytes(link_tar(folder))
+    for _ in range(2):  # unpacked, and from the cache
+        reporter = RecordingReporter()
+        assert set(load_data(tmp_path / "pets.tar", reporter=reporter).files) == set(animals())
+        expected = "cat/link.png, cat/loop, cat/none.png, cat/up.png"
+        assert reporter.messages == [f"{tmp_path}/pets.tar: 4 links to nothing in the archive: {expected}; not used"]
+
+
+def test_load_data_links_that_multiply_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "FREE_BYTES", 10**6)
+    folder = write_images(tmp_path / "pets", {"0/a.png": bytes(1000)})
+    for level in range(1, 40):
+        (folder / str(level)).mkdir()
+        for side in "lr":
+            (folder / str(level) / side).symlink_to(f"../{level - 1}")
+    with tarfile.open(tmp_path / "pets.tgz", "w:gz") as tar:
         tar.add(folder, "pets")
-    assert "cat/link.png" not in load_data(tmp_path / "pets.tar").files
+    with pytest.raises(DataError, match="more than 100 times its size or the free space"):
+        load_data(tmp_path / "pets.tgz")
 
 
 def test_load_data_archive_with_an_unwritable_cache_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,14 +64,17 @@ def _scan(folder: Path, depth: int) -> list[Path] | None:
     return found
 
 
-def export_parquet(path: Path, files: Sequence[Path], target: Path, reporter: Reporter) -> None:
+def export_parquet(path: Path, files: Sequence[Path], target: Path, reporter: Reporter) -> list[str]:
     """Write the images of Parquet files into a new folder, with a table of their labels and splits: table.jsonl.
 
     Args:
         path: what the user named: a file or a folder.
         files: the Parquet files.
         target: the folder.
-        reporter: receives the progress, and a message if rows without a label are left out.
+        reporter: receives the progress.
+
+    Returns:
+        Messages about rows that were left out.
 
     Raises:
         DataError: a file is damaged, or has no column of images or of labels.
@@ -91,11 +94,10 @@ def export_parquet(path: Path, files: Sequence[Path], target: Path, reporter: Re
             rows.append((file, row.others | {"file": name, "label": row.label}))
             if len(rows) % PROGRESS_FILES == 0:
                 reporter.progress(UNPACKING, len(rows), None)
-    if unlabeled:
-        reporter.message(f"{path}: {pluralize(unlabeled, 'row')} without a label; not used")
     splits = _splits(path, [file for file, _ in rows])
     table = (json.dumps(cells | ({"split": splits[file]} if splits else {})) for file, cells in rows)
     (target / "table.jsonl").write_text("\n".join(table), encoding="utf-8")
+    return [f"{pluralize(unlabeled, 'row')} without a label; not used"] if unlabeled else []
 
 
 def _splits(path: Path, files: Iterable[Path]) -> dict[Path, str]:

@@ -1,7 +1,7 @@
 """Archives and Parquet files, unpacked once into the cache: a folder that is recognized by path, size and time.
 
     CACHE/unpacked/KEY/NAME/...       the files; NAME is that of the archive without its suffix
-    CACHE/unpacked/KEY/about.json     how many files and bytes these are
+    CACHE/unpacked/KEY/about.json     how many files and bytes these are, and what to say about them
 
 A folder is filled under another name and renamed when it is complete; one that was altered is filled anew.
 """
@@ -46,15 +46,19 @@ def unpacked(path: Path, context: LoadContext) -> Iterator[Path]:
         ConvscopeError: the cache cannot be written.
     """
     packed = next((one for one in (path, *path.parents) if is_archive(one) and one.is_file()), None)
-    folder = path
+    folder, messages = path, list[str]()
     if packed:
-        folder = _cached(packed, [packed], lambda target: extract(packed, target, context.reporter), context)
+        folder, messages = _cached(packed, [packed], lambda target: extract(packed, target, context.reporter), context)
     inner = _enter(folder / path.relative_to(packed)) if packed else path
     with error_prefix(str(path)):
         files = find_parquet(inner)
     if files:
-        folder = _cached(inner, files, lambda target: export_parquet(inner, files, target, context.reporter), context)
-        inner = folder / "table.jsonl"
+        folder, more = _cached(
+            inner, files, lambda target: export_parquet(inner, files, target, context.reporter), context
+        )
+        inner, messages = folder / "table.jsonl", [*messages, *more]
+    for message in messages:
+        context.reporter.message(f"{path}: {message}")
     try:
         yield inner
     except DataError as error:
@@ -70,20 +74,22 @@ def _enter(folder: Path) -> Path:
     return inner if is_npz(inner) or (inner.is_dir() and is_idx(inner)) else folder
 
 
-def _cached(path: Path, files: Sequence[Path], fill: Callable[[Path], None], context: LoadContext) -> Path:
-    """The folder in the cache that `fill` has filled from these files."""
+def _cached(
+    path: Path, files: Sequence[Path], fill: Callable[[Path], list[str]], context: LoadContext
+) -> tuple[Path, list[str]]:
+    """The folder in the cache that `fill` has filled from these files, and the messages that it returned."""
     times = [(str(file.resolve()), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
     key = hashlib.sha256(os.fsencode(json.dumps(times))).hexdigest()[:32]
     root = context.cache / "unpacked"
     folder, name = root / key, stem(path.resolve())
-    if _is_complete(folder):
-        return folder / name
+    if (messages := _messages_of(folder)) is not None:
+        return folder / name, messages
     unfinished = None
     try:
         root.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=root, prefix=".unfinished-"))
-        fill(unfinished / name)
-        write_atomically(unfinished / ABOUT_FILE, json.dumps(_measure(unfinished)))
+        messages = fill(unfinished / name)
+        write_atomically(unfinished / ABOUT_FILE, json.dumps(_measure(unfinished) | {"messages": messages}))
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.replace(folder)
     except OSError as error:
@@ -94,15 +100,17 @@ def _cached(path: Path, files: Sequence[Path], fill: Callable[[Path], None], con
     finally:
         if unfinished:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return folder / name
+    return folder / name, messages
 
 
-def _is_complete(folder: Path) -> bool:
+def _messages_of(folder: Path) -> list[str] | None:
+    """The messages of when a folder was filled; None if it is not complete."""
     try:
         about = json.loads((folder / ABOUT_FILE).read_text())
-    except (OSError, ValueError):
-        return False
-    return bool(about == _measure(folder))
+        messages = [str(message) for message in about.pop("messages")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return messages if about == _measure(folder) else None
 
 
 def _measure(folder: Path) -> dict[str, int]:
