@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cases.bad_inputs import idx
 from convscope import Predictor, evaluate_run, open_run, resume_run
 from convscope.api.hooks import Hooks
 from convscope.api.options import TrainOptions
@@ -18,6 +19,7 @@ from convscope.api.plan import make_plan
 from convscope.api.train import run_plan
 from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
+from convscope.errors import DataError
 from convscope.images.read import read_image
 from convscope.training.recipes import recipe_named
 from helpers.callbacks import Interrupt
@@ -176,6 +178,36 @@ def test_evaluate_run_measures_all_it_is_given(
     (folder / "new" / "new.csv").write_text(f"file,label,split\n{rows}")
     evaluation = evaluate_run(open_run("run"), "new/new.csv" if table else "new", FailingReporter())
     assert (evaluation.n, evaluation.measured) == (6, measured)
+
+
+@pytest.mark.parametrize("kind", ["idx", "npz"])
+def test_evaluate_run_numbers_without_names_are_its_classes_in_order(command: Command, folder: Path, kind: str) -> None:
+    assert command("train", "pets", *QUICK, "--run", "run").code == 0
+    dogs_first = [str(name) for name in animals(6, 900)][::-1]
+    write_images(folder / "new", animals(6, 900))
+    images = np.stack([read_image(folder / "new" / name).pixels for name in dogs_first])
+    labels = np.array([int(name.startswith("dog")) for name in dogs_first], np.uint8)
+    if kind == "idx":
+        (folder / "t10k-images-idx4-ubyte").write_bytes(idx(images))
+        (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(labels))
+        path = "t10k-images-idx4-ubyte"
+    else:
+        path = "new.npz"
+        np.savez(path, x_test=images, y_test=labels)
+    reporter = RecordingReporter()
+    found = evaluate_run(open_run("run"), path, reporter)
+    assert reporter.messages[0] == (
+        f"the labels of {path} are numbers: they stand for the network's classes in order, 0 = cat, 1 = dog"
+    )
+    np.testing.assert_array_equal(found.confusion, evaluate_run(open_run("run"), "new", SilentReporter()).confusion)
+
+
+@pytest.mark.usefixtures("folder")
+def test_evaluate_run_numbers_of_more_classes_raise(command: Command) -> None:
+    assert command("train", "pets", *QUICK, "--run", "run").code == 0
+    np.savez("new.npz", x_test=np.zeros((3, 8, 8, 3), np.uint8), y_test=np.array([0, 1, 2]))
+    with pytest.raises(DataError, match=r"new.npz has classes that the network was not trained on: 0, 1, 2; choose"):
+        evaluate_run(open_run("run"), "new.npz", SilentReporter())
 
 
 @pytest.mark.parametrize("place", ["pets", "./pets", "copy"])

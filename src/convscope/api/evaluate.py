@@ -16,6 +16,7 @@ from convscope.data.labeled import LabeledImages, labeled_test_split
 from convscope.data.load import load_data, load_labeled
 from convscope.data.options import LoadOptions
 from convscope.data.registry import NAMES
+from convscope.data.types import Labels
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.evaluate import evaluate_images
@@ -34,9 +35,10 @@ def evaluate_run(
     """Measure a run's model file on the test split of its own data set, or on another one with classes of the run.
 
     Another data set is measured on its test split, or on all of its images if it has none; `Evaluation.measured` says
-    on which. It need not have all classes. Its images are transformed as `Predictor.predict` does it, and messages say
-    how they clearly differ from the training images, and how many of them training used. If the run's own data set has
-    changed, only images that training did not use are measured.
+    on which. It need not have all classes, and labels 0..n-1 without names stand for the run's n classes in order. Its
+    images are transformed as `Predictor.predict` does it, and messages say how they clearly differ from the training
+    images, and how many of them training used. If the run's own data set has changed, only images that training did not
+    use are measured.
 
     Args:
         run: an open run.
@@ -50,18 +52,15 @@ def evaluate_run(
     """
     config, reporter = run.config, reporter or Reporter()
     labeled = _load(run, data, reporter)
-    names = {normalize("NFC", name): i for i, name in enumerate(config.classes)}
-    used = {labeled.classes[label]: None for label in np.unique(labeled.images.labels)}
-    if unknown := [name for name in used if normalize("NFC", name) not in names]:
-        raise DataError(
-            f"{data} has classes that the network was not trained on: {list_some(unknown)}; choose data with its "
-            f"classes, which are {list_some(config.classes, 10)}"
-        )
+    if _are_numbers_of(labeled, config.classes):
+        labeled = labeled._replace(classes=config.classes)
+        meaning = list_some(f"{i} = {name}" for i, name in enumerate(config.classes))
+        reporter.message(f"the labels of {data} are numbers: they stand for the network's classes in order, {meaning}")
+    order = _class_order(labeled, config.classes, data)
     chunks = labeled.images.chunks()
     foreign = ForeignImages(config.preprocessing, labeled.preprocessed)
     if not labeled.is_own:
         chunks = foreign.transform(chunks)
-    order = np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
     evaluation, logits = evaluate_images(
@@ -77,6 +76,24 @@ def evaluate_run(
     for message in foreign.messages():
         reporter.message(message)
     return evaluation.model_copy(update={"measured": labeled.description})
+
+
+def _are_numbers_of(labeled: LabeledImages, classes: tuple[str, ...]) -> bool:
+    """Whether a set has the labels 0..n-1 without names, for a network with n classes that are not called so."""
+    expected = tuple(map(str, range(len(classes))))
+    return labeled.is_numbered and labeled.classes == expected and not set(expected) & set(classes)
+
+
+def _class_order(labeled: LabeledImages, classes: tuple[str, ...], data: str | None) -> Labels:
+    """The network's number of each class of a set. Raises DataError if the network lacks one that has images."""
+    names = {normalize("NFC", name): i for i, name in enumerate(classes)}
+    used = {labeled.classes[label]: None for label in np.unique(labeled.images.labels)}
+    if unknown := [name for name in used if normalize("NFC", name) not in names]:
+        raise DataError(
+            f"{data} has classes that the network was not trained on: {list_some(unknown)}; choose data with its "
+            f"classes, which are {list_some(classes, 10)}"
+        )
+    return np.array([names.get(normalize("NFC", name), 0) for name in labeled.classes])
 
 
 def _load(run: Run, data: str | None, reporter: Reporter) -> LabeledImages:

@@ -27,6 +27,7 @@ class LabeledImages(NamedTuple):
         description: which images of which data set these are.
         is_own: whether they are of the data set that the network was trained on.
         preprocessed: how the network's preprocessing changed them; None if the images are still as they were.
+        is_numbered: whether the classes have no names but numbers, as in an IDX file.
     """
 
     images: Split
@@ -34,6 +35,7 @@ class LabeledImages(NamedTuple):
     description: str
     is_own: bool = False
     preprocessed: Changes | None = None
+    is_numbered: bool = False
 
 
 def describe_measured(name: str, split: str, images: int, total: int = 0, unreadable: int = 0) -> str:
@@ -60,7 +62,9 @@ def numbered_images(images: Split, description: str) -> LabeledImages:
     """Images whose labels are numbers, which name their classes; a class may be missing."""
     numbers, labels = np.unique(images.labels, return_inverse=True)
     indices: Labels = labels.reshape(-1).astype(np.int64)
-    return LabeledImages(Split(images.store, indices, images.rows), tuple(map(str, numbers.tolist())), description)
+    return LabeledImages(
+        Split(images.store, indices, images.rows), tuple(map(str, numbers.tolist())), description, is_numbered=True
+    )
 
 
 def labeled_test_split(dataset: Dataset, name: str) -> LabeledImages:
