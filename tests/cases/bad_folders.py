@@ -51,6 +51,21 @@ FOLDER_ROWS = [
         ("nothing", {"a/1.png": b"", "b/2.png": b"x"}, "train set", "none of 2 files is an image; the first, a/1"),
         ("10,000 classes", {f"{i}/1.png": b"x" for i in range(10_000)}, "train set", "10,000 classes of 1.0 files"),
         (
+            "train copied",
+            {f"{part}/{name}": some for part in ("train", "test") for name, some in animals().items()},
+            "train set",
+            "^set: no usable image in train: its 12 files are excluded: 12 that are also in another split; replace",
+        ),
+        (
+            "a class copied",
+            {f"train/{name}": some for name, some in animals().items()}
+            | {f"test/{name}": some for name, some in animals(6, 300).items()}
+            | {f"test/{name}": some for name, some in animals().items() if name.startswith("cat")},
+            "train set",
+            "^set: no training image of cat: its images are 6 in test; its training files are excluded: "
+            "6 that are also in another split; move",
+        ),
+        (
             "other classes",
             {f"{part}/{name}/1.png": noise(1) for part, names in (("train", "ab"), ("test", "ac")) for name in names},
             "train set",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Analysis
@@ -151,12 +152,26 @@ def _check_train(analysis: Analysis, train: Split) -> None:
         elsewhere = ", ".join(
             f"{count} in {split}" for split in ("validation", "test") if (count := (own & (splits == split)).sum())
         )
-        unused = int((own & (splits == "train") & ~analysis.used).sum())
-        excluded = f"; {pluralize(unused, 'training file')} excluded, see the warnings above" if unused else ""
+        reasons = _why_excluded(analysis, own & (splits == "train"))
+        excluded = f"; its training files are excluded: {reasons}" if reasons else ""
         raise DataError(
             f"no training image of {listing.classes[label]}: its images are {elsewhere}{excluded}; move some to train, "
             "or remove the class"
         )
+
+
+def _why_excluded(analysis: Analysis, files: NDArray[np.bool_]) -> str:
+    """How many of some files, a mask (n,), cannot be used, and why; "" if all are used."""
+    doubtful = np.zeros(len(files), bool)
+    for some in analysis.conflicts:
+        doubtful[some] = True
+    unreadable = ~analysis.readable
+    counts = {
+        "{} unreadable": files & unreadable,
+        "{} in two classes": files & doubtful,
+        "{} that are also in another split": files & ~analysis.used & ~unreadable & ~doubtful,
+    }
+    return ", ".join(text.format(f"{found.sum():,}") for text, found in counts.items() if found.any())
 
 
 def _split(analysis: Analysis, name: str = "") -> Split:
@@ -165,6 +180,12 @@ def _split(analysis: Analysis, name: str = "") -> Split:
     if name:
         used = used & (np.array(analysis.listing.splits) == name)
     rows: Labels = np.flatnonzero(used)
+    if not len(rows):
+        files = np.array([name in ("", split) for split in analysis.listing.splits or [""] * len(used)])
+        raise DataError(
+            f"no usable image{f' in {name}' if name else ''}: its {pluralize(int(files.sum()), 'file')} are "
+            f"excluded: {_why_excluded(analysis, files)}; replace them, or remove the copies"
+        )
     return Split(analysis.store.pixels, analysis.listing.labels[rows], rows, analysis.groups[rows])
 
 
