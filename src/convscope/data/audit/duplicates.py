@@ -75,6 +75,18 @@ def correlations(pixels: Images, pairs: Pairs) -> NDArray[np.float32]:
     return result
 
 
+def correlation_matrix(pixels: Images, indices: Labels) -> NDArray[np.float32]:
+    """As `correlations`, of every image with every other: float32 (m, m).
+
+    Args:
+        pixels: uint8 (n, h, w, c).
+        indices: of m images.
+    """
+    levels = _standardized(_reduced(pixels, indices, MAX_SIDE))
+    result: NDArray[np.float32] = levels @ levels.T
+    return result
+
+
 def connected_groups(count: int, links: Iterable[Iterable[int]]) -> Labels:
     """Number things so that those connected by links, directly or not, get the same number.
 

@@ -7,12 +7,12 @@ images of two series of a class, and if it joins images that those before it do 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convscope.data.audit.duplicates import connected_groups, correlations
+from convscope.data.audit.duplicates import connected_groups, correlation_matrix, correlations
 from convscope.data.formats.listing import Listing
 from convscope.data.types import Images, Labels
 
@@ -25,14 +25,16 @@ PATTERNS = (  # as for `group_by`; the first of several that join all series is 
     r"(\d+)\D*\.\w+$",  # 100.png, flip_100.png
     r"^([^-_. ]+)",  # lisa_left_2.png
 )
-MAX_PAIRS = 500  # that are compared
+MAX_PAIRS = 500  # of images in different splits that are compared
+MAX_FILES = 600  # in series that are compared, and half as many others
+FILES_PER_SERIES, SERIES_PER_CLASS = 12, 4  # that are compared; more if there is room
 MIN_GAIN = 0.1  # of the correlation inside series over that of other images of their class
-MIN_SERIES_PER_CLASS = 2  # on average; fewer may be chance
+PERMUTATIONS, MIN_DEVIATIONS = 100, 4  # shuffled series, and standard deviations that true ones correlate more
+MIN_SERIES = 3  # fewer may be chance
+MIN_SHARE = 0.05  # of the files that are in series; fewer hardly change the accuracy
 MAX_SHARE = 0.5  # of the files of a class that are one series; more are numbered from 1 to n
 MAX_ODD, ODD_PAIRS = 300, 20  # large groups that are checked one by one, and pairs of images compared in each
-MIN_SHARE = 0.5  # of the files that are in series
 
-Correlations = NDArray[np.float32]
 Groups = list[list[int]]  # indices of files
 
 
@@ -124,13 +126,14 @@ def _without_odd_ones(pixels: Images, groups: Groups, within: float, between: fl
 
 
 def _is_frequent(groups: Groups, listing: Listing) -> bool:
-    """Whether there are enough series not to be chance."""
-    files = sum(map(len, groups))
-    return files >= MIN_SHARE * len(listing) and len(groups) >= MIN_SERIES_PER_CLASS * len(listing.classes)
+    """Whether there are enough series to matter, and not to be chance."""
+    return len(groups) >= MIN_SERIES and sum(map(len, groups)) >= MIN_SHARE * len(listing)
 
 
 def _measure(listing: Listing, pixels: Images, groups: Groups, joined: Labels) -> tuple[float, float] | None:
     """The mean correlations in a series and between series, if the former is clearly higher.
+
+    It is compared with that in series of the same sizes whose files were shuffled inside their class.
 
     Args:
         listing: the files.
@@ -139,23 +142,60 @@ def _measure(listing: Listing, pixels: Images, groups: Groups, joined: Labels) -
         joined: a number for each file, equal for files that are known to belong together; these are not compared.
     """
     random = np.random.default_rng(0)
-    some = [np.array(groups[i]) for i in random.permutation(len(groups))[:MAX_PAIRS]]
-    series_of = np.full(len(listing), -1)
-    for number, members in enumerate(groups):
-        series_of[members] = number
-    inside, outside = [], []
-    for group in some:
-        one = random.choice(group)
-        inside.append((one, random.choice(group[joined[group] != joined[one]])))
-        others = np.flatnonzero((listing.labels == listing.labels[one]) & (series_of != series_of[one]))
-        outside += [(one, random.choice(others))] if len(others) else []
-    if not outside:
+    series, files = _sample(listing, groups, joined, random)
+    labels, known = listing.labels[files], joined[files]
+    comparable = (labels[:, None] == labels) & (known[:, None] != known)
+    matrix = np.where(comparable, correlation_matrix(pixels, files), 0)
+    inside = comparable & (series[:, None] == series) & (series >= 0)
+    outside = comparable & ~inside
+    if not inside.any() or not outside.any():
         return None
-    within, between = (correlations(pixels, np.array(pairs)) for pairs in (inside, outside))
-    gain = within.mean() - between.mean()
-    if gain < max(MIN_GAIN, 3 * _standard_error(within, between)):
-        return None
-    return float(within.mean()), float(between.mean())
+    first, second = np.nonzero(np.triu(inside))
+    weights = 1 / np.bincount(series[first])[series[first]]  # each series counts once
+    within, between = float(np.average(matrix[first, second], weights=weights)), float(matrix[outside].mean())
+    shuffled = _shuffles(labels, random)
+    chance = [np.average(matrix[other[first], other[second]], weights=weights) for other in shuffled]
+    is_clear = within - np.mean(chance) >= MIN_DEVIATIONS * np.std(chance)
+    return (within, between) if is_clear and within - between >= MIN_GAIN else None
+
+
+def _shuffles(labels: Labels, random: np.random.Generator) -> Iterator[Labels]:
+    """Permutations of the indices of files that keep their classes."""
+    by_class = np.argsort(labels, kind="stable")
+    for _ in range(PERMUTATIONS):
+        shuffled = np.empty_like(by_class)
+        shuffled[by_class] = np.lexsort((random.random(len(labels)), labels))
+        yield shuffled
+
+
+def _sample(listing: Listing, groups: Groups, joined: Labels, random: np.random.Generator) -> tuple[Labels, Labels]:
+    """Some files of some series, spread over the classes, and other files of these classes.
+
+    Returns:
+        The number of the series of each file, -1 for the others, and the indices of the files.
+    """
+    seen: dict[int, list[int]] = {}  # classes in a random order, with their series
+    for number in random.permutation(len(groups)).tolist():
+        seen.setdefault(int(listing.labels[groups[number][0]]), []).append(number)
+    ranked = [
+        (i // SERIES_PER_CLASS, turn, number)
+        for turn, some in enumerate(seen.values())
+        for i, number in enumerate(some)
+    ]
+    each = max(FILES_PER_SERIES, MAX_FILES // len(groups))
+    series: list[int] = []
+    files: list[int] = []
+    for _, _, number in sorted(ranked):
+        if len(files) >= MAX_FILES - 1:
+            break
+        _, apart = np.unique(joined[groups[number]], return_index=True)  # one file of those known to belong together
+        chosen = random.permutation(np.array(groups[number])[apart])[: min(each, MAX_FILES - len(files))]
+        files += chosen.tolist()
+        series += [number] * len(chosen)
+    among = np.isin(listing.labels, listing.labels[files])
+    among[[file for group in groups for file in group]] = False
+    others = random.permutation(np.flatnonzero(among))[: MAX_FILES // 2]
+    return np.array([*series, *[-1] * len(others)], np.int64), np.array([*files, *others], np.int64)
 
 
 def _correlate_across(listing: Listing, pixels: Images, divided: Groups, between: float) -> bool:
@@ -182,8 +222,3 @@ def _links(joined: Labels) -> Groups:
     order = np.argsort(joined, kind="stable")
     ends = np.flatnonzero(np.diff(joined[order])) + 1
     return [some.tolist() for some in np.split(order, ends) if len(some) > 1]
-
-
-def _standard_error(a: Correlations, b: Correlations) -> float:
-    """The standard error of the difference of two means."""
-    return float(np.sqrt(a.var() / len(a) + b.var() / len(b)))
