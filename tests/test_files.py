@@ -16,7 +16,16 @@ from typing import Any
 
 import pytest
 
-from convscope._files import LOCK_FILE, lock_folder, open_regular, remove, remove_temporary, sha256, write_atomically
+from convscope._files import (
+    LOCK_FILE,
+    lock_folder,
+    open_regular,
+    remove,
+    remove_temporary,
+    sha256,
+    write_atomically,
+    write_results,
+)
 from convscope.errors import ConvscopeError, DataError, UsageError
 from helpers.files import make_special
 
@@ -75,10 +84,9 @@ def test_write_atomically_interrupted_leaves_nothing(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["file/a.txt", "file/deep/a.txt", "folder", "a" * 300])
+@pytest.mark.parametrize("place", ["file/a.txt", "file/deep/a.txt", "a" * 300])
 def test_write_atomically_unwritable_path_is_named_in_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
-    (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         ConvscopeError, match=f"^cannot write {tmp_path / place}: [A-Z][a-z ]+; free some space or"
@@ -262,3 +270,37 @@ def test_open_regular_missing_file_or_loop_of_links_raises(tmp_path: Path) -> No
     for name, number in (("missing", errno.ENOENT), ("loop", errno.ELOOP)):
         with pytest.raises(OSError, match=rf"^\[Errno {number}\]"):
             open_regular(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a named pipe", "a socket", "a device"])
+def test_write_atomically_special_path_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)  # for the name of a socket
+    path = make_special(kind, tmp_path / "a.png")
+    before = path.lstat()
+    message = f"^cannot write {path}: it is {kind}; choose another name$"
+    with pytest.raises(ConvscopeError, match=message):
+        write_atomically(path, b"new")
+    with pytest.raises(ConvscopeError, match=message):
+        write_results({tmp_path / "b.png": b"new", path: b"new"}, force=True)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_results_one_other_content_keeps_every_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.png", tmp_path / "2.png"
+    second.write_bytes(b"my own")
+    message = f"^{second} exists and has another content: choose another place with --out, or add --force$"
+    with pytest.raises(UsageError, match=message):
+        write_results({first: b"one", second: b"two"}, force=False)
+    assert (first.exists(), second.read_bytes()) == (False, b"my own")
+    write_results({first: b"one", second: b"two"}, force=True)
+    write_results({first: b"one", second: b"two"}, force=False)  # the same again
+    assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
+
+
+def test_write_results_link_to_nothing_is_kept(tmp_path: Path) -> None:
+    link = tmp_path / "1.png"
+    link.symlink_to("nowhere")
+    with pytest.raises(UsageError, match="exists and has another content"):
+        write_results({link: b"one"}, force=False)
+    assert link.is_symlink()

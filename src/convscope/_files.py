@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Literal
@@ -44,7 +44,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         data: The whole content; text is encoded as UTF-8.
 
     Raises:
-        ConvscopeError: The disk is full, or the folder cannot be written. Nothing is left behind.
+        ConvscopeError: The disk is full, the folder cannot be written, or the path is a folder, a device, a named pipe
+            or a socket. Nothing is left behind.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +54,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     'pixels'
     """
     content = data.encode() if isinstance(data, str) else data
+    _check_replaceable(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,39 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
+
+
+def write_results(contents: Mapping[Path, bytes], force: bool) -> None:
+    """Write files where the user may have files of that name: all of them, or none.
+
+    Args:
+        contents: What to write to each path.
+        force: Overwrite files that have another content.
+
+    Raises:
+        UsageError: A file has another content, and `force` is not set.
+        ConvscopeError: A file cannot be written; see `write_atomically`.
+    """
+    for path, content in contents.items():
+        _check_replaceable(path)
+        if not force and os.path.lexists(path) and not _has_content(path, content):
+            raise UsageError(f"{path} exists and has another content: choose another place with --out, or add --force")
+    for path, content in contents.items():
+        write_atomically(path, content)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise ConvscopeError if a folder, a device, a named pipe or a socket is at the path."""
+    with contextlib.suppress(OSError, ValueError):  # that nothing is there, or that it cannot be known: writing tells
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ConvscopeError(f"cannot write {path}: it is {_kind_name(mode)}; choose another name")
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    with contextlib.suppress(OSError, DataError), open_regular(path) as file:
+        return file.read(len(content) + 1) == content
+    return False
 
 
 def remove(path: Path) -> None:
@@ -149,9 +184,12 @@ def open_regular(path: str | Path) -> BufferedReader:
 def check_regular(mode: int) -> None:
     """Raise DataError unless this `st_mode` is that of a regular file; the message says what it is instead."""
     if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise DataError(f"{kind}, expected a regular file: name one, or copy the content into one")
+        raise DataError(f"{_kind_name(mode)}, expected a regular file: name one, or copy the content into one")
+
+
+def _kind_name(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def sha256(path: Path) -> str:

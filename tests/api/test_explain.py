@@ -101,3 +101,15 @@ def test_explanation_json_holds_every_term(run: Run, image: Path, tmp_path: Path
     assert sum(term["product"] for term in cell["terms"]) + cell["bias"] == pytest.approx(cell["value"], abs=1e-9)
     assert all(term["value"] * term["weight"] == term["product"] for term in cell["terms"])
     assert values["written"] == list(found.written)
+
+
+def test_explain_image_own_file_is_kept_without_force(run: Run, image: Path, tmp_path: Path) -> None:
+    own = tmp_path / "here" / "probabilities.png"
+    own.parent.mkdir()
+    own.write_bytes(b"my own")
+    with pytest.raises(UsageError, match=r"probabilities\.png exists and has another content"):
+        explain_image(run, image, folder=own.parent)
+    assert [path.name for path in own.parent.iterdir()] == ["probabilities.png"]
+    assert own.read_bytes() == b"my own"
+    explain_image(run, image, folder=own.parent, force=True)
+    assert own.read_bytes().startswith(b"\x89PNG")

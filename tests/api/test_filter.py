@@ -271,7 +271,7 @@ def test_filter_image_full_disk_keeps_the_old_file(monkeypatch: pytest.MonkeyPat
 def test_filter_image_folder_is_not_overwritten() -> None:
     write_image()
     Path("edges.png").mkdir()
-    with pytest.raises(ConvscopeError, match=r"^cannot write edges\.png: Is a directory"):
+    with pytest.raises(ConvscopeError, match=r"^cannot write edges\.png: it is a folder; choose another name$"):
         detect("photo.png", "edge", out=Path("edges.png"))
     assert list(Path("edges.png").iterdir()) == []
     assert {path.name for path in Path().iterdir()} == {"photo.png", "edges.png"}

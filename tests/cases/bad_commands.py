@@ -252,7 +252,7 @@ UNREADABLE_RUNS = [
 FAILED = _rows(
     1,
     ("data show digits --out text.onnx/x", "^cannot write text.onnx/x/.*: Not a directory; free some space or choose"),
-    ("filter seven.png --kernel blur --out run", "^cannot write run: Is a directory"),
+    ("filter seven.png --kernel blur --out run", "^cannot write run: it is a folder; choose another name"),
     ("explain run seven.png --out two.npz", "^cannot write two.npz/"),
 )
 

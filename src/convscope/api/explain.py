@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope._files import write_atomically
+from convscope._files import write_results
 from convscope._records import Record
 from convscope.errors import UsageError
 from convscope.evaluation.explain import CellExplanation, explain_cell
@@ -54,6 +54,7 @@ def explain_image(
     folder: Path | None = None,
     *,
     max_megapixels: float = 25.0,
+    force: bool = False,
 ) -> Explanation:
     """Follow an image through the network of a run, and draw a figure of every layer's output.
 
@@ -63,21 +64,20 @@ def explain_image(
         cells: Cells whose arithmetic is worked out, each "LAYER,ROW,COLUMN,CHANNEL", or "LAYER,INDEX" in a vector.
         folder: Where the figures go; by default RUN/explain/NAME, after the name of the image.
         max_megapixels: Refuse larger images, in millions of pixels.
+        force: Overwrite other files in `folder` that have the names of the figures; in RUN/explain that is always done.
 
     Raises:
         DataError: The image cannot be read.
-        UsageError: The network has no such cell.
+        UsageError: The network has no such cell, or a figure would overwrite another file.
     """
     pixels, notes = run.config.preprocessing.transform(read_image(image, max_megapixels=max_megapixels))
-    folder = folder or run.path / "explain" / source_stem(image)
     model = run.model()
     traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0])
     found = tuple(explain_cell(traces, *_parse_cell(text)) for text in cells)
-    written = []
     specs = layer_figures(run.config, model, pixels, Path(source_name(image)).name, every_layer=True)
-    for name, figure in render_figures(specs):
-        write_atomically(folder / f"{name}.png", figure.png)
-        written.append(f"{name}.png")
+    place = folder or run.path / "explain" / source_stem(image)
+    figures = {place / f"{name}.png": figure.png for name, figure in render_figures(specs)}
+    write_results(figures, force=force or folder is None)
     probabilities = traces["softmax"].output
     return Explanation(
         image=source_name(image),
@@ -85,8 +85,8 @@ def explain_image(
         probabilities={run.classes[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
         layers=tuple(_summary(traced) for traced in traces.values()),
         cells=found,
-        folder=folder,
-        written=tuple(written),
+        folder=place,
+        written=tuple(path.name for path in figures),
     )
 
 

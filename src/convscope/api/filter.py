@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, WithJsonSchema, computed_field, field_serializer
 
 from convscope import reference
-from convscope._files import open_regular, write_atomically
+from convscope._files import write_results
 from convscope._records import Record
-from convscope.errors import DataError, UsageError
+from convscope.errors import UsageError
 from convscope.images.color import over_white
 from convscope.images.files.source import STANDARD_INPUT, source_stem
 from convscope.images.filters import convolve_image, is_edge_kernel, parse_kernel, parse_matrix, pool_image, to_pixels
@@ -133,24 +131,11 @@ def _filter_file(source: str | Path, options: FilterOptions) -> FilterResult:
     out = options.out or Path(f"{source_stem(source)}-{_suffix(options)}.png")
     if out.exists() and source != STANDARD_INPUT and out.samefile(source):
         raise UsageError(f"--out {out} is the input image and would overwrite it: choose another file")
-    _write_image(out, encode_png(to_pixels(values, magnitude=magnitude)), options.force)
+    write_results({out: encode_png(to_pixels(values, magnitude=magnitude))}, options.force)
     notes = [*image.notes, f"{pixels.shape[1]}x{pixels.shape[0]} -> {values.shape[1]}x{values.shape[0]}"]
     if magnitude:
         notes.append("shown as absolute values, because an edge is dark to light or light to dark")
     return FilterResult(values=values, notes=tuple(notes), arithmetic=arithmetic, written=out)
-
-
-def _write_image(out: Path, content: bytes, force: bool) -> None:
-    """Write a file, but no other content over an existing one unless `force` is set."""
-    if not force and os.path.lexists(out) and not out.is_dir() and not _has_content(out, content):
-        raise UsageError(f"{out} exists and has another content: choose another file with --out, or add --force")
-    write_atomically(out, content)
-
-
-def _has_content(path: Path, content: bytes) -> bool:
-    with suppress(OSError, DataError), open_regular(path) as file:
-        return file.read(len(content) + 1) == content
-    return False
 
 
 def _filter_pixels(pixels: NDArray[np.uint8], options: FilterOptions) -> tuple[Floats, bool]:

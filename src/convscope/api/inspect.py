@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convscope._extras import require_package
-from convscope._files import write_atomically
+from convscope._files import write_results
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope.data.dataset import Dataset
@@ -40,7 +40,9 @@ class DatasetView(DatasetStatistics):
     written: tuple[Path, ...]
 
 
-def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None = None) -> DatasetView:
+def show_dataset(
+    name: str, index: int, folder: Path, reporter: Reporter | None = None, *, force: bool = False
+) -> DatasetView:
     """Describe a data set and one of its training images, and write images of it.
 
     Args:
@@ -48,22 +50,23 @@ def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None 
         index: which training image.
         folder: receives NAME-image-INDEX.png and, if matplotlib is installed, NAME-first-nine.png.
         reporter: receives messages and progress.
+        force: overwrite other files of these names.
 
     Raises:
         DataError: the data set cannot be loaded.
-        UsageError: there is no training image of this index.
+        UsageError: there is no training image of this index, or an image would overwrite another file.
     """
     reporter = reporter or Reporter()
     dataset = load_data(name, reporter=reporter)
     if index >= len(dataset.train):
         raise UsageError(f"--image {index}: expected 0..{len(dataset.train) - 1}, an index of a training image")
     image = dataset.train.image(index)
-    written = [folder / f"{dataset.name}-image-{index}.png"]
-    write_atomically(written[0], encode_png(image))
+    files = {folder / f"{dataset.name}-image-{index}.png": encode_png(image)}
     try:
-        written.append(_write_first_nine(dataset, folder))
+        files |= _draw_first_nine(dataset, folder)
     except MissingExtraError as error:
         reporter.message(str(error))
+    write_results(files, force)
     return DatasetView(
         **dict(dataset_statistics(dataset)),
         image=ImageView(
@@ -73,15 +76,14 @@ def show_dataset(name: str, index: int, folder: Path, reporter: Reporter | None 
             pixels=image.tolist(),
             text=image_as_text(image),
         ),
-        written=tuple(written),
+        written=tuple(files),
     )
 
 
-def _write_first_nine(dataset: Dataset, folder: Path) -> Path:
-    """Draw nine training images. Raises MissingExtraError without matplotlib."""
+def _draw_first_nine(dataset: Dataset, folder: Path) -> dict[Path, bytes]:
+    """A figure of nine training images, by its path. Raises MissingExtraError without matplotlib."""
     path = folder / f"{dataset.name}-first-nine.png"
     require_package("matplotlib", path.name)
     from convscope.report.figures import dataset_figure  # imports matplotlib
 
-    write_atomically(path, dataset_figure(dataset).plot().png())
-    return path
+    return {path: dataset_figure(dataset).plot().png()}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist and have another content.")]
 
 
 def print_message(text: str) -> None:

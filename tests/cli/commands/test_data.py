@@ -33,3 +33,16 @@ def test_check_large_image_can_be_allowed(command: Command, workspace: Path) -> 
     assert answer.code == 0
     assert "megapixels" not in answer.out
     assert "--max-megapixels" in command("train", "--help").out
+
+
+def test_data_show_own_file_is_kept_without_force(command: Command, workspace: Path) -> None:
+    own = workspace / "digits-image-0.png"
+    own.write_bytes(b"my own")
+    answer = command("data", "show", "digits")
+    assert (answer.code, answer.out, own.read_bytes()) == (2, "", b"my own")
+    assert "digits-image-0.png exists and has another content: choose another place with --out, or add --force" in (
+        answer.err
+    )
+    assert command("data", "show", "digits", "--force").code == 0
+    assert own.read_bytes().startswith(b"\x89PNG")
+    assert command("data", "show", "digits").code == 0  # writes the same again

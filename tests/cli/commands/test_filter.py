@@ -37,7 +37,7 @@ def test_filter_existing_file_is_kept_without_force(command: Command, workspace:
     answer = command("filter", "big.png", "--kernel", "edge")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
-        "convscope: big-edge.png exists and has another content: choose another file with --out, or add --force\n"
+        "convscope: big-edge.png exists and has another content: choose another place with --out, or add --force\n"
     )
     assert command("filter", "seven.png", "--kernel", "edge", "--out", "big-edge.png").code == 2
     assert own.read_bytes() == b"my own"

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from convscope._records import Record
-from convscope.cli.console import AsJson, print_result
+from convscope.cli.console import AsJson, Force, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import DataError
 
@@ -84,6 +84,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")],
     image: Annotated[int, typer.Option(min=0, help="Index of the training image whose pixels are printed.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder for NAME-first-nine.png and NAME-image-N.png.")] = Path(),
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Print counts, shapes, pixel statistics and the pixels of one image, and draw the first nine images."""
@@ -92,5 +93,5 @@ def show(
     from convscope.cli.progress import CliReporter
 
     with CliReporter() as reporter:
-        shown = show_dataset(name, image, out, reporter)
+        shown = show_dataset(name, image, out, reporter, force=force)
     print_result(as_json, shown, dataset_lines(shown))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope._files import kind_of
-from convscope.cli.console import AsJson, print_message, print_result
+from convscope.cli.console import AsJson, Force, print_message, print_result
 from convscope.errors import DataError, ModelFileError
 
 if TYPE_CHECKING:
@@ -78,13 +78,14 @@ def explain(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for the figures; by default RUN/explain/IMAGE.")] = None,
     max_megapixels: MaxMegapixels = 25.0,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what every layer computes for an image, and the arithmetic of any one cell."""
     from convscope.api.explain import explain_image
     from convscope.cli.format_evaluation import explanation_lines
 
-    explained = explain_image(_opened(run), image, cell or (), out, max_megapixels=max_megapixels)
+    explained = explain_image(_opened(run), image, cell or (), out, max_megapixels=max_megapixels, force=force)
     print_result(as_json, explained, explanation_lines(explained))
 
 
