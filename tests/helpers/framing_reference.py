@@ -88,17 +88,74 @@ def border(image: Rows) -> list[int]:
     return image[0] + image[1:][-1:][0] + inner if len(image) > 1 else image[0]
 
 
-def inside(image: Rows) -> Rows | None:
-    """Step 2: cut off surroundings."""
+def borders(image: Rows) -> list[Rows]:
+    """Step 2: what may be border, as rows of 0 and 1."""
     values = flat(image)
     t = otsu(values)
     low, high = [v for v in values if v <= t], [v for v in values if v > t]
-    for level in (t, *(otsu(part) for part in (low, high) if part)):
-        for light in (False, True):
-            cut = rectangle([[int((v > level) == light) for v in row] for row in image])
-            if cut:
-                top, bottom, left, right = cut
-                return [row[left:right] for row in image[top:bottom]]
+    levels = (t, *(otsu(part) for part in (low, high) if part))
+    return [[[int((v > level) == light) for v in row] for row in image] for level in levels for light in (False, True)]
+
+
+def inside(image: Rows) -> Rows | None:
+    """Step 2: the rectangle inside borders."""
+    found = None
+    for _ in range(3):
+        cut = next(filter(None, map(rectangle, borders(image))), None)
+        if cut is None:
+            break
+        top, bottom, left, right = cut
+        found = image = [row[left:right] for row in image[top:bottom]]
+    return found
+
+
+def components(points: set[tuple[int, int]]) -> list[set[tuple[int, int]]]:
+    """Points that touch at sides or corners, in the order of their first rows and columns."""
+    waiting, parts = set(points), []
+    while waiting:
+        front = [min(waiting)]
+        part: set[tuple[int, int]] = set()
+        waiting -= set(front)
+        while front:
+            y, x = front.pop()
+            part.add((y, x))
+            around = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & waiting
+            waiting -= around
+            front += around
+        parts.append(part)
+    return parts
+
+
+def sheet(image: Rows) -> Rows | None:
+    """Step 2: the sheet that surroundings enclose."""
+    h, w = len(image), len(image[0])
+    points = {(y, x) for y in range(h) for x in range(w)}
+    for mask in borders(image):
+        if 2 * sum(border(mask)) < len(border(mask)):
+            continue
+        marked = {(y, x) for y, x in points if mask[y][x]}
+        outside: set[tuple[int, int]] = set()
+        for part in components(marked):
+            if any(y in (0, h - 1) or x in (0, w - 1) for y, x in part):
+                outside |= part
+        parts = components(points - outside)
+        if not parts:
+            continue
+        best = max(parts, key=len)
+        ys, xs = [y for y, _ in best], [x for _, x in best]
+        top, bottom, left, right = min(ys), max(ys) + 1, min(xs), max(xs) + 1
+        ink = len(best & marked)
+        if 8 * len(best) < h * w or min(bottom - top, right - left) < 8 or not 100 * ink >= len(best) >= 4 * ink:
+            continue
+        areas = []
+        for k in range(-16, 17):
+            u, v = [k * y + 16 * x for y, x in best], [16 * y - k * x for y, x in best]
+            areas.append((max(u) - min(u) + 16) * (max(v) - min(v) + 16) // (256 + k * k))
+        if 100 * len(best) < 90 * min(areas):
+            continue
+        paper = quantile([image[y][x] for y, x in best - marked], 1, 2)
+        near = dilated([[int((y, x) not in best) for x in range(w)] for y in range(h)], 2)
+        return [[paper if near[y][x] else image[y][x] for x in range(left, right)] for y in range(top, bottom)]
     return None
 
 
@@ -112,7 +169,7 @@ def rectangle(mask: Rows) -> tuple[int, int, int, int] | None:
     if (top, bottom, left, right) == (0, h, 0, w):
         return None
     top, bottom, left, right = top + (top > 0), bottom - (bottom < h), left + (left > 0), right - (right < w)
-    if 2 * (bottom - top) * (right - left) < h * w or min(bottom - top, right - left) < 8:
+    if 8 * (bottom - top) * (right - left) < h * w or min(bottom - top, right - left) < 8:
         return None
     part = [row[left:right] for row in mask[top:bottom]]
     turned = transposed(part)
@@ -152,30 +209,33 @@ def strokes(image: Rows) -> Rows | None:
         noise = base - quantile(paper, 1, 10)
         t = max(t, base + 4 * noise)
     ink = [v for v in values if v > t]
-    if not ink or quantile(ink, 1, 2) - base < 16:
+    if not ink or quantile(ink, 1, 2) - base < 8:
         return None
     contrast = quantile(ink, 1, 2) - base
     levels = each(u, lambda v: min(255, max(0, (v - base) * 255 // contrast)))
     near = dilated(each(u, lambda v: int(v > t)), max(2, max(h, w) // 40))
     faint = base + max(contrast // 8, 2 * noise)
-    waiting = {(y, x) for y in range(h) for x in range(w) if u[y][x] > faint and near[y][x]}
-    parts: list[set[tuple[int, int]]] = []
-    while waiting:
-        part, front = set(), [waiting.pop()]
-        while front:
-            y, x = front.pop()
-            part.add((y, x))
-            around = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & waiting
-            waiting -= around
-            front += around
-        if any(u[y][x] > t for y, x in part):
-            parts.append(part)
-    masses = [sum(levels[y][x] for y, x in part) for part in parts]
+    parts = components({(y, x) for y in range(h) for x in range(w) if u[y][x] > faint and near[y][x]})
+    parts = [part for part in parts if any(u[y][x] > t for y, x in part)]
+    others = [part for part in parts if not is_line(part, h, w)]
+    all_masses, masses = ([sum(levels[y][x] for y, x in part) for part in some] for some in (parts, others))
+    if 8 * max(masses, default=0) >= max(all_masses):
+        parts = others
+    else:
+        masses = all_masses
     kept = set().union(*(part for part, mass in zip(parts, masses, strict=True) if mass * 16 >= max(masses)))
     levels = [[levels[y][x] if (y, x) in kept else 0 for x in range(w)] for y in range(h)]
     rows = [y for y in range(h) if any(levels[y])]
     columns = [x for x, column in enumerate(transposed(levels)) if any(column)]
     return [row[columns[0] : columns[-1] + 1] for row in levels[rows[0] : rows[-1] + 1]]
+
+
+def is_line(part: set[tuple[int, int]], h: int, w: int) -> bool:
+    """Step 6: lines, boxes and grids."""
+    ys, xs = [y for y, _ in part], [x for _, x in part]
+    rows, columns = max(ys) - min(ys) + 1, max(xs) - min(xs) + 1
+    middle = any(h // 4 <= y < h - h // 4 and w // 4 <= x < w - w // 4 for y, x in part)
+    return (8 * rows >= 7 * h or 8 * columns >= 7 * w) and (8 * rows <= h or 8 * columns <= w or not middle)
 
 
 def width(levels: Rows) -> int:
@@ -214,7 +274,10 @@ def framed(image: Rows, frame: Frame, height: int, width_: int) -> Rows | None:
     if max(len(image), len(image[0])) > 160:
         image = fitted(image, 160)
     cut = inside(image)
-    box = (strokes(cut) if cut else None) or strokes(image)
+    box = strokes(cut) if cut else None
+    if box is None and (part := sheet(image)):
+        box = strokes(part)
+    box = box or strokes(image)
     if box is None:
         return None
     levels = scaled(box, frame["side"], frame["stroke"])

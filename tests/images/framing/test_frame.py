@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 
 from convscope.data.load import load_data
 from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import find_ink, ink_is_dark
+from convscope.images.framing.surroundings import find_sheet
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
 from helpers.framing_reference import framed
@@ -159,3 +162,106 @@ def test_transform_equals_the_documented_steps_to_the_bit(
     for image in redraw(mnist[:3, ..., 0], drawing):
         pixels, _ = record.transform(DecodedImage(image))
         assert pixels[..., 0].tolist() == framed(image[..., 0].tolist(), record.frame.model_dump(), 28, 28)
+
+
+def on_paper(digit: Pixels, side: int = 100, paper: int = 235, ink: int = 30) -> Pixels:
+    """A digit, uint8 (28, 28), of about 50 pixels in the middle of paper, uint8 (side, side)."""
+    enlarged = np.asarray(Image.fromarray(digit).resize((70, 70), Image.Resampling.BICUBIC)) / 255
+    image = np.full((side, side), float(paper))
+    first = (side - 70) // 2
+    image[first : first + 70, first : first + 70] += (ink - paper) * enlarged
+    return image.astype(np.uint8)
+
+
+def bordered(digit: Pixels, rows: int, columns: int, level: int = 0, **colors: int) -> Pixels:
+    return np.pad(on_paper(digit, **colors), ((rows, rows), (columns, columns)), constant_values=level)
+
+
+def turned(digit: Pixels, degrees: int, table: int = 40, **colors: int) -> Pixels:
+    """A sheet that lies askew on a table."""
+    sheet = Image.fromarray(on_paper(digit, 130, **colors)).convert("LA")
+    sheet = sheet.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    image = Image.new("L", sheet.size, table)
+    image.paste(sheet.convert("L"), (0, 0), sheet.split()[1])
+    return np.asarray(image)
+
+
+def rounded(digit: Pixels, table: int = 0, **colors: int) -> Pixels:
+    """A card with round corners."""
+    mask = Image.new("L", (140, 140), 0)
+    ImageDraw.Draw(mask).rounded_rectangle((8, 8, 131, 131), 20, fill=255)
+    image = Image.new("L", mask.size, table)
+    image.paste(Image.fromarray(on_paper(digit, 140, **colors)), (0, 0), mask)
+    return np.asarray(image)
+
+
+def lined(digit: Pixels, *lines: tuple[int, int, int, int], level: int = 30, **colors: int) -> Pixels:
+    """Lines from (x, y) to (x, y)."""
+    image = Image.fromarray(on_paper(digit, **colors))
+    for line in lines:
+        ImageDraw.Draw(image).line(line, level, 2)
+    return np.asarray(image)
+
+
+def boxed(digit: Pixels, inset: int, radius: int = 0, **colors: int) -> Pixels:
+    image = Image.fromarray(on_paper(digit, **colors))
+    far = 99 - inset
+    ImageDraw.Draw(image).rounded_rectangle((inset, inset, far, far), radius, outline=colors.get("ink", 30), width=2)
+    return np.asarray(image)
+
+
+LIGHT_INK = {"paper": 15, "ink": 235}
+SURROUNDED: dict[str, Callable[[Pixels], Pixels]] = {
+    "border of 21": lambda digit: bordered(digit, 21, 21),
+    "border of 50": lambda digit: bordered(digit, 50, 50),
+    "gray bars": lambda digit: bordered(digit, 0, 60, 90),
+    "white border around black": lambda digit: bordered(digit, 30, 30, 255, **LIGHT_INK),
+    "turned by 3 degrees": lambda digit: turned(digit, 3),
+    "turned by 12 degrees": lambda digit: turned(digit, 12),
+    "black, turned by -8 degrees": lambda digit: turned(digit, -8, 230, **LIGHT_INK),
+    "round corners": rounded,
+    "black with round corners": lambda digit: rounded(digit, 255, **LIGHT_INK),
+    "margin line": lambda digit: lined(digit, (10, 0, 10, 99), level=120),
+    "ruled lines": lambda digit: lined(digit, (0, 8, 99, 8), (0, 92, 99, 92), level=60),
+    "slanted line": lambda digit: lined(digit, (0, 88, 99, 95)),
+    "three sides": lambda digit: lined(digit, (5, 50, 5, 95), (5, 95, 95, 95), (95, 50, 95, 95)),
+    "box": lambda digit: boxed(digit, 4),
+    "light box": lambda digit: boxed(digit, 8, **LIGHT_INK),
+    "rounded box": lambda digit: boxed(digit, 4, 15),
+    "contrast of 13": lambda digit: on_paper(digit, paper=130, ink=117),
+}
+
+
+@pytest.mark.parametrize("draw", SURROUNDED.values(), ids=SURROUNDED)
+def test_transform_surroundings_and_lines_are_not_ink(
+    draw: Callable[[Pixels], Pixels], mnist: Pixels, record: Preprocessing
+) -> None:
+    similar = []
+    for digit in mnist[:DIGITS]:
+        pixels, notes = record.transform(DecodedImage(draw(digit[..., 0])[..., None]))
+        assert any("framed" in note for note in notes)
+        similar.append(correlation(pixels, digit))
+    assert np.median(similar) > 0.7
+    assert np.mean(np.array(similar) > 0.45) > 0.93  # turned digits are compared with upright ones
+
+
+@pytest.mark.parametrize("bold", [1, 3])
+def test_find_sheet_light_digits_are_no_sheets(bold: int, mnist: Pixels) -> None:
+    found = 0
+    for digit in mnist[:200, ..., 0]:
+        thick = np.asarray(Image.fromarray(digit).filter(ImageFilter.MaxFilter(bold)))
+        image = next(redraw(thick[None], Drawing(120, 100, 0, 255, (0.6, 0.9))))[..., 0]
+        found += find_sheet(image) is not None
+    assert found <= (0 if bold == 1 else 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["border of 21", "turned by 12 degrees", "ruled lines", "box", "rounded box"])
+def test_transform_surroundings_equal_the_documented_steps_to_the_bit(
+    name: str, mnist: Pixels, record: Preprocessing
+) -> None:
+    assert record.frame is not None
+    image = SURROUNDED[name](mnist[0, ..., 0])
+    small = np.asarray(Image.fromarray(image).resize((70, 70), Image.Resampling.BOX))
+    pixels, _ = record.transform(DecodedImage(small[..., None]))
+    assert pixels[..., 0].tolist() == framed(small.tolist(), record.frame.model_dump(), 28, 28)

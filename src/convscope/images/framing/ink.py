@@ -11,20 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.images.framing.morphology import closing, connected_components, dilation, local_mean, opening
+from convscope.images.framing.surroundings import find_sheet, inside_rectangle
 from convscope.images.resize import fit_inside, resize
 from convscope.images.statistics import lower_quantile, otsu_threshold
 
 Gray = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 LARGEST_SIDE = 160  # pixels; larger images are reduced to this before their ink is searched
 WINDOW_PARTS = 4  # the radius of a window is the longer side divided by this
-MIN_CONTRAST = 16  # gray levels between paper and ink
+MIN_CONTRAST = 8  # gray levels between paper and ink
+LINE_PARTS = 8  # lines count as ink if all other components are below this part of the largest one
 SPECK_PARTS = 16  # components below this part of the largest one's ink are specks
 FAINT_PARTS = 8  # ink begins at this part of the contrast
 EDGE_PARTS = 40  # what belongs to ink is at most the longer side divided by this away from it, and at least 2 pixels
 MIN_NOISES = 4  # ink exceeds its paper by this many times the paper's noise
 NOISE_ROUNDS = 2
-MIN_INSIDE = 8  # pixels of each side of what is inside a border of another color
 
 
 class Ink(NamedTuple):
@@ -47,8 +49,10 @@ def find_ink(gray: Gray) -> Ink | None:
     if max(height, width) > LARGEST_SIDE:
         rows, columns = fit_inside(height, width, LARGEST_SIDE, LARGEST_SIDE)
         gray = resize(gray[..., None], rows, columns)[..., 0]
-    inside = _inside_border(gray)
+    inside = inside_rectangle(gray)
     found = _separate(gray[inside]) if inside else None
+    if found is None and (sheet := find_sheet(gray)) is not None:
+        found = _separate(sheet)
     found = found or _separate(gray)
     if found is None:
         return None
@@ -109,49 +113,50 @@ def _paper(raised: Gray) -> tuple[int, int, int]:
     return threshold, base, noise
 
 
-def _main_components(mask: NDArray[np.bool_], is_ink: NDArray[np.bool_], levels: Gray) -> NDArray[np.bool_]:
-    """The components of a mask that contain ink and are no specks."""
+def _main_components(mask: Mask, is_ink: Mask, levels: Gray) -> Mask:
+    """The components of a mask that contain ink, and are neither specks nor lines."""
     components, count = connected_components(mask)
     flat = components.ravel()
     masses = np.bincount(flat, levels.ravel(), count + 1).astype(np.int64)
     masses[np.bincount(flat, is_ink.ravel(), count + 1) == 0] = 0
     masses[0] = 0
-    kept: NDArray[np.bool_] = (masses > 0) & (masses * SPECK_PARTS >= masses.max())
+    others = np.where(_are_lines(components, count), 0, masses)
+    if LINE_PARTS * others.max() >= masses.max():
+        masses = others
+    kept: Mask = (masses > 0) & (masses * SPECK_PARTS >= masses.max())
     return kept[components]
+
+
+def _are_lines(components: NDArray[np.int32], count: int) -> Mask:
+    """Which components are lines, boxes or grids: they go across the image, and are narrow or avoid its middle.
+
+    Args:
+        components: int32 (h, w), 0 to `count`.
+        count: of the components.
+
+    Returns:
+        bool (count + 1,).
+    """
+    height, width = components.shape
+    rows, columns = (_extents(components if axis == 1 else components.T, count) for axis in (1, 0))
+    is_long = (8 * rows >= 7 * height) | (8 * columns >= 7 * width)
+    is_narrow = (8 * rows <= height) | (8 * columns <= width)
+    middle = components[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    in_middle = np.bincount(middle.ravel(), minlength=count + 1) > 0
+    lines: Mask = is_long & (is_narrow | ~in_middle)
+    return lines
+
+
+def _extents(components: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """From the first to the last row of each component: int64 (count + 1,)."""
+    rows = np.repeat(np.arange(len(components)), components.shape[1])
+    first, last = np.full(count + 1, len(components)), np.full(count + 1, -1)
+    np.minimum.at(first, components.ravel(), rows)
+    np.maximum.at(last, components.ravel(), rows)
+    extents: NDArray[np.int64] = last - first + 1
+    return extents
 
 
 def _cut_to_box(levels: Gray) -> Gray:
     rows, columns = np.flatnonzero(levels.any(axis=1)), np.flatnonzero(levels.any(axis=0))
     return levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _inside_border(gray: Gray) -> tuple[slice, slice] | None:
-    """The rectangle inside a border of another color, such as a table around a sheet of paper; None without one."""
-    threshold = otsu_threshold(gray)
-    is_dark = gray <= threshold
-    thresholds = [threshold, *(otsu_threshold(part) for part in (gray[is_dark], gray[~is_dark]) if part.size)]
-    for level in thresholds:
-        for border in (gray <= level, gray > level):
-            if inside := _inner_rectangle(border):
-                return inside
-    return None
-
-
-def _inner_rectangle(border: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Strip rows and columns that are 90 % border; what remains must be large and have edges that are 10 % border."""
-    height, width = border.shape
-    rows = np.flatnonzero(10 * np.count_nonzero(border, axis=1) < 9 * width)
-    columns = np.flatnonzero(10 * np.count_nonzero(border, axis=0) < 9 * height)
-    if not rows.size or not columns.size:
-        return None
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    if (top, bottom, left, right) == (0, height, 0, width):
-        return None
-    # One pixel more, whose color may be a mixture.
-    top, bottom, left, right = top + (top > 0), bottom - (bottom < height), left + (left > 0), right - (right < width)
-    if 2 * (bottom - top) * (right - left) < height * width or min(bottom - top, right - left) < MIN_INSIDE:
-        return None
-    inside = slice(top, bottom), slice(left, right)
-    cut = border[inside]
-    edges = (cut[0], cut[-1], cut[:, 0], cut[:, -1])
-    return None if any(10 * np.count_nonzero(edge) > len(edge) for edge in edges) else inside
