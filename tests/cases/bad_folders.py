@@ -34,17 +34,29 @@ def _table(text: str) -> Content:
 
 
 CHECK = "data check set"
+CIFAR, CIFAR_100 = ("c/data_batch_1", "c/data_batch_2", "c/batches.meta"), ("train", "test", "meta")
 FOLDER_ROWS = [
     *_rows(
         3,
         ("one class", {"cat/1.png": noise(1), "cat/2.png": noise(2)}, CHECK, "^set: only one class, cat: expected a"),
         ("one class", {"cat/1.png": noise(1)}, "train set", "^set: only one class, cat: expected a folder per class"),
-        ("no classes", {"1.png": noise(1)}, "train ./set", "^set: no class folders, 1 files: expected one folder"),
+        ("no classes", {"1.png": noise(1)}, "train ./set", "^set: no class folders, 1 file: expected one folder"),
         ("empty class", animals() | {"owl/.gitkeep": b""}, "train set", "^set: no files in the class folder owl: put"),
         ("3 images", animals() | {f"owl/{i}.png": noise(i + 40) for i in range(3)}, "train set", r"in owl \(3\): exp"),
-        ("a file", {"a.txt": b"cat"}, "data check set/a.txt", "^set/a.txt: a file: expected a folder with one folder"),
+        ("a file", {"a.txt": b"cat"}, "data check set/a.txt", "^set/a.txt: a file of another kind: expected a folder"),
         ("an image", {"a.png": noise(1)}, "train set/a.png", "^set/a.png: unknown format; expected a folder with"),
-        ("missing", {}, "data check sett", "^sett: no such file or folder; expected a folder of class"),
+        ("missing", {}, "data check sett", "^sett: no such file or folder; expected a folder with"),
+        ("7z", {"x.7z": b"7z"}, "data check set/x.7z", r"a \.zip or .*, \.tsv, .* labels, or a \.parquet$"),
+        ("json", {"x.json": b"[]"}, "train set/x.json", r"a \.zip or \.tar of it, a \.csv .*, a \.parquet, an \.npz"),
+        ("cifar pickles", dict.fromkeys(CIFAR, b"x"), "train set", "^set: batches.meta, data_batch_1 are Python p"),
+        ("cifar files", dict.fromkeys(CIFAR_100, b"x"), CHECK, "^set: meta, test, train are Python pickles of C"),
+        ("zips", {"cat.zip": b"", "dog.zip": b""}, CHECK, "2 archives may hold them: unpack cat.zip, dog.zip$"),
+        (
+            "one folder and a table",
+            {"all/1.png": noise(1), "all/2.png": noise(2), "labels.csv": b"file,label"},
+            CHECK,
+            "only one class, all: .*; the 1 table next to the class folders: labels.csv may have them$",
+        ),
         ("missing files", _table(TABLE + "owl/1.png,owl\n"), "train set/all.csv", "1 of 13 files do not exist, the"),
         ("two labels", _table(TABLE + "cat/1.png,dog\n"), "train set/all.csv", "line 14: cat/1.png is dog, but was"),
         ("no header", _table(TABLE.partition("\n")[2]), "train set/all.csv", "no column names: the first line is"),

@@ -137,7 +137,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "truncated": ("x.tar.gz", tarred({"a/1.png": os.urandom(9000)}, "w:gz")[:5000], "is damaged or truncated"),
     "three bytes": ("x.tgz", b"\x1f\x8b\x08", "is damaged or truncated"),
     "flipped": ("x.zip", GOOD.replace(GOOD[40:44], b"\xff\xff\xff\xff", 1), "x.zip: the archive is damaged"),
-    "no images": ("x.zip", zipped({"readme.txt": b"x"}), "x.zip: no class folders, 1 files"),
+    "no images": ("x.zip", zipped({"readme.txt": b"x"}), "x.zip: no class folders, 1 file:"),
     "nothing": ("x.zip", zipped({}), "x.zip: no class folders, 0 files"),
 }
 

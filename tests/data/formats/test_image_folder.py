@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
 from convscope.errors import DataError
 from helpers.images import write_images
@@ -71,7 +72,7 @@ def test_list_folder_class_may_be_called_train(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ((), "no class folders, 0 files: expected one folder of images per class"),
-        (("1.png",), "no class folders, 1 files"),
+        (("1.png",), "no class folders, 1 file:"),
         (("1.png", "labels.csv"), "no class folders, 2 files: .*; if labels.csv has their labels, name it instead"),
         (("cat/1", "dog/.hidden"), "no files in the class folder dog: put images there"),
         (
@@ -89,3 +90,15 @@ def test_list_folder_unicode_normal_forms_are_the_same_class(tmp_path: Path) -> 
     found = list_folder(touched(tmp_path, "train/caf\u00e9/1", "train/tea/1", "val/cafe\u0301/1", "val/tea/1"))
     assert found.classes == ("caf\u00e9", "tea")
     assert found.files[2] == "val/cafe\u0301/1"
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "split"), [("train", "validate", "validation"), ("trainval", "test", "test")]
+)
+@pytest.mark.parametrize("level", [None, 2])
+def test_list_folder_trainval_and_validate_are_splits(
+    tmp_path: Path, train: str, other: str, split: str, level: int | None
+) -> None:
+    files = [f"{part}/{name}/1" for part in (train, other) for name in "ab"]
+    found = list_folder(touched(tmp_path, *files), Reading(level))
+    assert (found.classes, set(found.splits)) == (("a", "b"), {"train", split})

@@ -13,7 +13,7 @@ from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import find_issues
 from convscope.data.folders.archive import is_archive
-from convscope.data.formats.image_files import analyze, build_dataset
+from convscope.data.formats.image_files import IMAGE_PATHS, analyze, build_dataset
 from convscope.data.formats.unpacked import unpacked
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.errors import DataError
@@ -60,7 +60,7 @@ def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditR
         DataError: it is neither.
     """
     if not path.exists() and not any(is_archive(one) and one.is_file() for one in path.parents):
-        raise DataError(f"{path}: no such file or folder; expected a folder of class folders, a .csv or a .jsonl")
+        raise DataError(f"{path}: no such file or folder; expected {IMAGE_PATHS}")
     context = LoadContext(options, cache_folder(), reporter)
     with unpacked(path, context) as inner:
         analysis = analyze(inner, context)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection
 
 SPLITS = {
-    "train": ("train", "training", "trn"),
-    "validation": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+    "train": ("train", "training", "trn", "trainval"),
+    "validation": ("val", "valid", "validate", "validation", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLITS.items() for word in words}

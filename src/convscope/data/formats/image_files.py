@@ -28,6 +28,10 @@ from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 from convscope.images.depth import FULL_RANGE
 
+IMAGE_PATHS = (
+    "a folder with one folder of images per class, a .zip or .tar of it, "
+    f"a {', '.join(TABLE_SUFFIXES)} of files and labels, or a .parquet"
+)
 MIN_IMAGES_PER_CLASS = 5  # to train, validate and test on
 
 
@@ -74,8 +78,7 @@ def _analyze(listing: Listing, context: LoadContext) -> Analysis:
 def list_images(path: Path, context: LoadContext) -> Listing:
     """The files of a folder or a table. Raises DataError if it is neither, or as `list_folder` and `list_table` do."""
     if path.is_file() and not is_table(path):
-        suffixes = ", ".join(TABLE_SUFFIXES)
-        raise DataError(f"a file: expected a folder with one folder of images per class, or one of {suffixes}")
+        raise DataError(f"a file of another kind: expected {IMAGE_PATHS}")
     if path.is_file():
         return list_table(path)
     return list_folder(path, Reading(context.options.class_level, context.classes))

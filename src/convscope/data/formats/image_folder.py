@@ -8,12 +8,15 @@ from pathlib import Path
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.data.folders.annotations import set_aside_annotations
+from convscope.data.folders.archive import is_archive
 from convscope.data.folders.layout import ClassFolder, Reading, find_layout
 from convscope.data.folders.passed_over import annotation_folders
 from convscope.data.folders.tree import Folder, scan_folder, unwrap
 from convscope.data.formats.listing import Listing, Row, make_listing
 from convscope.data.formats.table import TABLE_SUFFIXES
 from convscope.errors import DataError
+
+CIFAR_PICKLES = ({"data_batch_1", "batches.meta"}, {"train", "test", "meta"})  # files of CIFAR-10 and CIFAR-100
 
 
 def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B008  a frozen tuple
@@ -33,11 +36,21 @@ def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B
     classes, issues = find_layout(base, reading)
     _check_classes(classes)
     rows = [row for found in classes for row in _rows(found, base)]
+    _check_pickles({*base.files, *(row.file.rpartition("/")[2] for row in rows)})
     if not rows:
         raise DataError(_no_classes(base))
     return make_listing(
         path / base.path, rows, base.files, [*annotation_folders(annotations), *issues, *_unread_tables(base)]
     )
+
+
+def _check_pickles(names: set[str]) -> None:
+    """Raise DataError if files are named like those of CIFAR's Python version."""
+    if found := next((sorted(files) for files in CIFAR_PICKLES if files <= names), None):
+        raise DataError(
+            f"{list_some(found)} are Python pickles of CIFAR, which are never loaded: save the arrays as an .npz, or, "
+            "for CIFAR-10, name the data set cifar10"
+        )
 
 
 def _unread_tables(base: Folder) -> Iterator[Issue]:
@@ -70,5 +83,7 @@ def _check_classes(classes: list[ClassFolder]) -> None:
 def _no_classes(base: Folder) -> str:
     """Why a folder without classes is none."""
     tables = [name for name in base.files if name.lower().endswith(TABLE_SUFFIXES)]
-    hint = f"; if {tables[0]} has their labels, name it instead of the folder" if tables else ""
-    return f"no class folders, {len(base.files)} files: expected one folder of images per class{hint}"
+    archives = [name for name in base.files if is_archive(Path(name))]
+    hint = f"; {pluralize(len(archives), 'archive')} may hold them: unpack {list_some(archives, 3)}" if archives else ""
+    hint = f"; if {tables[0]} has their labels, name it instead of the folder" if tables else hint
+    return f"no class folders, {pluralize(len(base.files), 'file')}: expected one folder of images per class{hint}"

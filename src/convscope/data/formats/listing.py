@@ -114,8 +114,10 @@ def check_trainable(listing: Listing) -> None:
     """Raise DataError unless a listing has 2 to 1,000 classes, and train and test, or no splits."""
     classes = listing.classes
     if len(classes) < 2:
+        table = next((f"; the {issue.text} may have them" for issue in listing.issues if issue.kind == "table"), "")
         raise DataError(
             f"only one class, {classes[0]}: expected a folder per class or, in a table, a label per class, two or more"
+            f"{table}"
         )
     if len(classes) > MAX_CLASSES:
         raise DataError(
