@@ -13,7 +13,7 @@ from convscope.errors import UsageError
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNDECODED = range(0xDC80, 0xDD00)  # surrogates that os.fsdecode makes of bytes
 
-MAX_REASON = 200  # characters; some libraries quote the file
+MAX_QUOTED = 200  # characters; some libraries quote the file
 SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -41,8 +41,11 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(ValueError("bad\\n  header")), reason_of(EOFError()), len(reason_of(ValueError("x" * 9000)))
     ('bad header', 'EOFError', 200)
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
+    return _shorten(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
 
 
 def _escape(control: re.Match[str]) -> str:
@@ -68,7 +71,7 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def list_some(values: Iterable[object], limit: int = 5, total: int | None = None) -> str:
-    """The first values, separated by commas, and how many more there are.
+    """The first values, each of at most 200 characters, separated by commas, and how many more there are.
 
     Args:
         values: What to list.
@@ -78,7 +81,7 @@ def list_some(values: Iterable[object], limit: int = 5, total: int | None = None
     >>> list_some(["cat", "dog"]), list_some(range(9)), list_some("abc", limit=2, total=1200)
     ('cat, dog', '0, 1, 2, 3, 4 and 4 more', 'a, b and 1,198 more')
     """
-    words = [str(value) for value in values]
+    words = [_shorten(str(value)) for value in values]
     rest = (total or len(words)) - limit
     return ", ".join(words[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
 

@@ -288,6 +288,25 @@ def test_resume_run_of_complete_run_raises(whole: Run) -> None:
     assert open_run(whole.path).manifest == whole.manifest
 
 
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"epochs": 10**400}, "epochs"),
+        ({"classes": ["a", "a"]}, "classes"),
+        ({"classes": ["a", "\x1b[31mb"]}, "classes"),
+    ],
+)
+def test_resume_run_with_an_edited_config_raises(stopped: Path, values: dict[str, object], where: str) -> None:
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(
+        ModelFileError, match=f"config.json cannot be read by this version: {where}: .*; use the version"
+    ):
+        resume_run(stopped)
+
+
 def test_resume_run_without_checkpoint_raises(stopped: Path) -> None:
     shutil.rmtree(stopped / "checkpoints")
     with pytest.raises(ModelFileError, match=f"^{stopped} has no checkpoint to continue from: use it as it is, or "):

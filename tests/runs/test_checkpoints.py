@@ -307,7 +307,9 @@ def test_restore_without_usable_checkpoint_starts_from_the_beginning(stopped: Tr
     stopped.until(1, interval=0, resume=True)
     assert stopped.steps == [1]
     assert len(stopped.reporter.messages) == 3
-    assert stopped.reporter.messages[-1] == f"{folder} has no checkpoint: training starts from the beginning"
+    assert (
+        stopped.reporter.messages[-1] == f"{folder}: no checkpoint can be used, so training starts from the beginning"
+    )
     assert stopped.files == [name(1)]  # the unusable ones were removed
 
 
@@ -316,7 +318,15 @@ def test_restore_with_unreadable_checkpoint_skips_it(stopped: Training) -> None:
     path.unlink()
     path.mkdir()
     stopped.until(5, resume=True)
-    assert stopped.reporter.messages[0] == f"{path} cannot be read (Is a directory): skipping it"
+    assert stopped.reporter.messages[0].startswith(f"{path} is no checkpoint: a folder, expected a regular file")
+
+
+def test_restore_with_a_named_pipe_as_checkpoint_skips_it(stopped: Training) -> None:
+    path = stopped.run / "checkpoints" / name(6)
+    path.unlink()
+    os.mkfifo(path)
+    stopped.until(5, resume=True)
+    assert stopped.reporter.messages[0].startswith(f"{path} is no checkpoint: a named pipe, expected a regular file")
 
 
 def test_restore_with_checkpoint_of_another_network_raises(stopped: Training, digits: Dataset) -> None:

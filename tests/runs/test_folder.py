@@ -269,7 +269,6 @@ def test_open_run_model_file_of_another_run_raises(copy: Path) -> None:
             save({"conv1.weight": np.full((16, 1, 3, 3), np.nan, np.float32)}),
             lambda run: run.model(),
         ),
-        ("best.safetensors", save({"conv1.weight": np.zeros((16, 1, 3, 3), np.float32)}), lambda run: run.model()),
         ("training-images.safetensors", b"", lambda run: run.training_images),
         ("training-images.safetensors", save({"images": np.zeros(3)}), lambda run: run.training_images),
         ("training-images.safetensors", save({"blake2b": np.zeros(3)}), lambda run: run.training_images),
@@ -280,10 +279,29 @@ def test_run_other_content_under_a_right_checksum_raises(
 ) -> None:
     (copy / name).write_bytes(content)
     listed(copy, name)
-    run = open_run(copy)
     with pytest.raises(ModelFileError, match=f"^{copy}/{name}") as caught:
-        read(run)
+        read(open_run(copy))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def _zeros(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.zeros_like(array) for name, array in weights.items()}
+
+
+def _doubles(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: array.astype(np.float64) for name, array in weights.items()}
+
+
+@pytest.mark.parametrize("change", [_zeros, _doubles])
+def test_open_run_weights_that_are_not_those_of_the_model_file_raises(
+    copy: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Or `explain`, which uses the weights, and `predict` would give different answers."""
+    name = open_run(copy).weights_file.name
+    (copy / name).write_bytes(save(change(load_file(copy / name))))
+    listed(copy, name)
+    with pytest.raises(ModelFileError, match=f"^{copy}: {name} and model.onnx contradict each other in conv1.weight"):
+        open_run(copy)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "config.json"])

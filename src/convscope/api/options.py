@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope._text import parse_duration
-from convscope.training.recipes import Kind, Recipe, recipe_named
+from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Kind, Recipe, recipe_named
 
 if TYPE_CHECKING:
     from convscope.data.dataset import Dataset
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 60.0
 PREPARATION_SECONDS = 10.0  # of a budget, for decoding, probes and results, about
-MAX_SEED = 2**63 - 1  # of torch's generators
 DECODE_FRACTION = 0.3  # of a budget, at most
 IMAGE_FIELDS = (
     "image_size",
@@ -45,7 +44,7 @@ class TrainOptions(Record):
         json_schema_extra={"metavar": "NAME"},
     )
     run: Path | None = Field(default=None, description="Folder to write; by default the next free one in runs/.")
-    epochs: int | None = Field(default=None, ge=1, description="Passes over the training images.")
+    epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS, description="Passes over the training images.")
     batch_size: int | None = Field(default=None, ge=1, description="Images per training step.")
     learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate.")
     precision: Literal["float32", "bf16", "auto"] | None = Field(

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from convscope._files import remove, sha256, write_atomically
+from convscope._files import open_regular, remove, sha256, write_atomically
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope.backends.pytorch.models import get_weights, set_weights
-from convscope.errors import ModelFileError
+from convscope.errors import DataError, ModelFileError
 from convscope.runs.config import CHECKPOINT_FOLDER, CONFIG_FILE
 from convscope.training.callbacks import Callback, Trainer, Weights
 from convscope.training.state import EpochMetrics, StateDict
@@ -151,6 +151,7 @@ class Checkpoints(Callback):
             ModelFileError: the checkpoint belongs to another network.
         """
         files = self._files()
+        found = len(files)
         while files:
             self.kept, path = files[-KEPT_CHECKPOINTS:], files.pop()
             try:
@@ -167,14 +168,18 @@ class Checkpoints(Callback):
             self.reporter.message(f"resuming after step {state['step']} of {steps}, in epoch {state['epoch']}")
             return
         self.kept = []
-        self.reporter.message(f"{self.folder} has no checkpoint: training starts from the beginning")
+        problem = "no checkpoint can be used" if found else "there is no checkpoint"
+        self.reporter.message(f"{self.folder}: {problem}, so training starts from the beginning")
 
     def read(self, path: Path) -> Checkpoint:
         """Read a checkpoint of this run. Raises ValueError, with the reason, if it is not usable."""
         try:
-            checkpoint = Checkpoint.from_bytes(path.read_bytes())
+            with open_regular(path) as file:
+                checkpoint = Checkpoint.from_bytes(file.read())
         except OSError as error:
             raise ValueError(f"cannot be read ({error.strerror})") from error
+        except DataError as error:
+            raise ValueError(f"is no checkpoint: {error}") from error
         if checkpoint.info.config != self.config:
             raise ValueError("belongs to another training")
         return checkpoint

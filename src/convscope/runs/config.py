@@ -14,12 +14,13 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
+from convscope.backends.onnx.metadata import ClassNames
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.network import Network
-from convscope.training.recipes import Recipe
+from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Recipe
 
 FORMAT: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
@@ -64,7 +65,7 @@ class RunConfig(Record):
     task: Literal["single-label"] = "single-label"
     created: datetime
     dataset: DatasetInfo
-    classes: tuple[str, ...]
+    classes: ClassNames
     model: str
     architecture: str
     input_shape: tuple[int, int, int]
@@ -73,11 +74,11 @@ class RunConfig(Record):
     reasons: dict[str, str] = Field(default_factory=dict)
     augment: str = ""
     metrics: tuple[str, ...] = ()
-    epochs: int
-    initial_epoch: int = 0
+    epochs: int = Field(ge=0, le=MAX_EPOCHS)
+    initial_epoch: int = Field(default=0, ge=0, le=MAX_EPOCHS)
     budget: float | None = None
     time_limit: float | None = None
-    seed: int
+    seed: int = Field(ge=0, le=MAX_SEED)
     precision: Literal["float32", "bf16"]
     backend: str
     machine: HardwareInfo

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from convscope._files import sha256
 from convscope.backends.onnx.read import read_model_file
 from convscope.errors import ModelFileError
@@ -18,10 +20,12 @@ from convscope.runs.config import (
     METRICS_FILE,
     MODEL_FILE,
     TRAINING_IMAGES_FILE,
+    WEIGHTS_FILES,
     FileInfo,
     Manifest,
     RunConfig,
 )
+from convscope.runs.weights import load_weights
 
 ADVICE = "restore it from a copy, or train again"
 USED_FILES = (
@@ -54,10 +58,15 @@ def verify_contents(folder: Path, config: RunConfig, manifest: Manifest) -> None
     """
     if config.initial_epoch and INITIAL_WEIGHTS_FILE not in manifest.files:
         raise ModelFileError(f"{folder / MANIFEST_FILE} does not list {INITIAL_WEIGHTS_FILE}: {ADVICE}")
-    metadata = read_model_file(folder / MODEL_FILE).metadata
+    model = read_model_file(folder / MODEL_FILE)
     for name in ("classes", "preprocessing", "architecture", "input_shape"):
-        if getattr(metadata, name) != getattr(config, name):
+        if getattr(model.metadata, name) != getattr(config, name):
             raise ModelFileError(f"{folder}: {CONFIG_FILE} and {MODEL_FILE} contradict each other in {name}: {ADVICE}")
+    weights_file = WEIGHTS_FILES[manifest.weights]
+    weights = load_weights(folder / weights_file)
+    for name, array in model.constants.items():
+        if name in weights and (weights[name].dtype != array.dtype or not np.array_equal(weights[name], array)):
+            raise ModelFileError(f"{folder}: {weights_file} and {MODEL_FILE} contradict each other in {name}: {ADVICE}")
 
 
 def _verify_file(folder: Path, name: str, expected: FileInfo) -> None:

@@ -12,6 +12,7 @@ from convscope._records import Record
 from convscope.errors import UsageError
 from convscope.training.schedule import PositiveFraction, ScheduleConfig
 
+MAX_SEED, MAX_EPOCHS = 2**63 - 1, 10**9  # the seed is for torch's generators
 FractionOrZero = PositiveFraction | Literal[0]
 PositiveRate = Annotated[float, Field(gt=0)]
 
@@ -130,7 +131,7 @@ class Recipe(Record):
 
     name: str = "custom"
     model: str = "small"
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=10, ge=1, le=MAX_EPOCHS)
     min_steps: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
     label_smoothing: float = Field(default=0, ge=0, lt=1)

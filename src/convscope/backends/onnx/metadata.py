@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from convscope._records import Record
 from convscope._text import escape_controls
@@ -15,6 +15,18 @@ INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 PRODUCER, OPSET, IR_VERSION = "convscope", 20, 9  # opset 20 is the first with Gelu
 BATCH_AXIS = "n"  # name of the dynamic first axis
 METADATA_KEY, DIGEST_KEY = "convscope", "convscope.sha256"
+
+
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("two classes have the same name")
+    if any(escape_controls(name) != name for name in names):
+        raise ValueError("a class name contains control characters")
+    return names
+
+
+# All different, without control characters, in the order of the outputs.
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_names)]
 
 
 class ModelMetadata(Record):
@@ -30,17 +42,9 @@ class ModelMetadata(Record):
 
     format: Literal[1] = 1
     task: Literal["single-label"] = "single-label"
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: ClassNames
     preprocessing: Preprocessing
     architecture: str
-
-    @model_validator(mode="after")
-    def _check_classes(self) -> Self:
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError("two classes have the same name")
-        if any(escape_controls(name) != name for name in self.classes):
-            raise ValueError("a class name contains control characters")
-        return self
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

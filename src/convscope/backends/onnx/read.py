@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from convscope._files import kind_of
 from convscope._records import validation_reason
-from convscope.backends.onnx.graph import FLOAT, Node, build_graph
+from convscope.backends.onnx.graph import FLOAT, Node, Weights, build_graph
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
     INPUT,
@@ -44,10 +44,12 @@ class ModelFile:
     Attributes:
         metadata: Classes, preprocessing and architecture.
         content: All bytes of the file.
+        constants: The weights, float32, and those of preprocessing, by name.
     """
 
     metadata: ModelMetadata
     content: bytes
+    constants: Weights
 
 
 def read_model_file(path: Path) -> ModelFile:
@@ -79,10 +81,11 @@ def read_model_file(path: Path) -> ModelFile:
         ) from error
     try:
         _check_model(model)
-        _check_graph(parse_graph(model.graphs[0]), metadata)
+        graph = parse_graph(model.graphs[0])
+        _check_graph(graph, metadata)
     except (ValueError, ArchitectureError) as error:
         raise ModelFileError(f"{path} cannot be used: {error}; {ADVICE}") from error
-    return ModelFile(metadata, content)
+    return ModelFile(metadata, content, graph.constants)
 
 
 def _read_content(path: Path) -> bytes:
