@@ -78,7 +78,7 @@ def test_list_table_keeps_its_splits(tmp_path: Path) -> None:
         ('file,label\na.png,"cat\nb.png,dog\n', "line 2: an open quote or a line break in the file, label or split"),
         ("filename,species\na.png,cat\n", "no column of labels: found filename, species; expected one called label"),
         ("image,MEL,NV\na.png,1,0\n", "no column of labels: found image, MEL, NV; expected one called label"),
-        ("picture,label\na.png,cat\n", "no column of files: found picture, label; expected one called file"),
+        ("drawing,label\na.png,cat\n", "no column of files: found drawing, label; expected one called file"),
         ("file,label\nhttps://x.org/a.png,cat\n", "line 2: https://x.org/a.png is an address: download the files, and"),
         ("file,label,part\na.png,1,train\nb.png,2,half\n", "line 3: unknown split 'half': .* in column part"),
         (
