@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from convscope.data.folders.names import (
@@ -16,6 +17,8 @@ from convscope.data.folders.names import (
 from convscope.data.folders.tree import Folder
 
 SUFFIX = re.compile(rf"[-_. ]+({'|'.join(sorted(ANNOTATIONS))})$", re.IGNORECASE)
+NUMBERED_SUFFIX = re.compile(SUFFIX.pattern.removesuffix("$") + r"([-_. ]?\d+)?$", re.IGNORECASE)  # 1_mask_2.png
+MIN_SHARE = 0.1  # of the files that are annotations; fewer may be chance
 
 
 def set_aside_annotations(folder: Folder, by_subject: bool) -> list[Folder]:
@@ -45,6 +48,18 @@ def set_aside_annotations(folder: Folder, by_subject: bool) -> list[Folder]:
         (found if aside and not one.is_class else kept).append(one)
     folder.folders = kept
     return found
+
+
+def find_annotation_files(files: Sequence[str]) -> set[str]:
+    """Files that are named like others in the same folder, with a word for annotations at the end: 1_mask.png.
+
+    Args:
+        files: paths. If only a few of them are named so, it is by chance: none are returned.
+    """
+    stems = {file.rpartition(".")[0] for file in files}
+    plain = ((file, NUMBERED_SUFFIX.sub("", file.rpartition(".")[0])) for file in files)
+    found = {file for file, stem in plain if stem in stems and stem != file.rpartition(".")[0]}
+    return found if len(found) >= MIN_SHARE * len(files) else set()
 
 
 def find_annotations(folders: list[Folder]) -> tuple[Folder, Folder] | None:

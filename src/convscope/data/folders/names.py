@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 SPLITS = {
     "train": ("train", "training", "trn", "trainval"),
@@ -16,7 +17,7 @@ PARTS = {"fold", "folds", "part", "batch", "shard", "chunk", "split", "cv", "kfo
 IMAGES = {"image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "png"}
 ANNOTATIONS = {
     "annotation", "annotations", "label", "labels", "mask", "masks", "trimap", "trimaps", "bbox", "bboxes", "boxes",
-    "segmentation", "segmentations", "gt", "groundtruth", "ground", "truth",
+    "segmentation", "segmentations", "gt", "groundtruth", "ground", "truth", "gts", "annot", "annots",
 }  # fmt: skip
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 PART = "|".join(sorted({*PARTS, *FILLERS}, key=len, reverse=True))
@@ -61,22 +62,22 @@ def is_part(name: str) -> bool:
     return bool(words) and set(words) <= PARTS
 
 
-def are_parts(names: Collection[str]) -> bool:
-    """Whether names differ only in the number or letter of a part of a data set, counted from about one.
+def numbered_parts(names: Collection[str]) -> set[str]:
+    """Those names that differ only in the number or letter of a part of a data set, counted from about one.
 
-    >>> are_parts(["HAM10000_images_part_1", "HAM10000_images_part_2"]), are_parts(["PartA", "PartB"])
-    (True, True)
-    >>> are_parts(["lego part 3001", "lego part 3002"]), are_parts(["part_1", "cat"])
-    (False, False)
+    >>> sorted(numbered_parts(["HAM10000_images_part_1", "HAM10000_images_part_2", "PartA", "PartB", "cat"]))
+    ['HAM10000_images_part_1', 'HAM10000_images_part_2', 'PartA', 'PartB']
+    >>> numbered_parts(["lego part 3001", "lego part 3002", "part_1"])
+    set()
     """
-    numbers, rests = [], set()
+    groups: dict[tuple[str, str], dict[str, int]] = {}
     for name in names:
         lower = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-        if not (found := NUMBERED_PART.search(lower)):
-            return False
-        numbers.append(int(found[1] or ord(found[2]) - ord("a") + 1))
-        rests.add((lower[: found.start(found.lastindex or 0)], lower[found.end() :]))
-    return len(numbers) > 1 and len(rests) == 1 and max(numbers) <= 2 * len(numbers) + 1
+        if found := NUMBERED_PART.search(lower):
+            rest = (lower[: found.start(found.lastindex or 0)], lower[found.end() :])
+            groups.setdefault(rest, {})[name] = int(found[1] or ord(found[2]) - ord("a") + 1)
+    parts = (some for some in groups.values() if len(some) > 1 and max(some.values()) <= 2 * len(some) + 1)
+    return {name for some in parts for name in some}
 
 
 def is_images(name: str) -> bool:
@@ -130,6 +131,7 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in TOKEN.findall(name)]
 
 
+@lru_cache(1024)
 def _without_filler(word: str) -> str:
     """A word without "set" or the like at its end; "" if it is nothing else."""
     if word in FILLERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
@@ -26,6 +26,14 @@ def annotation_folders(folders: list[Folder]) -> Iterable[Issue]:
         where = list_some(folder.path for folder in found)
         text = f"{pluralize(len(files), 'file')} in {where}, named like annotations"
         yield Issue(kind="passed-over", level="warning", text=text, action="not used", files=files)
+
+
+def annotation_files(files: Collection[str]) -> Iterable[Issue]:
+    """An issue about files of annotations next to images."""
+    if files:
+        text = f"{pluralize(len(files), 'file')} named like annotations of other images"
+        found = tuple((file,) for file in sorted(files))
+        yield Issue(kind="passed-over", level="warning", text=text, action="not used", files=found)
 
 
 def _without_images(folders: list[Folder]) -> Iterable[Issue]:

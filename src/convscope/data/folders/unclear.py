@@ -11,12 +11,12 @@ from convscope._text import list_some
 from convscope.data.folders.annotations import find_annotations
 from convscope.data.folders.names import (
     annotation_words,
-    are_parts,
     is_annotations,
     is_images,
     is_part,
     is_unlabeled,
     named_splits,
+    numbered_parts,
     split_of,
 )
 from convscope.data.folders.tree import Folder, inner_folders, names_of
@@ -46,7 +46,10 @@ def refuse_unclear(base: Folder) -> None:
 def _refuse_parts(base: Folder, named: set[str]) -> None:
     """Raise an error if all folders are named like splits or parts."""
     top = base.image_folders
-    parts = are_parts(names_of(top)) or all(is_part(folder.name) for folder in top)
+    numbered = numbered_parts(names_of(top))
+    parts = all(is_part(folder.name) for folder in top) or (
+        bool(numbered) and all(one.name in numbered or _is_next_to_parts(one.name) for one in top)
+    )
     if len(top) < 2 or not (parts or all(folder.name in named or is_part(folder.name) for folder in top)):
         return
     inside = {one.name for folder in top for one in inner_folders(folder) if not is_images(one.name)}
@@ -59,6 +62,11 @@ def _refuse_parts(base: Folder, named: set[str]) -> None:
             f"; expected a folder of images per class inside, a table of files and labels{table_hint(base)}, or, if "
             f"these are the classes, {OPTION} 1",
         )
+
+
+def _is_next_to_parts(name: str) -> bool:
+    """Whether a folder next to numbered parts is no class either, such as test_batch or masks."""
+    return bool(annotation_words(name) or split_of(name, strict=False))
 
 
 def table_hint(base: Folder) -> str:
@@ -75,8 +83,11 @@ def _refuse_odd(top: list[Folder], named: set[str]) -> None:
         folder
         for folder in top
         if is_unlabeled(folder.name)
+        or is_images(folder.name)
         or (is_annotations(folder.name) and all(words[word] == 1 for word in annotation_words(folder.name)))
     }
+    if all(is_images(name) or is_annotations(name) for name in names):
+        return  # no class at all
     splits = [folder for folder in top if folder.name in named or (len(top) > 1 and folder in odd)]
     if len(splits) > 1 or any(split_of(folder.name) != "train" for folder in splits):
         raise UnclearError(

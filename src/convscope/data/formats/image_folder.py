@@ -7,10 +7,10 @@ from pathlib import Path
 
 from convscope._text import list_some, pluralize
 from convscope.data.audit.issue import Issue
-from convscope.data.folders.annotations import set_aside_annotations
+from convscope.data.folders.annotations import find_annotation_files, set_aside_annotations
 from convscope.data.folders.archive import is_archive
 from convscope.data.folders.layout import ClassFolder, Reading, find_layout
-from convscope.data.folders.passed_over import annotation_folders
+from convscope.data.folders.passed_over import annotation_files, annotation_folders
 from convscope.data.folders.tree import Folder, scan_folder, unwrap
 from convscope.data.formats.listing import Listing, Row, make_listing
 from convscope.data.formats.table import TABLE_SUFFIXES
@@ -37,11 +37,12 @@ def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B
     _check_classes(classes)
     rows = [row for found in classes for row in _rows(found, base)]
     _check_pickles({*base.files, *(row.file.rpartition("/")[2] for row in rows)})
+    files = find_annotation_files([row.file for row in rows])
+    rows = [row for row in rows if row.file not in files]
     if not rows:
         raise DataError(_no_classes(base))
-    return make_listing(
-        path / base.path, rows, base.files, [*annotation_folders(annotations), *issues, *_unread_tables(base)]
-    )
+    issues = [*annotation_folders(annotations), *annotation_files(files), *issues, *_unread_tables(base)]
+    return make_listing(path / base.path, rows, base.files, issues)
 
 
 def _check_pickles(names: set[str]) -> None:
