@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convscope.errors import DataError
-from convscope.images.files.jpeg import DAMAGE_NOTE
+from convscope.images.files.jpeg import DAMAGE_NOTE, _Layout
 from convscope.images.read import read_image
 
 Y, X = np.mgrid[:90, :120]
@@ -100,3 +100,28 @@ def test_read_image_jpeg_that_was_overwritten_gets_a_note(kind: str, damage: Cal
 def test_read_image_jpeg_with_restart_markers_out_of_order_gets_a_note() -> None:
     content = encoded("restart rows")
     assert DAMAGE_NOTE in read_image(content.replace(b"\xff\xd2", b"\xff\xd3", 1)).notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [0.33, 0.6, 0.9])
+@pytest.mark.parametrize(
+    "marker", [b"\xff\xfe\xff\xff", b"\xff" * 15 + b"\xe1", b"\xff\xec\x80\x00"], ids=["comment", "run", "APP12"]
+)
+def test_read_image_jpeg_with_a_forged_marker_gets_a_note(kind: str, place: float, marker: bytes) -> None:
+    """The length after the marker leads past the end of the file, so that the image has no end."""
+    assert not looks_sound(overwritten(encoded(kind), place, marker))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [0.3, 0.6, 1])
+def test_read_image_jpeg_that_was_cut_and_padded_gets_a_note(kind: str, place: float) -> None:
+    """An unfinished download into a file that was allocated at once."""
+    content = encoded(kind)[:-2]
+    assert not looks_sound(overwritten(content, place, bytes(len(content))))
+
+
+def test_layout_arithmetic_jpeg_with_an_end_is_sound() -> None:
+    """Its segments cannot be checked, which is no damage."""
+    layout = _Layout()
+    assert not layout.parse(encoded("plain").replace(b"\xff\xc0", b"\xff\xc9", 1))
+    assert layout.sound

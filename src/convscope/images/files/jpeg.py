@@ -83,7 +83,7 @@ class _Layout:
     _missing_bits: dict[int, list[int]] = field(default_factory=dict)  # of each coefficient, by component
 
     def parse(self, content: bytes) -> bool:
-        """Read all markers; whether the image has an end, and a decoder that can wait for data."""
+        """Read all markers up to the end of the image; whether the segments can be checked one by one."""
         start = position = 2
         in_scan = False
         while match := _MARKER.search(content, position):
@@ -103,6 +103,7 @@ class _Layout:
                 length = int.from_bytes(content[position : position + 2], "big")
                 self._read_body(code, content[position + 2 : position + length])
                 start = position = position + length
+        self.sound = False  # a marker was lost, or a forged one has a length that leads past the end of the file
         return False
 
     def _read_body(self, code: int, body: bytes) -> None:
