@@ -215,18 +215,19 @@ def _pixels(image: Image.Image, name: str) -> DecodedImage:
     """Load the pixels of an image, and turn them upright."""
     # The EXIF of a TIFF is read before its pixels, because load() applies and removes it. That of others afterwards:
     # getexif() of a PNG loads the pixels, and an exception in there must not be taken for damaged EXIF.
-    before = 1
+    before, sound = 1, True
     if isinstance(image, TiffImageFile):
         before = _orientation(image)
-        load_tiff(image)
+        sound = load_tiff(image)
     image.load()
     after = _orientation(image)
     if after in _UPRIGHT:
         image = image.transpose(_UPRIGHT[after])
     decoded = _high_bytes(image, name) if image.mode.startswith("I") else _eight_bit(image, name)
+    notes = [] if sound else [DAMAGE_NOTE]
     if before in _UPRIGHT or after in _UPRIGHT:
-        return replace(decoded, notes=("rotated by its EXIF orientation", *decoded.notes))
-    return decoded
+        notes.append("rotated by its EXIF orientation")
+    return replace(decoded, notes=(*notes, *decoded.notes)) if notes else decoded
 
 
 def _orientation(image: Image.Image) -> int:
