@@ -47,7 +47,9 @@ def test_audit_images_unusable_folder_has_a_problem(tmp_path: Path) -> None:
 
 
 def test_audit_images_missing_folder_raises(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder; expected a folder of class folders"):
+    with pytest.raises(
+        DataError, match="no such file or folder; expected a folder with one folder of images per class"
+    ):
         audit_images(tmp_path / "none", LoadOptions(), FailingReporter())
 
 

@@ -34,6 +34,8 @@ def table(
         ("all.csv", CSV + "a.png,cat\n"),
         ("all.csv", "sep=;\nfile;label\na.png;cat\nb.png;dog\n"),
         ("all.csv", "file,label,,\na.png,cat,,\nb.png,dog,,\n,,,\n"),
+        ("all.csv", ",file,label\n0,a.png,cat\n1,b.png,dog\n"),
+        ("all.csv", '"file","label"\r\n"a.png","cat"\r\n"b.png","dog"\r\n'),
         ("all.csv", "file|label\na.png|cat\nb.png|dog\n"),
         ("all.csv", "image_id,label\na,cat\nb,dog\n"),
         ("all.csv", "Image Id,Class Name\na,cat\nb,dog\n"),
@@ -78,7 +80,7 @@ def test_list_table_keeps_its_splits(tmp_path: Path) -> None:
         ('file,label\na.png,"cat\nb.png,dog\n', "line 2: an open quote or a line break in the file, label or split"),
         ("filename,species\na.png,cat\n", "no column of labels: found filename, species; expected one called label"),
         ("image,MEL,NV\na.png,1,0\n", "no column of labels: found image, MEL, NV; expected one called label"),
-        ("drawing,label\na.png,cat\n", "no column of files: found drawing, label; expected one called file"),
+        ("bild,label\na.png,cat\n", "no column of files: found bild, label; expected one called file"),
         ("file,label\nhttps://x.org/a.png,cat\n", "line 2: https://x.org/a.png is an address: download the files, and"),
         ("file,label,part\na.png,1,train\nb.png,2,half\n", "line 3: unknown split 'half': .* in column part"),
         (
@@ -156,8 +158,9 @@ def test_list_table_quotes_hide_no_rows(tmp_path: Path, name: str, text: str) ->
     assert [found.class_of(i) for i in range(3)] == ["cat", "dog", "cat"]
 
 
-def test_list_table_line_break_in_another_column_is_a_warning(tmp_path: Path) -> None:
-    text = 'file,label,title\na.png,cat,"one, with\na second line"\nb.png,dog,"x"\ndeep/c.png,cat,y\n'
+@pytest.mark.parametrize("broken", ["one, with\na second line", "one\ntwo, three, four"])
+def test_list_table_line_break_in_another_column_is_a_warning(tmp_path: Path, broken: str) -> None:
+    text = f'file,label,title\na.png,cat,"{broken}"\nb.png,dog,"x"\ndeep/c.png,cat,y\n'
     found = list_table(table(tmp_path, text))
     assert found.files == THREE
     (issue,) = found.issues

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from convscope._text import list_some, pluralize, reason_of
 from convscope.data.audit.issue import Issue
+from convscope.data.folders.tree import is_image_name
 from convscope.errors import DataError
 
 MAX_SHOWN = 80  # characters of a line in a message
@@ -77,8 +78,8 @@ def read_csv(text: str) -> Table:
                 f"line {row.line + skipped}: {len(row.cells)} cells, but {pluralize(len(columns), 'column')}: "
                 f"put quotes around values that contain {delimiter!r}"
             )
-        cells = dict(zip(columns, map(str.strip, row.cells), strict=False))
-        if any(cells.values()):
+        if any(map(str.strip, row.cells)):
+            cells = {name: cell.strip() for name, cell in zip(columns, row.cells, strict=False) if name}
             suspect = tuple(
                 name for name, cell in cells.items() if "\n" in cell or (row.is_plain and cell.startswith('"'))
             )
@@ -141,9 +142,22 @@ def _rows(text: str, delimiter: str) -> list[_Row]:
     if rows and all(row.line == row.last_line for row in rows):
         return rows
     plain = [row for row in _parse(text, delimiter, quoting=csv.QUOTE_NONE) if any(map(str.strip, row.cells))]
-    if plain and all(len(row.cells) == len(plain[0].cells) for row in plain):
-        return [row._replace(cells=list(map(_unquote, row.cells)), is_plain=True) for row in plain]
-    return _parse(text, delimiter, strict=True)
+    fits = bool(plain) and all(len(row.cells) == len(plain[0].cells) for row in plain)
+    try:
+        rows = _parse(text, delimiter, strict=True)
+    except DataError:
+        if not fits:
+            raise
+    else:
+        if not (fits and _all_name_images(plain[1:])):
+            return rows
+    return [row._replace(cells=list(map(_unquote, row.cells)), is_plain=True) for row in plain]
+
+
+def _all_name_images(rows: list[_Row]) -> bool:
+    """Whether all rows have the name of an image in the same column."""
+    columns = zip(*(row.cells for row in rows), strict=True)
+    return any(all(is_image_name(_unquote(cell)) for cell in column) for column in columns)
 
 
 def _parse(text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL, strict: bool = False) -> list[_Row]:

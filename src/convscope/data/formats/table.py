@@ -113,7 +113,7 @@ def _known(table: Table, wanted: str) -> list[str]:
 
 def _split_column(table: Table) -> tuple[_SplitColumn, list[Issue]]:
     """The column of the splits, and issues about columns that are, or may be, meant so."""
-    others = set(table.columns) - {*_known(table, "file")[:1], *_known(table, "label")[:1]}
+    others = set(table.columns) - {"", *_known(table, "file")[:1], *_known(table, "label")[:1]}
     values = {name: {record.cells.get(name, "") for record in table.records} - {""} for name in others}
     issues = []
     for name in _known(table, "split"):
