@@ -132,6 +132,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "backslash": ("x.zip", zipped({"a\\..\\..\\evil.png": b"x"}), "which leads out of the archive's folder"),
     "drive": ("x.zip", zipped({"C:/evil.png": b"x"}), "which leads out"),
     "twice": ("x.tar", tarred({"a/1.png": b"x", "./a/1.png": b"y"}), "it contains .* twice"),
+    "file as folder": ("x.tar", tarred({"a": b"x", "a/1.png": b"y"}), "it contains 'a/1.png', and a file in place of"),
     "no archive": ("x.zip", b"words", r"x.zip: the archive is damaged or truncated \("),
     "empty": ("x.tar", b"", "x.tar: the archive is damaged or truncated"),
     "truncated": ("x.tar.gz", tarred({"a/1.png": os.urandom(9000)}, "w:gz")[:5000], "is damaged or truncated"),
@@ -225,12 +226,13 @@ def test_load_data_links_out_of_an_archive_are_left_out_with_a_message(tmp_path:
     (folder / "cat" / "up.png").symlink_to("../../../../etc/hostname")
     (folder / "cat" / "none.png").symlink_to("missing.png")
     (folder / "cat" / "loop").symlink_to("..")
+    (folder / "cat" / "too long.png").symlink_to("x" * 2000 + ".png")
     (tmp_path / "pets.tar").write_bytes(link_tar(folder))
     for _ in range(2):  # unpacked, and from the cache
         reporter = RecordingReporter()
         assert set(load_data(tmp_path / "pets.tar", reporter=reporter).files) == set(animals())
-        expected = "cat/link.png, cat/loop, cat/none.png, cat/up.png"
-        assert reporter.messages == [f"{tmp_path}/pets.tar: 4 links to nothing in the archive: {expected}; not used"]
+        expected = "cat/link.png, cat/loop, cat/none.png, cat/too long.png, cat/up.png"
+        assert reporter.messages == [f"{tmp_path}/pets.tar: 5 links to nothing in the archive: {expected}; not used"]
 
 
 def test_load_data_links_that_multiply_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

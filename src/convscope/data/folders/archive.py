@@ -157,7 +157,12 @@ def _safe_path(path: Path, target: Path, name: str) -> Path:
     inside = target.joinpath(*parts)
     if inside.exists():
         raise DataError(f"{path}: it contains {name!r} twice: unpack it yourself")
-    inside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        inside.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(
+            f"{path}: it contains {name!r}, and a file in place of its folder: unpack it yourself"
+        ) from error
     return inside
 
 

@@ -72,7 +72,7 @@ def copy_file(source: Path, file: Path) -> None:
 
 def _next(pending: list[Link], root: Path) -> list[Link]:
     """Links to existing files; without any, those to folders in which no links are left, or any one to a folder."""
-    inside = [link for link in pending if not _leads_out(link)]
+    inside = [link for link in pending if not _leads_out(link) and os.path.exists(_source(link, root))]  # noqa: PTH110
     if files := [link for link in inside if _source(link, root).is_file()]:
         return files
     unfinished = {parent for link in pending for parent in _parents(link.name)}

@@ -177,7 +177,7 @@ def _parse_row(record: Record, splits: _SplitColumn) -> Row:
             raise DataError(f"line {line}: a {what} of {len(text):,} characters, expected at most {MAX_TEXT}")
     if ADDRESS.match(file):
         raise DataError(f"line {line}: {file[:MAX_SHOWN]} is an address: download the files, and write their paths")
-    meant = split_of(split, strict=splits.strict)
+    meant = split_of(split, strict=splits.strict) if split else ""
     if split and not meant:
         raise DataError(
             f"line {line}: unknown split {split[:MAX_SHOWN]!r}: expected train, val or test in column {splits.name}"
