@@ -10,7 +10,7 @@ Accepted: PNG, JPEG, BMP, GIF and WebP (first frame), TIFF (first page), PGM, PP
     floating point            rejected: the range of its values is not defined
     EXIF orientation          applied, so that rows run from top to bottom as a viewer shows them
     gamma, color profiles     ignored
-    damaged JPEG              read, with a note; see `convscope.images.files.jpeg`
+    damaged JPEG or WebP      read, with a note; see `convscope.images.files.jpeg` and `.webp`
     checksums of a PNG        all of them are checked, and that no pixel is missing
 
 Pixels are decoded only after the size in the file's header has been checked.
@@ -34,6 +34,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from convscope._text import reason_of
 from convscope.errors import DataError
@@ -43,6 +44,7 @@ from convscope.images.files.png import check_png
 from convscope.images.files.signatures import find_reader, other_kind
 from convscope.images.files.source import IMAGE_FORMATS, open_source, source_name
 from convscope.images.files.tiff import load_tiff
+from convscope.images.files.webp import is_sound_webp
 
 DEEP_NOTE = "16 bit reduced to 8"
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
@@ -170,7 +172,7 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
         if isinstance(image, PngImageFile):
             check_png(stream)
             _widen_transparency(image)
-        damage = isinstance(image, JpegImageFile) and not load_jpeg(image, _content(stream))
+        damage = not _load_checked(image, stream)
         frames = getattr(image, "n_frames", 1)
     notes = [DAMAGE_NOTE] if damage else []
     if frames != 1:
@@ -181,9 +183,15 @@ def _decode(stream: IO[bytes], reader: type[ImageFile], name: str, max_megapixel
     return replace(decoded, notes=(*notes, *decoded.notes)) if notes else decoded
 
 
-def _content(stream: IO[bytes]) -> bytes:
+def _load_checked(image: ImageFile, stream: IO[bytes]) -> bool:
+    """Whether the data is sound, in formats whose decoders do not mention it; the pixels of a JPEG are loaded."""
+    if not isinstance(image, JpegImageFile | WebPImageFile):
+        return True
     stream.seek(0)
-    return stream.read()
+    content = stream.read()
+    if isinstance(image, WebPImageFile):
+        return is_sound_webp(content)
+    return load_jpeg(image, content)
 
 
 def _header(stream: IO[bytes], reader: type[ImageFile], name: str) -> ImageFile:

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-DAMAGE_NOTE = "damaged JPEG: some of its data is missing or wrong"
+DAMAGE_NOTE = "damaged: some of its data is missing or wrong"
 PROBE_BYTES = 9  # handed over one by one; the decoder reads up to 8 ahead
 MAX_SEGMENTS = 2_000  # checked; more would take longer than decoding
 
