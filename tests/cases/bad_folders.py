@@ -34,7 +34,7 @@ def _table(text: str) -> Content:
 
 
 CHECK = "data check set"
-CIFAR, CIFAR_100 = ("c/data_batch_1", "c/data_batch_2", "c/batches.meta"), ("train", "test", "meta")
+CIFAR, CIFAR_100 = ("c/data_batch_1", "c/data_batch_2"), ("train", "test", "meta")
 FOLDER_ROWS = [
     *_rows(
         3,
@@ -48,8 +48,8 @@ FOLDER_ROWS = [
         ("missing", {}, "data check sett", "^sett: no such file or folder; expected a folder with"),
         ("7z", {"x.7z": b"7z"}, "data check set/x.7z", r"a \.zip or .*, \.tsv, .* labels, or a \.parquet$"),
         ("json", {"x.json": b"[]"}, "train set/x.json", r"a \.zip or \.tar of it, a \.csv .*, a \.parquet, an \.npz"),
-        ("cifar pickles", dict.fromkeys(CIFAR, b"x"), "train set", "^set: batches.meta, data_batch_1 are Python p"),
-        ("cifar files", dict.fromkeys(CIFAR_100, b"x"), CHECK, "^set: meta, test, train are Python pickles of C"),
+        ("cifar pickles", dict.fromkeys(CIFAR, b"x"), "train set", "^set: data_batch_1: Python pickles of CIFAR, w"),
+        ("cifar files", dict.fromkeys(CIFAR_100, b"x"), CHECK, "^set: meta, test, train: Python pickles of CI"),
         ("zips", {"cat.zip": b"", "dog.zip": b""}, CHECK, "2 archives may hold them: unpack cat.zip, dog.zip$"),
         (
             "one folder and a table",

@@ -16,7 +16,7 @@ from convscope.data.formats.listing import Listing, Row, make_listing
 from convscope.data.formats.table import TABLE_SUFFIXES
 from convscope.errors import DataError
 
-CIFAR_PICKLES = ({"data_batch_1", "batches.meta"}, {"train", "test", "meta"})  # files of CIFAR-10 and CIFAR-100
+CIFAR_PICKLES = ({"data_batch_1"}, {"train", "test", "meta"})  # files of CIFAR-10 and CIFAR-100
 
 
 def list_folder(path: Path, reading: Reading = Reading()) -> Listing:  # noqa: B008  a frozen tuple
@@ -49,7 +49,7 @@ def _check_pickles(names: set[str]) -> None:
     """Raise DataError if files are named like those of CIFAR's Python version."""
     if found := next((sorted(files) for files in CIFAR_PICKLES if files <= names), None):
         raise DataError(
-            f"{list_some(found)} are Python pickles of CIFAR, which are never loaded: save the arrays as an .npz, or, "
+            f"{list_some(found)}: Python pickles of CIFAR, which are never loaded: save the arrays as an .npz, or, "
             "for CIFAR-10, name the data set cifar10"
         )
 
