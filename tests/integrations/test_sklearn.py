@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -227,31 +228,50 @@ def test_fit_on_bools_equals_black_and_white() -> None:
 
 
 def test_predict_proba_clips_values_outside_the_training_range(fitted: ConvClassifier) -> None:
-    outside = np.where(DIGITS == 0, -4, np.where(DIGITS == 16, 20, DIGITS))
+    outside = np.where(DIGITS == 0, -1, np.where(DIGITS == 16, 17, DIGITS))
     assert np.array_equal(fitted.predict_proba(outside), fitted.predict_proba(DIGITS))
+    far = np.where(DIGITS == 0, -1e308, np.where(DIGITS == 16, 1e308, DIGITS))
+    with pytest.warns(UserWarning, match="another scale") as warned:
+        assert np.array_equal(fitted.predict_proba(far), fitted.predict_proba(DIGITS))
+    assert len(warned) == 1  # none of NumPy's
 
 
 @pytest.mark.parametrize(
     ("train", "other", "ranges"),
     [
-        (LEVELS, LEVELS / 255, "0 to 1, but the training images range from 0 to 255"),
-        (LEVELS / 255, LEVELS, "0 to 255, but the training images range from 0 to 1"),
-        (LEVELS * (16 / 255), LEVELS / 255, "0 to 1, but the training images range from 0 to 16"),
-        (LEVELS / 255, LEVELS / 127.5 - 1, "-1 to 1, but the training images range from 0 to 1"),
-        (LEVELS / 127.5 - 1, LEVELS / 255, "0 to 1, but the training images range from -1 to 1"),
-        (LEVELS, LEVELS * 257.0, "0 to 65535, but the training images range from 0 to 255"),
-        (LEVELS * 257.0, LEVELS, "0 to 255, but the training images range from 0 to 65535"),
-        (LEVELS / 255, LEVELS / 255 + 100, "100 to 101, but the training images range from 0 to 1"),
+        (LEVELS, LEVELS / 255, "0.* to 0.9.* instead of 0 to 255"),
+        (LEVELS / 255, LEVELS, "0 to 255 instead of 0 to 1"),
+        (LEVELS * (16 / 255), LEVELS / 255, "0.* to 0.9.* instead of 0 to 16"),
+        (LEVELS / 255, LEVELS / 127.5 - 1, "-1 to 1 instead of 0 to 1"),
+        (LEVELS / 127.5 - 1, LEVELS / 255, "0.* to 0.9.* instead of -1 to 1"),
+        (LEVELS, LEVELS * 257.0, "0 to 65535 instead of 0 to 255"),
+        (LEVELS * 257.0, LEVELS, "[0-9.]+ to 2[345].* instead of 0 to 65535"),
+        (LEVELS / 255, LEVELS / 255 + 100, "100 to 101 instead of 0 to 1"),
+        (LEVELS / 255, LEVELS / 255 - 0.5, "-0.5 to 0.5 instead of 0 to 1"),
+        (LEVELS / 255 - 0.5, LEVELS / 255, "0 to 1 instead of -0.5 to 0.5"),
+        (LEVELS / 1.0, LEVELS - 127.5, "-127.5 to 127.5 instead of 0 to 255"),
+        (LEVELS / 255, LEVELS / 255 + 0.5, "0.5 to 1.5 instead of 0 to 1"),
+        (LEVELS / 255, LEVELS / 255 * 1.3, "0 to 1.3 instead of 0 to 1"),
     ],
 )
 def test_predict_on_another_scale_warns(train: Array, other: Array, ranges: str) -> None:
     classifier = clone(QUICK).fit(train, HALVES)
     for images in (other, other[:1]):
-        with pytest.warns(UserWarning, match="^X ranges from .*: give both the same scale$") as warned:
+        with pytest.warns(UserWarning, match="another scale than .*; give both the same scale$") as warned:
             classifier.predict_proba(images)
         assert warned[0].filename == __file__
-    with pytest.warns(UserWarning, match=f"^X ranges from {ranges}: "):
+    expected = f"^[456][0-9] of 60 images are on another scale than the training images: {ranges};"
+    with pytest.warns(UserWarning, match=expected):
         classifier.score(other, HALVES)
+
+
+@pytest.mark.parametrize(("count", "warned"), [(16, True), (15, False)])
+def test_predict_a_tenth_of_the_images_on_another_scale_warns(fitted: ConvClassifier, count: int, warned: bool) -> None:
+    mixed = DIGITS[:160].copy()
+    mixed[:count] /= 16
+    expected = f"^{count} of 160 images are .*: 0 to (1|0.9375) instead of 0 to 16; give"
+    with pytest.warns(UserWarning, match=expected) if warned else contextlib.nullcontext():
+        fitted.predict(mixed)
 
 
 @pytest.mark.parametrize("images", [LEVELS[:1], LEVELS // 2 + 64, np.zeros_like(LEVELS[:2]), LEVELS.astype(float)])
@@ -259,16 +279,42 @@ def test_predict_on_images_of_the_same_scale_does_not_warn(images: Array) -> Non
     clone(QUICK).fit(np.where(LEVELS > 127, LEVELS, LEVELS // 2 + 64), HALVES).predict_proba(images)
 
 
-@pytest.mark.parametrize(
-    ("wild", "typical"), [(1e6, "0.* to 1[56].*"), (255.0, "0.* to 1[56].*"), (-1e6, "0.* to 1[56].*")]
-)
-def test_fit_wild_value_warns(wild: float, typical: str) -> None:
-    images = DIGITS[:200].copy()
-    images[3, 5] = wild
-    with pytest.warns(
-        UserWarning, match=f"^X ranges from .* span less than 12.5% of that, typically {typical}: remove"
-    ):
-        clone(QUICK).fit(images, LABELS[:200])
+def test_predict_on_few_images_of_the_same_scale_does_not_warn(fitted: ConvClassifier) -> None:
+    faint = np.zeros((1, 64))
+    faint[0, :3] = 1, 2, 1
+    for images in (faint, np.vstack([faint, DIGITS[:9]]), *(DIGITS[i : i + 1] for i in range(100))):
+        fitted.predict(images)
+
+
+@pytest.mark.parametrize("kind", ["one high", "one above", "one low", "both ends", "in each image", "row index"])
+def test_fit_wild_values_warn(kind: str) -> None:
+    images = np.array(DIGITS[:300])
+    match kind:
+        case "one high":
+            images[3, 5] = 1e6
+        case "one above":
+            images[3, 5] = 255
+        case "one low":
+            images[3, 5] = -1e6
+        case "both ends":
+            images[::7, 5:7] = -1e308, 1e308
+        case "in each image":
+            images[:, 0] = 1e6
+        case "row index":
+            images[:, 0] = np.arange(300)
+    expected = r"^X ranges from .* span less than 12.5% of that, typically 0.* to 1[56].*: remove wild values"
+    with pytest.warns(UserWarning, match=expected) as warned:
+        clone(QUICK).fit(images, LABELS[:300])
+    assert len(warned) == 1  # none of NumPy's
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_fit_on_the_largest_range_keeps_its_levels(kind: type) -> None:
+    largest = np.finfo(kind).max
+    images: Array = ((LEVELS / 127.5 - 1) * float(largest)).astype(kind)
+    classifier = clone(QUICK).fit(images, HALVES)
+    assert np.array_equal(classifier.predict_proba(images), clone(QUICK).fit(LEVELS, HALVES).predict_proba(LEVELS))
 
 
 def test_predict_methods_agree_with_each_other(fitted: ConvClassifier) -> None:

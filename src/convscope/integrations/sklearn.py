@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,15 +21,12 @@ from convscope.api.plan import Plan, make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split
-from convscope.data.formats.arrays import scale_to_uint8
 from convscope.errors import ConvscopeError
+from convscope.integrations.pixel_scale import PixelScale
 from convscope.reference import softmax
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit, predict_logits
 from convscope.training.recipes import Recipe
-
-MIN_SPAN = 1 / 8  # of the range of levels: a smaller contrast leaves fewer than 32 of 256
-SAME_SCALE = 0.6  # smallest ratio of the contrasts of images that have the same scale
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -42,8 +38,9 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     X is images (n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or rows of their pixels
     (n, features). uint8 values are used as they are, and other values from 0 to 1 as fractions of full brightness. All
     others are scaled by the smallest and the largest training value; later values outside that range are clipped. The
-    network sees 256 levels, so rows of measurements lose what lies between two of them. A warning is issued if a few
-    wild values leave the training images less than an eighth of that range, or if later images have another scale.
+    network sees 256 levels, so rows of measurements lose what lies between two of them. A warning is issued if wild
+    values leave the training images less than an eighth of that range, or if a tenth of later images are on another
+    scale.
 
     Training needs all images for the learning-rate schedule and the preprocessing, so there is no `partial_fit`. The
     same random state, threads and versions give bit-identical probabilities.
@@ -62,8 +59,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         classes_: class labels (k,).
         n_features_in_: values per image.
         X_range_: the values that became levels 0 and 255.
-        X_spans_: the smallest (1st percentile) and the largest contrast of a training image, its largest value minus
-            its smallest.
+        X_scale_: the same with the contrasts of the training images, to recognize images that have another scale.
         config_: everything that was decided before step 0.
         model_: the torch model.
         history_: one row per epoch. If the recipe holds nothing out, or each class has one image, the validation values
@@ -103,12 +99,13 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             ConvscopeError: the loss became infinite or NaN.
         """
         rows, shape = _as_rows(X)
-        rows, y = validate_data(self, rows, y)
+        with np.errstate(all="ignore"):  # it adds all values up
+            rows, y = validate_data(self, rows, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self.X_range_ = _range_of(rows)
-        self.X_spans_ = _check_training_scale(rows, self.X_range_)
-        images = _shaped(scale_to_uint8(rows, *self.X_range_), shape or self.image_shape)
+        self.X_scale_ = PixelScale.of(rows, stacklevel=2)
+        self.X_range_ = self.X_scale_.low, self.X_scale_.high
+        images = _shaped(self.X_scale_.to_levels(rows), shape or self.image_shape)
         try:
             planned = self._plan(images, labels)
         except ConvscopeError as error:
@@ -177,9 +174,10 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         rows, shape = _as_rows(X)
         if shape not in ((), self.config_.input_shape):
             raise ValueError(f"X is images of shape {shape}, but ConvClassifier expects {self.config_.input_shape}")
-        rows = validate_data(self, rows, reset=False)
-        _check_same_scale(rows, self.X_range_, self.X_spans_)
-        images = scale_to_uint8(rows, *self.X_range_)
+        with np.errstate(all="ignore"):  # it adds all values up
+            rows = validate_data(self, rows, reset=False)
+        self.X_scale_.check(rows, stacklevel=3)
+        images = self.X_scale_.to_levels(rows)
         images = images.reshape(-1, *self.config_.input_shape)
         return predict_logits(self.model_, images, self.config_.preprocessing).astype(np.float64)
 
@@ -212,49 +210,3 @@ def _shaped(rows: NDArray[np.uint8], shape: tuple[int, ...] | None) -> NDArray[n
         return rows.reshape(len(rows), *(shape or (side, side)))
     except ValueError as error:
         raise ValueError(f"X has rows of n_features = {features}, which do not fit image_shape={shape}") from error
-
-
-def _check_training_scale(rows: Array, levels: tuple[float, float]) -> tuple[float, float]:
-    """Return `X_spans_`; warn if half of the images use less than an eighth of the range of levels."""
-    (low, high), (darkest, brightest) = levels, _extremes(rows)
-    spans = brightest - darkest
-    if 0 < np.median(spans) < MIN_SPAN * (high - low):
-        warnings.warn(
-            f"X ranges from {low:g} to {high:g}, but half of the images span less than {MIN_SPAN:.1%} of that, "
-            f"typically {np.median(darkest):g} to {np.median(brightest):g}: remove wild values, or rescale X",
-            stacklevel=3,
-        )
-    return float(np.quantile(spans, 0.01)), float(spans.max())
-
-
-def _check_same_scale(rows: Array, levels: tuple[float, float], spans: tuple[float, float]) -> None:
-    """Warn if most images have values, or a contrast, far from those of the training images."""
-    (low, high), (smallest, largest), (darkest, brightest) = levels, spans, _extremes(rows)
-    least, most, contrast = (float(np.median(values)) for values in (darkest, brightest, brightest - darkest))
-    margin = (high - low) / 2
-    outside = least < low - margin or most > high + margin
-    if outside or 0 < contrast < SAME_SCALE * smallest or contrast > largest / SAME_SCALE:
-        warnings.warn(
-            f"X ranges from {darkest.min():g} to {brightest.max():g}, but the training images range from {low:g} to "
-            f"{high:g}: give both the same scale",
-            stacklevel=4,
-        )
-
-
-def _extremes(rows: Array) -> tuple[Floats, Floats]:
-    """Return the smallest and the largest value of each image, float64 (n,)."""
-    return rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
-
-
-def _range_of(values: Array) -> tuple[float, float]:
-    """Return the values of black and white: the range of uint8, 0 to 1, or the smallest and the largest value.
-
-    >>> _range_of(np.array([0.2, 0.9])), _range_of(np.array([-3, 2])), _range_of(np.array([9.0]))
-    ((0.0, 1.0), (-3.0, 2.0), (9.0, 10.0))
-    """
-    if values.dtype == np.uint8:
-        return 0.0, 255.0
-    least, largest = float(values.min()), float(values.max())
-    if least >= 0 and largest <= 1:
-        return 0.0, 1.0
-    return least, largest if largest > least else least + 1
