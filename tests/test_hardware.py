@@ -167,3 +167,13 @@ def test_slowdown_is_that_of_work_on_all_cores(
     monkeypatch.setattr(time, "thread_time", lambda: next(cpu))
     monkeypatch.setattr(machine, "usable_cores", lambda: cores)
     assert slowdown(0.1) == pytest.approx(expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_available_memory_obeys_the_limit_of_the_address_space() -> None:
+    program = (
+        "import resource; from convscope._hardware import available_memory; "
+        "resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, resource.RLIM_INFINITY)); print(available_memory())"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert 10**9 < float(printed) < 2 * 10**9

@@ -74,7 +74,19 @@ def available_memory() -> float:
         free = 1024.0 * int(lines["MemAvailable"].split()[0])
     except (OSError, ValueError, KeyError):
         free = math.inf
-    return min(free, memory_left())
+    return min(free, memory_left(), _address_space_left())
+
+
+def _address_space_left() -> float:
+    """Bytes that `ulimit -v` leaves this process; infinity without that limit."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError, IndexError):  # ImportError: Windows
+        return math.inf
+    return math.inf if limit == resource.RLIM_INFINITY else max(0.0, float(limit - used))
 
 
 def process_start() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -110,6 +111,6 @@ def parse_duration(text: str) -> float:
     (90.0, 120.0, 5400.0)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|)\s*", text)
-    if not found or not float(found[1]):
+    if not found or not 0 < float(found[1]) * SECONDS_PER_UNIT[found[2]] < math.inf:
         raise UsageError(f"--budget {text!r}: expected a time such as 60s, 2min or 1.5h")
     return float(found[1]) * SECONDS_PER_UNIT[found[2]]

@@ -71,3 +71,30 @@ def test_main_sets_spin_count_unless_the_user_did(
         monkeypatch.delenv("GOMP_SPINCOUNT")
     command("models")
     assert os.environ["GOMP_SPINCOUNT"] == kept
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to "),
+    ],
+)
+def test_command_out_of_memory_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("convscope.network.cost.preset_costs", fail)
+    message = (
+        "convscope: not enough memory: choose a smaller --batch-size, --image-size or network, or free some memory\n"
+    )
+    assert command("models") == (1, "", message)
+
+
+def test_command_other_runtime_error_is_raised(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr("convscope.network.cost.preset_costs", fail)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        command("models")

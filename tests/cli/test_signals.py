@@ -30,7 +30,7 @@ def has_epochs(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_train_signal_saves_the_weights_and_sets_the_exit_code(
     command: Command, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -11,7 +11,7 @@ from convscope.training.callbacks import TrainResult, stop_on_signals
 from convscope.training.state import EpochMetrics
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stop_on_signals_first_signal_is_recorded_and_a_later_one_acts(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +36,16 @@ def test_stop_on_signals_first_signal_is_recorded_and_a_later_one_acts(
         assert received == [number] * 2
     finally:
         signal.signal(number, previous)
+
+
+def test_stop_on_signals_ignored_hangup_stays_ignored() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by nohup
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.received == 0
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_stop_on_signals_outside_the_main_thread_leaves_handlers_alone() -> None:

@@ -70,8 +70,8 @@ def train_model(
 def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, resume: bool = False) -> Run:
     """Train as planned, and write the run folder `options.run`, by default the next free one.
 
-    Ctrl-C or SIGTERM ends training after the current batch and saves the weights, without evaluation and report. If it
-    comes while those are written, they are completed. A second signal acts at once.
+    Ctrl-C, SIGTERM or SIGHUP (a closed terminal) ends training after the current batch and saves the weights, without
+    evaluation and report. If it comes while those are written, they are completed. A second signal acts at once.
 
     Args:
         plan: see `make_plan`.

@@ -41,6 +41,8 @@ RENAMED = {  # old name: new name; both are accepted
     "--size": "--image-size",
     "--target": "--target-accuracy",
 }
+OUT_OF_MEMORY = "can't allocate memory"  # in torch's message
+ADVICE = "not enough memory: choose a smaller --batch-size, --image-size or network, or free some memory"
 
 
 class LazyGroup(TyperGroup):
@@ -127,6 +129,11 @@ def _run(words: Sequence[str]) -> int:
             if isinstance(error, ArchitectureError):
                 print_lines(error.pointer)
             return error.exit_code
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
+                raise
+            print_message(f"convscope: {ADVICE}")
+            return 1
         except OSError as error:
             print_message(f"convscope: {error.filename}: {error.strerror}" if error.filename else f"convscope: {error}")
             return 1

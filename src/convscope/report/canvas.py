@@ -6,6 +6,7 @@ Positions and sizes are inches, measured from the upper left corner. Colors: Oka
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ MARGIN = 0.1  # inches on every side
 TITLE_HEIGHT = 0.45  # inches
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, MUTED, RULE, PALE = "#1f2933", "#52606d", "#cbd2d9", "#e4e7eb"
+logging.getLogger("matplotlib").setLevel(
+    logging.ERROR
+)  # its caches may be impossible to write: figures do not need them
+
 # Tried in this order for characters that matplotlib's own font lacks.
 FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Malgun Gothic", "Arial")
 

@@ -124,8 +124,10 @@ class StopOnSignal(Callback):
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopOnSignal]:
-    """Record the first Ctrl-C or SIGTERM instead of dying from it; a second one, half a second later, acts at once.
+    """Record the first Ctrl-C, SIGTERM or SIGHUP instead of dying from it; a second one acts at once.
 
+    A second one counts from half a second later: see `SECOND_SIGNAL_AFTER_S`. SIGHUP comes when a terminal is closed;
+    if it is ignored, as by nohup, it stays so.
     What stops a process often sends both signals together, or one of them to the process and to its group.
     Python delivers signals to the main thread only; in any other thread this does nothing.
     """
@@ -133,8 +135,10 @@ def stop_on_signals() -> Iterator[StopOnSignal]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
     first = math.inf
 
     def record(number: int, _: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import struct
@@ -122,6 +123,20 @@ def test_open_store_damaged_store_is_rebuilt(
     if damage != "gone":
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     assert np.array_equal(opened(folder).pixels, expected)
+    assert decoded_files(reporter) == 12
+
+
+def test_open_store_info_of_an_impossible_size_is_rebuilt(
+    folder: Path, opened: Open, reporter: RecordingReporter, tmp_path: Path
+) -> None:
+    place = tmp_path / CACHE / "images" / opened(folder).key
+    decoded_files(reporter)
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999,), }".ljust(117) + b"\n"
+    info = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    (place / "info.npy").write_bytes(info)
+    about = json.loads((place / "about.json").read_text())
+    (place / "about.json").write_text(json.dumps(about | {"info": zlib.crc32(info)}))
+    opened(folder)
     assert decoded_files(reporter) == 12
 
 

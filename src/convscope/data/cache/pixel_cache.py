@@ -231,7 +231,7 @@ def _read(folder: Path, count: int, key: str = "") -> Store | None:
             return None
         explain_bus_errors(pixels_file)
         pixels = np.memmap(pixels_file, np.uint8, "r", shape=shape)
-    except (OSError, ValueError, DataError):
+    except (OSError, ValueError, DataError, MemoryError):  # MemoryError: a shape that is too large
         return None
     return Store(pixels, info, about.reasons, record, key)
 
