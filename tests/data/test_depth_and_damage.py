@@ -72,4 +72,4 @@ def test_load_data_damaged_jpeg_is_an_issue(tmp_path: Path) -> None:
     dataset = load_data(write_images(tmp_path / "set", images))
     (issue,) = (issue for issue in dataset.issues if issue.kind == "damaged")
     assert issue.files == (("cat/damaged.jpg",),)
-    assert (issue.level, issue.text) == ("warning", "1 image whose JPEG data is partly missing or wrong")
+    assert (issue.level, issue.text) == ("warning", "1 image whose compressed data is partly missing or wrong")

@@ -284,7 +284,9 @@ def test_train_model_loss_not_finite_raises_and_leaves_no_finished_run(tmp_path:
     assert make_plan(load_data("digits"), options, "digits").config.precision == "float32"
     with pytest.raises(ConvscopeError, match=NOT_FINITE):
         train_model("digits", "flatten", recipe, threads=1, run=tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "metrics.jsonl", "tensorboard", "training-images.safetensors",
+    }  # fmt: skip
     with pytest.raises(ModelFileError, match="its training did not finish"):
         open_run(tmp_path / "run")
 

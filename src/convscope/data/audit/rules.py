@@ -209,7 +209,7 @@ def _content(analysis: Analysis) -> Iterator[Issue]:
     info, used = analysis.store.info, analysis.used
     text, action = "stored sideways or upside down", "rotated by their EXIF orientation"
     yield from _marked(analysis, used & info["rotated"], text, kind="rotated", level="note", action=action)
-    text, action = "whose JPEG data is partly missing or wrong", "used, although some of their pixels are wrong"
+    text, action = "whose compressed data is partly missing or wrong", "used, although some of their pixels are wrong"
     advice = "look at them, and get them again or remove them"
     damaged = used & info["damaged"]
     yield from _marked(analysis, damaged, text, kind="damaged", level="warning", action=action, advice=advice)
