@@ -94,19 +94,27 @@ def borders(image: Rows) -> list[Rows]:
     t = otsu(values)
     low, high = [v for v in values if v <= t], [v for v in values if v > t]
     levels = (t, *(otsu(part) for part in (low, high) if part))
-    return [[[int((v > level) == light) for v in row] for row in image] for level in levels for light in (False, True)]
+    middle = quantile(border(image), 1, 2)
+    sides = [[[int((v > level) == light) for v in row] for row in image] for level in levels for light in (False, True)]
+    return [each(image, lambda v: int(abs(v - middle) <= 24)), *sides]
 
 
-def inside(image: Rows) -> Rows | None:
-    """Step 2: the rectangle inside borders."""
-    found = None
+def inside(image: Rows) -> tuple[int, int, int, int] | None:
+    """Step 2: the rectangle inside borders: top, bottom, left, right."""
+    y, x, found = 0, 0, None
     for _ in range(3):
         cut = next(filter(None, map(rectangle, borders(image))), None)
         if cut is None:
             break
         top, bottom, left, right = cut
-        found = image = [row[left:right] for row in image[top:bottom]]
+        image = [row[left:right] for row in image[top:bottom]]
+        found = y + top, y + bottom, x + left, x + right
+        y, x = y + top, x + left
     return found
+
+
+def cropped(image: Rows, box: tuple[int, int, int, int]) -> Rows:
+    return [row[box[2] : box[3]] for row in image[box[0] : box[1]]]
 
 
 def components(points: set[tuple[int, int]]) -> list[set[tuple[int, int]]]:
@@ -274,7 +282,7 @@ def framed(image: Rows, frame: Frame, height: int, width_: int) -> Rows | None:
     if max(len(image), len(image[0])) > 160:
         image = fitted(image, 160)
     cut = inside(image)
-    box = strokes(cut) if cut else None
+    box = strokes(cropped(image, cut)) if cut else None
     if box is None and (part := sheet(image)):
         box = strokes(part)
     box = box or strokes(image)
@@ -292,3 +300,39 @@ def framed(image: Rows, frame: Frame, height: int, width_: int) -> Rows | None:
         for x, v in enumerate(row):
             result[start[0] + y][start[1] + x] = v * frame["ink"] // 255
     return result
+
+
+def without_surroundings(image: Rows, fills: bool) -> Rows:
+    """Step 2a of the preprocessing."""
+    h, w = len(image), len(image[0])
+    small = fitted(image, 160) if max(h, w) > 160 else image
+    whole = 0, len(small), 0, len(small[0])
+    box = inside(small) or whole
+    part = cropped(small, box)
+    contrast = quantile(flat(part), 19, 20) - quantile(flat(part), 1, 20)
+    if 4 * contrast < abs(quantile(border(small), 1, 2) - quantile(border(part), 1, 2)):
+        box, part = whole, small
+    if fills:
+        b = quantile(border(part), 1, 2)
+        distances = each(part, lambda v: abs(v - b))
+        limit = max(16, max(flat(distances)) // 8)
+        ys = [y for y, row in enumerate(distances) if max(row) > limit]
+        xs = [x for x, column in enumerate(transposed(distances)) if max(column) > limit]
+        if ys and 8 * max(ys[-1] - ys[0] + 1, xs[-1] - xs[0] + 1) < 7 * max(len(part), len(part[0])):
+            box = box[0] + ys[0], box[0] + ys[-1] + 1, box[2] + xs[0], box[2] + xs[-1] + 1
+    if box == whole:
+        return image
+    (top, bottom), (left, right) = (
+        (p * n // m, max(p * n // m + 1, q * n // m))
+        for p, q, n, m in ((box[0], box[1], h, len(small)), (box[2], box[3], w, len(small[0])))
+    )
+    return cropped(image, (top, bottom, left, right))
+
+
+def stretched(image: Rows, level: int) -> Rows:
+    """Step 5a of the preprocessing, light on black."""
+    b = quantile(border(image), 1, 2)
+    contrast = quantile(flat(image), 99, 100) - b
+    if b <= level or 2 * quantile(flat(image), 1, 20) < b or contrast < 8:
+        return image
+    return each(image, lambda v: min(255, max(0, (v - b) * 255 // contrast)))

@@ -40,6 +40,32 @@ def to_gray(pixels: Pixels) -> Pixels:
     return _by_rows(luma, pixels, 1)
 
 
+def convert_channels(pixels: Pixels, channels: int, notes: list[str]) -> Pixels:
+    """Steps 1 and 2 of the preprocessing.
+
+    Args:
+        pixels: uint8 (h, w, 1, 3 or 4).
+        channels: of the result: 1, 3 or 4.
+        notes: what was done is added to these.
+
+    Returns:
+        uint8 (h, w, channels).
+    """
+    if channels < 4 and pixels.shape[2] == 4:
+        if pixels[..., 3].min() < 255:
+            notes.append("transparency composited over white")
+        pixels = over_white(pixels)
+    if channels == 1 and pixels.shape[2] == 3:
+        colored, pixels = pixels, to_gray(pixels)
+        if (colored != pixels).any():
+            notes.append("converted to gray")
+    if channels > 1 and pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if channels == 4 and pixels.shape[2] == 3:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+    return pixels
+
+
 def _by_rows(convert: Callable[[Pixels], Pixels], pixels: Pixels, channels: int) -> Pixels:
     """The converted pixels, a few rows at a time."""
     height, width = pixels.shape[:2]

@@ -9,6 +9,8 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
    color = (c * a + 255 * (255 - a) + 127) // 255.
 2. Color. For 1 channel, gray = (299 R + 587 G + 114 B + 500) // 1000 (ITU-R BT.601). For 3 and 4 channels gray is
    repeated. For 4 channels a missing alpha is 255.
+2a. Surroundings, only if the record has a `background` and the image is not of size H x W: a border around the image
+   and a margin around its subject are cut off; docs/framing.md has the steps.
 3. Crop, only if `fit` is "crop". If w * H > h * W, the w" = max(1, h * W // H) columns from (w - w") // 2 on are kept.
    If w * H < h * W, the h" = max(1, w * H // W) rows from (h - h") // 2 on are kept.
 4. Resize. The image keeps its aspect ratio inside height x width (H x W):
@@ -24,6 +26,7 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
    last row and column); the median is the lower one: number (k - 1) // 2 of k sorted values. It is light if it exceeds
    the threshold that separates the image's light from its dark values best (`otsu_threshold`), or 127 if all values
    are equal.
+5a. Stretch, only if the record has a `background`; docs/framing.md has the steps.
 6. Pad. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
 7. Frame, only if the training images share one. If the result is not in the frame, with or without step 5, the ink of
    the image after step 2 is drawn in the frame instead of steps 3 to 6; docs/framing.md has the steps.
@@ -45,9 +48,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from convscope._records import Record
-from convscope.images.color import over_white, to_gray
+from convscope.images.color import convert_channels
 from convscope.images.comparison import TypicalImages
 from convscope.images.depth import FULL_RANGE
+from convscope.images.framing.background import Background
 from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import Ink, find_ink
 from convscope.images.read import DecodedImage
@@ -83,6 +87,7 @@ class Preprocessing(Record):
         polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or
             "mixed".
         frame: where all training images show their ink, and how large; None if they do not share a frame.
+        background: what surrounds the subjects of the training images; None for colors, a mixed polarity, and a frame.
         typical: how bright, rich in contrast and so on the training images are; None if that was not measured.
         uint16_range: the gray values of 16-bit files that are mapped to 0..255, for example 0..4095 for 12 bits.
         scale: one factor per channel, see `mean`.
@@ -91,8 +96,6 @@ class Preprocessing(Record):
     >>> images = np.zeros((10, 28, 28, 1), np.uint8)
     >>> images[:, 4:24, 12:16] = 255
     >>> record = Preprocessing.plain(images)
-    >>> record.polarity, record.fill, record.mean
-    ('dark', (0,), (0.0,))
     >>> image = DecodedImage(np.full((480, 640, 3), 250, np.uint8))
     >>> pixels, notes = record.transform(image)
     >>> pixels.shape, notes
@@ -106,6 +109,7 @@ class Preprocessing(Record):
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
     frame: Frame | None = None
+    background: Background | None = None
     uint16_range: tuple[Value16, Value16] = FULL_RANGE
     typical: TypicalImages | None = None
     scale: tuple[float, ...]
@@ -146,6 +150,7 @@ class Preprocessing(Record):
         """The record of images with these histograms, (c, 256), and this normalization, (c,)."""
         borders = border_colors(images)
         polarity = polarity_of_colors(borders)
+        frame, background = _frame_or_background(images, polarity)
         fill = np.floor(histogram_mean(counts) + 0.5) if polarity == "mixed" else lower_median(borders)
         return cls(
             height=images.shape[1],
@@ -153,7 +158,8 @@ class Preprocessing(Record):
             channels=images.shape[3],
             fill=tuple(fill.astype(int).tolist()),
             polarity=polarity,
-            frame=_frame_of(images, polarity),
+            frame=frame,
+            background=background,
             typical=TypicalImages.measure(images),
             scale=tuple(scale.tolist()),
             mean=tuple(mean.tolist()),
@@ -168,7 +174,7 @@ class Preprocessing(Record):
         """
         image = image.with_range(*self.uint16_range)
         notes = list(image.notes)
-        pixels = self._convert_channels(image.pixels, notes)
+        pixels = convert_channels(image.pixels, self.channels, notes)
         fitted, fitted_notes = self._fit(pixels)
         if self.frame is not None and not self._is_framed(fitted, self.frame):
             ink = find_ink(pixels[..., 0])
@@ -188,21 +194,6 @@ class Preprocessing(Record):
         """The network's input for each pixel value: float32 (256, c)."""
         values = np.arange(256, dtype=np.uint8)[None, :, None, None]
         return self.normalize(np.repeat(values, self.channels, axis=3))[0, :, 0]
-
-    def _convert_channels(self, pixels: Pixels, notes: list[str]) -> Pixels:
-        if self.channels < 4 and pixels.shape[2] == 4:
-            if pixels[..., 3].min() < 255:
-                notes.append("transparency composited over white")
-            pixels = over_white(pixels)
-        if self.channels == 1 and pixels.shape[2] == 3:
-            colored, pixels = pixels, to_gray(pixels)
-            if (colored != pixels).any():
-                notes.append("converted to gray")
-        if self.channels > 1 and pixels.shape[2] == 1:
-            pixels = np.repeat(pixels, 3, axis=2)
-        if self.channels == 4 and pixels.shape[2] == 3:
-            pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
-        return pixels
 
     def _crop(self, pixels: Pixels, notes: list[str]) -> Pixels:
         height, width = pixels.shape[:2]
@@ -226,7 +217,8 @@ class Preprocessing(Record):
     def _fit(self, pixels: Pixels) -> tuple[Pixels, list[str]]:
         """Steps 3 to 6, and notes on them."""
         notes: list[str] = []
-        pixels = self._match_polarity(self._resize(self._crop(pixels, notes), notes), notes)
+        pixels = self._crop(self._cut_surroundings(pixels, notes), notes)
+        pixels = self._stretch(self._match_polarity(self._resize(pixels, notes), notes), notes)
         if pixels.shape[:2] != (self.height, self.width):
             notes.append(f"letterboxed to {self.width}x{self.height}")
         return self._pad(pixels), notes
@@ -239,6 +231,23 @@ class Preprocessing(Record):
             return pixels
         notes.append(f"{_INVERTED_NOTE} its background is {background}")
         return 255 - pixels
+
+    def _cut_surroundings(self, pixels: Pixels, notes: list[str]) -> Pixels:
+        is_foreign = pixels.shape[:2] != (self.height, self.width)
+        box = self.background.crop(pixels[..., 0]) if self.background and is_foreign else None
+        if box is None:
+            return pixels
+        (height, width), (rows, columns) = pixels.shape[:2], pixels[box].shape[:2]
+        notes.append(f"cut out of its surroundings {width}x{height} -> {columns}x{rows}")
+        return pixels[box]
+
+    def _stretch(self, pixels: Pixels, notes: list[str]) -> Pixels:
+        light = _light_on_black(pixels[..., 0], self.polarity)
+        stretched = self.background.stretch(light) if self.background else None
+        if stretched is None:
+            return pixels
+        notes.append(f"contrast stretched from the background to {'white' if self.polarity == 'dark' else 'black'}")
+        return _light_on_black(stretched, self.polarity)[..., None]
 
     def _is_framed(self, fitted: Pixels, frame: Frame) -> bool:
         return frame.contains(_light_on_black(fitted[..., 0], self.polarity))
@@ -273,12 +282,14 @@ def was_framed(notes: tuple[str, ...]) -> bool:
 
 
 def _light_on_black(gray: Pixels, polarity: Polarity) -> Pixels:
-    """Gray pixels of a background as dark as they come; of a light background, inverted, and back."""
+    """Gray pixels; inverted, or inverted back, if the background is light."""
     return 255 - gray if polarity == "light" else gray
 
 
-def _frame_of(images: Pixels, polarity: Polarity) -> Frame | None:
-    """The frame that images, uint8 (n, h, w, c), share; None for colors, a mixed background, and no such frame."""
+def _frame_or_background(images: Pixels, polarity: Polarity) -> tuple[Frame | None, Background | None]:
+    """The frame that images, uint8 (n, h, w, c), share, or else their background; neither for colors and mixed ones."""
     if images.shape[3] > 1 or polarity == "mixed":
-        return None
-    return Frame.measure(_light_on_black(images[..., 0], polarity))
+        return None, None
+    light = _light_on_black(images[..., 0], polarity)
+    frame = Frame.measure(light)
+    return frame, None if frame else Background.measure(light)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from convscope._records import Record
+from convscope.images.framing.background import extents
 from convscope.images.framing.ink import Ink
 from convscope.images.framing.strokes import SUBPIXELS, scale_strokes, stroke_width
 
@@ -144,16 +145,9 @@ def _measure(images: Gray, threshold: int) -> Measures:
 
 def _measure_chunk(images: Gray, threshold: int) -> Measures:
     is_ink = images > threshold
-    sides = np.maximum(_extent(np.any(is_ink, axis=2)), _extent(np.any(is_ink, axis=1)))
+    sides = np.maximum(extents(np.any(is_ink, axis=2)), extents(np.any(is_ink, axis=1)))
     ink = np.where(is_ink, images, 0) if threshold else images
     by_row, by_column = ink.sum(axis=2, dtype=np.int64), ink.sum(axis=1, dtype=np.int64)
     mass = np.maximum(1, by_row.sum(axis=1))
     rows, columns = (SUBPIXELS * (sums @ np.arange(sums.shape[1])) // mass for sums in (by_row, by_column))
     return Measures(sides, rows, columns, images.max(axis=(1, 2)).astype(np.int64))
-
-
-def _extent(occupied: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """From the first to the last occupied position: bool (n, positions) -> int64 (n,); 0 if there is none."""
-    last = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
-    extent: NDArray[np.int64] = np.where(occupied.any(axis=1), last - occupied.argmax(axis=1), 0)
-    return extent

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.images.framing.morphology import closing, connected_components, dilation, local_mean, opening
-from convscope.images.framing.surroundings import find_sheet, inside_rectangle
-from convscope.images.resize import fit_inside, resize
+from convscope.images.framing.surroundings import find_sheet, inside_rectangle, reduce_gray
 from convscope.images.statistics import lower_quantile, otsu_threshold
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-LARGEST_SIDE = 160  # pixels; larger images are reduced to this before their ink is searched
 WINDOW_PARTS = 4  # the radius of a window is the longer side divided by this
 MIN_CONTRAST = 8  # gray levels between paper and ink
 LINE_PARTS = 8  # lines count as ink if all other components are below this part of the largest one
@@ -46,9 +44,7 @@ class Ink(NamedTuple):
 def find_ink(gray: Gray) -> Ink | None:
     """The ink of an image, uint8 (h, w); None if nothing stands out."""
     height, width = gray.shape
-    if max(height, width) > LARGEST_SIDE:
-        rows, columns = fit_inside(height, width, LARGEST_SIDE, LARGEST_SIDE)
-        gray = resize(gray[..., None], rows, columns)[..., 0]
+    gray = reduce_gray(gray)
     inside = inside_rectangle(gray)
     found = _separate(gray[inside]) if inside else None
     if found is None and (sheet := find_sheet(gray)) is not None:

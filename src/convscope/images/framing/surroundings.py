@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.images.framing.morphology import connected_components, dilation
-from convscope.images.statistics import lower_quantile, otsu_threshold
+from convscope.images.resize import fit_inside, resize
+from convscope.images.statistics import border_colors, lower_quantile, otsu_threshold
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+LARGEST_SIDE = 160  # pixels; larger images are reduced to this before ink or surroundings are searched
 MIN_INSIDE = 8  # pixels of each side of what is inside
 MAX_BORDERS = 3
 MIN_INSIDE_PARTS = 8  # the inside is at least the image divided by this
@@ -24,7 +26,16 @@ MIN_INK_PARTS, MAX_INK_PARTS = 4, 100  # the ink on a sheet is its area divided 
 MIN_RECTANGLE_PERCENT = 90  # of a rectangle is sheet
 TURN = 16
 TURNS = np.arange(-TURN, TURN + 1)[:, None]  # 16 times the tangents of the angles by which a sheet may be turned
+SAME_COLOR = 24  # gray levels
 BLUR = 2  # pixels around surroundings whose color may be a mixture
+
+
+def reduce_gray(gray: Gray) -> Gray:
+    """The image, uint8 (h, w), to fit inside 160x160."""
+    if max(gray.shape) <= LARGEST_SIDE:
+        return gray
+    rows, columns = fit_inside(gray.shape[0], gray.shape[1], LARGEST_SIDE, LARGEST_SIDE)
+    return resize(gray[..., None], rows, columns)[..., 0]
 
 
 def inside_rectangle(gray: Gray) -> tuple[slice, slice] | None:
@@ -65,7 +76,8 @@ def find_sheet(gray: Gray) -> Gray | None:
 
 
 def _borders(gray: Gray) -> Iterator[Mask]:
-    """What may be border: the dark or the light side of the image's threshold, and of those of its two sides."""
+    """What may be border: the color of the edge, the sides of the image's threshold, and of those of its two sides."""
+    yield abs(gray - border_colors(gray[None, ..., None])[0].astype(np.int16)) <= SAME_COLOR
     threshold = otsu_threshold(gray)
     is_dark = gray <= threshold
     thresholds = [threshold, *(otsu_threshold(part) for part in (gray[is_dark], gray[~is_dark]) if part.size)]
