@@ -301,6 +301,28 @@ def test_evaluate_after_folder_changed_reports_it(command: Command, folder: Path
     assert "measured on the 13 images that training did not use, of " in answer.out
 
 
+def test_evaluate_after_gray_folder_changed_measures_unused_images_only(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read as in training, which saw them with their surroundings."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[:40, :40] - 19.5
+    texture = np.random.default_rng(0).integers(120, 256, (60, 8, 8, 1), np.uint8).repeat(5, 1).repeat(5, 2)
+    drawings: dict[str, Pixels] = {
+        f"{name}/{i}.png": image * (abs(x) ** power + abs(y) ** power < 19**power)[..., None]
+        for name, power, images in (("round", 2, texture[:30]), ("pointed", 1, texture[30:]))
+        for i, image in enumerate(images)
+    }
+    write_images(tmp_path / "shapes", drawings)
+    assert command("train", "shapes", *QUICK, "--image-size", "24", "--run", "run").code == 0
+    run = open_run("run")
+    assert run.config.preprocessing.background is None
+    write_images(tmp_path / "shapes", {"round/new.png": drawings["round/0.png"][::-1].transpose(1, 0, 2)})
+    evaluation = evaluate_run(run, reporter=SilentReporter())
+    assert evaluation.n == 61 - run.config.dataset.train_images - run.config.dataset.validation_images
+
+
 @pytest.mark.usefixtures("interruptible")
 def test_resume_run_on_image_folder_is_bit_identical(command: Command, folder: Path) -> None:
     arguments = ("--image-size", "16", "--group-by", r"^(\d+)", "--threads", "1", "--epochs", "3", "--batch-size", "8")

@@ -106,7 +106,7 @@ def _load(run: Run, data: str | None, reporter: Reporter) -> LabeledImages:
         dataset = load_data(trained.path, trained.load_options, reporter)
         if dataset.fingerprint != trained.fingerprint:
             reporter.message(f"{trained.path} has changed since {run.path} was trained on it")
-            as_trained = config.preprocessing.model_copy(update={"frame": None})
+            as_trained = config.preprocessing.model_copy(update={"frame": None, "background": None})
             return _unused(run, load_labeled(trained.path, config.classes, _options(run, as_trained), reporter))
         return _held_out(dataset, trained.path)
     labeled = load_labeled(data, config.classes, _options(run, config.preprocessing), reporter)

@@ -172,6 +172,7 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
             "polarity": loaded.polarity,
             "uint16_range": loaded.uint16_range,
             "frame": preprocessing.frame if preprocessing.polarity == loaded.polarity else None,
+            "background": None,  # training saw files with their surroundings
         }
     )
 

@@ -51,19 +51,19 @@ DIFFERENT = [
 @pytest.mark.parametrize("names", ALIKE, ids=ascii)
 def test_odd_names_spellings_of_one_class_are_warned_of(names: tuple[str, ...]) -> None:
     (issue,) = odd_names((*names, "other"))
-    assert issue.text.startswith("class names that may be mistakes: alike: ")
+    assert issue.text.startswith("class names that may be mistakes: similar: ")
     assert issue.text.count(" = ") == 1
     assert "other" not in issue.text
 
 
 @pytest.mark.parametrize("names", DIFFERENT, ids=ascii)
 def test_odd_names_different_classes_are_not(names: tuple[str, ...]) -> None:
-    assert [issue for issue in odd_names(names) if "alike" in issue.text] == []
+    assert [issue for issue in odd_names(names) if "similar: " in issue.text] == []
 
 
 def test_odd_names_invisible_differences_are_escaped() -> None:
     (issue,) = odd_names(("cat", "c\u0430t", "cat\u200b"))
-    assert issue.text.endswith(r"alike: 'cat' = 'c\u0430t' = 'cat\u200b'")
+    assert issue.text.endswith(r"similar: 'cat' = 'c\u0430t' = 'cat\u200b'")
 
 
 def test_odd_names_missing_values_lists_and_decimals() -> None:

@@ -28,7 +28,7 @@ def odd_names(names: Sequence[str]) -> Iterator[Issue]:
     parts = [
         f"{text}: {list_some(some)}"
         for text, some in (
-            ("alike", [" = ".join(_quoted(some)) for some in _look_alikes(names)]),
+            ("similar", [" = ".join(_quoted(some)) for some in _look_alikes(names)]),
             ("like a missing value", empty),
             ("like a list", lists),
             ("decimal numbers", decimals),
@@ -46,17 +46,17 @@ def odd_names(names: Sequence[str]) -> Iterator[Issue]:
 
 
 def _look_alikes(names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that are alike once they are simplified, or once they are written in Latin letters as well."""
+    """Groups of names that are equal once simplified, or once simplified and written in Latin letters."""
     groups = _grouped(names, lambda name: _simplified(name.translate(LATIN) if len(name) > 1 else name))
     found = [set(some) for some in groups]
     return groups + [some for some in _grouped(names, _simplified) if not any(one.issuperset(some) for one in found)]
 
 
 def _grouped(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
-    alike: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(key(name), []).append(name)
-    return [some for some in alike.values() if len(some) > 1]
+        groups.setdefault(key(name), []).append(name)
+    return [some for some in groups.values() if len(some) > 1]
 
 
 def _quoted(names: list[str]) -> Iterator[str]:
