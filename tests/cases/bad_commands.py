@@ -49,7 +49,7 @@ def workspace_files() -> dict[str, bytes]:
         writer, weights = RunWriter(Path(folder, "run"), config), get_weights(build_model(config.network))
         writer.write(BEST_WEIGHTS_FILE, save(weights))
         writer.write(LAST_WEIGHTS_FILE, save(weights))
-        writer.write(MODEL_FILE, to_onnx(config.network, weights, config.preprocessing, config.classes))
+        writer.write(MODEL_FILE, to_onnx(config.network, weights, config.model_metadata()))
         writer.write(TRAINING_IMAGES_FILE, save_hashes(np.zeros(0, np.uint64)))
         writer.write_rows(METRICS_FILE, [])
         logits = np.zeros((1, len(config.classes)), np.float32)

@@ -20,14 +20,13 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from convscope import Run
-from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.predictor import Prediction, Predictor
 from convscope.deploy.prepare import BATCH_SIZE
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png, read_image
-from helpers.model_files import with_metadata
+from helpers.model_files import export, with_metadata
 from helpers.networks import PRESET_CASES, NetworkCase, random_images, random_preprocessing, trained_model
 
 LINE = NetworkCase("conv 4 3 pad same, relu, maxpool 2, flatten", (6, 8, 3), 5)
@@ -36,7 +35,7 @@ NAMES = ["ape", "bee", "cat", "dog", "eel"]
 
 def write_model(path: Path, case: NetworkCase = LINE, classes: list[str] = NAMES, seed: int = 0) -> Path:
     path.write_bytes(
-        to_onnx(case.network, get_weights(trained_model(case, seed)), random_preprocessing(case, seed), classes)
+        export(case.network, get_weights(trained_model(case, seed)), random_preprocessing(case, seed), classes)
     )
     return path
 
@@ -167,7 +166,7 @@ def metadata(**values: Any) -> str:
     return json.dumps(fields | values)
 
 
-GOOD = to_onnx(LINE.network, get_weights(trained_model(LINE)), random_preprocessing(LINE), NAMES)
+GOOD = export(LINE.network, get_weights(trained_model(LINE)), random_preprocessing(LINE), NAMES)
 NOT_ONNX = "is not a readable ONNX file: restore it from a copy, or train again"
 OTHER_VERSION = "has metadata that this version of convscope cannot read ("
 
@@ -183,7 +182,7 @@ WRONG_FILES: dict[str, tuple[bytes | None, str]] = {
     "no JSON": (with_metadata(GOOD, "convscope 1"), OTHER_VERSION),
     "no classes": (with_metadata(GOOD, '{"format": 1}'), OTHER_VERSION),
     "format of tomorrow": (with_metadata(GOOD, metadata(format=2)), OTHER_VERSION),
-    "unknown field": (with_metadata(GOOD, metadata(temperature=1.5)), OTHER_VERSION),
+    "unknown field": (with_metadata(GOOD, metadata(humidity=1.5)), OTHER_VERSION),
     "another graph": (foreign({"convscope": metadata()}), "was altered: its content does not match its checksum"),
     "fewer classes": (
         with_metadata(GOOD, metadata(classes=NAMES[:4])),

@@ -1,15 +1,32 @@
-"""Model files that somebody has changed and signed again: what is left to find is the change."""
+"""Model files of tests, and ones that somebody has changed and signed again: what is left to find is the change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx
 
-from convscope.backends.onnx.metadata import DIGEST_KEY, digest_entry
+from convscope.backends.onnx.export import to_onnx
+from convscope.backends.onnx.graph import Weights
+from convscope.backends.onnx.metadata import DIGEST_KEY, ModelMetadata, digest_entry
+from convscope.images.preprocessing import Preprocessing
+from convscope.network.network import Network
 
 Edit = Callable[[onnx.ModelProto], Any]
+
+
+def export(
+    network: Network, weights: Weights, preprocessing: Preprocessing, classes: Sequence[str], temperature: float = 1
+) -> bytes:
+    """A model file."""
+    metadata = ModelMetadata(
+        classes=tuple(classes),
+        preprocessing=preprocessing,
+        architecture=network.architecture,
+        temperature=temperature,
+    )
+    return to_onnx(network, weights, metadata)
 
 
 def edited(content: bytes, edit: Edit) -> bytes:

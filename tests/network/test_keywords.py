@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.graph import LAYER_WRITERS, GraphBuilder
 from convscope.backends.pytorch.models import LAYER_MODULES, as_batch, build_model, get_weights
 from convscope.errors import ArchitectureError
@@ -20,6 +19,7 @@ from convscope.network.build import parse_network
 from convscope.network.keywords import KEYWORDS
 from convscope.network.layers.base import Layer
 from convscope.network.layers.context import Keyword, LayerContext
+from helpers.model_files import export
 from helpers.networks import NetworkCase, random_images, random_preprocessing
 
 CASE = NetworkCase("conv 4 3 pad same, relu, upsample 3, batchnorm, globalmax", (4, 5, 3), 2)
@@ -62,7 +62,7 @@ def test_new_layer_with_three_entries_works_in_every_backend() -> None:
     pixels = preprocessing.normalize(images)
     with torch.inference_mode():
         expected = model(as_batch(pixels)).numpy()
-    content = to_onnx(network, get_weights(model), preprocessing, ["ant", "bee"])
+    content = export(network, get_weights(model), preprocessing, ["ant", "bee"])
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"images": images})
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)

@@ -38,7 +38,7 @@ def write_weights(writer: RunWriter, config: RunConfig, result: TrainResult) -> 
     """Write the weights of the best and the last epoch, and the model file with the selected ones."""
     writer.write(BEST_WEIGHTS_FILE, save(result.best))
     writer.write(LAST_WEIGHTS_FILE, save(result.last))
-    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.preprocessing, config.classes))
+    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.model_metadata()))
 
 
 def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope._text import list_some, percent
 from convscope.cli.console import plain_table
-from convscope.deploy.predictor import Prediction
+from convscope.deploy.predictor import Prediction, Status
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
 
@@ -41,11 +41,18 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     return [*head, *warning, table, _mistakes(evaluation)]
 
 
+ANSWERS: dict[Status, str] = {
+    "answered": "{label}",
+    "unsure": "unsure, perhaps {label}",
+    "unlike": "unlike the training images",
+}
+
+
 def prediction_lines(prediction: Prediction, top: int) -> list[str]:
-    """The label, what preprocessing did to the image, and the `top` most likely classes with their probabilities."""
+    """The answer, what preprocessing did to the image, and the `top` most likely classes with their probabilities."""
     ranked = list(prediction.probabilities.items())[:top]
     return [
-        f"{prediction.image}: {prediction.label}",
+        f"{prediction.image}: {ANSWERS[prediction.status].format(label=prediction.label)}",
         f"  {', '.join(prediction.notes) or 'used as it is'}",
         "  " + ", ".join(f"{name} {percent(share)}" for name, share in ranked),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import computed_field
 
 from convscope._files import kind_of
 from convscope._records import Record
-from convscope.backends.onnx.metadata import LOGITS, PROBABILITIES
+from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES, Rejection
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy.prepare import ImageSource, PreparedImage, prepare_images
 from convscope.deploy.session import open_session, run_session
@@ -20,6 +20,7 @@ from convscope.errors import DataError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
 
+Status = Literal["answered", "unsure", "unlike"]
 BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
 
 
@@ -28,11 +29,14 @@ class Prediction(Record):
 
     Attributes:
         image: Path of the image, or "image" if it was given as an array.
+        status: "answered"; "unsure" if the probability of the most likely class is too low to answer; or "unlike" if
+            the image is unlike the training images. The model file holds the limits.
         probabilities: Probability of each class, most likely first; they sum to 1.
         notes: What preprocessing did to the image, such as "resized 60x80 -> 28x28".
     """
 
     image: str
+    status: Status = "answered"
     probabilities: dict[str, float]
     notes: tuple[str, ...]
 
@@ -141,9 +145,18 @@ class Predictor:
         pixels = np.stack([image.pixels for image in images])
         typical = self.preprocessing.typical
         warnings = typical.warn_each(pixels) if typical else [()] * len(images)
+        limits = self.metadata.rejection
+        ood_scores = self.ood_scores(pixels) if limits.max_ood_score is not None else [None] * len(images)
         return [
-            Prediction(image=image.name, probabilities=self._ranked(row), notes=(*image.notes, *warning))
-            for image, row, warning in zip(images, self.predict_proba(pixels), warnings, strict=True)
+            Prediction(
+                image=image.name,
+                status=_status(limits, float(row.max()), ood_score),
+                probabilities=self._ranked(row),
+                notes=(*image.notes, *warning),
+            )
+            for image, row, ood_score, warning in zip(
+                images, self.predict_proba(pixels), ood_scores, warnings, strict=True
+            )
         ]
 
     def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -164,6 +177,20 @@ class Predictor:
         """Class probabilities, float32 (n, classes), of images as in `predict_logits`."""
         return self._run(PROBABILITIES, images)
 
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The input of the classifier, float32 (n, features), of images as in `predict_logits`."""
+        return self._run(FEATURES, images)
+
+    def ood_scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """How unlike the training images are, float32 (n,), for images as in `predict_logits`; larger is less alike.
+
+        Raises:
+            ModelFileError: The model file has no such output.
+        """
+        if self.metadata.rejection.max_ood_score is None:
+            raise ModelFileError(f"{self.path} does not tell how unlike its training images an image is: train again")
+        return self._run(OOD_SCORE, images)[:, 0]
+
     def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         expected = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected or len(images) == 0:
@@ -177,3 +204,9 @@ class Predictor:
         order = np.argsort(-probabilities, kind="stable").tolist()
         classes, values = self.classes, probabilities.tolist()
         return {classes[i]: values[i] for i in order}
+
+
+def _status(limits: Rejection, probability: float, ood_score: float | None) -> Status:
+    if limits.max_ood_score is not None and ood_score is not None and ood_score > limits.max_ood_score:
+        return "unlike"
+    return "unsure" if limits.min_probability is not None and probability < limits.min_probability else "answered"

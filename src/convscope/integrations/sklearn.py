@@ -146,7 +146,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         check_is_fitted(self)
         config, path = self.config_, Path(path)
-        write_atomically(path, to_onnx(config.network, get_weights(self.model_), config.preprocessing, config.classes))
+        write_atomically(path, to_onnx(config.network, get_weights(self.model_), config.model_metadata()))
         return path
 
     def __sklearn_tags__(self) -> Tags:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from convscope import reference
-from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.layers.elementwise import Dropout
+from helpers.model_files import export
 from helpers.networks import (
     ALL_CASES,
     PADDED_POOL_CASES,
@@ -42,7 +42,7 @@ CASES = [*ALL_CASES.values(), ASYMMETRIC]
 
 def model_file(case: NetworkCase, seed: int = 0) -> bytes:
     names = [f"class {i}" for i in range(case.classes)]
-    return to_onnx(case.network, get_weights(trained_model(case, seed)), random_preprocessing(case, seed), names)
+    return export(case.network, get_weights(trained_model(case, seed)), random_preprocessing(case, seed), names)
 
 
 def run_onnx(content: bytes, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -92,7 +92,7 @@ def test_export_is_valid_and_names_nodes_after_layers(case: NetworkCase) -> None
     expected = {name for name, layer in module_records(case.network.layers) if not isinstance(layer, Dropout)}
     parts = {"transpose", "mean", "max", "negate", "pool"}  # suffixes of layers with more than one node
     assert {name for name in names if name.split(".")[-1] not in parts and not name.startswith("preprocess.")} == (
-        expected | {"logits", "softmax"}
+        expected | {"features", "logits", "calibrate", "softmax"}
     )
     assert [name for name in names if name.startswith("preprocess.")] == [
         "preprocess.cast", "preprocess.multiply", "preprocess.subtract", "preprocess.transpose",
@@ -105,6 +105,7 @@ def test_export_constants_are_the_weights_under_their_names(case: NetworkCase) -
     found = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
     assert found.pop("preprocess.scale") == pytest.approx(random_preprocessing(case).scale)
     assert found.pop("preprocess.mean") == pytest.approx(random_preprocessing(case).mean)
+    assert found.pop("calibrate.scale").tolist() == [1.0]
     weights = get_weights(trained_model(case))
     assert found.keys() == {name for name in weights if not name.endswith("num_batches_tracked")}
     for name, values in found.items():
@@ -123,12 +124,17 @@ def test_export_metadata_and_interface() -> None:
         "classes": ["class 0", "class 1"],
         "preprocessing": random_preprocessing(case).model_dump(mode="json"),
         "architecture": case.architecture,
+        "precision": "float32",
+        "temperature": 1.0,
+        "rejection": {"min_probability": None, "max_ood_score": None},
+        "golden": [],
     }
     assert ModelMetadata.model_validate_json(properties["convscope"]).preprocessing == random_preprocessing(case)
     assert (model.producer_name, model.ir_version) == ("convscope", 9)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
     assert [shape_of(value) for value in (*model.graph.input, *model.graph.output)] == [
         ("images", onnx.TensorProto.UINT8, ["n", 5, 6, 3]),
+        ("features", onnx.TensorProto.FLOAT, ["n", 24]),
         ("logits", onnx.TensorProto.FLOAT, ["n", 2]),
         ("probabilities", onnx.TensorProto.FLOAT, ["n", 2]),
     ]
@@ -157,7 +163,7 @@ def export_output(architecture: str, pixels: NDArray[np.uint8]) -> Floats:
     )  # fmt: skip
     names = [str(i) for i in range(units)]
     identity = {"classifier.weight": np.eye(units, dtype=np.float32), "classifier.bias": np.zeros(units, np.float32)}
-    return run_onnx(to_onnx(network, identity | KERNEL, plain, names), pixels)[0]
+    return run_onnx(export(network, identity | KERNEL, plain, names), pixels)[0]
 
 
 def matrix(text: str) -> NDArray[np.uint8]:
@@ -198,14 +204,14 @@ def test_a4_exported_relu_sets_negative_values_to_0() -> None:
     weights = {"classifier.weight": np.eye(3, dtype=np.float32), "classifier.bias": np.zeros(3, np.float32)}
     shifted = random_preprocessing(case).model_copy(update={"scale": (1.0,), "mean": (2.0,)})
     pixels = np.array([0, 2, 5], np.uint8).reshape(1, 1, 3, 1)
-    logits, _ = run_onnx(to_onnx(case.network, weights, shifted, "abc"), pixels)
+    logits, _ = run_onnx(export(case.network, weights, shifted, "abc"), pixels)
     assert logits.tolist() == [[0, 0, 3]]
 
 
 def test_a9_exported_softmax_large_logits_sums_to_1() -> None:
     case = NetworkCase("flatten", (1, 1, 3), 3)
     weights = {"classifier.weight": 100 * np.eye(3, dtype=np.float32), "classifier.bias": np.zeros(3, np.float32)}
-    content = to_onnx(case.network, weights, random_preprocessing(case), "abc")
+    content = export(case.network, weights, random_preprocessing(case), "abc")
     pixels = random_images(case, 50)
     logits, probabilities = run_onnx(content, pixels)
     assert np.ptp(logits, axis=1).max() > 100
@@ -213,9 +219,27 @@ def test_a9_exported_softmax_large_logits_sums_to_1() -> None:
     np.testing.assert_allclose(probabilities, reference.softmax(logits), rtol=0, atol=1e-6)
 
 
+def test_exported_features_are_the_input_of_the_classifier() -> None:
+    case = NetworkCase("conv 2 3, relu, globalavg, dense 5, tanh", (6, 5, 3), 4)
+    weights, images = get_weights(trained_model(case)), random_images(case, 7)
+    session = onnxruntime.InferenceSession(model_file(case), providers=["CPUExecutionProvider"])
+    features, logits = session.run(["features", "logits"], {"images": images})
+    assert features.shape == (7, 5)
+    expected = features @ weights["classifier.weight"].T + weights["classifier.bias"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_exported_probabilities_are_those_of_the_logits_divided_by_the_temperature() -> None:
+    case = NetworkCase("flatten", (2, 3, 1), 4)
+    weights = get_weights(trained_model(case))
+    content = export(case.network, weights, random_preprocessing(case), "abcd", temperature=2.5)
+    logits, probabilities = run_onnx(content, random_images(case, 20))
+    np.testing.assert_allclose(probabilities, reference.softmax(logits / 2.5), rtol=0, atol=1e-6)
+
+
 def test_a11_exported_preprocessing_divides_by_255() -> None:
     case = NetworkCase("flatten", (1, 2, 1), 2)
     plain = Preprocessing.plain(np.array([[[[0], [255]]]], np.uint8))
     weights = {"classifier.weight": np.eye(2, dtype=np.float32), "classifier.bias": np.zeros(2, np.float32)}
-    logits, _ = run_onnx(to_onnx(case.network, weights, plain, "ab"), np.array([[[[255], [51]]]], np.uint8))
+    logits, _ = run_onnx(export(case.network, weights, plain, "ab"), np.array([[[[255], [51]]]], np.uint8))
     np.testing.assert_allclose(logits, [[1, 0.2]], rtol=1e-6)

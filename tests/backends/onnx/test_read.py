@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from convscope import Predictor
-from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import ModelMetadata, digest_entry
 from convscope.backends.onnx.read import read_model_file
 from convscope.backends.pytorch.models import get_weights
 from convscope.errors import ModelFileError
-from helpers.model_files import Edit, edited, with_metadata
+from helpers.model_files import Edit, edited, export, with_metadata
 from helpers.networks import (
     ALL_CASES,
     NetworkCase,
@@ -40,7 +39,7 @@ NAMES = ["ape", "bee", "cat", "dog", "eel"]
 
 
 def model_file(case: NetworkCase, names: list[str]) -> bytes:
-    return to_onnx(case.network, get_weights(trained_model(case, 0)), random_preprocessing(case, 0), names)
+    return export(case.network, get_weights(trained_model(case, 0)), random_preprocessing(case, 0), names)
 
 
 GOOD = model_file(CASE, NAMES)

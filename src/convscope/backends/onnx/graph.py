@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import INPUT, LOGITS, PROBABILITIES
+from convscope.backends.onnx.metadata import FEATURES, INPUT, LOGITS, PROBABILITIES, ModelMetadata
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import Layer
 from convscope.network.layers.convolution import Conv
@@ -89,19 +89,29 @@ class GraphBuilder:
         return value
 
 
-def build_graph(network: Network, weights: Weights, preprocessing: Preprocessing) -> GraphBuilder:
-    """Build the graph from uint8 images to logits and probabilities.
+def build_graph(network: Network, weights: Weights, metadata: ModelMetadata) -> GraphBuilder:
+    """Build the graph from uint8 images to features, logits and probabilities.
 
     Args:
         network: The layers.
         weights: Arrays by name.
-        preprocessing: The scale and mean of the first nodes.
+        metadata: The scale and mean of the first nodes, and the temperature of the last.
     """
     graph = GraphBuilder(weights)
-    logits = graph.add_layers(network.layers, graph.add_preprocessing(preprocessing), prefix="")
+    *body, classifier, _ = network.layers
+    features = graph.add_layers(body, graph.add_preprocessing(metadata.preprocessing), prefix="")
+    graph.add_node("Identity", "features", [features], output=FEATURES)
+    logits = graph.add_layers([classifier], FEATURES, prefix="")
     graph.add_node("Identity", "logits", [logits], output=LOGITS)
-    graph.add_node("Softmax", "softmax", [LOGITS], output=PROBABILITIES, axis=1)
+    scale = graph.add_constant("calibrate.scale", np.array([1 / metadata.temperature], np.float32))
+    calibrated = graph.add_node("Mul", "calibrate", [LOGITS, scale])
+    graph.add_node("Softmax", "softmax", [calibrated], output=PROBABILITIES, axis=1)
     return graph
+
+
+def output_sizes(network: Network) -> dict[str, int]:
+    """The outputs of a model file, and how many numbers each has for an image."""
+    return {FEATURES: network.layers[-2].input_shape[0], LOGITS: network.classes, PROBABILITIES: network.classes}
 
 
 def _conv(graph: GraphBuilder, layer: Conv, value: str, name: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Base64Bytes, Field
 
 from convscope._records import Record
 from convscope._text import escape_controls
 from convscope.images.preprocessing import Preprocessing
 
-INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
+INPUT, FEATURES, LOGITS, PROBABILITIES, OOD_SCORE = "images", "features", "logits", "probabilities", "ood_score"
 PRODUCER, OPSET, IR_VERSION = "convscope", 20, 9  # opset 20 is the first with Gelu
 BATCH_AXIS = "n"  # name of the dynamic first axis
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 METADATA_KEY, DIGEST_KEY = "convscope", "convscope.sha256"
 
 
@@ -29,6 +30,33 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_names)]
 
 
+class Rejection(Record):
+    """When a model does not answer.
+
+    Attributes:
+        min_probability: An answer of a lower probability is "unsure"; None accepts any.
+        max_ood_score: An image of a larger `ood_score` (out of distribution) is "unlike the training images"; None if
+            the model file has no such output.
+    """
+
+    min_probability: float | None = Field(default=None, ge=0, le=1)
+    max_ood_score: float | None = None
+
+
+class GoldenInput(Record):
+    """An image that is stored in the model file together with its answer.
+
+    Attributes:
+        name: For messages, such as `noise.png`.
+        file: The encoded image file in Base64.
+        probabilities: One per class, as the trained network computed them.
+    """
+
+    name: str
+    file: Base64Bytes
+    probabilities: tuple[float, ...]
+
+
 class ModelMetadata(Record):
     """Stored as JSON in the ONNX metadata under the key `convscope`.
 
@@ -38,6 +66,10 @@ class ModelMetadata(Record):
         classes: Class names in the order of the outputs; all different, without control characters.
         preprocessing: How images are turned into the input.
         architecture: The network in the architecture language.
+        precision: "int8" if convolutions and dense layers compute with 8-bit integers.
+        temperature: The logits are divided by it before softmax (Guo et al., 2017); 1 if it was not fitted.
+        rejection: When the model does not answer.
+        golden: Images with their answers, by which `convscope verify` tests the file.
     """
 
     format: Literal[1] = 1
@@ -45,6 +77,10 @@ class ModelMetadata(Record):
     classes: ClassNames
     preprocessing: Preprocessing
     architecture: str
+    precision: Literal["float32", "int8"] = "float32"
+    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    rejection: Rejection = Rejection()
+    golden: tuple[GoldenInput, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

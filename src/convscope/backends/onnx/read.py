@@ -15,15 +15,13 @@ from pydantic import ValidationError
 
 from convscope._files import kind_of
 from convscope._records import validation_reason
-from convscope.backends.onnx.graph import FLOAT, Node, Weights, build_graph
+from convscope.backends.onnx.graph import FLOAT, Node, Weights, build_graph, output_sizes
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
     INPUT,
     IR_VERSION,
-    LOGITS,
     METADATA_KEY,
     OPSET,
-    PROBABILITIES,
     PRODUCER,
     ModelMetadata,
     digest_entry,
@@ -31,6 +29,7 @@ from convscope.backends.onnx.metadata import (
 from convscope.backends.onnx.parse import ParsedGraph, ParsedModel, Port, parse_graph, parse_model
 from convscope.errors import ArchitectureError, ModelFileError
 from convscope.network.build import parse_network
+from convscope.network.network import Network
 
 MAX_BYTES = 2**31 - 1  # the limit of protobuf
 UINT8 = 2  # ONNX's number of the type
@@ -118,7 +117,7 @@ def _check_model(model: ParsedModel) -> None:
 def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
     """Raise ValueError or ArchitectureError unless the graph is the one that the metadata describe."""
     network = parse_network(metadata.architecture, metadata.input_shape, len(metadata.classes))
-    expected = build_graph(network, graph.constants, metadata.preprocessing)
+    expected = build_graph(network, graph.constants, metadata)
     for node, wanted in zip(graph.nodes, expected.nodes, strict=False):
         if node != _as_read(wanted):
             raise ValueError(f"its node {node.name!r} ({node.operator}) is not the one that its metadata describe")
@@ -129,15 +128,14 @@ def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
             raise ValueError(f"its weights {name!r} are not all finite numbers, as after a training that diverged")
         if not np.array_equal(array, graph.constants[name]):
             raise ValueError(f"its constant {name!r} is not the one that its metadata describe")
-    if (graph.inputs, graph.outputs) != _ports(metadata):
+    if (graph.inputs, graph.outputs) != _ports(network, metadata):
         raise ValueError("its inputs or outputs are not those that its metadata describe")
 
 
-def _ports(metadata: ModelMetadata) -> tuple[list[Port], list[Port]]:
+def _ports(network: Network, metadata: ModelMetadata) -> tuple[list[Port], list[Port]]:
     """The inputs and outputs that a file must have."""
-    outputs = (BATCH_AXIS, len(metadata.classes))
     inputs = [Port(INPUT, UINT8, (BATCH_AXIS, *metadata.input_shape))]
-    return inputs, [Port(name, FLOAT, outputs) for name in (LOGITS, PROBABILITIES)]
+    return inputs, [Port(name, FLOAT, (BATCH_AXIS, size)) for name, size in output_sizes(network).items()]
 
 
 def _as_read(node: Node) -> Node:
