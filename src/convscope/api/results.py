@@ -12,7 +12,10 @@ from torch import nn
 from convscope.api.hooks import Hooks
 from convscope.api.plan import Plan
 from convscope.backends.onnx.export import to_onnx
+from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.evaluation.evaluate import evaluate_images
+from convscope.evaluation.golden import golden_inputs
+from convscope.images.golden import golden_files
 from convscope.report.content import make_report
 from convscope.report.figures import dataset_figure, issue_figures, render_figures, result_figures
 from convscope.report.html import render_page
@@ -38,7 +41,14 @@ def write_weights(writer: RunWriter, config: RunConfig, result: TrainResult) -> 
     """Write the weights of the best and the last epoch, and the model file with the selected ones."""
     writer.write(BEST_WEIGHTS_FILE, save(result.best))
     writer.write(LAST_WEIGHTS_FILE, save(result.last))
-    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.model_metadata()))
+    model = build_model(config.network).eval()
+    set_weights(model, result.weights)
+    golden = golden_inputs(
+        golden_files(config.preprocessing.channels),
+        config.preprocessing,
+        lambda images: predict_logits(model, images, config.preprocessing),
+    )
+    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.model_metadata(golden=golden)))
 
 
 def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:

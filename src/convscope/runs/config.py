@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
-from convscope.backends.onnx.metadata import ClassNames, ModelMetadata
+from convscope.backends.onnx.metadata import ClassNames, GoldenInput, ModelMetadata
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
@@ -88,13 +88,14 @@ class RunConfig(Record):
         """The network that the architecture describes."""
         return parse_network(self.architecture, self.input_shape, len(self.classes))
 
-    def model_metadata(self, temperature: float = 1.0) -> ModelMetadata:
+    def model_metadata(self, temperature: float = 1.0, golden: tuple[GoldenInput, ...] = ()) -> ModelMetadata:
         """What the model file says about the network."""
         return ModelMetadata(
             classes=self.classes,
             preprocessing=self.preprocessing,
             architecture=self.architecture,
             temperature=temperature,
+            golden=golden,
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from base64 import b64decode, b64encode
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Base64Bytes, Field
+from pydantic import AfterValidator, EncodedBytes, EncoderProtocol, Field, model_validator
 
 from convscope._records import Record
 from convscope._text import escape_controls
@@ -24,6 +25,22 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if any(escape_controls(name) != name for name in names):
         raise ValueError("a class name contains control characters")
     return names
+
+
+class _Base64(EncoderProtocol):
+    """RFC 4648 on one line, which every language decodes."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> bytes:
+        return b64decode(data, validate=True)
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return b64encode(value)
+
+    @classmethod
+    def get_json_format(cls) -> Literal["base64"]:
+        return "base64"
 
 
 # All different, without control characters, in the order of the outputs.
@@ -47,14 +64,14 @@ class GoldenInput(Record):
     """An image that is stored in the model file together with its answer.
 
     Attributes:
-        name: For messages, such as `noise.png`.
-        file: The encoded image file in Base64.
+        name: For messages, such as `dark.png`.
+        file: The encoded image file; Base64 in JSON.
         probabilities: One per class, as the trained network computed them.
     """
 
     name: str
-    file: Base64Bytes
-    probabilities: tuple[float, ...]
+    file: Annotated[bytes, EncodedBytes(encoder=_Base64)]
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
 class ModelMetadata(Record):
@@ -81,6 +98,12 @@ class ModelMetadata(Record):
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     rejection: Rejection = Rejection()
     golden: tuple[GoldenInput, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_golden(self) -> Self:
+        if any(len(one.probabilities) != len(self.classes) for one in self.golden):
+            raise ValueError("expected one probability per class in golden")
+        return self
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
