@@ -19,6 +19,7 @@ from convscope.api.inspect import DatasetView
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
 from convscope.deploy.predictor import PredictionList
+from convscope.deploy.server.supervisor import ServerInfo
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.cost import NetworkCost, PresetList
 from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary
@@ -32,6 +33,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "predict": (PredictionList, "convscope predict --json"),
     "explain": (Explanation, "convscope explain --json"),
     "filter": (FilterResult, "convscope filter --json"),
+    "serve": (ServerInfo, "convscope serve --json"),
     "presets": (PresetList, "convscope models --json"),
     "models": (NetworkCost, "convscope models ARCHITECTURE --json"),
     "bench": (BenchmarkResult, "convscope bench --json"),

@@ -10,7 +10,12 @@ from importlib.util import find_spec
 from convscope.errors import MissingExtraError
 
 _TRAIN = ("torch", "sklearn", "scipy", "matplotlib", "onnx", "tensorboardX")
-EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "pyarrow": "parquet"}  # imported name -> extra
+_SERVE = ("fastapi", "starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
+EXTRAS = {
+    **dict.fromkeys(_TRAIN, "train"),
+    **dict.fromkeys(_SERVE, "serve"),
+    "pyarrow": "parquet",
+}  # imported name -> extra
 
 
 @contextmanager
@@ -44,5 +49,5 @@ def require_package(package: str, feature: str) -> None:
 
 
 def _missing(feature: str, extra: str) -> MissingExtraError:
-    title = {"train": "training"}.get(extra, extra)
+    title = {"train": "training", "serve": "server"}.get(extra, extra)
     return MissingExtraError(f"{feature} needs the {title} extra: pip install 'convscope[{extra}]'")

@@ -183,6 +183,20 @@ USAGE = _rows(
     ("explain run seven.png --cell conv1,1", "^expected conv1,ROW,COLUMN,CHANNEL within 6x6x2"),
     ("explain run seven.png --cell classifier,10", "^expected classifier,INDEX within 10"),
     ("explain run seven.png --cell conv1,a,b,c", "^--cell 'conv1,a,b,c': expected LAYER,ROW,COLUMN,CHANNEL such as"),
+    ("serve run --workers 0", "^Invalid value for '--workers': .*1"),
+    ("serve run --port 65536", "^Invalid value for '--port': .*65535"),
+    ("serve run --host 0.0.0.0", "^--host 0.0.0.0: other machines could connect, so the server needs a token: set "),
+    ("serve run --host a..b", "^--host a..b: not an address of this machine; expected one such as 127.0.0.1$"),
+    (
+        "serve run --allow-host models.example.org:80",
+        "^--allow-host models.example.org:80: expected a name without port",
+    ),
+    ("serve run --allow-origin '*'", "^--allow-origin \\*: expected an origin such as https://example.org$"),
+    ("serve run --max-images 129", "^--max-images 129 exceeds --queue 128: such a request could never be accepted$"),
+    (
+        "serve run --token-file run/config.json",
+        "^run/config.json: expected a token of at least 16 letters, digits and ",
+    ),
     ("explain run seven.png --cell relu1,0,0,0 --cell x,0", "^unknown layer 'x'"),
 )
 
@@ -196,6 +210,7 @@ DATA = _rows(
         "evaluate run two.npz",
         "^two.npz has classes that the network was not trained on: cat, dog; choose data with its classes, which",
     ),
+    ("serve run --token-file missing", "^missing: the token cannot be read .No such file or directory.$"),
     ("predict run eight.png", "^eight.png: no such file"),
     ("predict run eight.png --json", "^eight.png: no such file"),
     ("predict run two.npz", "^two.npz: not an image, expected PNG, JPEG"),

@@ -28,6 +28,7 @@ COMMANDS = {  # command: name of its schema
     "data check pets": "data-check",
     "data show digits": "data-show",
 }
+ENDLESS = {"serve"}  # tests/deploy/server
 
 
 def reject_constant(constant: str) -> None:
@@ -54,4 +55,4 @@ def test_command_in_a_pipe_prints_no_escape_codes_and_no_messages(command: Comma
 
 def test_json_of_every_command_is_tested() -> None:
     tested = {path for path, _ in all_commands() if any(f"{words} ".startswith(f"{path} ") for words in COMMANDS)}
-    assert tested == {path for path, _ in all_commands()}
+    assert tested | ENDLESS == {path for path, _ in all_commands()}

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure a trained model on a test split."),
     "predict": ("evaluate", "Classify images of any size."),
     "explain": ("evaluate", "Show every layer's output for an image, and the arithmetic of any cell."),
+    "serve": ("serve", "Answer HTTP requests with a model's predictions."),
     "models": ("models", "List the presets, or show what a network costs."),
     "bench": ("models", "Measure how fast this machine trains, compared with plain PyTorch."),
     "filter": ("filter", "Slide a kernel over an image, or pool it."),

@@ -130,16 +130,17 @@ class Predictor:
             For each image in order, its prediction, or the error if it cannot be read.
         """
         for batch in prepare_images(images, self.preprocessing, max_megapixels):
-            found = iter(self._classify([one for one in batch if not isinstance(one, DataError)]))
+            found = iter(self.classify([one for one in batch if not isinstance(one, DataError)]))
             yield from (one if isinstance(one, DataError) else next(found) for one in batch)
 
     def predict_images(self, images: Sequence[DecodedImage]) -> list[Prediction]:
         """Classify images that `read_image` has decoded; see `predict`."""
         if len(images) == 0:
             raise DataError("expected at least one image to classify, got none")
-        return self._classify([PreparedImage(image.name, *self.preprocessing.transform(image)) for image in images])
+        return self.classify([PreparedImage(image.name, *self.preprocessing.transform(image)) for image in images])
 
-    def _classify(self, images: Sequence[PreparedImage]) -> list[Prediction]:
+    def classify(self, images: Sequence[PreparedImage]) -> list[Prediction]:
+        """Classify images that `prepare_images` has prepared, in one batch; none give no predictions."""
         if not images:
             return []
         pixels = np.stack([image.pixels for image in images])

@@ -57,7 +57,7 @@ def prepare_images(
     """
 
     def prepare(some: list[ImageSource]) -> list[Outcome]:
-        return [_prepare(source, preprocessing, max_megapixels) for source in some]
+        return [prepare_image(source, preprocessing, max_megapixels) for source in some]
 
     batches = _chunks(sources, BATCH_SIZE)
     first = next(batches, None)
@@ -78,7 +78,8 @@ def prepare_images(
             tasks = following
 
 
-def _prepare(source: ImageSource, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
+def prepare_image(source: ImageSource, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
+    """One image as in `prepare_images`, in this thread."""
     try:
         image = read_image(source, max_megapixels=max_megapixels)
     except DataError as error:

@@ -1,0 +1,183 @@
+"""HTTP/1.1 connections with limits: how many, how slow, and what is refused before it costs anything.
+
+uvicorn has no time limit for a request that arrives slowly or an answer that is read slowly, and answers malformed
+requests with plain text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from convscope.deploy.server.app import ServerState
+from convscope.deploy.server.gateway import MAX_HEADER_BYTES
+from convscope.deploy.server.problems import MEDIA_TYPE, Problem
+
+KEEP_ALIVE_S = 30.0
+WRITE_TIMEOUT_S = 30.0  # without the client reading anything
+LINGER_S = 1.0  # how long a refused client may go on sending before the connection is reset
+
+_PREDICT = b"POST /v1/predict "
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9._-]{1,128})[ \t]*\r\n", re.IGNORECASE)
+_SPECIAL = re.compile(rb"\r\n(?:transfer-encoding|connection|expect):", re.IGNORECASE)
+
+
+@dataclass
+class ConnectionLimits:
+    """Seconds and numbers; see `ServeOptions`."""
+
+    header_timeout: float
+    read_timeout: float
+    max_connections: int
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol with limits.
+
+    Args:
+        state: Of the worker.
+        rest: What uvicorn passes.
+    """
+
+    def __init__(self, state: ServerState, **rest: Any) -> None:
+        super().__init__(**rest)
+        options = state.options
+        self.worker = state
+        self.limits = ConnectionLimits(options.read_timeout / 3, options.read_timeout, options.max_connections)
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._stage: object = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept a connection, or refuse it if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(Problem("overloaded", "too many connections: try again later"))
+        else:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._stop_timers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; what a refused client still sends is thrown away."""
+        if self._refused or self._refuse_overload(data):
+            return
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        error = sys.exc_info()[1]
+        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
+            self._refuse(Problem("headers-too-large", f"expected headers of at most {MAX_HEADER_BYTES:,} bytes"))
+        else:
+            self._refuse(Problem("malformed-request", f"not a valid HTTP/1.1 request: {str(error or msg)[:200]}"))
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _watch(self) -> None:
+        """Let the time run in which headers, or a body, have to arrive."""
+        stage = self.conn.their_state, self.cycle
+        if stage == self._stage:
+            return
+        self._stage = stage
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        if self.conn.their_state is h11.IDLE:
+            self._read_timer = self.loop.call_later(self.limits.header_timeout, self._time_out)
+        elif self.conn.their_state is h11.SEND_BODY:
+            self._read_timer = self.loop.call_later(self.limits.read_timeout, self._time_out)
+
+    def _time_out(self) -> None:
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self.timeout_keep_alive_handler()
+        else:
+            self._refuse(Problem("slow-request", f"expected the whole request within {self.limits.read_timeout:g} s"))
+
+    def _refuse_overload(self, data: bytes) -> bool:
+        """Refuse a request while too many wait, before it is parsed, which would take most of the time of an answer."""
+        if not self.worker.batcher.is_full or not data.startswith(_PREDICT):
+            return False
+        if self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
+            return False
+        problem = Problem("overloaded", "too many images are waiting: try again later")
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        length = _LENGTH.search(head)
+        found = _ID.search(head)
+        request_id = found[1].decode() if found else secrets.token_hex(16)
+        self.worker.metrics.requests.labels("/v1/predict", "503").inc()
+        whole = end > 4 and length is not None and len(data) == end + int(length[1])
+        if whole and not _SPECIAL.search(head) and b" HTTP/1.1\r\n" in head and not self.worker.stopping:
+            self.transport.write(_render(problem, request_id, close=False))
+        else:
+            self._refuse(problem, request_id)
+        return True
+
+    def _refuse(self, problem: Problem, request_id: str = "") -> None:
+        """Answer with a problem and close the connection, but not before the client could read the answer."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_timers()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        self.transport.write(_render(problem, request_id or secrets.token_hex(16), close=True))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._read_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _stop_timers(self) -> None:
+        self._unset_keepalive_if_required()
+        for timer in (self._read_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+
+
+def _render(problem: Problem, request_id: str, close: bool) -> bytes:
+    """A whole answer."""
+    body = problem.body(request_id)
+    lines = [
+        b"HTTP/1.1 %d %s" % (problem.status, STATUS_PHRASES[problem.status]),
+        b"content-type: " + MEDIA_TYPE.encode(),
+        b"content-length: %d" % len(body),
+        b"x-request-id: " + request_id.encode(),
+        b"x-content-type-options: nosniff",
+        b"cache-control: no-store",
+        *(f"{name}: {value}".encode() for name, value in problem.headers.items()),
+        *([b"connection: close"] if close else []),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -1,0 +1,144 @@
+"""One worker process: `python -m convscope.deploy.server.worker`, started by `supervisor`.
+
+Its configuration arrives as one line of JSON on standard input. That stays open as long as the supervisor lives: when
+it ends, so does the worker. On standard output it says once that it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from functools import partial
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+
+from convscope._hardware import max_threads
+from convscope._records import Record
+from convscope.deploy.predictor import Predictor
+from convscope.deploy.server.app import ServerState, make_app, model_info
+from convscope.deploy.server.batching import Batcher
+from convscope.deploy.server.gateway import MAX_HEADER_BYTES, Gateway
+from convscope.deploy.server.metrics import Metrics
+from convscope.deploy.server.options import Access, ServeOptions
+from convscope.deploy.server.protocol import KEEP_ALIVE_S, LimitedProtocol
+from convscope.errors import ConvscopeError
+
+FINISH_S = 20  # within which accepted requests are answered after the server was told to stop
+SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that decode
+
+
+class WorkerConfig(Record):
+    """What a worker is told.
+
+    Attributes:
+        model: The model file or run folder.
+        fd: File descriptor of the socket that listens.
+        options: What the server was told.
+        access: Who may use it.
+    """
+
+    model: str
+    fd: int
+    options: ServeOptions
+    access: Access
+
+
+class Ready(Record):
+    """What a worker says once it answers requests.
+
+    Attributes:
+        sha256: Of the model file.
+        name: Of the model file.
+        classes: How many there are.
+    """
+
+    sha256: str
+    name: str
+    classes: int
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, when told to stop, is no longer ready at once, and stops accepting connections a little later.
+
+    Args:
+        config: Of uvicorn.
+        state: Of the worker.
+    """
+
+    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config)
+        self.state = state
+        self.loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, _: FrameType | None) -> None:
+        """The signal's handler."""
+        if self.state.stopping:
+            self.should_exit = self.force_exit = sig == signal.SIGINT
+            return
+        self.state.stopping = True
+        self.loop.call_soon_threadsafe(self.loop.call_later, self.state.options.drain_delay, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+
+async def _serve(config: WorkerConfig) -> None:
+    options = config.options
+    predictor = Predictor(config.model)
+    digest = hashlib.sha256(predictor.path.read_bytes()).hexdigest()
+    metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
+    threads = options.threads or max(1, max_threads() // options.workers)
+    batcher = Batcher(predictor, threads, options.queue, options.max_megapixels, metrics)
+    state = ServerState(options, config.access, predictor, model_info(predictor, digest), batcher, metrics)
+    gateway = Gateway(make_app(state), state)
+    server = DrainingServer(
+        uvicorn.Config(
+            cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state)), ws="none", lifespan="off",
+            loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
+            timeout_keep_alive=int(KEEP_ALIVE_S), timeout_graceful_shutdown=FINISH_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        ),
+        state,
+    )  # fmt: skip
+    announcement = Ready(sha256=digest, name=predictor.path.name, classes=len(predictor.classes))
+    serving = asyncio.create_task(server.serve([socket.socket(fileno=config.fd)]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    _announce(announcement)
+    await serving
+
+
+def _announce(ready: Ready) -> None:
+    sys.stdout.write(ready.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_supervisor() -> None:
+    """Stop in order when standard input ends."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> int:
+    """Run the worker; its exit code."""
+    config = WorkerConfig.model_validate(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        asyncio.run(_serve(config))
+    except ConvscopeError as error:
+        sys.stderr.write(f"convscope: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

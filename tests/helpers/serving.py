@@ -1,0 +1,105 @@
+"""Real servers: `convscope serve` in a process of its own, and a client of the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+START_S = 60
+STOP_S = 30
+
+
+class Reply(NamedTuple):
+    """An answer: its status, its headers with names in lower case, and its body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, which is JSON."""
+        return json.loads(self.body)
+
+
+class RunningServer(NamedTuple):
+    """A server that answers: its process, and what it printed when it was ready."""
+
+    process: subprocess.Popen[str]
+    info: dict[str, Any]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.info["url"])
+        return str(parts.hostname), int(parts.port or 0)
+
+    def request(
+        self, method: str, path: str, body: bytes | str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Send one request over a connection of its own."""
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Reply(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def predict(self, image: bytes, content_type: str = "image/png") -> Reply:
+        """Send one image file."""
+        return self.request("POST", "/v1/predict", image, {"Content-Type": content_type})
+
+    def worker_pids(self) -> list[int]:
+        """The processes that answer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def stop(self) -> int:
+        """Send SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+
+@contextmanager
+def serving(model: Path, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
+    """Start `convscope serve` on a free port; it is killed at the end of the block if it still runs.
+
+    Args:
+        model: A model file or run folder.
+        words: Further options.
+        environment: Further variables.
+    """
+    command = [sys.executable, "-m", "convscope", "serve", str(model), "--port", "0", "--json", *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2", **(environment or {})},
+    )  # fmt: skip
+    try:
+        yield RunningServer(process, _read_info(process))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _read_info(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The JSON object that the server prints when it is ready."""
+    assert process.stdout is not None
+    text, end = "", time.monotonic() + START_S
+    while not text.endswith("}\n") and time.monotonic() < end:
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        text += line
+    info: dict[str, Any] = json.loads(text)
+    return info
