@@ -161,7 +161,7 @@ BAD_REQUESTS = {
     "form without boundary": ("POST", PREDICT, b"x", {"Content-Type": "multipart/form-data"}, 400, "malformed-request"),
     "cut form": ("POST", PREDICT, form(b"abc")[0][:-9], form()[1], 400, "malformed-request"),
     "empty form": ("POST", PREDICT, *form(), 422, "invalid-images"),
-    "too many images": ("POST", PREDICT, *form(*[b"x"] * 9), 413, "too-large"),
+    "too many images": ("POST", PREDICT, *form(*[b"x"] * 9), 422, "invalid-images"),
     "text field": (
         "POST", PREDICT, form(b"abc")[0].replace(b'; filename="0.png"', b""), form()[1], 422, "invalid-images",
     ),

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib.metadata import version
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.telemetry import TelemetryConfig
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from convscope._records import Record
 from convscope.backends.onnx.metadata import Rejection
-from convscope.deploy.predictor import Predictor
+from convscope.deploy.predictor import PredictionList, Predictor
 from convscope.deploy.server.batching import Batcher, Overload
 from convscope.deploy.server.inputs import Body, check_media_type, read_sources
 from convscope.deploy.server.metrics import Metrics
+from convscope.deploy.server.openapi import PREDICT_KINDS, add_components, problem_responses, request_body
 from convscope.deploy.server.options import Access, ServeOptions
-from convscope.deploy.server.problems import MEDIA_TYPE, ImageProblem, Problem
+from convscope.deploy.server.problems import MEDIA_TYPE, ImageProblem, Problem, ProblemDetails
 from convscope.errors import DataError
 
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+REFERENCE = "#/components/schemas/{model}"
 SMALL_BODY_BYTES = 2**16  # parsed in the event loop, because handing it to a thread would take longer
 
 
@@ -72,6 +79,7 @@ class ServerState:
         metrics: What is counted.
         stopping: Whether it was told to stop.
         body_bytes: Of request bodies in memory.
+        uploads: Requests whose bodies have not arrived completely.
     """
 
     options: ServeOptions
@@ -82,10 +90,11 @@ class ServerState:
     metrics: Metrics
     stopping: bool = False
     body_bytes: int = 0
+    uploads: int = 0
     parsing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "convscope-parse"))
 
 
-def model_info(predictor: Predictor, sha256: str) -> ModelInfo:
+def describe_model(predictor: Predictor, sha256: str) -> ModelInfo:
     """Facts on a model whose file has this digest."""
     metadata = predictor.metadata
     height, width, channels = metadata.input_shape
@@ -97,42 +106,63 @@ def model_info(predictor: Predictor, sha256: str) -> ModelInfo:
 
 
 def make_app(state: ServerState) -> FastAPI:
-    """The application of a worker, without the layers of `middleware`."""
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, title="convscope")
-    model = state.model.model_dump_json().encode()
+    """The application of a worker, without the layers of `gateway`."""
+    app = FastAPI(
+        docs_url=None, redoc_url=None, redirect_slashes=False, title="convscope", version=version("convscope"),
+        description="Classifies images with one model.", telemetry=NO_TELEMETRY,
+    )  # fmt: skip
+    _add_prediction(app, state)
+    _add_health(app, state)
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_wrong_route)
+    app.add_exception_handler(Exception, _answer_failure)
+    token, generate = bool(state.access.token), app.openapi
 
-    @app.post("/v1/predict")
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=REFERENCE)
+            add_components(generate(), definitions["$defs"], token)
+        return app.openapi_schema or {}
+
+    app.openapi = describe  # type: ignore[method-assign]
+    return app
+
+
+def _add_prediction(app: FastAPI, state: ServerState) -> None:
+    model, token = state.model.model_dump_json().encode(), bool(state.access.token)
+
+    @app.post(
+        "/v1/predict", response_model=PredictionList, responses=problem_responses(PREDICT_KINDS, token),
+        openapi_extra={"requestBody": request_body(state.options.max_images)},
+    )  # fmt: skip
     async def predict(request: Request) -> Response:
-        """Classify one or many images."""
+        """Classify one or many images: an image file, a form with files, or arrays in JSON."""
         return Response(await _predict(state, request), media_type="application/json")
 
-    @app.get("/v1/model")
-    async def describe_model() -> Response:
+    @app.get("/v1/model", response_model=ModelInfo, responses=problem_responses((), token))
+    async def model_info() -> Response:
         """The model: classes, input, architecture, limits for answers."""
         return Response(model, media_type="application/json")
 
-    @app.get("/livez")
-    async def live() -> Health:
+
+def _add_health(app: FastAPI, state: ServerState) -> None:
+    @app.get("/livez", responses=problem_responses((), token=False))
+    async def livez() -> Health:
         """Whether the server runs."""
         return Health()
 
-    @app.get("/readyz")
-    async def ready() -> Health:
-        """Whether the server accepts requests."""
+    @app.get("/readyz", responses=problem_responses(("stopping",), token=False))
+    async def readyz() -> Health:
+        """Whether the server accepts requests: not anymore once it was told to stop."""
         if state.stopping:
             raise Problem("stopping", "the server was told to stop: ask another one")
         return Health()
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=problem_responses((), bool(state.access.token)))
     async def metrics() -> Response:
-        """Numbers for Prometheus."""
+        """Numbers in the text format of Prometheus."""
         state.metrics.queue.set(state.batcher.pending)
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    app.add_exception_handler(Problem, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_wrong_route)
-    app.add_exception_handler(Exception, _answer_failure)
-    return app
 
 
 async def _predict(state: ServerState, request: Request) -> bytes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convscope.deploy.predictor import Prediction, Predictor
 
 BATCH_IMAGES = 32
-BATCH_BYTES = 2**18  # so that a small image does not wait for many large ones
+BATCH_BYTES = 2**15  # so that many small images are one batch, and large ones are divided among the threads
 
 Content = bytes | NDArray[np.uint8]
 
@@ -125,11 +125,10 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._fail, batch, error)
 
     def _take(self) -> list[tuple[_Job, int]]:
-        """The next images: a fair part of those that wait, and not too large ones."""
-        limit = min(BATCH_IMAGES, -(-len(self._waiting) // self._threads))
+        """The next images."""
         batch: list[tuple[_Job, int]] = []
         size = 0
-        while self._waiting and len(batch) < limit and size < BATCH_BYTES:
+        while self._waiting and len(batch) < BATCH_IMAGES and size < BATCH_BYTES:
             job, i = self._waiting.popleft()
             batch.append((job, i))
             content = job.sources[i].content

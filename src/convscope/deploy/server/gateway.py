@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 
 from starlette.datastructures import MutableHeaders
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convscope.deploy.server.app import ServerState, problem_response
-from convscope.deploy.server.problems import Problem
+from convscope.deploy.server.problems import Problem, new_request_id
 from convscope.deploy.server.security import check_access, cors_headers, preflight_headers
 
 PATHS = ("/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json")
@@ -33,7 +32,7 @@ logger = logging.getLogger("convscope.server")
 
 def request_id_of(given: str) -> str:
     """The identifier that the client gave, or a new one if that is not made of 1 to 128 letters, digits and ._-"""
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 class Gateway:

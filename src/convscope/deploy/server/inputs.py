@@ -161,4 +161,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _refuse_number(max_images: int) -> NoReturn:
-    raise Problem("too-large", f"expected at most {max_images} images per request, got more: send several requests")
+    raise Problem(
+        "invalid-images", f"expected at most {max_images} images per request, got more: send several requests"
+    )

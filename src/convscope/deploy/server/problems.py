@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from convscope._records import Record
 
 DOCUMENTATION = "https://github.com/convscope/convscope/blob/main/docs/serving.md#"
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+
+
+_random = random.Random()  # not secrets.token_hex: a request id is no secret, and a system call costs a thread switch
+
+
+def new_request_id() -> str:
+    """32 random hexadecimal digits."""
+    return f"{_random.getrandbits(128):032x}"
 
 
 class Kind(NamedTuple):
@@ -61,7 +70,7 @@ class ProblemDetails(Record):
         status: The HTTP status.
         detail: What was expected, what came, what to do.
         request_id: The identifier in the header X-Request-ID.
-        errors: What is wrong with each bad image, if images are the problem.
+        errors: What is wrong with each bad image, if images are the problem; else empty.
     """
 
     type: str
@@ -69,7 +78,7 @@ class ProblemDetails(Record):
     status: int
     detail: str
     request_id: str
-    errors: tuple[ImageProblem, ...] | None = None
+    errors: tuple[ImageProblem, ...] = ()
 
 
 class Problem(Exception):  # noqa: N818
@@ -94,13 +103,13 @@ class Problem(Exception):  # noqa: N818
 
     def body(self, request_id: str) -> bytes:
         """The problem as JSON."""
-        fields: dict[str, Any] = {
-            "type": DOCUMENTATION + self.kind,
-            "title": KINDS[self.kind].title,
-            "status": self.status,
-            "detail": self.detail,
-            "request_id": request_id,
-        }
-        if self.errors:
-            fields["errors"] = [error.model_dump() for error in self.errors]
-        return json.dumps(fields).encode()
+        return json.dumps(
+            {
+                "type": DOCUMENTATION + self.kind,
+                "title": KINDS[self.kind].title,
+                "status": self.status,
+                "detail": self.detail,
+                "request_id": request_id,
+                "errors": [error.model_dump() for error in self.errors],
+            }
+        ).encode()

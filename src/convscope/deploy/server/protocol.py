@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from convscope.deploy.server.app import ServerState
 from convscope.deploy.server.gateway import MAX_HEADER_BYTES
-from convscope.deploy.server.problems import MEDIA_TYPE, Problem
+from convscope.deploy.server.problems import MEDIA_TYPE, Problem, new_request_id
 
 KEEP_ALIVE_S = 30.0
 WRITE_TIMEOUT_S = 30.0  # without the client reading anything
@@ -54,7 +53,7 @@ class LimitedProtocol(H11Protocol):
         self.limits = ConnectionLimits(options.read_timeout / 3, options.read_timeout, options.max_connections)
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._stage: object = None
+        self._stage: tuple[object, object] = None, None  # what the client is sending, and the request before
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -108,14 +107,21 @@ class LimitedProtocol(H11Protocol):
         stage = self.conn.their_state, self.cycle
         if stage == self._stage:
             return
+        self._leave_stage()
         self._stage = stage
+        if stage[0] is h11.IDLE:
+            self._read_timer = self.loop.call_later(self.limits.header_timeout, self._time_out)
+        elif stage[0] is h11.SEND_BODY:
+            self._read_timer = self.loop.call_later(self.limits.read_timeout, self._time_out)
+            self.worker.uploads += 1
+
+    def _leave_stage(self) -> None:
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
-        if self.conn.their_state is h11.IDLE:
-            self._read_timer = self.loop.call_later(self.limits.header_timeout, self._time_out)
-        elif self.conn.their_state is h11.SEND_BODY:
-            self._read_timer = self.loop.call_later(self.limits.read_timeout, self._time_out)
+        if self._stage[0] is h11.SEND_BODY:
+            self.worker.uploads -= 1
+        self._stage = None, None
 
     def _time_out(self) -> None:
         if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
@@ -125,7 +131,8 @@ class LimitedProtocol(H11Protocol):
 
     def _refuse_overload(self, data: bytes) -> bool:
         """Refuse a request while too many wait, before it is parsed, which would take most of the time of an answer."""
-        if not self.worker.batcher.is_full or not data.startswith(_PREDICT):
+        in_work = len(self.tasks) - self.worker.uploads
+        if not (self.worker.batcher.is_full or in_work >= self.worker.options.queue) or not data.startswith(_PREDICT):
             return False
         if self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
             return False
@@ -134,7 +141,7 @@ class LimitedProtocol(H11Protocol):
         head = data[:end]
         length = _LENGTH.search(head)
         found = _ID.search(head)
-        request_id = found[1].decode() if found else secrets.token_hex(16)
+        request_id = found[1].decode() if found else new_request_id()
         self.worker.metrics.requests.labels("/v1/predict", "503").inc()
         whole = end > 4 and length is not None and len(data) == end + int(length[1])
         if whole and not _SPECIAL.search(head) and b" HTTP/1.1\r\n" in head and not self.worker.stopping:
@@ -155,16 +162,16 @@ class LimitedProtocol(H11Protocol):
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
             return
-        self.transport.write(_render(problem, request_id or secrets.token_hex(16), close=True))
+        self.transport.write(_render(problem, request_id or new_request_id(), close=True))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._read_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _stop_timers(self) -> None:
         self._unset_keepalive_if_required()
-        for timer in (self._read_timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
+        self._leave_stage()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
 
 
 def _render(problem: Problem, request_id: str, close: bool) -> bytes:

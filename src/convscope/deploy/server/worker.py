@@ -23,7 +23,7 @@ import uvicorn
 from convscope._hardware import max_threads
 from convscope._records import Record
 from convscope.deploy.predictor import Predictor
-from convscope.deploy.server.app import ServerState, make_app, model_info
+from convscope.deploy.server.app import ServerState, describe_model, make_app
 from convscope.deploy.server.batching import Batcher
 from convscope.deploy.server.gateway import MAX_HEADER_BYTES, Gateway
 from convscope.deploy.server.metrics import Metrics
@@ -97,12 +97,12 @@ async def _serve(config: WorkerConfig) -> None:
     metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
     threads = options.threads or max(1, max_threads() // options.workers)
     batcher = Batcher(predictor, threads, options.queue, options.max_megapixels, metrics)
-    state = ServerState(options, config.access, predictor, model_info(predictor, digest), batcher, metrics)
+    state = ServerState(options, config.access, predictor, describe_model(predictor, digest), batcher, metrics)
     gateway = Gateway(make_app(state), state)
     server = DrainingServer(
         uvicorn.Config(
             cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state)), ws="none", lifespan="off",
-            loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
+            loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=int(KEEP_ALIVE_S), timeout_graceful_shutdown=FINISH_S,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ),
