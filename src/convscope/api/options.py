@@ -59,6 +59,13 @@ class TrainOptions(Record):
     patience: int | None = Field(
         default=None, ge=1, description="Stop after this many epochs without a better validation accuracy."
     )
+    max_error: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Error rate that answers may have, e.g. 0.01: the model is unsure about images below the "
+        "probability that keeps it.",
+    )
     budget: float | str | None = Field(
         default=None,
         description="Wall-clock limit for the whole command: 60s, 2min, 1h; with --epochs, whichever comes first.",

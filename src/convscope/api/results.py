@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import save
 from torch import nn
 
+from convscope.api.calibrate import calibrate
 from convscope.api.hooks import Hooks
 from convscope.api.plan import Plan
 from convscope.backends.onnx.export import to_onnx
@@ -30,25 +31,28 @@ from convscope.runs.config import (
     MODEL_FILE,
     PLOT_FOLDER,
     REPORT_FILE,
-    RunConfig,
 )
 from convscope.runs.folder import RunWriter
 from convscope.training.callbacks import TrainResult
 from convscope.training.loop import predict_logits
 
 
-def write_weights(writer: RunWriter, config: RunConfig, result: TrainResult) -> None:
-    """Write the weights of the best and the last epoch, and the model file with the selected ones."""
+def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, max_error: float | None) -> None:
+    """Write the weights of the best and the last epoch, and the calibrated model file with the selected ones."""
     writer.write(BEST_WEIGHTS_FILE, save(result.best))
     writer.write(LAST_WEIGHTS_FILE, save(result.last))
+    config = plan.config
+    calibrated = calibrate(config.network, result.weights, config.model_metadata(), plan.data, max_error)
     model = build_model(config.network).eval()
     set_weights(model, result.weights)
     golden = golden_inputs(
         golden_files(config.preprocessing.channels),
         config.preprocessing,
         lambda images: predict_logits(model, images, config.preprocessing),
+        calibrated.metadata.temperature,
     )
-    writer.write(MODEL_FILE, to_onnx(config.network, result.weights, config.model_metadata(golden=golden)))
+    metadata = calibrated.metadata.model_copy(update={"golden": golden})
+    writer.write(MODEL_FILE, to_onnx(config.network, calibrated.weights, metadata))
 
 
 def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:

@@ -12,7 +12,7 @@ from pydantic import computed_field
 
 from convscope._files import kind_of
 from convscope._records import Record
-from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES, Rejection
+from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy.prepare import ImageSource, PreparedImage, prepare_images
 from convscope.deploy.session import open_session, run_session
@@ -146,19 +146,29 @@ class Predictor:
         pixels = np.stack([image.pixels for image in images])
         typical = self.preprocessing.typical
         warnings = typical.warn_each(pixels) if typical else [()] * len(images)
-        limits = self.metadata.rejection
-        ood_scores = self.ood_scores(pixels) if limits.max_ood_score is not None else [None] * len(images)
+        probabilities, *scores = self._run(pixels, PROBABILITIES, *([OOD_SCORE] if self.has_ood_score else []))
+        statuses = self.statuses(probabilities, scores[0][:, 0] if scores else None)
         return [
-            Prediction(
-                image=image.name,
-                status=_status(limits, float(row.max()), ood_score),
-                probabilities=self._ranked(row),
-                notes=(*image.notes, *warning),
-            )
-            for image, row, ood_score, warning in zip(
-                images, self.predict_proba(pixels), ood_scores, warnings, strict=True
-            )
+            Prediction(image=image.name, status=status, probabilities=self._ranked(row), notes=(*image.notes, *warning))
+            for image, row, status, warning in zip(images, probabilities, statuses, warnings, strict=True)
         ]
+
+    @property
+    def has_ood_score(self) -> bool:
+        """Whether the model file tells how unlike the training images an image is."""
+        return self.metadata.rejection.max_ood_score is not None
+
+    def statuses(self, probabilities: NDArray[np.float32], ood_scores: NDArray[np.float32] | None) -> list[Status]:
+        """Whether the model answers, for n images.
+
+        Args:
+            probabilities: (n, classes), see `predict_proba`.
+            ood_scores: (n,), see the method of this name; None if the model file has none.
+        """
+        limits = self.metadata.rejection
+        unsure = probabilities.max(1) < (limits.min_probability or 0)
+        unlike = np.zeros(len(probabilities), bool) if ood_scores is None else ood_scores > limits.max_ood_score
+        return ["unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)]
 
     def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The network's outputs before softmax.
@@ -172,15 +182,15 @@ class Predictor:
         Raises:
             DataError: The array has another dtype or shape.
         """
-        return self._run(LOGITS, images)
+        return self._run(images, LOGITS)[0]
 
     def predict_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (n, classes), of images as in `predict_logits`."""
-        return self._run(PROBABILITIES, images)
+        return self._run(images, PROBABILITIES)[0]
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The input of the classifier, float32 (n, features), of images as in `predict_logits`."""
-        return self._run(FEATURES, images)
+        return self._run(images, FEATURES)[0]
 
     def ood_scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """How unlike the training images are, float32 (n,), for images as in `predict_logits`; larger is less alike.
@@ -188,26 +198,21 @@ class Predictor:
         Raises:
             ModelFileError: The model file has no such output.
         """
-        if self.metadata.rejection.max_ood_score is None:
+        if not self.has_ood_score:
             raise ModelFileError(f"{self.path} does not tell how unlike its training images an image is: train again")
-        return self._run(OOD_SCORE, images)[:, 0]
+        return self._run(images, OOD_SCORE)[0][:, 0]
 
-    def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float32]]:
         expected = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected or len(images) == 0:
             wanted = f"uint8 images (n, {', '.join(map(str, expected))})"
             raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: use predict() for other images")
         batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        return np.concatenate([run_session(self._session, self.path, output, batch) for batch in batches])
+        parts = [run_session(self._session, self.path, outputs, batch) for batch in batches]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         """Probabilities (classes,) by class name, largest first."""
         order = np.argsort(-probabilities, kind="stable").tolist()
         classes, values = self.classes, probabilities.tolist()
         return {classes[i]: values[i] for i in order}
-
-
-def _status(limits: Rejection, probability: float, ood_score: float | None) -> Status:
-    if limits.max_ood_score is not None and ood_score is not None and ood_score > limits.max_ood_score:
-        return "unlike"
-    return "unsure" if limits.min_probability is not None and probability < limits.min_probability else "answered"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,31 +44,31 @@ def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, path: Path, output: str, images: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """One output for a batch of images.
+    session: onnxruntime.InferenceSession, path: Path, outputs: Sequence[str], images: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Some outputs for a batch of images.
 
     Args:
         session: See `open_session`.
         path: The model file, for messages.
-        output: The name of the output.
+        outputs: Their names.
         images: uint8 (n, height, width, channels).
 
     Returns:
-        float32 (n, classes), all finite.
+        One array per output, float32 (n, ...), all finite.
 
     Raises:
         ModelFileError: The weights do not fit the layers, or are so large that the output is not finite.
     """
     try:
-        (values,) = session.run([output], {INPUT: images})
+        values = session.run(list(outputs), {INPUT: images})
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise _unusable(path, error) from error
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(array).all() for array in values):
         raise ModelFileError(
             f"{path} computes values that are not finite, as after a training that diverged: train again"
         )
-    return np.asarray(values)
+    return [np.asarray(array) for array in values]
 
 
 def _unusable(path: Path, error: Exception) -> ModelFileError:

@@ -206,9 +206,11 @@ def _dropout(traced: LayerTrace, index: Index) -> Arithmetic:
 
 
 def _softmax(traced: LayerTrace, index: Index) -> Arithmetic:
-    logits = traced.input.astype(np.float64)
+    temperature = float(traced.weights["temperature"])
+    divided = "" if temperature == 1 else f" / {temperature:.6g}"
+    logits = traced.input.astype(np.float64) / temperature
     largest = logits.max()
-    terms = [_term(f"exp([{i}] - {largest:.6g})", power) for i, power in enumerate(np.exp(logits - largest))]
+    terms = [_term(f"exp([{i}]{divided} - {largest:.6g})", power) for i, power in enumerate(np.exp(logits - largest))]
     rule = f"exp of its own logit, {terms[index[0]].value:.6g}, divided by the sum of all"
     return rule, terms, 0.0, float(reference.softmax(logits)[index])
 

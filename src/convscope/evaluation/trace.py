@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from convscope.backends.pytorch.models import as_batch
 from convscope.network.layers.base import Layer
-from convscope.network.layers.dense import Softmax
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
 
@@ -38,34 +37,37 @@ class LayerTrace:
     weights: Weights
 
 
-def trace(model: nn.Sequential, network: Network, image: Floats) -> dict[str, LayerTrace]:
+def trace(model: nn.Sequential, network: Network, image: Floats, temperature: float = 1.0) -> dict[str, LayerTrace]:
     """Run a model on one image, layer by layer.
 
     Args:
         model: In evaluation mode.
         network: Its records.
         image: Preprocessed, float32 (height, width, channels).
+        temperature: The logits are divided by it before softmax.
 
     Returns:
         Input, output and weights of every layer by name, in order of execution.
     """
     traces: dict[str, LayerTrace] = {}
     with torch.inference_mode():
-        _trace_layers(network.layers, model, as_batch(image[None]), traces)
+        *layers, softmax = network.layers
+        logits = _trace_layers(layers, model, as_batch(image[None]), traces)
+        output, weights = _to_numpy((logits / temperature).softmax(1)), {"temperature": np.array(temperature)}
+        traces[softmax.name] = LayerTrace(softmax, _to_numpy(logits), output, weights)
     return traces
 
 
-def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> None:
+def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Tensor:
+    """Trace consecutive layers; returns the output of the last one."""
     for layer in layers:
-        if isinstance(layer, Softmax):
-            y, weights = x.softmax(1), {}
-        else:
-            module = modules.get_submodule(layer.name)
-            y, weights = module(x), _weights(module)
-            if isinstance(layer, Residual):
-                weights |= _trace_block(layer, module, x, traces)
+        module = modules.get_submodule(layer.name)
+        y, weights = module(x), _weights(module)
+        if isinstance(layer, Residual):
+            weights |= _trace_block(layer, module, x, traces)
         traces[layer.name] = LayerTrace(layer, _to_numpy(x), _to_numpy(y), weights)
         x = y
+    return x
 
 
 def _trace_block(layer: Residual, module: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Weights:

@@ -22,7 +22,13 @@ from convscope.runs.config import RunConfig
 
 
 def layer_figures(
-    config: RunConfig, model: nn.Sequential, pixels: NDArray[np.uint8], title: str, *, every_layer: bool
+    config: RunConfig,
+    model: nn.Sequential,
+    pixels: NDArray[np.uint8],
+    title: str,
+    temperature: float = 1.0,
+    *,
+    every_layer: bool,
 ) -> Iterator[FigureSpec]:
     """Filters, attribution, feature maps and probabilities.
 
@@ -31,10 +37,11 @@ def layer_figures(
         model: In evaluation mode.
         pixels: One image, uint8 (h, w, c).
         title: What the texts call the image.
+        temperature: Of the model file.
         every_layer: Include layers that only reorder or copy their input.
     """
     image = config.preprocessing.normalize(pixels[None])[0]
-    traces = trace(model, config.network, image)
+    traces = trace(model, config.network, image, temperature)
     probabilities = traces["softmax"].output
     first = next((traced for traced in traces.values() if isinstance(traced.layer, Conv)), None)
     if first is not None:

@@ -88,15 +88,9 @@ class RunConfig(Record):
         """The network that the architecture describes."""
         return parse_network(self.architecture, self.input_shape, len(self.classes))
 
-    def model_metadata(self, temperature: float = 1.0, golden: tuple[GoldenInput, ...] = ()) -> ModelMetadata:
-        """What the model file says about the network."""
-        return ModelMetadata(
-            classes=self.classes,
-            preprocessing=self.preprocessing,
-            architecture=self.architecture,
-            temperature=temperature,
-            golden=golden,
-        )
+    def model_metadata(self) -> ModelMetadata:
+        """What the model file says about the network, before calibration."""
+        return ModelMetadata(classes=self.classes, preprocessing=self.preprocessing, architecture=self.architecture)
 
 
 class FileInfo(Record):

@@ -19,6 +19,8 @@ from convscope._files import LOCK_FILE, kind_of, open_regular, remove, remove_te
 from convscope._records import AnyRecord, Record, validation_reason
 from convscope._statistics import first_epoch_at_target
 from convscope._text import duration, pluralize
+from convscope.backends.onnx.metadata import ModelMetadata
+from convscope.backends.onnx.read import read_model_file
 from convscope.errors import DataError, ModelFileError, UsageError
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.network import Network
@@ -162,6 +164,11 @@ class Run:
     def weights_file(self) -> Path:
         """The safetensors file of the selected weights."""
         return self.path / WEIGHTS_FILES[self.manifest.weights]
+
+    @cached_property
+    def metadata(self) -> ModelMetadata:
+        """What the model file says about itself: temperature, limits for answers and so on."""
+        return read_model_file(self.model_file).metadata
 
     @cached_property
     def history(self) -> list[dict[str, float]]:

@@ -7,21 +7,26 @@ metadata hold the classes and the preprocessing. docs/model-file.md specifies th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from convscope.backends.onnx.graph import Weights, build_graph, output_sizes
+from convscope.backends.onnx.graph import GraphBuilder, Weights, build_graph, output_sizes
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
     INPUT,
     IR_VERSION,
+    LOGITS,
     METADATA_KEY,
     OPSET,
     PRODUCER,
     ModelMetadata,
+    Rejection,
     digest_entry,
 )
+from convscope.backends.onnx.ood import STATISTICS, add_statistics, ood_layers, statistics_count
 from convscope.network.network import Network
 
 
@@ -36,10 +41,27 @@ def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> byte
     Returns:
         The serialized file; equal arguments give equal bytes.
     """
-    graph = build_graph(network, weights, metadata)
+    model = _to_model(build_graph(network, weights, metadata), network, output_sizes(network, metadata))
+    helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content + digest_entry(content)
+
+
+def to_statistics_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> bytes:
+    """A graph that computes the logits and what `evaluation.ood` fits; not a model file."""
+    graph = build_graph(network, weights, metadata.model_copy(update={"rejection": Rejection()}))
+    add_statistics(graph, network)
+    layers = ood_layers(network)
+    sizes = {LOGITS: network.classes, STATISTICS: statistics_count(layers) or 2 * network.input_shape[-1]}
+    content: bytes = _to_model(graph, network, sizes).SerializeToString()
+    return content
+
+
+def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -> onnx.ModelProto:
+    """The graph with outputs of these sizes."""
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_AXIS, size])
-        for name, size in output_sizes(network).items()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_AXIS, size]) for name, size in sizes.items()
     ]
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH_AXIS, *network.input_shape])]
     nodes = [
@@ -47,13 +69,9 @@ def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> byte
         for node in graph.nodes
     ]
     constants = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()]
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(nodes, PRODUCER, inputs, outputs, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,
     )
-    helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content + digest_entry(content)

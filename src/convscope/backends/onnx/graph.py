@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import FEATURES, INPUT, LOGITS, PROBABILITIES, ModelMetadata
+from convscope.backends.onnx.metadata import FEATURES, INPUT, LOGITS, OOD_SCORE, PROBABILITIES, ModelMetadata
+from convscope.backends.onnx.ood import add_ood_score, add_statistics
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import Layer
 from convscope.network.layers.convolution import Conv
@@ -24,7 +25,7 @@ from convscope.network.network import Network
 
 NHWC_TO_NCHW = [0, 3, 1, 2]
 NCHW_TO_NHWC = [0, 2, 3, 1]
-FLOAT = 1  # ONNX's number of the type float32
+FLOAT, INT64 = 1, 7  # ONNX's numbers of the types float32 and int64
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -90,7 +91,7 @@ class GraphBuilder:
 
 
 def build_graph(network: Network, weights: Weights, metadata: ModelMetadata) -> GraphBuilder:
-    """Build the graph from uint8 images to features, logits and probabilities.
+    """Build the graph from uint8 images to features, logits, probabilities and perhaps the `ood_score`.
 
     Args:
         network: The layers.
@@ -103,15 +104,19 @@ def build_graph(network: Network, weights: Weights, metadata: ModelMetadata) -> 
     graph.add_node("Identity", "features", [features], output=FEATURES)
     logits = graph.add_layers([classifier], FEATURES, prefix="")
     graph.add_node("Identity", "logits", [logits], output=LOGITS)
+    if metadata.rejection.max_ood_score is not None:
+        add_statistics(graph, network)
+        add_ood_score(graph)
     scale = graph.add_constant("calibrate.scale", np.array([1 / metadata.temperature], np.float32))
     calibrated = graph.add_node("Mul", "calibrate", [LOGITS, scale])
     graph.add_node("Softmax", "softmax", [calibrated], output=PROBABILITIES, axis=1)
     return graph
 
 
-def output_sizes(network: Network) -> dict[str, int]:
+def output_sizes(network: Network, metadata: ModelMetadata) -> dict[str, int]:
     """The outputs of a model file, and how many numbers each has for an image."""
-    return {FEATURES: network.layers[-2].input_shape[0], LOGITS: network.classes, PROBABILITIES: network.classes}
+    sizes = {FEATURES: network.layers[-2].input_shape[0], LOGITS: network.classes, PROBABILITIES: network.classes}
+    return sizes | ({OOD_SCORE: 1} if metadata.rejection.max_ood_score is not None else {})
 
 
 def _conv(graph: GraphBuilder, layer: Conv, value: str, name: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.graph import FLOAT, Node
+from convscope.backends.onnx.graph import FLOAT, INT64, Node
 from convscope.backends.onnx.protobuf import Value, read_fields
 
+DTYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype("<f4"), INT64: np.dtype("<i8")}
 MAX_DIMENSIONS, MAX_DIMENSION = 4, 2**31
 
 
@@ -28,10 +29,10 @@ class Port(NamedTuple):
 
 @dataclass
 class ParsedGraph:
-    """Everything that a graph consists of. `constants` are float32."""
+    """Everything that a graph consists of."""
 
     nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
 
@@ -132,8 +133,8 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
     return name, single[0] if len(single) == 1 and not numbers else numbers
 
 
-def _constant(message: memoryview) -> tuple[str, NDArray[np.float32]]:
-    """Name and values of a float32 array that is stored in the file itself."""
+def _constant(message: memoryview) -> tuple[str, NDArray[Any]]:
+    """Name and values of an array that is stored in the file itself."""
     name, kind, raw = "", 0, memoryview(b"")
     shape: list[int] = []
     for number, value in read_fields(message):
@@ -150,9 +151,10 @@ def _constant(message: memoryview) -> tuple[str, NDArray[np.float32]]:
         else:
             raise ValueError("its weights are stored in a way that convscope does not write")
     too_large = len(shape) > MAX_DIMENSIONS or max(shape, default=0) > MAX_DIMENSION
-    if too_large or kind != FLOAT or len(raw) != 4 * prod(shape):
-        raise ValueError(f"its weights {name!r} are not float32 or not of the size that they claim")
-    return name, np.frombuffer(raw, "<f4").reshape(shape)
+    dtype = DTYPES.get(kind)
+    if too_large or dtype is None or len(raw) != dtype.itemsize * prod(shape):
+        raise ValueError(f"its weights {name!r} are not of a type that convscope writes, or not of the size they claim")
+    return name, np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _port(message: memoryview) -> Port:

@@ -135,7 +135,7 @@ def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
 def _ports(network: Network, metadata: ModelMetadata) -> tuple[list[Port], list[Port]]:
     """The inputs and outputs that a file must have."""
     inputs = [Port(INPUT, UINT8, (BATCH_AXIS, *metadata.input_shape))]
-    return inputs, [Port(name, FLOAT, (BATCH_AXIS, size)) for name, size in output_sizes(network).items()]
+    return inputs, [Port(name, FLOAT, (BATCH_AXIS, size)) for name, size in output_sizes(network, metadata).items()]
 
 
 def _as_read(node: Node) -> Node:

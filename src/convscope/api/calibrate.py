@@ -1,0 +1,70 @@
+"""What a model file needs to know besides the weights: its temperature, and when it does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from convscope.backends.onnx.export import to_statistics_onnx
+from convscope.backends.onnx.graph import Weights
+from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection
+from convscope.backends.onnx.ood import STATISTICS
+from convscope.data.dataset import Split
+from convscope.deploy.session import open_session, run_session
+from convscope.evaluation.calibration import find_min_probability, fit_temperature, softmax
+from convscope.evaluation.ood import OodInputs, fit_ood
+from convscope.network.layers.base import inference_bytes
+from convscope.network.network import Network
+from convscope.training.resolve import TrainData
+
+MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 2_000, 10_000  # more change nothing
+MAX_BATCH, MAX_BATCH_BYTES = 500, 2**28  # images that are run at once, and their activations
+HERE = Path("the trained network")  # for messages
+
+
+class Calibrated(NamedTuple):
+    """The weights of a model file, those of its `ood_score` included, and its metadata."""
+
+    weights: Weights
+    metadata: ModelMetadata
+
+
+def calibrate(
+    network: Network, weights: Weights, metadata: ModelMetadata, data: TrainData, max_error: float | None = None
+) -> Calibrated:
+    """Measure the temperature of a network, its `ood_score`, and the limits of both.
+
+    They are measured on validation images, at most `MAX_HELD_OUT_IMAGES`. A recipe that trains on all images and validates on
+    the test set, as the article's does, stays uncalibrated: its temperature is 1, and the limit of the `ood_score` is
+    that of the training images.
+
+    Args:
+        network: The layers.
+        weights: Arrays by name.
+        metadata: Classes, preprocessing and architecture.
+        data: The images of training and validation.
+        max_error: Error rate that answers may have; None accepts all answers.
+    """
+    session = open_session(to_statistics_onnx(network, weights, metadata), HERE)
+    batch_size = max(1, min(MAX_BATCH, MAX_BATCH_BYTES // inference_bytes(network.layers)))
+
+    def run(split: Split) -> OodInputs:
+        batches = split.chunks(batch_size)
+        found = [run_session(session, HERE, (STATISTICS, LOGITS), images) for images in batches]
+        return OodInputs(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+    train = run(data.train.subsample(MAX_TRAIN_IMAGES))
+    held_out, labels, temperature = train, np.zeros(0, np.int64), 1.0
+    if data.validation is not data.dataset.test:
+        validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)
+        held_out, labels = run(validation), validation.labels
+        temperature = fit_temperature(held_out.logits, labels)
+    fit = fit_ood(train, held_out)
+    least = None
+    if max_error is not None and len(labels):
+        least = find_min_probability(softmax(held_out.logits, temperature), labels, max_error)
+    limits = Rejection(min_probability=least, max_ood_score=fit.max_score)
+    metadata = metadata.model_copy(update={"temperature": temperature, "rejection": limits})
+    return Calibrated({**weights, **fit.weights}, metadata)

@@ -1,0 +1,151 @@
+"""Probabilities that can be trusted: temperature, calibration error, and a limit for answers."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from convscope._records import Record
+from convscope._statistics import binomial_tail
+from convscope.backends.onnx.metadata import MAX_TEMPERATURE, MIN_TEMPERATURE
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+BINS, MIN_IMAGES_PER_BIN = 15, 20
+RESAMPLES = 400
+CONFIDENCE = 0.95
+THRESHOLDS = 200  # that `find_min_probability` tries at most
+
+
+class ReliabilityBin(Record):
+    """Images of similar confidence: their number, their mean confidence and the fraction that is right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Calibration(Record):
+    """How far confidence, the probability of the predicted class, is from accuracy.
+
+    Attributes:
+        ece: Expected calibration error (Naeini et al., 2015), 0..1: the mean distance of confidence and accuracy over
+            bins with equal numbers of images.
+        interval: 95 % bootstrap interval of `ece`.
+        noise: What `ece` would be on average, for as many images, if the probabilities were exactly right: with few
+            images the accuracy of a bin is uncertain.
+        mean_confidence: Of all images.
+        bins: By increasing confidence.
+    """
+
+    ece: float = Field(ge=0, le=1)
+    interval: tuple[float, float]
+    noise: float
+    mean_confidence: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Doubles:
+    """Probabilities, float64 (n, classes), of logits (n, classes) / temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
+    result: Doubles = exponentials / exponentials.sum(1, keepdims=True)
+    return result
+
+
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """The temperature that gives the lowest cross-entropy (Guo et al., 2017).
+
+    Each label has the probability (n + 1) / (n + 2), as in Platt (1999): otherwise a model that recognizes all of a few
+    images would be infinitely sure.
+
+    Args:
+        logits: float32 (n, classes), of images that the network was not trained on.
+        labels: int64 (n,).
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    n, classes = logits.shape
+    spread = 1 / (n + 2)
+    targets = np.full((n, classes), spread / max(1, classes - 1))
+    targets[np.arange(n), labels] = 1 - spread
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = logits.astype(np.float64) / exp(log_temperature)
+        largest = scaled.max(1, keepdims=True)
+        log_sums = largest[:, 0] + np.log(np.exp(scaled - largest).sum(1))
+        return float((log_sums - (targets * scaled).sum(1)).mean())
+
+    bounds = (log(MIN_TEMPERATURE), log(MAX_TEMPERATURE))
+    found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return float(np.clip(exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
+
+
+def measure_calibration(probabilities: Doubles, labels: Labels) -> Calibration:
+    """Compare confidence and accuracy.
+
+    Args:
+        probabilities: (n, classes).
+        labels: int64 (n,), n at least 1.
+    """
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    n = len(labels)
+    random = np.random.default_rng(0)
+    rows = (random.integers(0, n, n) for _ in range(RESAMPLES))
+    resampled = [_error(confidence[chosen], correct[chosen]) for chosen in rows]
+    exact = [_error(confidence, random.random(n) < confidence) for _ in range(RESAMPLES)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Calibration(
+        ece=_error(confidence, correct),
+        interval=(float(low), float(high)),
+        noise=float(np.mean(exact)),
+        mean_confidence=float(confidence.mean()),
+        bins=tuple(
+            ReliabilityBin(n=len(part), confidence=float(confidence[part].mean()), accuracy=float(correct[part].mean()))
+            for part in _bins(confidence)
+        ),
+    )
+
+
+def find_min_probability(probabilities: Doubles, labels: Labels, max_error: float) -> float | None:
+    """The lowest limit for answers that keeps their error rate, with 95 % confidence; None if there is none.
+
+    Limits are tested from the highest down, each with an exact binomial test, until one fails. As the order is fixed,
+    the error of the chosen one exceeds `max_error` with a probability of at most 5 %, however many are tested (fixed
+    sequence testing; Angelopoulos et al., 2021; see also Geifman and El-Yaniv, 2017).
+
+    Args:
+        probabilities: (n, classes), of images that the network was not trained on.
+        labels: int64 (n,).
+        max_error: Fraction of the answers that may be wrong, above 0 and below 1.
+    """
+    confidence = probabilities.max(1)
+    wrong = probabilities.argmax(1) != labels
+    order = np.argsort(-confidence, kind="stable")
+    errors = np.cumsum(wrong[order])
+    chosen = None
+    for answered in np.unique(np.linspace(1, len(labels), min(THRESHOLDS, len(labels))).astype(int)):
+        correct = int(answered - errors[answered - 1])
+        if binomial_tail(correct, int(answered), 1 - max_error) <= 1 - CONFIDENCE:
+            chosen = float(confidence[order[answered - 1]])
+        elif chosen is not None:
+            break
+    return chosen
+
+
+def _bins(confidence: Doubles) -> list[NDArray[np.int64]]:
+    """The images of each bin, by confidence; bins differ by one image at most."""
+    count = max(1, min(BINS, len(confidence) // MIN_IMAGES_PER_BIN))
+    return np.array_split(np.argsort(confidence, kind="stable"), count)
+
+
+def _error(confidence: Doubles, correct: NDArray[np.bool_]) -> float:
+    distances = (len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in _bins(confidence))
+    return float(sum(distances) / len(confidence))

@@ -1,0 +1,97 @@
+"""Fit the score that tells images unlike the training images (out of distribution); `backends.onnx.ood` defines it."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+COVERAGE = 0.95  # of the images that are like the training images, which stay below the limit
+COMPONENTS = 32
+SHRINKAGE = 0.01  # of the mean variance, added to every component's
+MIN_RELATIVE_STD = 1e-3  # of the largest standard deviation: a statistic that never varies must not have a scale of 0
+
+
+class OodInputs(NamedTuple):
+    """What the score is computed from, for n images: `statistics`, float32 (n, d), and `logits`, float32 (n, c)."""
+
+    statistics: Floats
+    logits: Floats
+
+    @property
+    def energy(self) -> Doubles:
+        """-log(sum(exp(logits))), float64 (n,)."""
+        largest = self.logits.max(1).astype(np.float64)
+        result: Doubles = -largest - np.log(np.exp(self.logits - largest[:, None]).sum(1))
+        return result
+
+
+class OodFit(NamedTuple):
+    """The constants of the score, by name, and the largest score of an image like the training images."""
+
+    weights: dict[str, Floats]
+    max_score: float
+
+
+def fit_ood(train: OodInputs, held_out: OodInputs) -> OodFit:
+    """Measure the constants of the score.
+
+    Distance and energy are scaled so that each has its median at 0 and its 95 % quantile at 1, and added.
+
+    Args:
+        train: Of training images; they give mean and covariance of the statistics.
+        held_out: Of images that the network was not trained on, which give scales and limit.
+    """
+    mean, scale, components = _fit_covariance(train.statistics.astype(np.float64))
+    distances = _distances(held_out.statistics, mean, scale, components)
+    (center, spread), (energy_center, energy_spread) = (
+        _center_and_spread(distances),
+        _center_and_spread(held_out.energy),
+    )
+    scores = (distances - center) / spread + (held_out.energy - energy_center) / energy_spread
+    weights = {
+        "ood.mean": mean,
+        "ood.scale": scale / np.sqrt(spread),
+        "ood.components": components,
+        "ood.energy_scale": np.array([1 / energy_spread]),
+        "ood.offset": np.array([center / spread + energy_center / energy_spread]),
+    }
+    return OodFit({name: values.astype(np.float32) for name, values in weights.items()}, _limit(scores))
+
+
+def _fit_covariance(statistics: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Mean (d,), scale (d,) and components (d, k); the squared distance is |z|^2 - |z C|^2, z = (x - mean) * scale."""
+    mean, deviation = statistics.mean(0), statistics.std(0)
+    deviation = np.maximum(deviation, MIN_RELATIVE_STD * deviation.max() + 1e-12)
+    z = (statistics - mean) / deviation
+    covariance = z.T @ z / len(z)
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    k = min(COMPONENTS, len(values))
+    ridge = SHRINKAGE * values.mean()
+    rest = max(values[k:].mean() if k < len(values) else values[-1], 0) + ridge
+    kept = np.maximum(values[:k], 0) + ridge
+    # 1 / rest for every direction, less what the components have too much of it
+    return mean, 1 / (deviation * np.sqrt(rest)), vectors[:, :k] * np.sqrt(np.maximum(0, 1 - rest / kept))
+
+
+def _distances(statistics: Floats, mean: Doubles, scale: Doubles, components: Doubles) -> Doubles:
+    z = (statistics.astype(np.float64) - mean) * scale
+    result: Doubles = (z**2).sum(1) - ((z @ components) ** 2).sum(1)
+    return result
+
+
+def _center_and_spread(values: Doubles) -> tuple[float, float]:
+    center, high = np.quantile(values, [0.5, COVERAGE])
+    return float(center), float(max(high - center, 1e-6 * max(1, abs(center))))
+
+
+def _limit(scores: Doubles) -> float:
+    """The conformal quantile (Vovk et al., 2005): a new image of the same kind exceeds it in at most 5 % of cases."""
+    rank = min(len(scores), ceil(COVERAGE * (len(scores) + 1)))
+    return float(np.sort(scores)[rank - 1])
