@@ -36,9 +36,9 @@ def calibrate(
 ) -> Calibrated:
     """Measure the temperature of a network, its `ood_score`, and the limits of both.
 
-    They are measured on validation images, at most `MAX_HELD_OUT_IMAGES`. A recipe that trains on all images and validates on
-    the test set, as the article's does, stays uncalibrated: its temperature is 1, and the limit of the `ood_score` is
-    that of the training images.
+    They are measured on validation images, at most `MAX_HELD_OUT_IMAGES`. A recipe that trains on all images and
+    validates on the test set, as the article's does, stays uncalibrated: its temperature is 1, and the limit of the
+    `ood_score` is that of the training images. If no limit keeps `max_error`, the model is unsure about every image.
 
     Args:
         network: The layers.
@@ -64,7 +64,7 @@ def calibrate(
     fit = fit_ood(train, held_out)
     least = None
     if max_error is not None and len(labels):
-        least = find_min_probability(softmax(held_out.logits, temperature), labels, max_error)
+        least = find_min_probability(softmax(held_out.logits, temperature), labels, max_error) or 1.0
     limits = Rejection(min_probability=least, max_ood_score=fit.max_score)
     metadata = metadata.model_copy(update={"temperature": temperature, "rejection": limits})
     return Calibrated({**weights, **fit.weights}, metadata)

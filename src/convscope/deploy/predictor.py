@@ -167,7 +167,10 @@ class Predictor:
         """
         limits = self.metadata.rejection
         unsure = probabilities.max(1) < (limits.min_probability or 0)
-        unlike = np.zeros(len(probabilities), bool) if ood_scores is None else ood_scores > limits.max_ood_score
+        if ood_scores is None or limits.max_ood_score is None:
+            unlike = np.zeros(len(probabilities), bool)
+        else:
+            unlike = ood_scores > limits.max_ood_score
         return ["unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)]
 
     def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

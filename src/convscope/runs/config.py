@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
-from convscope.backends.onnx.metadata import ClassNames, GoldenInput, ModelMetadata
+from convscope.backends.onnx.metadata import ClassNames, ModelMetadata
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing

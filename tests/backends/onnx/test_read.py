@@ -178,7 +178,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "external data at an absolute path": (external("/etc/passwd"), ELSEWHERE),
     "external data in a subgraph": (external_in_subgraph, "has an attribute that convscope does not write"),
     "tensor attribute": (attribute("value", numpy_helper.from_array(np.zeros(2))), "has an attribute that convscope"),
-    "float64": (set_weight("conv1.bias", np.zeros(4)), "'conv1.bias' are not float32"),
+    "float64": (set_weight("conv1.bias", np.zeros(4)), "'conv1.bias' are not of a type"),
     "float data": (
         lambda model: weight(model).CopyFrom(helper.make_tensor("conv1.weight", 1, [1], [1.0])),
         "are stored in a way that convscope does not write",
