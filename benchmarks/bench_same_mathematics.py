@@ -24,8 +24,8 @@ import mnist
 import peers
 from convscope import reference
 from convscope._hardware import hardware_info
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.pytorch import models
 from convscope.data.load import load_data
 from convscope.training.augmentation import epoch_order

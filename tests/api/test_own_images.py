@@ -13,10 +13,10 @@ import pytest
 
 from cases.bad_inputs import idx
 from convscope import Predictor, evaluate_run, open_run, resume_run
-from convscope.api.hooks import Hooks
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
 from convscope.api.train import run_plan
+from convscope.api.training.hooks import Hooks
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError

@@ -21,10 +21,10 @@ from safetensors.numpy import load_file
 from convscope import Run, open_run, resume_run, train_model, train_more
 from convscope._hardware import HardwareInfo, hardware_info
 from convscope.api import resume
-from convscope.api.options import TrainOptions
-from convscope.api.plan import Plan, make_plan
 from convscope.api.resume import changes_since
 from convscope.api.train import run_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan, make_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.backends.pytorch.models import get_weights
@@ -140,7 +140,7 @@ def test_resume_run_after_failed_report_starts_from_the_checkpoint(
 
     data, run = saved(tmp_path / "stripes.npz", stripes), tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.api.results.render_page", fail)
+        patched.setattr("convscope.api.training.results.render_page", fail)
         with pytest.raises(ConvscopeError, match="no report"):
             train_model(data, ARCHITECTURE, SHORT, threads=1, run=run, checkpoint_interval=0)
     assert (run / "evaluation.json").exists()

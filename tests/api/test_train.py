@@ -19,10 +19,10 @@ from safetensors.numpy import load_file, save
 from convscope import Predictor, Run, evaluate_run, load_data, open_run, parse_network, train_model
 from convscope._reporting import Reporter
 from convscope._statistics import wilson
-from convscope.api.hooks import HookKeywords, Hooks, TrainKeywords
-from convscope.api.options import TrainOptions
-from convscope.api.plan import Plan, make_plan
 from convscope.api.train import run_plan
+from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan, make_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.backends.pytorch.models import build_model
@@ -286,7 +286,7 @@ def test_train_model_with_signal_during_report_completes_it(
         signal.raise_signal(signal.SIGTERM)
         return render_page(*arguments)
 
-    monkeypatch.setattr("convscope.api.results.render_page", interrupted)
+    monkeypatch.setattr("convscope.api.training.results.render_page", interrupted)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal must be held back"))
     try:
         run = train_model(stripes, "flatten", SHORT, run=tmp_path / "run", checkpoint_interval=0)
@@ -339,7 +339,9 @@ def test_train_model_with_wrong_option_raises_before_loading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convscope.api.options.TrainOptions.load_data", lambda *_: pytest.fail("data were loaded"))
+    monkeypatch.setattr(
+        "convscope.api.training.options.TrainOptions.load_data", lambda *_: pytest.fail("data were loaded")
+    )
     with pytest.raises(UsageError, match=message):
         train_model("digits", **options)
     assert not list(tmp_path.iterdir())

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from cases.bad_inputs import KERAS, BadInput, npz
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.load import load_data

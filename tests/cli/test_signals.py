@@ -151,7 +151,7 @@ def test_command_interrupt_that_becomes_another_exception_exits_with_130(
 def test_train_second_interrupt_exits_at_once(tmp_path: Path) -> None:
     """Also where saving takes a minute."""
     slow = (
-        "import time; from convscope.cli.main import main; from convscope.api import results;"
+        "import time; from convscope.cli.main import main; from convscope.api.training import results;"
         "results.to_onnx = lambda *_: time.sleep(60); main()"
     )
     process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", slow))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.data.load import load_data
 from helpers.images import animals, write_images
 

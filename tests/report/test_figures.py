@@ -8,8 +8,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data

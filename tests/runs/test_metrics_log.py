@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from convscope import Dataset
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.errors import ConvscopeError
 from convscope.runs.folder import RunWriter
 from convscope.runs.metrics_log import MetricsLog

@@ -9,10 +9,10 @@ from typing import Unpack
 from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, max_threads
 from convscope._records import validate_options
 from convscope._reporting import Reporter
-from convscope.api.hooks import HookKeywords, Hooks
-from convscope.api.options import CHECKPOINT_INTERVAL_S, TrainOptions
-from convscope.api.plan import Plan
 from convscope.api.train import run_plan
+from convscope.api.training.hooks import HookKeywords, Hooks
+from convscope.api.training.options import CHECKPOINT_INTERVAL_S, TrainOptions
+from convscope.api.training.plan import Plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset

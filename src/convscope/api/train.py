@@ -13,10 +13,10 @@ from safetensors.numpy import save
 
 from convscope._files import lock_folder
 from convscope._records import validate_options
-from convscope.api.hooks import HookKeywords, Hooks, TrainKeywords
-from convscope.api.options import TrainOptions
-from convscope.api.plan import Plan, make_plan
-from convscope.api.results import write_results, write_weights
+from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan, make_plan
+from convscope.api.training.results import write_results, write_weights
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.load import DataSource
 from convscope.errors import UsageError

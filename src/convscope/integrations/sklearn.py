@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from convscope._files import write_atomically
 from convscope._hardware import max_threads
 from convscope._records import validate_options
-from convscope.api.options import TrainOptions
-from convscope.api.plan import Plan, make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan, make_plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split

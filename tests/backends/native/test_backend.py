@@ -66,8 +66,8 @@ def test_train_without_native_reason_is_reported_first(command: Command, monkeyp
 TRAIN = """
 import convscope.cli.main
 from pathlib import Path
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.training.config import TrainConfig

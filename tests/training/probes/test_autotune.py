@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from convscope import load_data, open_run, train_model
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import Precision
 from convscope.backends.pytorch.models import build_model

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from convscope import Dataset, load_data, open_run, resume_run
-from convscope.api.hooks import Hooks
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
 from convscope.api.train import run_plan
+from convscope.api.training.hooks import Hooks
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.network.build import parse_network
 from convscope.training.callbacks import Trainer
 from convscope.training.probes import budget

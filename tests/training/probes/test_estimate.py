@@ -11,8 +11,8 @@ import torch
 
 from convscope import load_data
 from convscope.api.models import model_cost
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.native.backend import Precision
 from convscope.network.build import parse_network
 from convscope.network.cost import TimeEstimate

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from convscope import load_data
-from convscope.api.options import TrainOptions
-from convscope.api.plan import make_plan
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import make_plan
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset, Split
 from convscope.training.probes.flip_probe import FlipProbe, probe_flips

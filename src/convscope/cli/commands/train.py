@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope._extras import require_package
-from convscope.api.options import TrainOptions
+from convscope.api.training.options import TrainOptions
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from convscope.api.plan import Plan
+    from convscope.api.training.plan import Plan
     from convscope.report.render_pool import Renderer
     from convscope.runs.folder import Run
 
@@ -81,7 +81,7 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
     with CliReporter() as reporter, _importing("convscope.api.train"):
         dataset, origin = options.load_data(data, reporter)
-    from convscope.api.plan import make_plan
+    from convscope.api.training.plan import make_plan
 
     return _run(make_plan(dataset, options, origin, started), options, renderer)
 
@@ -102,8 +102,8 @@ def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, rend
 
 
 def _run(plan: Plan, options: TrainOptions, renderer: Renderer, *, resume: bool = False) -> Run:
-    from convscope.api.hooks import Hooks
     from convscope.api.train import run_plan
+    from convscope.api.training.hooks import Hooks
     from convscope.cli.format_data import issue_lines
     from convscope.cli.format_training import plan_lines
     from convscope.cli.progress import CliReporter, training_display

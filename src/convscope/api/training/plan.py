@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convscope._hardware import hardware_info, keep_freed_memory, max_threads
 from convscope._statistics import images_to_show
-from convscope.api.options import TrainOptions
+from convscope.api.training.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset

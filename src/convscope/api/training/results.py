@@ -9,9 +9,9 @@ import numpy as np
 from safetensors.numpy import save
 from torch import nn
 
-from convscope.api.calibrate import calibrate
-from convscope.api.hooks import Hooks
-from convscope.api.plan import Plan
+from convscope.api.training.calibrate import calibrate
+from convscope.api.training.hooks import Hooks
+from convscope.api.training.plan import Plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.evaluation.evaluate import evaluate_images

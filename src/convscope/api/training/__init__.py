@@ -1,0 +1,1 @@
+"""What a training needs around the loop: options, plan, hooks, calibration and results."""
