@@ -9,21 +9,32 @@ standardized statistics, and C. `evaluation.ood` measures the constants; dev/LOG
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convscope.backends.onnx.metadata import LOGITS, OOD_SCORE
 from convscope.network.layers.base import Layer
 from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
-if TYPE_CHECKING:
-    from convscope.backends.onnx.graph import GraphBuilder
-
 MAX_STATISTICS = 512  # two per channel; later activations add nothing but size
 NETWORK_INPUT, STATISTICS = "preprocess.transpose:out", "ood.statistics:out"  # the names of values
 WEIGHTS = ("ood.mean", "ood.scale", "ood.components", "ood.energy_scale", "ood.offset")
+
+
+class Builder(Protocol):
+    """What is needed of `graph.GraphBuilder`."""
+
+    weights: Mapping[str, NDArray[Any]]
+
+    def add_node(self, operator: str, name: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node."""
+
+    def add_constant(self, name: str, values: NDArray[Any]) -> str:
+        """Add an array."""
 
 
 def ood_layers(network: Network) -> tuple[Layer, ...]:
@@ -45,7 +56,7 @@ def statistics_count(layers: tuple[Layer, ...] | list[Layer]) -> int:
     return sum(2 * layer.output_shape[-1] for layer in layers)
 
 
-def add_statistics(graph: GraphBuilder, network: Network) -> None:
+def add_statistics(graph: Builder, network: Network) -> None:
     """Add the nodes from the activations to the statistics, float32 (n, d); a network without any has its input's."""
     axes = graph.add_constant("ood.spatial_axes", np.array([2, 3], np.int64))
     values = {layer.name: f"{layer.name}:out" for layer in ood_layers(network)} or {"input": NETWORK_INPUT}
@@ -56,7 +67,7 @@ def add_statistics(graph: GraphBuilder, network: Network) -> None:
     graph.add_node("Concat", "ood.statistics", parts, output=STATISTICS, axis=1)
 
 
-def add_ood_score(graph: GraphBuilder) -> None:
+def add_ood_score(graph: Builder) -> None:
     """Add the nodes from the statistics and the logits to the score, float32 (n, 1); see `WEIGHTS`."""
     last = graph.add_constant("ood.last_axis", np.array([1], np.int64))
     mean, scale, components, energy_scale, offset = (graph.add_constant(name, graph.weights[name]) for name in WEIGHTS)
