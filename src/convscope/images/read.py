@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ from convscope.images.files.tiff import load_tiff
 from convscope.images.files.webp import is_sound_webp
 
 DEEP_NOTE = "16 bit reduced to 8"
+STRIP_PIXELS = 2**20
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
 
 _MODE_NOTES = {
@@ -70,6 +71,10 @@ _UPRIGHT = {
 _EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}  # where getexif() looks, but for TIFF
 
 _WARNING_FILTERS = threading.Lock()
+
+
+class TooManyPixelsError(DataError):
+    """An image has more pixels than the caller accepts; nothing was decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +216,7 @@ def _widen_transparency(image: ImageFile) -> None:
 def _check_size(size: tuple[int, int], name: str, max_megapixels: float) -> None:
     width, height = size
     if width * height > round(max_megapixels * 1e6):
-        raise DataError(
+        raise TooManyPixelsError(
             f"{name}: {width}x{height} are {width * height / 1e6:g} megapixels, expected at most {max_megapixels:g}; "
             "make it smaller or raise --max-megapixels"
         )
@@ -252,13 +257,13 @@ def _eight_bit(image: Image.Image, name: str) -> DecodedImage:
     if image.mode == "F":
         raise DataError(f"{name}: floating-point pixels, whose range is not defined; save it with 8 or 16 bits")
     mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    pixels = _to_array(image if image.mode == mode else image.convert(mode))
     return DecodedImage(pixels.reshape(*pixels.shape[:2], -1), _MODE_NOTES.get(image.mode, ()), name)
 
 
 def _high_bytes(image: Image.Image, name: str) -> DecodedImage:
     """An image of Pillow's gray modes I;16, I;16B and I (32 bits, which must hold 16-bit values)."""
-    values = np.asarray(image)
+    values = _to_array(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise DataError(f"{name}: 32-bit pixels outside 0..65535; save it with 8 or 16 bits")
     gray = (values >> 8).astype(np.uint8)[..., None]
@@ -267,6 +272,20 @@ def _high_bytes(image: Image.Image, name: str) -> DecodedImage:
         alpha = np.where(values == clear, 0, 255).astype(np.uint8)
         gray = np.concatenate([gray, gray, gray, alpha[..., None]], axis=2)
     return DecodedImage(gray, (DEEP_NOTE,), name, values.astype(np.uint16))
+
+
+def _to_array(image: Image.Image) -> NDArray[Any]:
+    """What `np.asarray` returns, without its temporary copy of a large image."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return np.asarray(image)
+    strips = (image.crop((0, top, image.width, min(top + rows, image.height))) for top in range(0, image.height, rows))
+    first = np.asarray(next(strips))
+    values = np.empty((image.height, *first.shape[1:]), first.dtype)
+    values[:rows] = first
+    for i, strip in enumerate(strips, 1):
+        values[i * rows : (i + 1) * rows] = np.asarray(strip)
+    return values
 
 
 @contextmanager

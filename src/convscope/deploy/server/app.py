@@ -169,7 +169,7 @@ async def _predict(state: ServerState, request: Request) -> bytes:
     """The answer as JSON."""
     content_type = request.headers.get("content-type", "")
     check_media_type(content_type)
-    body = Body(content_type, await request.body())
+    body = Body(content_type, await _read_body(request))
     limit = state.options.max_images
     if len(body.content) <= SMALL_BODY_BYTES:
         sources = read_sources(body, limit)
@@ -192,6 +192,14 @@ async def _predict(state: ServerState, request: Request) -> bytes:
 def problem_response(problem: Problem, request_id: str) -> Response:
     """A problem as an answer."""
     return Response(problem.body(request_id), problem.status, problem.headers, MEDIA_TYPE)
+
+
+async def _read_body(request: Request) -> bytes:
+    """The body. `request.body()` would also keep it until the garbage collector finds the request."""
+    parts = bytearray()
+    async for part in request.stream():
+        parts += part
+    return bytes(parts)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

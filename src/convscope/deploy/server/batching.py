@@ -1,12 +1,14 @@
 """Threads that decode and classify the images which are waiting, several at a time.
 
 There is no waiting for a batch to fill: a free thread takes what is there. The busier the server, the larger the
-batches, up to BATCH_IMAGES images or BATCH_BYTES bytes of files.
+batches, up to BATCH_IMAGES images or BATCH_BYTES bytes of files. Images of more than SMALL_MEGAPIXELS are decoded by a
+thread of their own, one at a time: that bounds the memory, and small images do not wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import deque
@@ -18,12 +20,15 @@ from numpy.typing import NDArray
 
 from convscope.deploy.prepare import PreparedImage, prepare_image
 from convscope.errors import DataError
+from convscope.images.read import TooManyPixelsError
 
 if TYPE_CHECKING:
     from convscope.deploy.predictor import Prediction, Predictor
 
 BATCH_IMAGES = 32
 BATCH_BYTES = 2**15  # so that many small images are one batch, and large ones are divided among the threads
+SMALL_MEGAPIXELS = 2.0
+WEBP_FRACTION = 0.75  # of the limit, because decoding WebP takes 16 bytes per pixel, and other formats up to 11
 
 Content = bytes | NDArray[np.uint8]
 
@@ -58,12 +63,49 @@ class _Job:
         self.future: asyncio.Future[list[bytes | DataError]] = asyncio.get_running_loop().create_future()
 
 
+_Item = tuple[_Job, int]  # a request, and the index of one of its images
+
+
+class _Lane:
+    """Images that wait for the same threads.
+
+    Args:
+        max_megapixels: Larger images go to the `larger` lane, or are refused if there is none.
+        larger: For images that are too large for this lane.
+    """
+
+    def __init__(self, max_megapixels: float, larger: _Lane | None) -> None:
+        self.max_megapixels, self.larger = max_megapixels, larger
+        self._waiting: deque[_Item] = deque()
+        self._condition = threading.Condition()
+
+    def put(self, items: Sequence[_Item]) -> None:
+        """Add images at the end."""
+        with self._condition:
+            self._waiting.extend(items)
+            self._condition.notify(len(items))
+
+    def take(self) -> list[_Item]:
+        """Wait for images; the next ones."""
+        batch: list[_Item] = []
+        size = 0
+        with self._condition:
+            while not self._waiting:
+                self._condition.wait()
+            while self._waiting and len(batch) < BATCH_IMAGES and size < BATCH_BYTES:
+                job, i = self._waiting.popleft()
+                batch.append((job, i))
+                content = job.sources[i].content
+                size += len(content) if isinstance(content, bytes) else content.nbytes
+        return batch
+
+
 class Batcher:
     """Classifies images in threads.
 
     Args:
         predictor: The model.
-        threads: How many batches are worked on at the same time.
+        threads: How many batches of small images are worked on at the same time.
         max_waiting: Images that may wait or be worked on.
         max_megapixels: Larger images are refused.
         observer: Told about each batch.
@@ -72,15 +114,14 @@ class Batcher:
     def __init__(
         self, predictor: Predictor, threads: int, max_waiting: int, max_megapixels: float, observer: Observer
     ) -> None:
-        self._predictor, self._max_megapixels, self._observer = predictor, max_megapixels, observer
-        self._threads = threads
+        self._predictor, self._observer = predictor, observer
         self.max_waiting = max_waiting
         self.pending = 0  # images that wait or are worked on; changed in the event loop only
-        self._waiting: deque[tuple[_Job, int]] = deque()
-        self._condition = threading.Condition()
         self._loop = asyncio.get_running_loop()
-        for number in range(threads):
-            threading.Thread(target=self._work, name=f"convscope-batch-{number}", daemon=True).start()
+        large = _Lane(max_megapixels, None) if max_megapixels > SMALL_MEGAPIXELS else None
+        self._lane = _Lane(min(SMALL_MEGAPIXELS, max_megapixels), large)
+        for lane in [self._lane] * threads + [large] * (large is not None):
+            threading.Thread(target=self._work, args=[lane], name="convscope-batch", daemon=True).start()
 
     @property
     def is_full(self) -> bool:
@@ -104,56 +145,52 @@ class Batcher:
             raise Overload
         job = _Job(sources, time.monotonic() + timeout)
         self.pending += len(sources)
-        with self._condition:
-            self._waiting.extend((job, i) for i in range(len(sources)))
-            self._condition.notify(min(self._threads, len(sources)))
+        self._lane.put([(job, i) for i in range(len(sources))])
         try:
             async with asyncio.timeout(timeout):
                 return await job.future
         except TimeoutError:
             raise Overload from None
 
-    def _work(self) -> None:
+    def _work(self, lane: _Lane) -> None:
         while True:
-            with self._condition:
-                while not self._waiting:
-                    self._condition.wait()
-                batch = self._take()
+            batch = lane.take()
             try:
-                self._run(batch)
+                self._run(batch, lane)
             except Exception as error:
                 self._loop.call_soon_threadsafe(self._fail, batch, error)
+            del batch  # its images must not stay in memory until the next ones come
+            if lane is not self._lane:
+                gc.collect()  # nor those that are part of a reference cycle, as Pillow's may be
 
-    def _take(self) -> list[tuple[_Job, int]]:
-        """The next images."""
-        batch: list[tuple[_Job, int]] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_IMAGES and size < BATCH_BYTES:
-            job, i = self._waiting.popleft()
-            batch.append((job, i))
-            content = job.sources[i].content
-            size += len(content) if isinstance(content, bytes) else content.nbytes
-        return batch
-
-    def _run(self, batch: list[tuple[_Job, int]]) -> None:
+    def _run(self, batch: list[_Item], lane: _Lane) -> None:
         now = time.monotonic()
         wanted = [(job, i) for job, i in batch if job.deadline > now and not job.future.done()]
-        preprocessing, limit = self._predictor.preprocessing, self._max_megapixels
-        outcomes = [prepare_image(job.sources[i].content, preprocessing, limit) for job, i in wanted]
+        outcomes = [self._prepare(job.sources[i].content, lane.max_megapixels) for job, i in wanted]
         images = [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
         predictions = self._predictor.classify(images)
         found = iter(predictions)
+        moved: list[_Item] = []
         for (job, i), outcome in zip(wanted, outcomes, strict=True):
-            if isinstance(outcome, DataError):
-                job.results[i] = outcome
-            else:
+            if isinstance(outcome, PreparedImage):
                 named = next(found).model_copy(update={"image": job.sources[i].name})
                 job.results[i] = named.model_dump_json().encode()
-        self._loop.call_soon_threadsafe(self._finish, batch)
+            elif isinstance(outcome, TooManyPixelsError) and lane.larger is not None:
+                moved.append((job, i))
+            else:
+                job.results[i] = outcome
+        if moved and lane.larger is not None:
+            lane.larger.put(moved)
+        self._loop.call_soon_threadsafe(self._finish, [item for item in batch if item not in moved])
         if images:
             self._observer.observe_batch(images, predictions, now - batch[0][0].arrival)
 
-    def _finish(self, batch: list[tuple[_Job, int]]) -> None:
+    def _prepare(self, content: Content, max_megapixels: float) -> PreparedImage | DataError:
+        if isinstance(content, bytes) and content.startswith(b"RIFF"):
+            max_megapixels *= WEBP_FRACTION
+        return prepare_image(content, self._predictor.preprocessing, max_megapixels)
+
+    def _finish(self, batch: list[_Item]) -> None:
         """In the event loop: answer the requests whose last image was in the batch."""
         self.pending -= len(batch)
         for job, _ in batch:
@@ -165,7 +202,7 @@ class Batcher:
                 else:  # its time was over before all were classified
                     job.future.set_exception(Overload())
 
-    def _fail(self, batch: list[tuple[_Job, int]], error: Exception) -> None:
+    def _fail(self, batch: list[_Item], error: Exception) -> None:
         """In the event loop: the whole batch failed, which is no image's fault."""
         self.pending -= len(batch)
         for job, _ in batch:

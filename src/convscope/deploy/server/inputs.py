@@ -75,8 +75,7 @@ def _read_form(body: Body, max_images: int) -> list[Source]:
         if len(sources) == max_images:
             _refuse_number(max_images)
         name = (file.file_name or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH]
-        file.file_object.seek(0)
-        sources.append(Source(name or "image", file.file_object.read()))
+        sources.append(Source(name or "image", file.file_object.getvalue()))  # which copies nothing
 
     def refuse(field: Any) -> NoReturn:
         name = (field.field_name or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH]

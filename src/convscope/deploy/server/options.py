@@ -29,12 +29,13 @@ class ServeOptions(Record):
         host: Address to listen on.
         port: TCP port; 0 takes a free one.
         workers: Processes that answer requests.
-        threads: Threads per worker that decode and classify; None for one per core, divided among the workers.
+        threads: Threads per worker that decode and classify; None for one per core, divided among the workers,
+            at most 4.
         queue: Images that may wait per worker; requests beyond that are refused with 503.
         timeout: Seconds until an accepted request is answered, or refused with 503.
         read_timeout: Seconds until a request has arrived completely; its headers have a third of it.
         drain_delay: Seconds for which a server that was told to stop still accepts connections.
-        max_megapixels: Larger images are refused before they are decoded.
+        max_megapixels: Larger images are refused before they are decoded; WebP from three quarters of it on.
         max_body_mb: Larger request bodies are refused, in 10^6 bytes.
         max_images: Requests with more images are refused.
         max_connections: Further connections per worker are refused.
@@ -43,14 +44,16 @@ class ServeOptions(Record):
     host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own needs a token.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=64, description="Processes; each is restarted if it crashes.")
-    threads: int | None = Field(None, ge=1, le=64, description="Threads per worker; by default one per core.")
+    threads: int | None = Field(
+        None, ge=1, le=64, description="Threads per worker; by default one per core, at most 4."
+    )
     queue: int = Field(128, ge=1, le=100_000, description="Images that may wait per worker; others get 503.")
     timeout: float = Field(10.0, ge=0.1, le=300, description="Seconds within which a request is answered, or gets 503.")
     read_timeout: float = Field(30.0, ge=1, le=300, description="Seconds within which a request must have arrived.")
     drain_delay: float = Field(
         0.5, ge=0, le=15, description="Seconds during which a stopping server still accepts connections."
     )
-    max_megapixels: float = Field(12.0, ge=0.001, le=100, description="Reject larger images, in millions of pixels.")
+    max_megapixels: float = Field(12.5, ge=0.001, le=100, description="Reject larger images, in millions of pixels.")
     max_body_mb: float = Field(16.0, ge=0.01, le=1000, description="Reject larger request bodies, in 10^6 bytes.")
     max_images: int = Field(64, ge=1, le=1000, description="Reject requests with more images.")
     max_connections: int = Field(1000, ge=1, le=100_000, description="Connections per worker; others get 503.")

@@ -22,6 +22,7 @@ from convscope.deploy.server.worker import Ready, WorkerConfig
 from convscope.errors import ModelFileError, UsageError
 
 WORKER = "convscope.deploy.server.worker"
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}  # glibc: give back what images took
 STOP_S = 27  # after which workers that were told to stop are killed
 LONGEST_PAUSE_S = 5.0  # before a worker is started again that crashes again and again
 STABLE_S = 10.0  # a worker that has lived this long has not crashed again
@@ -114,7 +115,7 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", WORKER, stdin=PIPE, stdout=PIPE, pass_fds=[self.listener.fileno()],
             process_group=0,  # Ctrl-C is for this process alone, which tells the workers
-            env={**os.environ, FOLDER_VARIABLE: folder, "MALLOC_ARENA_MAX": "2"},
+            env={**os.environ, FOLDER_VARIABLE: folder, **MEMORY},
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(self.config.model_dump_json().encode() + b"\n")

@@ -7,6 +7,7 @@ it ends, so does the worker. On standard output it says once that it is ready.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ from convscope.deploy.server.protocol import KEEP_ALIVE_S, LimitedProtocol
 from convscope.errors import ConvscopeError
 
 FINISH_S = 20  # within which accepted requests are answered after the server was told to stop
+MAX_THREADS = 4  # by default; Python gains little from more, but each may need memory for an image
 SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that decode
 
 
@@ -95,7 +97,7 @@ async def _serve(config: WorkerConfig) -> None:
     predictor = Predictor(config.model)
     digest = hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
-    threads = options.threads or max(1, max_threads() // options.workers)
+    threads = options.threads or max(1, min(MAX_THREADS, max_threads() // options.workers))
     batcher = Batcher(predictor, threads, options.queue, options.max_megapixels, metrics)
     state = ServerState(options, config.access, predictor, describe_model(predictor, digest), batcher, metrics)
     gateway = Gateway(make_app(state), state)
@@ -113,6 +115,8 @@ async def _serve(config: WorkerConfig) -> None:
     serving = asyncio.create_task(server.serve([socket.socket(fileno=config.fd)]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    gc.collect()
+    gc.freeze()  # what lives until the end need not be looked at again
     _announce(announcement)
     await serving
 
