@@ -25,7 +25,7 @@ def test_golden_inputs_are_the_softmax_of_logits_divided_by_the_temperature() ->
     found = golden_inputs(golden_files(1), PLAIN, logits, temperature=2.0)
     assert [one.name for one in found] == list(golden_files(1))
     assert [one.file for one in found] == list(golden_files(1).values())
-    assert [one.probabilities for one in found] == [(0.666667, 0.333333)] * 4
+    assert [one.probabilities for one in found] == [(0.66667, 0.33333)] * 4
 
 
 def test_golden_inputs_logits_that_are_not_finite_give_none() -> None:
@@ -40,5 +40,5 @@ def test_train_model_stores_golden_inputs_with_the_answers_of_the_trained_networ
     logits = predict_logits(digits_run.model(), images, metadata.preprocessing)
     expected = reference.softmax(logits / metadata.temperature)
     stored = [one.probabilities for one in metadata.golden]
-    assert stored == pytest.approx(expected, abs=1e-6)
+    assert stored == pytest.approx(expected, abs=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.01  # the answers differ

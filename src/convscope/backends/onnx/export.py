@@ -27,6 +27,8 @@ from convscope.backends.onnx.metadata import (
     digest_entry,
 )
 from convscope.backends.onnx.ood import STATISTICS, add_statistics, ood_layers, statistics_count
+from convscope.backends.onnx.quantize import CalibrationGraphBuilder
+from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.network.network import Network
 
 
@@ -35,13 +37,15 @@ def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> byte
 
     Args:
         network: The layers.
-        weights: Arrays by name, as returned by `backends.pytorch.models.get_weights`.
+        weights: Arrays by name, as returned by `backends.pytorch.models.get_weights`, or for the precision "int8" by
+            `quantize.quantize`.
         metadata: Classes, preprocessing and so on, stored along with the graph.
 
     Returns:
         The serialized file; equal arguments give equal bytes.
     """
-    model = _to_model(build_graph(network, weights, metadata), network, output_sizes(network, metadata))
+    graph = build_graph(network, weights, metadata, BUILDERS[metadata.precision])
+    model = _to_model(graph, network, output_sizes(network, metadata))
     helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
@@ -58,6 +62,24 @@ def to_statistics_onnx(network: Network, weights: Weights, metadata: ModelMetada
     return content
 
 
+def to_calibration_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> tuple[bytes, dict[str, str]]:
+    """Write a float32 graph whose outputs are the values that an int8 model quantizes; not a model file.
+
+    Args:
+        network: The layers.
+        weights: After `quantize.fold_batch_norm`.
+        metadata: The scale and mean of preprocessing.
+
+    Returns:
+        The serialized graph, and its outputs by the name of the point that is quantized.
+    """
+    graph = CalibrationGraphBuilder(weights)
+    build_graph(network, weights, metadata, lambda _: graph)
+    model = _to_model(graph, network, {})
+    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in graph.values.values())
+    return model.SerializeToString(), graph.values
+
+
 def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -> onnx.ModelProto:
     """The graph with outputs of these sizes."""
     outputs = [
@@ -68,7 +90,7 @@ def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -
         helper.make_node(node.operator, node.inputs, [node.output], name=node.name, **node.attributes)
         for node in graph.nodes
     ]
-    constants = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()]
+    constants = [numpy_helper.from_array(np.array(array, order="C"), name) for name, array in graph.constants.items()]
     return helper.make_model(
         helper.make_graph(nodes, PRODUCER, inputs, outputs, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -25,7 +25,7 @@ from convscope.network.network import Network
 
 NHWC_TO_NCHW = [0, 3, 1, 2]
 NCHW_TO_NHWC = [0, 2, 3, 1]
-FLOAT, INT64 = 1, 7  # ONNX's numbers of the types float32 and int64
+FLOAT, UINT8, INT8, INT32, INT64 = 1, 2, 3, 6, 7  # ONNX's numbers of types
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -63,19 +63,32 @@ class GraphBuilder:
         self.constants[name] = values
         return name
 
+    def add_required(self, name: str, expected: type[np.generic]) -> NDArray[Any]:
+        """Add one of the weights, and return it. Raises ValueError if it is missing or of another type."""
+        if name not in self.weights:
+            raise ValueError(f"its weights {name!r} are missing")
+        if self.weights[name].dtype != expected:
+            raise ValueError(f"its weights {name!r} are {self.weights[name].dtype}, expected {np.dtype(expected)}")
+        self.add_constant(name, self.weights[name])
+        return self.weights[name]
+
     def add_weights(self, layer: str, parts: Sequence[str]) -> list[str]:
         """Add the weights of a layer that exist, in this order."""
         names = [f"{layer}.{part}" for part in parts]
-        return [self.add_constant(name, self.weights[name]) for name in names if name in self.weights]
+        found = [name for name in names if name in self.weights]
+        for name in found:
+            self.add_required(name, np.float32)
+        return found
 
     def add_preprocessing(self, record: Preprocessing) -> str:
         """Add the nodes from uint8 images to the input of the first layer."""
-        scale = self.add_constant("preprocess.scale", np.array(record.scale, np.float32))
-        mean = self.add_constant("preprocess.mean", np.array(record.mean, np.float32))
-        value = self.add_node("Cast", "preprocess.cast", [INPUT], to=FLOAT)
+        per_channel = (record.channels, 1, 1)  # runtimes are slow where the last dimension is broadcast
+        scale = self.add_constant("preprocess.scale", np.array(record.scale, np.float32).reshape(per_channel))
+        mean = self.add_constant("preprocess.mean", np.array(record.mean, np.float32).reshape(per_channel))
+        value = self.add_node("Transpose", "preprocess.transpose", [INPUT], perm=NHWC_TO_NCHW)
+        value = self.add_node("Cast", "preprocess.cast", [value], to=FLOAT)
         value = self.add_node("Mul", "preprocess.multiply", [value, scale])
-        value = self.add_node("Sub", "preprocess.subtract", [value, mean])
-        return self.add_node("Transpose", "preprocess.transpose", [value], perm=NHWC_TO_NCHW)
+        return self.add_node("Sub", "preprocess.subtract", [value, mean])
 
     def add_layers(self, layers: Sequence[Layer], value: str, prefix: str) -> str:
         """Add consecutive layers.
@@ -85,24 +98,58 @@ class GraphBuilder:
             value: The input of the first.
             prefix: What comes before their names: the path of the block they are in.
         """
-        for layer in layers:
-            value = LAYER_WRITERS[type(layer)](self, layer, value, prefix + layer.name)
+        for layer, following in zip(layers, (*layers[1:], None), strict=True):
+            value = self.add_layer(layer, value, prefix + layer.name, following)
         return value
 
+    def add_layer(self, layer: Layer, value: str, name: str, following: Layer | None = None) -> str:
+        """Add a layer.
 
-def build_graph(network: Network, weights: Weights, metadata: ModelMetadata) -> GraphBuilder:
+        Args:
+            layer: Its record.
+            value: Its input.
+            name: Its name, with the path of the block it is in.
+            following: The record of the next layer in its block; None for the last.
+        """
+        del following  # for subclasses
+        return LAYER_WRITERS[type(layer)](self, layer, value, name)
+
+    def add_linear(self, operator: str, name: str, value: str, **attributes: Any) -> str:
+        """Add the node of a convolution or dense layer with its weights and bias."""
+        return self.add_node(operator, name, [value, *self.add_weights(name, ("weight", "bias"))], **attributes)
+
+    def output_of(self, layer: str) -> str:
+        """The name of a layer's output."""
+        return f"{layer}:out"
+
+    def add_classifier(self, layer: Layer, value: str) -> str:
+        """Add the last layer before softmax, which reads the output `features`, equal to `value`."""
+        del value  # for subclasses
+        return self.add_layer(layer, FEATURES, layer.name)
+
+
+def build_graph(
+    network: Network,
+    weights: Weights,
+    metadata: ModelMetadata,
+    builder: Callable[[Weights], GraphBuilder] | None = None,
+) -> GraphBuilder:
     """Build the graph from uint8 images to features, logits, probabilities and perhaps the `ood_score`.
 
     Args:
         network: The layers.
         weights: Arrays by name.
         metadata: The scale and mean of the first nodes, and the temperature of the last.
+        builder: What writes the nodes of layers; see `quantized_graph.BUILDERS`.
+
+    Raises:
+        ValueError: The weights are of another type or shape than the builder expects.
     """
-    graph = GraphBuilder(weights)
+    graph = (builder or GraphBuilder)(weights)
     *body, classifier, _ = network.layers
     features = graph.add_layers(body, graph.add_preprocessing(metadata.preprocessing), prefix="")
     graph.add_node("Identity", "features", [features], output=FEATURES)
-    logits = graph.add_layers([classifier], FEATURES, prefix="")
+    logits = graph.add_classifier(classifier, features)
     graph.add_node("Identity", "logits", [logits], output=LOGITS)
     if metadata.rejection.max_ood_score is not None:
         add_statistics(graph, network)
@@ -119,15 +166,21 @@ def output_sizes(network: Network, metadata: ModelMetadata) -> dict[str, int]:
     return sizes | ({OOD_SCORE: 1} if metadata.rejection.max_ood_score is not None else {})
 
 
-def _conv(graph: GraphBuilder, layer: Conv, value: str, name: str) -> str:
+def _window(layer: Conv | Pool) -> dict[str, Any]:
+    """The attributes of a window; those that have their default are left out."""
     top, bottom, left, right = layer.padding
-    inputs = [value, *graph.add_weights(name, ("weight", "bias"))]
-    return graph.add_node("Conv", name, inputs, group=layer.groups, kernel_shape=[layer.kernel_size] * 2,
-                          pads=[top, left, bottom, right], strides=[layer.stride] * 2)  # fmt: skip
+    attributes = {"kernel_shape": [layer.kernel_size] * 2}
+    attributes |= {"pads": [top, left, bottom, right]} if any(layer.padding) else {}
+    return attributes | ({"strides": [layer.stride] * 2} if layer.stride > 1 else {})
+
+
+def _conv(graph: GraphBuilder, layer: Conv, value: str, name: str) -> str:
+    groups = {"group": layer.groups} if layer.groups > 1 else {}
+    return graph.add_linear("Conv", name, value, **_window(layer), **groups)
 
 
 def _dense(graph: GraphBuilder, _: Dense, value: str, name: str) -> str:
-    return graph.add_node("Gemm", name, [value, *graph.add_weights(name, ("weight", "bias"))], transB=1)
+    return graph.add_linear("Gemm", name, value, transB=1)
 
 
 def _batch_norm(graph: GraphBuilder, _: BatchNorm, value: str, name: str) -> str:
@@ -142,9 +195,7 @@ def _activation(graph: GraphBuilder, layer: Activation, value: str, name: str) -
 
 def _pool(graph: GraphBuilder, layer: Pool, value: str, name: str) -> str:
     operator = layer.function.onnx_operator
-    top, bottom, left, right = layer.padding
-    window: dict[str, Any] = {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2,
-                              "pads": [top, left, bottom, right]}  # fmt: skip
+    window = _window(layer)
     if not layer.function.onnx_negated:
         return graph.add_node(operator, name, [value], **window)
     value = graph.add_node("Neg", f"{name}.negate", [value])
@@ -169,7 +220,7 @@ def _flatten(graph: GraphBuilder, _: Flatten, value: str, name: str) -> str:
 
 def _residual(graph: GraphBuilder, layer: Residual, value: str, name: str) -> str:
     body = graph.add_layers(layer.body, value, f"{name}.body.")
-    shortcut = _conv(graph, layer.projection, value, f"{name}.projection") if layer.projection else value
+    shortcut = graph.add_layer(layer.projection, value, f"{name}.projection") if layer.projection else value
     return graph.add_node("Add", name, [body, shortcut])
 
 

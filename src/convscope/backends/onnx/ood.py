@@ -21,7 +21,7 @@ from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
 MAX_STATISTICS = 512  # two per channel; later activations add nothing but size
-NETWORK_INPUT, STATISTICS = "preprocess.transpose:out", "ood.statistics:out"  # the names of values
+NETWORK_INPUT, STATISTICS = "preprocess.subtract:out", "ood.statistics:out"  # the names of values
 WEIGHTS = ("ood.mean", "ood.scale", "ood.components", "ood.energy_scale", "ood.offset")
 
 
@@ -35,6 +35,12 @@ class Builder(Protocol):
 
     def add_constant(self, name: str, values: NDArray[Any]) -> str:
         """Add an array."""
+
+    def add_required(self, name: str, expected: type[np.generic]) -> NDArray[Any]:
+        """Add one of the weights."""
+
+    def output_of(self, layer: str) -> str:
+        """The name of a layer's output."""
 
 
 def ood_layers(network: Network) -> tuple[Layer, ...]:
@@ -59,7 +65,7 @@ def statistics_count(layers: tuple[Layer, ...] | list[Layer]) -> int:
 def add_statistics(graph: Builder, network: Network) -> None:
     """Add the nodes from the activations to the statistics, float32 (n, d); a network without any has its input's."""
     axes = graph.add_constant("ood.spatial_axes", np.array([2, 3], np.int64))
-    values = {layer.name: f"{layer.name}:out" for layer in ood_layers(network)} or {"input": NETWORK_INPUT}
+    values = {layer.name: graph.output_of(layer.name) for layer in ood_layers(network)} or {"input": NETWORK_INPUT}
     parts = []
     for name, value in values.items():
         parts.append(graph.add_node("ReduceMean", f"ood.{name}.mean", [value, axes], keepdims=0))
@@ -70,7 +76,9 @@ def add_statistics(graph: Builder, network: Network) -> None:
 def add_ood_score(graph: Builder) -> None:
     """Add the nodes from the statistics and the logits to the score, float32 (n, 1); see `WEIGHTS`."""
     last = graph.add_constant("ood.last_axis", np.array([1], np.int64))
-    mean, scale, components, energy_scale, offset = (graph.add_constant(name, graph.weights[name]) for name in WEIGHTS)
+    mean, scale, components, energy_scale, offset = WEIGHTS
+    for name in WEIGHTS:
+        graph.add_required(name, np.float32)
     centered = graph.add_node("Sub", "ood.center", [STATISTICS, mean])
     z = graph.add_node("Mul", "ood.standardize", [centered, scale])
     projected = graph.add_node("MatMul", "ood.project", [z, components])

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.graph import FLOAT, INT64, Node
+from convscope.backends.onnx.graph import FLOAT, INT8, INT32, INT64, UINT8, Node
 from convscope.backends.onnx.protobuf import Value, read_fields
 
-DTYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype("<f4"), INT64: np.dtype("<i8")}
+DTYPES: dict[int, np.dtype[Any]] = {
+    FLOAT: np.dtype("<f4"), UINT8: np.dtype("u1"), INT8: np.dtype("i1"), INT32: np.dtype("<i4"), INT64: np.dtype("<i8"),
+}  # fmt: skip
 MAX_DIMENSIONS, MAX_DIMENSION = 4, 2**31
 
 

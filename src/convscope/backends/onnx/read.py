@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from convscope._files import kind_of
 from convscope._records import validation_reason
-from convscope.backends.onnx.graph import FLOAT, Node, Weights, build_graph, output_sizes
+from convscope.backends.onnx.graph import FLOAT, UINT8, Node, Weights, build_graph, output_sizes
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
     INPUT,
@@ -27,12 +27,12 @@ from convscope.backends.onnx.metadata import (
     digest_entry,
 )
 from convscope.backends.onnx.parse import ParsedGraph, ParsedModel, Port, parse_graph, parse_model
+from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.errors import ArchitectureError, ModelFileError
 from convscope.network.build import parse_network
 from convscope.network.network import Network
 
 MAX_BYTES = 2**31 - 1  # the limit of protobuf
-UINT8 = 2  # ONNX's number of the type
 ADVICE = "restore it from a copy, or train again"
 
 
@@ -43,7 +43,7 @@ class ModelFile:
     Attributes:
         metadata: Classes, preprocessing and architecture.
         content: All bytes of the file.
-        constants: The weights, float32, and those of preprocessing, by name.
+        constants: The weights and those of preprocessing, by name.
     """
 
     metadata: ModelMetadata
@@ -117,7 +117,7 @@ def _check_model(model: ParsedModel) -> None:
 def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
     """Raise ValueError or ArchitectureError unless the graph is the one that the metadata describe."""
     network = parse_network(metadata.architecture, metadata.input_shape, len(metadata.classes))
-    expected = build_graph(network, graph.constants, metadata)
+    expected = build_graph(network, graph.constants, metadata, BUILDERS[metadata.precision])
     for node, wanted in zip(graph.nodes, expected.nodes, strict=False):
         if node != _as_read(wanted):
             raise ValueError(f"its node {node.name!r} ({node.operator}) is not the one that its metadata describe")

@@ -1,0 +1,119 @@
+"""Weights of an int8 model file from those of float32 and the ranges of the layers' outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.backends.onnx.graph import GraphBuilder, Weights
+from convscope.backends.onnx.quantized_graph import QuantizedGraphBuilder, is_folded
+from convscope.network.layers.base import Layer
+from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Dropout
+from convscope.network.layers.residual import Residual
+from convscope.network.network import Network
+
+# Weights have 7 bits: processors without VNNI add two products of uint8 and int8 in 16 bits, and 2 * 255 * 127
+# saturates where 2 * 255 * 63 does not.
+MAX_WEIGHT, MAX_VALUE, MAX_BIAS = 63, 255, 2**30
+
+Range = tuple[float, float]
+
+
+class CalibrationGraphBuilder(QuantizedGraphBuilder):
+    """Builds the graph of `QuantizedGraphBuilder` in float32.
+
+    Attributes:
+        values: The values to quantize, by the name of the point.
+        inputs: The point whose scale its input has, by the name of each convolution and dense layer.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
+        self.values: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}
+
+    def add_linear(self, operator: str, name: str, value: str, **attributes: Any) -> str:
+        """Add a convolution or dense layer, and note the point of its input."""
+        if value in self._points:
+            self.inputs[name] = self._points[value]
+        return GraphBuilder.add_linear(self, operator, name, value, **attributes)
+
+    def add_rounding(self, value: str, name: str, point: str) -> str:
+        """Note a value that an int8 graph rounds."""
+        if name == point:
+            self.values[point] = value
+        return value
+
+
+def quantize(weights: Weights, inputs: Mapping[str, str], ranges: Mapping[str, Range]) -> dict[str, NDArray[Any]]:
+    """Quantize weights: symmetric, with one scale per filter.
+
+    Args:
+        weights: Float32, after `fold_batch_norm`.
+        inputs: See `CalibrationGraphBuilder`.
+        ranges: Smallest and largest value of each point.
+
+    Returns:
+        The constants of `QuantizedGraphBuilder` by name; the weights of other layers are unchanged.
+    """
+    found = dict(weights)
+    for point, (low, high) in ranges.items():
+        found[f"{point}.scale"], found[f"{point}.zero_point"] = _scale(low, high)
+    for name, point in inputs.items():
+        weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+        scale = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / MAX_WEIGHT
+        if bias is not None:
+            scale = np.maximum(scale, np.abs(bias) / (found[f"{point}.scale"] * MAX_BIAS))
+        scale = np.where(scale > np.finfo(np.float32).tiny, scale, 1).astype(np.float32)
+        column = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        found[f"{name}.weight"] = np.rint(weight / column).astype(np.int8)
+        found[f"{name}.weight_scale"] = scale
+        if bias is not None:
+            found[f"{name}.bias"] = np.rint(bias / (found[f"{point}.scale"] * scale)).astype(np.int32)
+    return found
+
+
+def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Multiply batch normalization into the convolution or dense layer right before it.
+
+    Args:
+        network: The layers.
+        weights: By name, float32.
+
+    Returns:
+        The weights without those of the batch normalizations that are folded.
+    """
+    found = {name: np.asarray(array, np.float64) for name, array in weights.items()}
+    for linear, norm in _folds(network.layers, ""):
+        gamma, beta, mean, variance = (
+            found.pop(f"{norm}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        factor = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        weight = found[f"{linear}.weight"]
+        found[f"{linear}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        found[f"{linear}.bias"] = (found.get(f"{linear}.bias", 0.0) - mean) * factor + beta
+    return {name: array.astype(np.float32) for name, array in found.items()}
+
+
+def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str]]:
+    """The names of each convolution or dense layer and the batch normalization that is folded into it."""
+    before: Layer | None = None
+    for layer in layers:
+        if isinstance(layer, Dropout):
+            continue
+        if isinstance(layer, Residual):
+            yield from _folds(layer.body, f"{prefix}{layer.name}.body.")
+        if before is not None and is_folded(layer, before):
+            yield prefix + before.name, prefix + layer.name
+        else:
+            before = layer
+
+
+def _scale(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Scale and zero point, both of shape (), by which 0 is exact and the range is covered."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / MAX_VALUE) or np.float32(1)
+    return np.array(scale, np.float32), np.array(np.clip(np.rint(-low / scale), 0, MAX_VALUE), np.uint8)
