@@ -8,6 +8,7 @@ metadata hold the classes and the preprocessing. docs/model-file.md specifies th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -30,6 +31,20 @@ from convscope.backends.onnx.ood import STATISTICS, add_statistics, ood_layers, 
 from convscope.backends.onnx.quantize import CalibrationGraphBuilder
 from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.network.network import Network
+
+
+class CalibrationModel(NamedTuple):
+    """A graph for calibration.
+
+    Attributes:
+        content: The serialized graph.
+        outputs: Its outputs, by the name of the point that is quantized.
+        inputs: See `CalibrationGraphBuilder`.
+    """
+
+    content: bytes
+    outputs: dict[str, str]
+    inputs: dict[str, str]
 
 
 def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> bytes:
@@ -62,22 +77,19 @@ def to_statistics_onnx(network: Network, weights: Weights, metadata: ModelMetada
     return content
 
 
-def to_calibration_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> tuple[bytes, dict[str, str]]:
+def to_calibration_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> CalibrationModel:
     """Write a float32 graph whose outputs are the values that an int8 model quantizes; not a model file.
 
     Args:
         network: The layers.
         weights: After `quantize.fold_batch_norm`.
         metadata: The scale and mean of preprocessing.
-
-    Returns:
-        The serialized graph, and its outputs by the name of the point that is quantized.
     """
     graph = CalibrationGraphBuilder(weights)
     build_graph(network, weights, metadata, lambda _: graph)
     model = _to_model(graph, network, {})
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in graph.values.values())
-    return model.SerializeToString(), graph.values
+    return CalibrationModel(model.SerializeToString(), graph.values, graph.inputs)
 
 
 def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -> onnx.ModelProto:

@@ -52,7 +52,7 @@ def quantize(weights: Weights, inputs: Mapping[str, str], ranges: Mapping[str, R
     """Quantize weights: symmetric, with one scale per filter.
 
     Args:
-        weights: Float32, after `fold_batch_norm`.
+        weights: Float32, after `fold_batch_norm`; what a model file holds besides weights stays as it is.
         inputs: See `CalibrationGraphBuilder`.
         ranges: Smallest and largest value of each point.
 
@@ -76,7 +76,7 @@ def quantize(weights: Weights, inputs: Mapping[str, str], ranges: Mapping[str, R
     return found
 
 
-def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[np.float32]]:
+def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[Any]]:
     """Multiply batch normalization into the convolution or dense layer right before it.
 
     Args:
@@ -86,16 +86,16 @@ def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[np.
     Returns:
         The weights without those of the batch normalizations that are folded.
     """
-    found = {name: np.asarray(array, np.float64) for name, array in weights.items()}
+    found = dict(weights)
     for linear, norm in _folds(network.layers, ""):
         gamma, beta, mean, variance = (
-            found.pop(f"{norm}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
+            found.pop(f"{norm}.{part}").astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
         )
         factor = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
-        weight = found[f"{linear}.weight"]
-        found[f"{linear}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        found[f"{linear}.bias"] = (found.get(f"{linear}.bias", 0.0) - mean) * factor + beta
-    return {name: array.astype(np.float32) for name, array in found.items()}
+        weight, bias = found[f"{linear}.weight"], found.get(f"{linear}.bias", np.zeros(1))
+        found[f"{linear}.weight"] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+        found[f"{linear}.bias"] = ((bias - mean) * factor + beta).astype(np.float32)
+    return found
 
 
 def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str]]:
