@@ -18,7 +18,8 @@ from convscope.api.filter import FilterResult
 from convscope.api.inspect import DatasetView
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
-from convscope.deploy.predictor import PredictionList
+from convscope.deploy.answers import AnswerSummary
+from convscope.deploy.prediction import Answer, PredictionList
 from convscope.deploy.server.supervisor import ServerInfo
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.cost import NetworkCost, PresetList
@@ -31,6 +32,8 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "train": (RunSummary, "convscope train --json"),
     "evaluate": (Evaluation, "convscope evaluate --json, and evaluation.json in a run folder"),
     "predict": (PredictionList, "convscope predict --json"),
+    "predict-out": (AnswerSummary, "convscope predict --out --json"),
+    "answer": (Answer, "one line of the .jsonl file that convscope predict --out writes"),
     "explain": (Explanation, "convscope explain --json"),
     "filter": (FilterResult, "convscope filter --json"),
     "serve": (ServerInfo, "convscope serve --json"),

@@ -157,7 +157,7 @@ HOMES = {
     "Evaluation": "convscope.evaluation.metrics.Evaluation",
     "Network": "convscope.network.network.Network",
     "OptimizerConfig": "convscope.training.recipes.OptimizerConfig",
-    "Prediction": "convscope.deploy.predictor.Prediction",
+    "Prediction": "convscope.deploy.prediction.Prediction",
     "Predictor": "convscope.deploy.predictor.Predictor",
     "Recipe": "convscope.training.recipes.Recipe",
     "Run": "convscope.runs.folder.Run",

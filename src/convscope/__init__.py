@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
     from convscope.data.load import load_data as load_data
-    from convscope.deploy.predictor import Prediction, Predictor
+    from convscope.deploy.prediction import Prediction
+    from convscope.deploy.predictor import Predictor
     from convscope.errors import ConvscopeError
     from convscope.evaluation.metrics import Evaluation
     from convscope.integrations.sklearn import ConvClassifier
@@ -73,7 +74,7 @@ _HOMES = {
     "Evaluation": "evaluation.metrics",
     "Network": "network.network",
     "OptimizerConfig": "training.recipes",
-    "Prediction": "deploy.predictor",
+    "Prediction": "deploy.prediction",
     "Predictor": "deploy.predictor",
     "Recipe": "training.recipes",
     "Run": "runs.folder",

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from convscope.errors import ConvscopeError, DataError, UsageError
 
@@ -53,14 +53,29 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     ...     Path(folder, "new", "a.txt").read_text()
     'pixels'
     """
-    content = data.encode() if isinstance(data, str) else data
-    _check_replaceable(path)
+    with replace_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file to write, which becomes the file when the block ends without an exception.
+
+    Missing folders are created. The content is on the disk (fsync) before the file gets its name.
+
+    Args:
+        path: The file to create or replace.
+
+    Raises:
+        ConvscopeError: See `write_atomically`. Nothing is left behind.
+    """
+    check_replaceable(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, f".{path.name}.", path.parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
@@ -73,8 +88,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         ) from error
     finally:
         if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+            _unlink_quietly(Path(temporary))
 
 
 def write_results(contents: Mapping[Path, bytes], force: bool) -> None:
@@ -89,14 +103,14 @@ def write_results(contents: Mapping[Path, bytes], force: bool) -> None:
         ConvscopeError: A file cannot be written; see `write_atomically`.
     """
     for path, content in contents.items():
-        _check_replaceable(path)
+        check_replaceable(path)
         if not force and os.path.lexists(path) and not _has_content(path, content):
             raise UsageError(f"{path} exists and has another content: choose another place with --out, or add --force")
     for path, content in contents.items():
         write_atomically(path, content)
 
 
-def _check_replaceable(path: Path) -> None:
+def check_replaceable(path: Path) -> None:
     """Raise ConvscopeError if a folder, a device, a named pipe or a socket is at the path."""
     with contextlib.suppress(OSError, ValueError):  # that nothing is there, or that it cannot be known: writing tells
         mode = path.stat().st_mode
@@ -138,23 +152,40 @@ def lock_folder(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         UsageError: Another process, or another call in this one, has locked the folder.
     """
+    with _locked(folder / LOCK_FILE, folder, wait):
+        yield
+
+
+@contextlib.contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Keep other processes that lock the same file out of it, as `lock_folder` does; the lock is a file next to it.
+
+    Raises:
+        UsageError: Another process, or another call in this one, has locked the file.
+    """
+    with _locked(path.with_name(f"{path.name}{LOCK_FILE}"), path, wait=False):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(lock_path: Path, name: Path, wait: bool) -> Iterator[None]:
     from filelock import FileLock, Timeout  # here, because it takes a while to import
 
-    lock = FileLock(folder / LOCK_FILE, timeout=-1 if wait else 0, fallback_to_soft=False)
+    lock = FileLock(lock_path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.suppress(OSError):  # the first file written to the folder reports the reason
-        folder.mkdir(parents=True, exist_ok=True)
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except Timeout as error:
-            raise UsageError(f"{folder} is in use by another process: wait until it ends, or stop it") from error
+            raise UsageError(f"{name} is in use by another process: wait until it ends, or stop it") from error
     try:
         yield
     finally:
         if lock.is_locked:
-            _unlink_quietly(folder / LOCK_FILE)  # while it is locked: a process that waits notices and tries again
+            _unlink_quietly(lock_path)  # while it is locked: a process that waits notices and tries again
             lock.release()
             if os.name == "nt":  # which keeps open files
-                _unlink_quietly(folder / LOCK_FILE)
+                _unlink_quietly(lock_path)
 
 
 def open_regular(path: str | Path) -> BufferedReader:

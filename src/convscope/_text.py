@@ -14,6 +14,8 @@ from convscope.errors import UsageError
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNDECODED = range(0xDC80, 0xDD00)  # surrogates that os.fsdecode makes of bytes
 
+_NUMBERS, _MAX_DIGITS = re.compile(r"(\d+)"), 100  # Python refuses to convert much longer numbers
+
 MAX_QUOTED = 200  # characters; some libraries quote the file
 SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -34,6 +36,15 @@ def escape_controls(text: str) -> str:
     a\x1b[31m\nb caf\xe9 \u732b
     """
     return _CONTROLS.sub(_escape, text)
+
+
+def escape_bytes(name: str) -> str:
+    r"""A file name as any program can read it: bytes that are no UTF-8 are escaped.
+
+    >>> print(escape_bytes("caf\udce9"), escape_bytes("\u732b"))
+    caf\xe9 \u732b
+    """
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def reason_of(error: Exception) -> str:
@@ -85,6 +96,19 @@ def list_some(values: Iterable[object], limit: int = 5, total: int | None = None
     words = [_shorten(str(value)) for value in values]
     rest = (total or len(words)) - limit
     return ", ".join(words[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def natural_order(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key for names with numbers in them; names that are numbers come first.
+
+    >>> sorted(["s10", "s2", "b", "10", "9", "s1"], key=natural_order)
+    ['9', '10', 'b', 's1', 's2', 's10']
+    """
+    return [
+        (False, int(part), part) if part.isdecimal() and len(part) <= _MAX_DIGITS else (True, 0, part)
+        for part in _NUMBERS.split(name)
+        if part
+    ]
 
 
 def duration(seconds: float) -> str:

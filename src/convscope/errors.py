@@ -5,6 +5,7 @@
     │   ├── ArchitectureError 2   an architecture line; carries the offset of the wrong word
     │   └── MissingExtraError 2   a feature whose packages are not installed
     ├── DataError             3   a data set or image that cannot be used
+    │   └── ImageError        3   one image of many; carries its name
     └── ModelFileError        4   a run folder or model file that is incomplete or was altered
 
 Every message is one line: what was expected, what came, what to do.
@@ -56,6 +57,19 @@ class DataError(ConvscopeError):
     """A data set or an image cannot be read, or does not fit the task."""
 
     exit_code = 3
+
+
+class ImageError(DataError):
+    """One image of many cannot be used, while the others can.
+
+    Args:
+        image: Its path, or what stands for it.
+        message: One line: what was expected, what came, what to do.
+    """
+
+    def __init__(self, image: str, message: str) -> None:
+        super().__init__(message)
+        self.image = image
 
 
 class ModelFileError(ConvscopeError):

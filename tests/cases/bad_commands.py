@@ -214,7 +214,7 @@ DATA = _rows(
     ("predict run eight.png", "^eight.png: no such file"),
     ("predict run eight.png --json", "^eight.png: no such file"),
     ("predict run two.npz", "^two.npz: not an image, expected PNG, JPEG"),
-    ("predict run run", "^run: a folder, expected one image file"),
+    ("predict run run", "^run: a folder with results of a training; name one with images"),
     ("predict run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001"),
     ("explain run large.png --max-megapixels 0.001", "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001"),
     (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope._text import list_some, percent
 from convscope.cli.console import plain_table
-from convscope.deploy.predictor import Prediction, Status
+from convscope.deploy.prediction import Prediction, Status
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
 

@@ -28,7 +28,7 @@ from convscope.errors import ArchitectureError, ConvscopeError, UsageError
 COMMANDS = {
     "train": ("train", "Train a classifier, evaluate it and write its run folder and report."),
     "evaluate": ("evaluate", "Measure a trained model on a test split."),
-    "predict": ("evaluate", "Classify images of any size."),
+    "predict": ("predict", "Classify images, folders and archives."),
     "explain": ("evaluate", "Show every layer's output for an image, and the arithmetic of any cell."),
     "serve": ("serve", "Answer HTTP requests with a model's predictions."),
     "models": ("models", "List the presets, or show what a network costs."),
@@ -41,6 +41,7 @@ RENAMED = {  # old name: new name; both are accepted
     "--checkpoint-every": "--checkpoint-interval",
     "--size": "--image-size",
     "--target": "--target-accuracy",
+    "--top": "--top-k",
 }
 OUT_OF_MEMORY = "can't allocate memory"  # in torch's message
 ADVICE = "not enough memory: choose a smaller --batch-size, --image-size or network, or free some memory"

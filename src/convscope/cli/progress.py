@@ -23,6 +23,7 @@ from convscope.training.callbacks import Callback, Trainer
 if TYPE_CHECKING:
     from convscope.training.state import Progress
 
+CLASSIFYING = "classifying"  # the task of `convscope predict`
 ANNOUNCE_AFTER_S, MIN_ANNOUNCED_S = 1.0, 10.0
 MIN_ANNOUNCED_FILES = 500
 
@@ -65,8 +66,10 @@ class CliReporter(Reporter):
             self._announce(task, total)
             return
         if task not in self._tasks:
-            self._tasks[task] = self._bars.add_task(escape_controls(task), total=total, figures="")
-        self._bars.update(self._tasks[task], completed=done, total=total, figures=_amount(task, done, total))
+            self._tasks[task] = self._bars.add_task(escape_controls(task), completed=done, total=total, figures="")
+        speed = next((bar.speed for bar in self._bars.tasks if bar.id == self._tasks[task]), None)
+        figures = _amount(task, done, total) + (f", {speed:,.0f}/s" if speed and task == CLASSIFYING else "")
+        self._bars.update(self._tasks[task], completed=done, total=total, figures=figures)
 
     def _announce(self, task: str, total: int | None) -> None:
         if task not in self._announced and (task != DECODING or (total or 0) >= MIN_ANNOUNCED_FILES):
@@ -81,6 +84,8 @@ class CliReporter(Reporter):
 def _amount(task: str, done: int, total: int | None) -> str:
     if task == DECODING:
         return f"{done:,} of {total:,} files"
+    if task == CLASSIFYING:
+        return f"{done:,} of {total:,} images" if total else f"{done:,} images"
     if task == UNPACKING:
         return f"{done:,} files"
     return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"

@@ -4,58 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import computed_field
 
 from convscope._files import kind_of
-from convscope._records import Record
+from convscope._hardware import max_threads
+from convscope._reporting import Reporter
 from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES
 from convscope.backends.onnx.read import read_model_file
-from convscope.deploy.prepare import ImageSource, PreparedImage, prepare_images
+from convscope.deploy.prediction import Prediction, Predictions, Status
+from convscope.deploy.prepare import BATCH_SIZE, BatchOptions, PreparedImage, prepare_images
 from convscope.deploy.session import open_session, run_session
-from convscope.errors import DataError, ModelFileError
+from convscope.deploy.sources.find import find_images
+from convscope.deploy.sources.items import EncodedImage, ImageSource, PassedOver
+from convscope.deploy.sources.read import read_archives
+from convscope.errors import DataError, ImageError, ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
 
-Status = Literal["answered", "unsure", "unlike"]
-BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
-
-
-class Prediction(Record):
-    """The classification of one image.
-
-    Attributes:
-        image: Path of the image, or "image" if it was given as an array.
-        status: "answered"; "unsure" if the probability of the most likely class is too low to answer; or "unlike" if
-            the image is unlike the training images. The model file holds the limits.
-        probabilities: Probability of each class, most likely first; they sum to 1.
-        notes: What preprocessing did to the image, such as "resized 60x80 -> 28x28".
-    """
-
-    image: str
-    status: Status = "answered"
-    probabilities: dict[str, float]
-    notes: tuple[str, ...]
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def label(self) -> str:
-        """The most likely class; of equally likely classes the first."""
-        return next(iter(self.probabilities))
-
-    @property
-    def probability(self) -> float:
-        """The probability of the most likely class."""
-        return self.probabilities[self.label]
-
-
-class PredictionList(Record):
-    """The classifications of several images, as `convscope predict --json` prints them."""
-
-    predictions: tuple[Prediction, ...]
+NO_IMAGES = "expected at least one image to classify, got none"
+MAX_MEGAPIXELS = 25.0
+ARRAY_BATCH_SIZE = 1000  # images per call of onnxruntime, which bounds the memory for feature maps
+Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
 
 
 class Predictor:
@@ -63,6 +35,7 @@ class Predictor:
 
     Args:
         source: A `model.onnx`, or a run folder, which is verified as a whole.
+        threads: How many threads decode and compute; by default one per core.
 
     Attributes:
         path: The model file.
@@ -72,16 +45,17 @@ class Predictor:
         ModelFileError: The file or folder does not exist, is damaged, was altered, or was not written by convscope.
     """
 
-    def __init__(self, source: str | Path) -> None:
+    def __init__(self, source: str | Path, *, threads: int | None = None) -> None:
         path = Path(source)
         if kind_of(path, ModelFileError) == "folder":
             from convscope.runs.folder import open_run  # here, because a model file does not need it
 
             path = open_run(path).model_file
         self.path = path
+        self.threads = threads or max_threads()
         file = read_model_file(self.path)
         self.metadata = file.metadata
-        self._session = open_session(file.content, self.path)
+        self._session = open_session(file.content, self.path, threads)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,50 +67,63 @@ class Predictor:
         """How an image becomes the network's input."""
         return self.metadata.preprocessing
 
-    def predict(self, images: ImageSource | Sequence[ImageSource], *, max_megapixels: float = 25.0) -> list[Prediction]:
+    def predict(
+        self, images: Images, *, max_megapixels: float = MAX_MEGAPIXELS, batch_size: int = BATCH_SIZE
+    ) -> Predictions:
         """Classify images of any size.
 
         Args:
-            images: One image or a list of them: paths ("-" is standard input), bytes of files, PIL images, or uint8
-                arrays (height, width) or (height, width, channels).
+            images: One or more of these: the path of an image, a folder of images, a .zip or a .tar; a pattern such as
+                "photos/**/*.jpg"; "-", an image on standard input; the bytes of an image file; a PIL image; a uint8
+                array (height, width) or (height, width, channels).
             max_megapixels: Reject larger images.
+            batch_size: How many images the network gets at once.
 
         Returns:
-            One prediction per image, in order.
+            A list with one prediction per image, in order.
 
         Raises:
-            DataError: An image cannot be read (the message names it), or there is none.
+            DataError: An image cannot be read (the message names it), or there is none. `predict_each` goes on instead.
         """
-        sources = images if isinstance(images, list | tuple) else [cast("ImageSource", images)]
-        if not sources:
-            raise DataError("expected at least one image to classify, got none")
-        found = []
-        for outcome in self.predict_each(sources, max_megapixels=max_megapixels):
+        found = Predictions()
+        for outcome in self.predict_each(images, max_megapixels=max_megapixels, batch_size=batch_size):
             if isinstance(outcome, DataError):
                 raise outcome
             found.append(outcome)
+        if not found:
+            raise DataError(NO_IMAGES)
         return found
 
     def predict_each(
-        self, images: Iterable[ImageSource], *, max_megapixels: float = 25.0
-    ) -> Iterator[Prediction | DataError]:
+        self, images: Images, *, max_megapixels: float = MAX_MEGAPIXELS, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Prediction | ImageError]:
         """Classify any number of images; only a few are in memory at a time.
+
+        What a folder or archive contains apart from images is reported by a warning.
 
         Args:
             images: As in `predict`, also a generator.
             max_megapixels: Reject larger images.
+            batch_size: How many images the network gets at once.
 
         Yields:
-            For each image in order, its prediction, or the error if it cannot be read.
+            For each image in order, its prediction, or the error if it cannot be read; its `image` is the name.
         """
-        for batch in prepare_images(images, self.preprocessing, max_megapixels):
-            found = iter(self.classify([one for one in batch if not isinstance(one, DataError)]))
-            yield from (one if isinstance(one, DataError) else next(found) for one in batch)
+        options = BatchOptions(max_megapixels, batch_size, self.threads)
+        yield from self.predict_found(_expand(images), options)
+
+    def predict_found(
+        self, images: Iterable[ImageSource | ImageError], options: BatchOptions
+    ) -> Iterator[Prediction | ImageError]:
+        """Classify single images; see `predict_each`, which also accepts folders."""
+        for batch in prepare_images(images, self.preprocessing, options):
+            found = iter(self.classify([one for one in batch if not isinstance(one, ImageError)]))
+            yield from (one if isinstance(one, ImageError) else next(found) for one in batch)
 
     def predict_images(self, images: Sequence[DecodedImage]) -> list[Prediction]:
         """Classify images that `read_image` has decoded; see `predict`."""
         if len(images) == 0:
-            raise DataError("expected at least one image to classify, got none")
+            raise DataError(NO_IMAGES)
         return self.classify([PreparedImage(image.name, *self.preprocessing.transform(image)) for image in images])
 
     def classify(self, images: Sequence[PreparedImage]) -> list[Prediction]:
@@ -173,30 +160,31 @@ class Predictor:
             unlike = ood_scores > limits.max_ood_score
         return ["unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)]
 
-    def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict_logits(self, images: Images) -> NDArray[np.float32]:
         """The network's outputs before softmax.
 
         Args:
-            images: uint8 (n, height, width, channels) of the network's input size, n at least 1.
+            images: As in `predict`; or what preprocessing has made of n images, uint8 (n, height, width, channels)
+                of the network's input size, which is used as it is.
 
         Returns:
             float32 (n, classes).
 
         Raises:
-            DataError: The array has another dtype or shape.
+            DataError: An image cannot be read, the array has another dtype or shape, or there is no image.
         """
         return self._run(images, LOGITS)[0]
 
-    def predict_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (n, classes), of images as in `predict_logits`."""
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        """Class probabilities, float32 (n, classes), columns in the order of `classes`; see `predict_logits`."""
         return self._run(images, PROBABILITIES)[0]
 
-    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The input of the classifier, float32 (n, features), of images as in `predict_logits`."""
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """The input of the classifier, float32 (n, features), for "have I seen this?"; see `predict_logits`."""
         return self._run(images, FEATURES)[0]
 
-    def ood_scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """How unlike the training images are, float32 (n,), for images as in `predict_logits`; larger is less alike.
+    def ood_scores(self, images: Images) -> NDArray[np.float32]:
+        """How unlike the training images are, float32 (n,); larger is less alike; see `predict_logits`.
 
         Raises:
             ModelFileError: The model file has no such output.
@@ -205,17 +193,44 @@ class Predictor:
             raise ModelFileError(f"{self.path} does not tell how unlike its training images an image is: train again")
         return self._run(images, OOD_SCORE)[0][:, 0]
 
-    def _run(self, images: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float32]]:
+    def _run(self, images: Images, *outputs: str) -> list[NDArray[np.float32]]:
+        """Some outputs for images as in `predict_logits`."""
+        parts = [run_session(self._session, self.path, outputs, batch) for batch in self._batches(images)]
+        if not parts:
+            raise DataError(NO_IMAGES)
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _batches(self, images: Images) -> Iterator[NDArray[np.uint8]]:
+        """The network's inputs, (n, height, width, channels)."""
+        if isinstance(images, np.ndarray) and images.ndim > 3:
+            self._check_shape(images)
+            yield from (images[at : at + ARRAY_BATCH_SIZE] for at in range(0, len(images), ARRAY_BATCH_SIZE))
+            return
+        options = BatchOptions(MAX_MEGAPIXELS, BATCH_SIZE, self.threads)
+        for batch in prepare_images(_expand(images), self.preprocessing, options):
+            for outcome in batch:
+                if isinstance(outcome, ImageError):
+                    raise outcome
+            yield np.stack([image.pixels for image in batch if isinstance(image, PreparedImage)])
+
+    def _check_shape(self, images: NDArray[np.uint8]) -> None:
         expected = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected or len(images) == 0:
             wanted = f"uint8 images (n, {', '.join(map(str, expected))})"
-            raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: use predict() for other images")
-        batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        parts = [run_session(self._session, self.path, outputs, batch) for batch in batches]
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+            raise DataError(f"expected {wanted}, got {images.dtype} {images.shape}: pass a list for images of any size")
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         """Probabilities (classes,) by class name, largest first."""
         order = np.argsort(-probabilities, kind="stable").tolist()
         classes, values = self.classes, probabilities.tolist()
         return {classes[i]: values[i] for i in order}
+
+
+def _expand(images: Images) -> Iterator[ImageSource | ImageError]:
+    """Single images, and errors of what cannot be read; what was passed over is said at the end."""
+    is_one = isinstance(images, str | Path | bytes | np.ndarray | EncodedImage) or not isinstance(images, Iterable)
+    sources = cast("Iterable[ImageSource]", [images] if is_one else images)
+    passed_over = PassedOver()
+    yield from read_archives(find_images(sources, passed_over), passed_over)
+    for text in passed_over.messages:
+        Reporter().message(text)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope._hardware import max_threads
-from convscope.errors import DataError
+from convscope.deploy.sources.items import EncodedImage, ImageSource, name_of
+from convscope.errors import DataError, ImageError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-ImageSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8]"
-
 BATCH_SIZE = 64  # images; larger ones save nothing, because their feature maps leave the processor's cache
 IMAGES_PER_TASK = 8  # fewer cost time for handing them from thread to thread
+MAX_BATCH_BYTES = 2**26  # of images that are in memory as files; the batch ends with the one that exceeds it
 
 
 class PreparedImage(NamedTuple):
@@ -39,37 +34,55 @@ class PreparedImage(NamedTuple):
     notes: tuple[str, ...]
 
 
-Outcome: TypeAlias = "PreparedImage | DataError"
+Outcome: TypeAlias = "PreparedImage | ImageError"
+
+
+class BatchOptions(NamedTuple):
+    """How images are decoded.
+
+    Attributes:
+        max_megapixels: larger images are rejected.
+        batch_size: images that the network gets at once.
+        threads: that decode.
+    """
+
+    max_megapixels: float
+    batch_size: int
+    threads: int
 
 
 def prepare_images(
-    sources: Iterable[ImageSource], preprocessing: Preprocessing, max_megapixels: float
+    sources: Iterable[ImageSource | ImageError], preprocessing: Preprocessing, options: BatchOptions
 ) -> Iterator[list[Outcome]]:
     """Decode and preprocess images, while the caller works on the images before them.
 
     Args:
-        sources: as `read_image` takes them.
+        sources: as `read_image` takes them, and errors of what was not found.
         preprocessing: of the network.
-        max_megapixels: larger images are rejected.
+        options: how many at a time.
 
     Yields:
-        BATCH_SIZE images in order; for one that cannot be used, its error.
+        The images in order, in batches; for one that cannot be used, its error.
     """
 
-    def prepare(some: list[ImageSource]) -> list[Outcome]:
-        return [prepare_image(source, preprocessing, max_megapixels) for source in some]
+    def prepare(some: Sequence[ImageSource | ImageError]) -> list[Outcome]:
+        return [prepare_image(source, preprocessing, options.max_megapixels) for source in some]
 
-    batches = _chunks(sources, BATCH_SIZE)
+    batches = _batches(sources, options.batch_size)
     first = next(batches, None)
     if first is None:
         return
-    if len(first) <= IMAGES_PER_TASK:
-        yield prepare(first)
-        return
-    with ThreadPoolExecutor(max_threads(), "convscope-decode") as threads:
+    if len(first) <= IMAGES_PER_TASK:  # no threads for a few images
+        second = next(batches, None)
+        if second is None:
+            yield prepare(first)
+            return
+        batches = chain([second], batches)
+    with ThreadPoolExecutor(options.threads, "convscope-decode") as threads:
 
-        def start(batch: list[ImageSource]) -> list[Future[list[Outcome]]]:
-            return [threads.submit(prepare, some) for some in _chunks(batch, IMAGES_PER_TASK)]
+        def start(batch: Sequence[ImageSource | ImageError]) -> list[Future[list[Outcome]]]:
+            some = (batch[at : at + IMAGES_PER_TASK] for at in range(0, len(batch), IMAGES_PER_TASK))
+            return [threads.submit(prepare, images) for images in some]
 
         tasks = start(first)
         while tasks:
@@ -78,17 +91,29 @@ def prepare_images(
             tasks = following
 
 
-def prepare_image(source: ImageSource, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
+def prepare_image(source: ImageSource | ImageError, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
     """One image as in `prepare_images`, in this thread."""
+    if isinstance(source, ImageError):
+        return source
     try:
-        image = read_image(source, max_megapixels=max_megapixels)
+        if isinstance(source, EncodedImage):
+            image = read_image(source.content, max_megapixels=max_megapixels, name=source.name)
+        else:
+            image = read_image(source, max_megapixels=max_megapixels)
     except DataError as error:
-        return error
+        return ImageError(name_of(source), str(error))
     return PreparedImage(image.name, *preprocessing.transform(image))
 
 
-def _chunks(items: Iterable[ImageSource], size: int) -> Iterator[list[ImageSource]]:
-    """The items, `size` at a time."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _batches(sources: Iterable[ImageSource | ImageError], size: int) -> Iterator[list[ImageSource | ImageError]]:
+    """The sources, `size` at a time, or fewer if they take much memory."""
+    batch: list[ImageSource | ImageError] = []
+    in_memory = 0
+    for source in sources:
+        batch.append(source)
+        in_memory += len(source.content) if isinstance(source, EncodedImage) else 0
+        if len(batch) == size or in_memory > MAX_BATCH_BYTES:
+            yield batch
+            batch, in_memory = [], 0
+    if batch:
+        yield batch

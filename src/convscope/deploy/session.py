@@ -25,18 +25,20 @@ LOG_FATAL = 4  # errors are raised as exceptions too; do not print them as well
 onnxruntime.set_default_logger_severity(LOG_FATAL)
 
 
-def open_session(content: bytes, path: Path) -> onnxruntime.InferenceSession:
+def open_session(content: bytes, path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
     """A session on the CPU for a verified model file.
 
     Args:
         content: The file; see `backends.onnx.read.read_model_file`.
         path: Where it is, for messages.
+        threads: How many compute; by default one per core.
 
     Raises:
         ModelFileError: Its weights do not fit its layers.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = LOG_FATAL
+    options.intra_op_num_threads = threads or 0
     # Threads that wait would spin, and take the processor's time from decoding the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -106,7 +106,7 @@ class DecodedImage:
 
 
 def read_image(
-    source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0
+    source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0, name: str = "image"
 ) -> DecodedImage:
     """Decode an image.
 
@@ -114,6 +114,7 @@ def read_image(
         source: a path, "-" for standard input, the bytes of a file, a PIL image, or a uint8 array (h, w) or
             (h, w, 1, 3 or 4).
         max_megapixels: larger images are rejected, in 10^6 pixels.
+        name: what messages call the bytes of a file.
 
     Raises:
         DataError: the file is missing, not a regular one, empty, not an image, damaged or truncated, has
@@ -131,7 +132,7 @@ def read_image(
         with _report_damage(name):
             return _pixels(source, name)
     if isinstance(source, bytes):
-        return _from_stream(BytesIO(source), "image", max_megapixels)
+        return _from_stream(BytesIO(source), name, max_megapixels)
     with open_source(source) as stream:
         return _from_stream(stream, source_name(source), max_megapixels)
 

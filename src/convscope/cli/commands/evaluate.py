@@ -1,18 +1,14 @@
-"""`convscope evaluate`, `predict` and `explain`: what a trained model does."""
+"""`convscope evaluate` and `explain`: what a trained model does."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from convscope._files import kind_of
-from convscope.cli.console import AsJson, Force, print_message, print_result
-from convscope.errors import DataError, ModelFileError
-
-if TYPE_CHECKING:
-    from convscope.runs.folder import Run
+from convscope.cli.console import AsJson, Force, print_result
+from convscope.cli.runs import opened_run
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -32,38 +28,8 @@ def evaluate(
     from convscope.cli.progress import CliReporter
 
     with CliReporter() as reporter:
-        evaluation = evaluate_run(_opened(run), data, reporter)
+        evaluation = evaluate_run(opened_run(run), data, reporter)
     print_result(as_json, evaluation, evaluation_lines(evaluation))
-
-
-@app.command(epilog="Example: convscope predict runs/mnist-small-1 seven.png photo.jpg")
-def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a model.onnx.")],
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PGM; - for standard input."),
-    ],
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
-    max_megapixels: MaxMegapixels = 25.0,
-    as_json: AsJson = False,
-) -> None:
-    """Classify images of any size, and report how each was preprocessed."""
-    from convscope.cli.format_evaluation import prediction_lines
-    from convscope.deploy.predictor import PredictionList, Predictor
-
-    is_folder = kind_of(run, ModelFileError) == "folder"
-    predictor, found, failed = Predictor(_opened(run).model_file if is_folder else run), [], 0
-    for outcome in predictor.predict_each(images, max_megapixels=max_megapixels):
-        if isinstance(outcome, DataError):
-            print_message(f"convscope: {outcome}")
-            failed = outcome.exit_code
-        elif as_json:
-            found.append(outcome)
-        else:
-            print_result(False, outcome, prediction_lines(outcome, top))
-    if found:
-        print_result(True, PredictionList(predictions=tuple(found)), [])
-    raise typer.Exit(failed)
 
 
 @app.command(epilog="Example: convscope explain runs/mnist-small-1 seven.png --cell conv1,3,4,0 --cell classifier,7")
@@ -85,15 +51,5 @@ def explain(
     from convscope.api.explain import explain_image
     from convscope.cli.format_evaluation import explanation_lines
 
-    explained = explain_image(_opened(run), image, cell or (), out, max_megapixels=max_megapixels, force=force)
+    explained = explain_image(opened_run(run), image, cell or (), out, max_megapixels=max_megapixels, force=force)
     print_result(as_json, explained, explanation_lines(explained))
-
-
-def _opened(path: Path) -> Run:
-    """The run in a folder; a message says if its training was interrupted."""
-    from convscope.runs.folder import open_run
-
-    run = open_run(path)
-    if run.warning:
-        print_message(run.warning)
-    return run

@@ -151,7 +151,7 @@ def _scan(root: Path, folder: Folder, above: frozenset[str]) -> Folder:
     folder.files = [name for name, is_folder in found if not is_folder]
     for name in (name for name, is_folder in found if is_folder):
         inner = _scan(root, Folder(normalize("NFC", name), folder.join(name)), above | {real})
-        if _is_run(inner):
+        if is_run({*inner.files, *(one.name for one in inner.folders)}):
             folder.runs.append(inner.path)
         else:
             folder.folders.append(inner)
@@ -181,7 +181,6 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in IGNORED_NAMES
 
 
-def _is_run(folder: Folder) -> bool:
-    """Whether a folder holds the results of a training."""
-    names = {*folder.files, *(inner.name for inner in folder.folders)}
-    return any(marks <= names for marks in RUN_FILES) or any("events.out.tfevents" in name for name in folder.files)
+def is_run(names: Set[str]) -> bool:
+    """Whether a folder that contains files and folders of these names holds the results of a training."""
+    return any(marks <= names for marks in RUN_FILES) or any("events.out.tfevents" in name for name in names)

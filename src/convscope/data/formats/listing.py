@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convscope._text import pluralize
+from convscope._text import natural_order, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.data.types import Labels
 from convscope.errors import DataError
 
 MAX_CLASSES = 1000
-NUMBERS, MAX_DIGITS = re.compile(r"(\d+)"), 100  # Python refuses to convert much longer numbers
 MIN_SUBSAMPLE = 10  # files of each class and split
 
 
@@ -130,19 +128,6 @@ def check_trainable(listing: Listing) -> None:
         blank = sum(len(issue.files) for issue in listing.issues if issue.kind == "without-split")
         found += f", {blank} without a split" if blank else ""
         raise DataError(f"splits without train or without test: found {found}; expected train and test, or no splits")
-
-
-def natural_order(name: str) -> list[tuple[bool, int, str]]:
-    """A sort key for names with numbers in them; names that are numbers come first.
-
-    >>> sorted(["s10", "s2", "b", "10", "9", "s1"], key=natural_order)
-    ['9', '10', 'b', 's1', 's2', 's10']
-    """
-    return [
-        (False, int(part), part) if part.isdecimal() and len(part) <= MAX_DIGITS else (True, 0, part)
-        for part in NUMBERS.split(name)
-        if part
-    ]
 
 
 def _without_split(rows: Sequence[Row]) -> Issue:

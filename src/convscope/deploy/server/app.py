@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from convscope._records import Record
 from convscope.backends.onnx.metadata import Rejection
-from convscope.deploy.predictor import PredictionList, Predictor
+from convscope.deploy.prediction import PredictionList
+from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.batching import Batcher, Overload
 from convscope.deploy.server.inputs import Body, check_media_type, read_sources
 from convscope.deploy.server.metrics import Metrics

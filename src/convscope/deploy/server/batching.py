@@ -23,7 +23,8 @@ from convscope.errors import DataError
 from convscope.images.read import TooManyPixelsError
 
 if TYPE_CHECKING:
-    from convscope.deploy.predictor import Prediction, Predictor
+    from convscope.deploy.prediction import Prediction
+    from convscope.deploy.predictor import Predictor
 
 BATCH_IMAGES = 32
 BATCH_BYTES = 2**15  # so that many small images are one batch, and large ones are divided among the threads

@@ -17,7 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from convscope.images.comparison import NAMES, TypicalImages, image_features
 
 if TYPE_CHECKING:
-    from convscope.deploy.predictor import Prediction
+    from convscope.deploy.prediction import Prediction
     from convscope.deploy.prepare import PreparedImage
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
