@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -109,24 +110,25 @@ def describe_model(predictor: Predictor, sha256: str) -> ModelInfo:
 def make_app(state: ServerState) -> FastAPI:
     """The application of a worker, without the layers of `gateway`."""
     app = FastAPI(
-        docs_url=None, redoc_url=None, redirect_slashes=False, title="convscope", version=version("convscope"),
-        description="Classifies images with one model.", telemetry=NO_TELEMETRY,
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
+        title="convscope", version=version("convscope"), description="Classifies images with one model.",
     )  # fmt: skip
     _add_prediction(app, state)
     _add_health(app, state)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_wrong_route)
     app.add_exception_handler(Exception, _answer_failure)
-    token, generate = bool(state.access.token), app.openapi
-
-    def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=REFERENCE)
-            add_components(generate(), definitions["$defs"], token)
-        return app.openapi_schema or {}
-
-    app.openapi = describe  # type: ignore[method-assign]
+    _add_description(app, bool(state.access.token))
     return app
+
+
+def _add_description(app: FastAPI, token: bool) -> None:
+    _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=REFERENCE)
+    document = json.dumps(add_components(app.openapi(), definitions["$defs"], token)).encode()
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(document, media_type="application/json")
 
 
 def _add_prediction(app: FastAPI, state: ServerState) -> None:
@@ -169,7 +171,7 @@ def _add_health(app: FastAPI, state: ServerState) -> None:
 async def _predict(state: ServerState, request: Request) -> bytes:
     """The answer as JSON."""
     content_type = request.headers.get("content-type", "")
-    check_media_type(content_type)
+    check_media_type(content_type, request.headers.get("content-encoding", ""))
     body = Body(content_type, await _read_body(request))
     limit = state.options.max_images
     if len(body.content) <= SMALL_BODY_BYTES:
@@ -181,7 +183,7 @@ async def _predict(state: ServerState, request: Request) -> bytes:
     except Overload:
         raise Problem("overloaded", "too many images are waiting: try again later") from None
     errors = [
-        ImageProblem(index=index, detail=str(result).replace("image:", f"{sources[index].name}:", 1))
+        ImageProblem(index=index, detail=_name_image(str(result), sources[index].name))
         for index, result in enumerate(results)
         if isinstance(result, DataError)
     ]
@@ -193,6 +195,11 @@ async def _predict(state: ServerState, request: Request) -> bytes:
 def problem_response(problem: Problem, request_id: str) -> Response:
     """A problem as an answer."""
     return Response(problem.body(request_id), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def _name_image(message: str, name: str) -> str:
+    """The message of a decoder, about an image of this name, without what only the command line could change."""
+    return message.replace("image:", f"{name}:", 1).removesuffix(" or raise --max-megapixels")
 
 
 async def _read_body(request: Request) -> bytes:

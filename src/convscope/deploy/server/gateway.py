@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -69,7 +70,7 @@ class Gateway:
         response: ASGIApp = self.app
         try:
             check_access(self.state.access, scope["method"], scope["path"], headers)
-            _check_head(scope)
+            _check_head(scope, headers)
             exchange.check_length(headers.get("content-length", "0"))
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers and "origin" in headers:
                 response = Response(status_code=204, headers=preflight_headers())
@@ -78,8 +79,12 @@ class Gateway:
         await response(scope, exchange.receive, exchange.send)
 
 
-def _check_head(scope: Scope) -> None:
-    """Raise Problem if path or headers are too long; uvicorn counts only those that arrive in several parts."""
+def _check_head(scope: Scope, headers: Mapping[str, str]) -> None:
+    """Raise Problem for what h11 accepts although others may read it differently, and for what is too long."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise Problem("malformed-request", f"expected HTTP/1.1, got HTTP/{scope['http_version']}")
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise Problem("malformed-request", "expected either Content-Length or Transfer-Encoding, got both")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEADER_BYTES // 2:
         raise Problem("long-address", f"expected at most {MAX_HEADER_BYTES // 2:,} bytes of path and query")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:

@@ -38,8 +38,10 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def check_media_type(content_type: str) -> None:
-    """Raise Problem unless bodies of this content type can be read."""
+def check_media_type(content_type: str, content_encoding: str) -> None:
+    """Raise Problem unless bodies with these two headers can be read."""
+    if content_encoding.lower() not in ("", "identity"):
+        raise Problem("unsupported-media-type", f"expected no Content-Encoding, got {content_encoding[:100]!r}")
     kind = media_type(content_type)
     if kind not in (FORM, JSON, BINARY) and not kind.startswith("image/"):
         got = f"got {content_type[:100]!r}" if content_type else "got none"

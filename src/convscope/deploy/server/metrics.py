@@ -7,6 +7,7 @@ of them answers for all. Counters survive the crash of a worker.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+CACHE_S = 0.5
 SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -67,6 +69,7 @@ class Metrics:
             registry=registry,
         )
         self._typical = typical
+        self._text, self._collected = b"", -CACHE_S
         for label in classes:
             self.answers.labels(label)
         for status in ("answered", "unsure", "unlike"):
@@ -87,7 +90,12 @@ class Metrics:
                 self.drift.labels(name, "above").inc(int((features[:, k] > usual.high).sum()))
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """All metrics in Prometheus' text format; at most CACHE_S old, because collecting them takes milliseconds."""
+        if time.monotonic() > self._collected + CACHE_S:
+            self._text, self._collected = self._collect(), time.monotonic()
+        return self._text
+
+    def _collect(self) -> bytes:
         if not os.environ.get(FOLDER_VARIABLE):
             return generate_latest(self.registry)
         merged = CollectorRegistry()

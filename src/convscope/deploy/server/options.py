@@ -16,6 +16,8 @@ from convscope.errors import DataError, UsageError
 
 TOKEN_VARIABLE = "CONVSCOPE_TOKEN"
 MIN_TOKEN_LENGTH = 16
+BACKLOG = 2048
+SEND_BUFFER_BYTES = 2**17  # what the kernel keeps for a client that does not read
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750: b64token
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
@@ -33,7 +35,8 @@ class ServeOptions(Record):
             at most 4.
         queue: Images that may wait per worker; requests beyond that are refused with 503.
         timeout: Seconds until an accepted request is answered, or refused with 503.
-        read_timeout: Seconds until a request has arrived completely; its headers have a third of it.
+        read_timeout: Seconds until a request has arrived completely; its headers have a third of it. An answer that
+            is not read for so long is given up.
         drain_delay: Seconds for which a server that was told to stop still accepts connections.
         max_megapixels: Larger images are refused before they are decoded; WebP from three quarters of it on.
         max_body_mb: Larger request bodies are refused, in 10^6 bytes.
@@ -139,7 +142,9 @@ def listen(host: str, port: int) -> socket.socket:
     address = _addresses(host)[0]
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return socket.create_server((address, port), family=family, backlog=2048)
+        listener = socket.create_server((address, port), family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
+        return listener
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host} port {port} ({error.strerror}): choose another --port or --host"

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +23,6 @@ from convscope.deploy.server.gateway import MAX_HEADER_BYTES
 from convscope.deploy.server.problems import MEDIA_TYPE, Problem, new_request_id
 
 KEEP_ALIVE_S = 30.0
-WRITE_TIMEOUT_S = 30.0  # without the client reading anything
 LINGER_S = 1.0  # how long a refused client may go on sending before the connection is reset
 
 _PREDICT = b"POST /v1/predict "
@@ -76,6 +78,13 @@ class LimitedProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more; it still gets the answer to a request that has arrived."""
+        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        if answering:
+            self.cycle.keep_alive = False
+        return answering
+
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
@@ -93,7 +102,7 @@ class LimitedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answer."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
+        self._write_timer = self.loop.call_later(self.limits.read_timeout, self._reset)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -101,6 +110,12 @@ class LimitedProtocol(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _reset(self) -> None:
+        """Close the connection; the kernel must not keep what the client does not read."""
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _watch(self) -> None:
         """Let the time run in which headers, or a body, have to arrive."""
@@ -163,7 +178,7 @@ class LimitedProtocol(H11Protocol):
             self.transport.abort()
             return
         self.transport.write(_render(problem, request_id or new_request_id(), close=True))
-        if self.transport.can_write_eof():
+        with suppress(OSError):  # the client is gone already
             self.transport.write_eof()
         self._read_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
