@@ -16,7 +16,6 @@ import socket
 import sys
 import threading
 from functools import partial
-from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -26,13 +25,13 @@ from convscope._records import Record
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.app import ServerState, describe_model, make_app
 from convscope.deploy.server.batching import Batcher
+from convscope.deploy.server.draining import FINISH_S, DrainingServer
 from convscope.deploy.server.gateway import MAX_HEADER_BYTES, Gateway
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
 from convscope.deploy.server.protocol import KEEP_ALIVE_S, LimitedProtocol
 from convscope.errors import ConvscopeError
 
-FINISH_S = 20  # within which accepted requests are answered after the server was told to stop
 MAX_THREADS = 4  # by default; Python gains little from more, but each may need memory for an image
 SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that decode
 
@@ -67,31 +66,6 @@ class Ready(Record):
     classes: int
 
 
-class DrainingServer(uvicorn.Server):
-    """A server that, when told to stop, is no longer ready at once, and stops accepting connections a little later.
-
-    Args:
-        config: Of uvicorn.
-        state: Of the worker.
-    """
-
-    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
-        super().__init__(config)
-        self.state = state
-        self.loop = asyncio.get_running_loop()
-
-    def handle_exit(self, sig: int, _: FrameType | None) -> None:
-        """The signal's handler."""
-        if self.state.stopping:
-            self.should_exit = self.force_exit = sig == signal.SIGINT
-            return
-        self.state.stopping = True
-        self.loop.call_soon_threadsafe(self.loop.call_later, self.state.options.drain_delay, self._exit)
-
-    def _exit(self) -> None:
-        self.should_exit = True
-
-
 async def _serve(config: WorkerConfig) -> None:
     options = config.options
     predictor = Predictor(config.model)
@@ -100,6 +74,7 @@ async def _serve(config: WorkerConfig) -> None:
     threads = options.threads or max(1, min(MAX_THREADS, max_threads() // options.workers))
     batcher = Batcher(predictor, threads, options.queue, options.max_megapixels, metrics)
     state = ServerState(options, config.access, predictor, describe_model(predictor, digest), batcher, metrics)
+    listener = socket.socket(fileno=config.fd)
     gateway = Gateway(make_app(state), state)
     server = DrainingServer(
         uvicorn.Config(
@@ -109,10 +84,10 @@ async def _serve(config: WorkerConfig) -> None:
             timeout_keep_alive=int(KEEP_ALIVE_S), timeout_graceful_shutdown=FINISH_S,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ),
-        state,
+        state, listener,
     )  # fmt: skip
     announcement = Ready(sha256=digest, name=predictor.path.name, classes=len(predictor.classes))
-    serving = asyncio.create_task(server.serve([socket.socket(fileno=config.fd)]))
+    serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     gc.collect()
