@@ -6,7 +6,8 @@
     │   └── MissingExtraError 2   a feature whose packages are not installed
     ├── DataError             3   a data set or image that cannot be used
     │   └── ImageError        3   one image of many; carries its name
-    └── ModelFileError        4   a run folder or model file that is incomplete or was altered
+    ├── ModelFileError        4   a run folder or model file that is incomplete or was altered
+    └── GateError             5   a result that misses what was demanded of it
 
 Every message is one line: what was expected, what came, what to do.
 """
@@ -76,3 +77,9 @@ class ModelFileError(ConvscopeError):
     """A run folder or a model file is incomplete, was altered, or has another format version."""
 
     exit_code = 4
+
+
+class GateError(ConvscopeError):
+    """A result was measured, and misses what was demanded of it."""
+
+    exit_code = 5

@@ -30,6 +30,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure a trained model on a test split."),
     "predict": ("predict", "Classify images, folders and archives."),
     "explain": ("evaluate", "Show every layer's output for an image, and the arithmetic of any cell."),
+    "export": ("export", "Write a trained model as one file: float32 or int8, verified."),
+    "verify": ("export", "Compare the answers of all runtimes to the same images."),
     "serve": ("serve", "Answer HTTP requests with a model's predictions."),
     "models": ("models", "List the presets, or show what a network costs."),
     "bench": ("models", "Measure how fast this machine trains, compared with plain PyTorch."),

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import INPUT
+from convscope.backends.onnx.metadata import INPUT, PROBABILITIES, GoldenInput, ModelMetadata
 from convscope.backends.onnx.quantize import Range, fold_batch_norm, quantize
 from convscope.backends.onnx.read import ModelFile
-from convscope.deploy.session import open_session
+from convscope.deploy.session import open_session, run_session
+from convscope.evaluation.golden import DECIMALS
+from convscope.images.read import read_image
 from convscope.network.build import parse_network
 
 MAX_BATCH, MAX_BATCH_BYTES = 64, 2**28  # images whose activations are in memory at once
@@ -19,7 +21,8 @@ MAX_BATCH, MAX_BATCH_BYTES = 64, 2**28  # images whose activations are in memory
 def to_int8(file: ModelFile, images: NDArray[np.uint8]) -> bytes:
     """Quantize a model file. Needs the onnx package, of the training extra.
 
-    The ranges are those that the layers' outputs have on the images, from the smallest to the largest value.
+    The ranges are those that the layers' outputs have on the images, from the smallest to the largest value. The golden
+    inputs get the answers of the int8 network.
 
     Args:
         file: In float32, as `read_model_file` returns it.
@@ -37,7 +40,22 @@ def to_int8(file: ModelFile, images: NDArray[np.uint8]) -> bytes:
     batch_size = max(1, min(MAX_BATCH, MAX_BATCH_BYTES // network.activation_bytes))
     ranges = _ranges(model.content, model.outputs, images, batch_size)
     quantized = quantize(weights, model.inputs, ranges)
-    return to_onnx(network, quantized, metadata.model_copy(update={"precision": "int8"}))
+    metadata = metadata.model_copy(update={"precision": "int8"})
+    golden = _answer_golden(to_onnx(network, quantized, metadata), metadata)
+    return to_onnx(network, quantized, metadata.model_copy(update={"golden": golden}))
+
+
+def _answer_golden(content: bytes, metadata: ModelMetadata) -> tuple[GoldenInput, ...]:
+    """The golden inputs with the answers of an int8 model."""
+    if not metadata.golden:
+        return ()
+    here = Path("the int8 network")
+    images = np.stack([metadata.preprocessing.transform(read_image(one.file))[0] for one in metadata.golden])
+    (found,) = run_session(open_session(content, here), here, (PROBABILITIES,), images)
+    rows = found.astype(np.float64).clip(0, 1).round(DECIMALS).tolist()
+    return tuple(
+        one.model_copy(update={"probabilities": tuple(row)}) for one, row in zip(metadata.golden, rows, strict=True)
+    )
 
 
 def _ranges(content: bytes, outputs: dict[str, str], images: NDArray[np.uint8], batch_size: int) -> dict[str, Range]:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.backends.onnx.metadata import GoldenInput
+from convscope.errors import DataError
+from convscope.evaluation.calibration import softmax
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
 
@@ -34,15 +36,21 @@ def golden_inputs(
         One per file, in order; none if the network's logits are not finite, as after a training that diverged.
 
     Raises:
-        DataError: A file cannot be read.
+        DataError: A file cannot be read; the message names it.
     """
-    images = np.stack([preprocessing.transform(read_image(file))[0] for file in files.values()])
-    scaled = predict_logits(images).astype(np.float64) / temperature
-    if not np.isfinite(scaled).all():
+    images = np.stack([_read(name, file, preprocessing) for name, file in files.items()])
+    logits = predict_logits(images)
+    if not np.isfinite(logits).all():
         return ()
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities = (powers / powers.sum(axis=1, keepdims=True)).round(DECIMALS).tolist()
+    probabilities = softmax(logits, temperature).round(DECIMALS).tolist()
     return tuple(
         GoldenInput(name=name, file=b64encode(file), probabilities=tuple(row))
         for (name, file), row in zip(files.items(), probabilities, strict=True)
     )
+
+
+def _read(name: str, file: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    try:
+        return preprocessing.transform(read_image(file))[0]
+    except DataError as error:
+        raise DataError(f"{name}: {str(error).removeprefix('image: ')}") from error

@@ -1,0 +1,80 @@
+"""`convscope export` and `verify`: the model file for use elsewhere, and whether all runtimes agree on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from convscope.cli.console import AsJson, Force, print_message, print_result
+from convscope.errors import GateError, UsageError
+
+Target = Literal["file", "hub-folder"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(epilog="Example: convscope export runs/mnist-small-1 --best --out digits.onnx")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder written by 'convscope train'.")],
+    out: Annotated[Path | None, typer.Option(help="What to write; by default model.onnx, or the folder hub.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize to 8 bits; exit code 5 if answers change.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="int8 if it is faster and changes no answers.")] = False,
+    golden: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Store these images for 'verify', not synthetic ones.")
+    ] = None,
+    to: Annotated[Target, typer.Option(help="A file, or a folder to upload to a hub.")] = "file",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's model file, verified: in float32 as trained, or quantized to 8 bits.
+
+    int8 is calibrated on training images and compared with float32 on validation images: at most 0.5 % of the answers
+    may change, and the accuracy must not be lower beyond chance.
+    """
+    from convscope.api.export import ExportOptions, export_model
+    from convscope.cli.format_export import export_lines
+    from convscope.cli.progress import CliReporter
+    from convscope.runs.folder import open_run
+
+    if int8 and best:
+        raise UsageError("--int8 and --best exclude each other: --best decides by measurement")
+    options = ExportOptions(
+        out=out or Path("model.onnx" if to == "file" else "hub"),
+        precision="int8" if int8 else "best" if best else "float32",
+        golden=golden,
+        target=to,
+        force=force,
+    )
+    opened = open_run(run)
+    if opened.warning:
+        print_message(opened.warning)
+    with CliReporter() as reporter:
+        exported = export_model(opened, options, reporter)
+    print_result(as_json, exported, export_lines(exported))
+
+
+@app.command(epilog="Example: convscope verify runs/mnist-small-1 --images photos")
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or a model.onnx.")],
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare on these images, too; with all subfolders.")
+    ] = None,
+    int8: Annotated[Path | None, typer.Option(metavar="FILE", help="The int8 model file of the same network.")] = None,
+    http: Annotated[bool, typer.Option(help="Start 'convscope serve' and compare its answers.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the answers of PyTorch, ONNX Runtime and the server to the same image files; exit code 5 if they differ.
+
+    Every model file contains a few images with the trained network's answers.
+    """
+    from convscope.api.verify import verify_model
+    from convscope.cli.format_export import verification_lines
+
+    found = verify_model(model, images, int8, http)
+    print_result(as_json, found, verification_lines(found))
+    for reason in found.unreadable:
+        print_message(f"convscope: {reason}")
+    if not found.passed:
+        raise typer.Exit(GateError.exit_code)

@@ -1,0 +1,185 @@
+"""Compares the answers of several runtimes to the same image files, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import computed_field
+
+from convscope._records import Record
+from convscope.backends.onnx.metadata import GoldenInput
+from convscope.deploy.predictor import Predictor
+from convscope.errors import DataError
+from convscope.images.read import read_image
+
+Probabilities = NDArray[np.float64]
+MAX_DIFFERENCE = 1e-4  # of probabilities, between runtimes that compute in float32
+MAX_INT8_DIFFERENCE = 0.05  # between runtimes that run the same int8 file: their kernels round differently
+FILES_AT_ONCE = 64
+STORED = "stored answers"
+
+
+class Runtime(NamedTuple):
+    """Something that classifies image files.
+
+    Attributes:
+        name: For the table.
+        classify: The contents of files to probabilities, (n, classes).
+        precision: Of its arithmetic.
+    """
+
+    name: str
+    classify: Callable[[Sequence[bytes]], Probabilities]
+    precision: Literal["float32", "int8"] = "float32"
+
+
+class Comparison(Record):
+    """How far the answers of two runtimes are apart.
+
+    Attributes:
+        first: The reference.
+        second: The other one.
+        inputs: What was classified: the golden inputs of the model file, or images of the user.
+        images: How many.
+        max_difference: The largest difference of a probability, 0..1.
+        label_flips: Images with another most likely class; not those whose two classes are as likely within the bound.
+        bound: The largest difference that is accepted, with no label flip; None if the pair is only reported.
+    """
+
+    first: str
+    second: str
+    inputs: Literal["golden", "images"]
+    images: int
+    max_difference: float
+    label_flips: int
+    bound: float | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether the bound holds."""
+        return self.bound is None or (self.max_difference <= self.bound and self.label_flips == 0)
+
+
+class Verification(Record):
+    """What `convscope verify --json` prints.
+
+    Attributes:
+        model: The model file.
+        comparisons: One per pair of runtimes and kind of inputs.
+        skipped: Runtimes that did not take part, each with the reason.
+        unreadable: Images that no runtime could read, each with the reason.
+    """
+
+    model: Path
+    comparisons: tuple[Comparison, ...]
+    skipped: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether every bound holds."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+
+def predictor_runtime(predictor: Predictor, name: str) -> Runtime:
+    """A model file in ONNX Runtime."""
+
+    def classify(files: Sequence[bytes]) -> Probabilities:
+        found = predictor.predict(list(files))
+        return np.array([[one.probabilities[name] for name in predictor.classes] for one in found])
+
+    return Runtime(name, classify, predictor.metadata.precision)
+
+
+def compare_golden(golden: Sequence[GoldenInput], own: str, runtimes: Sequence[Runtime]) -> list[Comparison]:
+    """Compare the stored answers of golden inputs with those of every runtime.
+
+    Args:
+        golden: Of a model file.
+        own: The precision of that model file. Runtimes of another precision are only reported.
+        runtimes: What is compared.
+    """
+    if not golden:
+        return []
+    stored = np.array([one.probabilities for one in golden])
+    files = [one.file for one in golden]
+    bound = MAX_DIFFERENCE if own == "float32" else MAX_INT8_DIFFERENCE
+    return [
+        _Tally(STORED, runtime.name, "golden", bound if runtime.precision == own else None)
+        .add(stored, runtime.classify(files))
+        .comparison()
+        for runtime in runtimes
+    ]
+
+
+def compare_images(paths: Sequence[Path], runtimes: Sequence[Runtime]) -> tuple[list[Comparison], list[str]]:
+    """Compare the first of several runtimes with every other one on image files.
+
+    Args:
+        paths: The files.
+        runtimes: At least one.
+
+    Returns:
+        A comparison for each of the other runtimes, and for each file that cannot be read the reason.
+    """
+    first, *others = runtimes
+    tallies = [_Tally(first.name, other.name, "images", _bound(first, other)) for other in others]
+    unreadable: list[str] = []
+    for start in range(0, len(paths), FILES_AT_ONCE):
+        files = list(_readable(paths[start : start + FILES_AT_ONCE], unreadable))
+        if not files:
+            continue
+        expected = first.classify(files)
+        for tally, other in zip(tallies, others, strict=True):
+            tally.add(expected, other.classify(files))
+    return [tally.comparison() for tally in tallies], unreadable
+
+
+def _bound(first: Runtime, other: Runtime) -> float | None:
+    if first.precision != other.precision:
+        return None
+    return MAX_DIFFERENCE if first.precision == "float32" else MAX_INT8_DIFFERENCE
+
+
+def _readable(paths: Sequence[Path], unreadable: list[str]) -> list[bytes]:
+    """The contents of the files that can be decoded; the reasons of the others are appended to `unreadable`."""
+    files = []
+    for path in paths:
+        try:
+            read_image(path)
+        except DataError as error:
+            unreadable.append(str(error))
+        else:
+            files.append(path.read_bytes())
+    return files
+
+
+class _Tally:
+    """Counts differences over batches."""
+
+    def __init__(self, first: str, second: str, inputs: Literal["golden", "images"], bound: float | None) -> None:
+        self.first, self.second, self.inputs, self.bound = first, second, inputs, bound
+        self.images, self.flips, self.largest = 0, 0, 0.0
+
+    def add(self, expected: Probabilities, found: Probabilities) -> _Tally:
+        """Compare probabilities, (n, classes)."""
+        rows, labels = np.arange(len(expected)), expected.argmax(1)
+        margin = expected.max(1) - expected[rows, found.argmax(1)]
+        is_tie = margin <= (self.bound or 0)
+        self.images += len(expected)
+        self.flips += int(((labels != found.argmax(1)) & ~is_tie).sum())
+        self.largest = max(self.largest, float(np.abs(expected - found).max()))
+        return self
+
+    def comparison(self) -> Comparison:
+        """The result."""
+        return Comparison(
+            first=self.first, second=self.second, inputs=self.inputs, images=self.images,
+            max_difference=self.largest, label_flips=self.flips, bound=self.bound,
+        )  # fmt: skip
