@@ -14,6 +14,7 @@ from pathlib import Path
 from convscope._records import Record
 from convscope.api.benchmark import BenchmarkResult
 from convscope.api.explain import Explanation
+from convscope.api.export import Export
 from convscope.api.filter import FilterResult
 from convscope.api.inspect import DatasetView
 from convscope.backends.onnx.metadata import ModelMetadata
@@ -21,6 +22,7 @@ from convscope.data.audit.report import AuditReport
 from convscope.deploy.answers import AnswerSummary
 from convscope.deploy.prediction import Answer, PredictionList
 from convscope.deploy.server.supervisor import ServerInfo
+from convscope.deploy.verify import Verification
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.cost import NetworkCost, PresetList
 from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary
@@ -36,6 +38,8 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "answer": (Answer, "one line of the .jsonl file that convscope predict --out writes"),
     "explain": (Explanation, "convscope explain --json"),
     "filter": (FilterResult, "convscope filter --json"),
+    "export": (Export, "convscope export --json"),
+    "verify": (Verification, "convscope verify --json"),
     "serve": (ServerInfo, "convscope serve --json"),
     "presets": (PresetList, "convscope models --json"),
     "models": (NetworkCost, "convscope models ARCHITECTURE --json"),

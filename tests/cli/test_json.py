@@ -20,6 +20,8 @@ COMMANDS = {  # command: name of its schema
     "evaluate run": "evaluate",
     "predict run big.png seven.png": "predict",
     "explain run big.png --cell conv1,0,0,0": "explain",
+    "export run --best --out new.onnx": "export",
+    "verify run --images pets --no-http": "verify",
     "bench --seconds 1 --threads 1": "bench",
     "models": "presets",
     "models flatten --data digits": "models",

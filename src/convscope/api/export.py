@@ -14,6 +14,7 @@ from convscope._files import write_results
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope._text import percent
+from convscope.api.export_options import ExportOptions
 from convscope.api.verify import image_files, trainer_runtime, verify_runtimes
 from convscope.backends.onnx.read import ModelFile, read_model_file
 from convscope.data.dataset import Split
@@ -26,28 +27,9 @@ from convscope.runs.config import CARD_FILE, MODEL_FILE
 from convscope.runs.folder import Run
 from convscope.training.resolve import train_val_split
 
+HUB_FOLDER = "hub"
 CALIBRATION_IMAGES = 512
 MAX_GOLDEN_BYTES = 1_000_000  # of all images together
-Precision = Literal["float32", "int8", "best"]
-Target = Literal["file", "hub-folder"]
-
-
-class ExportOptions(Record):
-    """What to export.
-
-    Attributes:
-        out: The model file, or the folder for a hub.
-        precision: "best" keeps the faster of both files if int8 passes its test.
-        golden: A folder of images that replace the synthetic ones in the file.
-        target: A single file, or a folder as `huggingface_hub` uploads it.
-        force: Overwrite files that exist and have another content.
-    """
-
-    out: Path
-    precision: Precision = "float32"
-    golden: Path | None = None
-    target: Target = "file"
-    force: bool = False
 
 
 class Export(Record):
@@ -84,18 +66,18 @@ def export_model(run: Run, options: ExportOptions, reporter: Reporter | None = N
     """
     with _workshop(run, options.golden) as original:
         chosen, quantization = original, None
-        if options.precision != "float32":
-            require_package("onnx", f"precision {options.precision}")
+        if options.int8 or options.best:
+            require_package("onnx", "int8")
             quantized, quantization = _quantize(run, original, reporter or Reporter())
-            if options.precision == "int8" and not quantization.passed:
+            if options.int8 and not quantization.passed:
                 raise GateError(_gate_message(quantization))
-            if quantization.passed and (options.precision == "int8" or quantization.is_faster):
+            if quantization.passed and (options.int8 or quantization.is_faster):
                 chosen = quantized
         verification = _verify(run, chosen, original)
         content = chosen.read_bytes()
-        files = {options.out: content}
-        if options.target == "hub-folder":
-            files = _hub_files(run, options.out, content)
+        is_folder = options.to == "hub-folder"
+        out = options.out or Path(HUB_FOLDER if is_folder else MODEL_FILE)
+        files = _hub_files(run, out, content) if is_folder else {out: content}
         write_results(files, options.force)
     (model,) = (path for path, written in files.items() if written is content)
     return Export(

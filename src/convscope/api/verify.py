@@ -27,7 +27,7 @@ from convscope.deploy.verify import (
     compare_images,
     predictor_runtime,
 )
-from convscope.errors import ConvscopeError, DataError, ModelFileError, UsageError
+from convscope.errors import ConvscopeError, DataError, ImageError, ModelFileError, UsageError
 from convscope.images.read import read_image
 from convscope.runs.folder import Run, open_run
 
@@ -101,9 +101,11 @@ def image_files(folder: Path) -> list[Path]:
     if kind != "folder":
         problem = "does not exist" if kind == "missing" else "is a file"
         raise DataError(f"expected a folder of images, but {folder} {problem}")
-    found = [Path(one) for one in images_in_folder(str(folder), PassedOver()) if isinstance(one, str)]
-    if not found:
-        raise DataError(f"{folder} has no image files: expected .png, .jpg or another image format")
+    found = []
+    for one in images_in_folder(str(folder), PassedOver()):
+        if isinstance(one, ImageError):
+            raise one
+        found.append(Path(one))
     return found
 
 

@@ -38,7 +38,7 @@ class Side(Record):
 
 
 class Quantization(Record):
-    """An int8 model file beside the float32 one.
+    """An int8 model file compared with the float32 one.
 
     Attributes:
         images: Number of validation images that both answered.

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from convscope.cli.console import AsJson, Force, print_message, print_result
-from convscope.errors import GateError, UsageError
-
-Target = Literal["file", "hub-folder"]
+from convscope.api.export_options import ExportOptions
+from convscope.cli.console import AsJson, print_message, print_result
+from convscope.cli.options import expand_records
+from convscope.errors import GateError
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(epilog="Example: convscope export runs/mnist-small-1 --best --out digits.onnx")
+@expand_records
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder written by 'convscope train'.")],
-    out: Annotated[Path | None, typer.Option(help="What to write; by default model.onnx, or the folder hub.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantize to 8 bits; exit code 5 if answers change.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="int8 if it is faster and changes no answers.")] = False,
-    golden: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Store these images for 'verify', not synthetic ones.")
-    ] = None,
-    to: Annotated[Target, typer.Option(help="A file, or a folder to upload to a hub.")] = "file",
-    force: Force = False,
+    options: ExportOptions,
     as_json: AsJson = False,
 ) -> None:
     """Write a run's model file, verified: in float32 as trained, or quantized to 8 bits.
@@ -33,20 +27,11 @@ def export(
     int8 is calibrated on training images and compared with float32 on validation images: at most 0.5 % of the answers
     may change, and the accuracy must not be lower beyond chance.
     """
-    from convscope.api.export import ExportOptions, export_model
+    from convscope.api.export import export_model
     from convscope.cli.format_export import export_lines
     from convscope.cli.progress import CliReporter
     from convscope.runs.folder import open_run
 
-    if int8 and best:
-        raise UsageError("--int8 and --best exclude each other: --best decides by measurement")
-    options = ExportOptions(
-        out=out or Path("model.onnx" if to == "file" else "hub"),
-        precision="int8" if int8 else "best" if best else "float32",
-        golden=golden,
-        target=to,
-        force=force,
-    )
     opened = open_run(run)
     if opened.warning:
         print_message(opened.warning)

@@ -1,0 +1,40 @@
+"""What `convscope export` is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from convscope._records import Record
+
+
+class ExportOptions(Record):
+    """What to export.
+
+    Attributes:
+        out: The model file, or the folder for a hub; by default `model.onnx`, or `hub`.
+        int8: Quantize to 8 bits; an error if answers change.
+        best: The faster of the float32 and the int8 file, if int8 changes no answers.
+        golden: A folder of images that replace the synthetic ones in the file.
+        to: A single file, or a folder as `huggingface_hub` uploads it.
+        force: Overwrite files that exist and have another content.
+    """
+
+    out: Path | None = Field(default=None, description="What to write; by default model.onnx, or the folder hub.")
+    int8: bool = Field(default=False, description="Quantize to 8 bits; exit code 5 if answers change.")
+    best: bool = Field(default=False, description="int8 if it is faster and changes no answers, else float32.")
+    golden: Path | None = Field(
+        default=None, description="Store the images of this folder for 'verify', not synthetic ones."
+    )
+    to: Literal["file", "hub-folder"] = Field(
+        default="file", description="A single file, or a folder to upload to a hub."
+    )
+    force: bool = Field(default=False, description="Overwrite files that exist and have another content.")
+
+    @model_validator(mode="after")
+    def _check_one_precision(self) -> Self:
+        if self.int8 and self.best:
+            raise ValueError("--int8 and --best exclude each other: --best decides by measurement")
+        return self
