@@ -10,7 +10,8 @@ from convscope import Evaluation, Prediction
 from convscope._statistics import wilson
 from convscope.cli.format_evaluation import cell_lines, evaluation_lines, prediction_lines
 from convscope.evaluation.explain import CellExplanation, Term
-from convscope.evaluation.metrics import Proportion, evaluate
+from convscope.evaluation.metrics import evaluate
+from convscope.evaluation.proportion import Proportion
 
 from .conftest import ODD_NAMES, Printed
 

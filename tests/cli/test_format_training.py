@@ -10,7 +10,7 @@ from convscope import Evaluation, Run
 from convscope._statistics import wilson
 from convscope.backends.native import backend
 from convscope.cli.format_training import plan_lines, run_lines
-from convscope.evaluation.metrics import Proportion
+from convscope.evaluation.proportion import Proportion
 
 
 def test_plan_lines_have_data_network_recipe_machine_and_reasons(digits_run: Run) -> None:

@@ -19,11 +19,11 @@ from convscope.errors import ConvscopeError, DataError
 from convscope.evaluation.metrics import (
     ClassScore,
     Evaluation,
-    Proportion,
     evaluate,
     losses,
     tta_logits,
 )
+from convscope.evaluation.proportion import Proportion
 from helpers.networks import many_examples
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ import pytest
 
 from convscope import Evaluation, Run
 from convscope._statistics import wilson
-from convscope.evaluation.metrics import Proportion
+from convscope.evaluation.proportion import Proportion
 from convscope.images.framing.frame import Frame
 from convscope.report.content import make_report, notes, preprocessing_details
 from convscope.report.model_card import model_card

@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 
+from convscope.evaluation.answers import Answers
 from convscope.evaluation.metrics import ClassScore
+from convscope.evaluation.proportion import Proportion
 from convscope.report.html import Figure, LayerRow, Report, Section, render_page
 from helpers.command import required
 
@@ -53,6 +55,19 @@ REPORT = Report(
     summary=(("parameters", "542,230"), ("test loss", "0.0401")),
     notes=("The epoch was selected on a held-out tenth of the training set.",),
     per_class=(class_score("zero", 0.99, 0.98, 0.985, 980), class_score("one", 0.91, 0.9, 0.905, 1135)),
+    confidence=(("Expected calibration error", "0.42 %"),),
+    answers=(
+        Answers(
+            images="test images",
+            n=10_000,
+            answered=0.953,
+            interval=(0.9487, 0.957),
+            unsure=0.0,
+            unlike=0.047,
+            accuracy=Proportion(accuracy=0.9912, interval=(0.989, 0.993)),
+        ),
+        Answers(images="noise", n=200, answered=0.005, interval=(0.0, 0.0275), unsure=0.01, unlike=0.985),
+    ),
     layers=(
         LayerRow("conv1", (26, 26, 32), 320, 194_688, 86_528),
         LayerRow("dense1", (100,), 540_900, 540_800, 400),
@@ -78,6 +93,8 @@ HOSTILE_REPORT = replace(
     summary=((HOSTILE, LONG),),
     notes=(HOSTILE, LONG),
     per_class=tuple(class_score(name, 0.9, 0.8, 0.85, 11) for name in NAMES),
+    confidence=((HOSTILE, LONG),),
+    answers=tuple(one.model_copy(update={"images": HOSTILE}) for one in REPORT.answers),
     layers=tuple(LayerRow(f"{HOSTILE}{i}", (224, 224, 1024), 10**10, 10**12, 10**11) for i in range(60)),
     dataset=((LONG, HOSTILE), ("folder", "/" + "deep/" * 60)),
     figures=tuple(replace(p, heading=LONG, explanation=HOSTILE, alt=f'" onerror="{HOSTILE}') for p in REPORT.figures),
@@ -140,6 +157,13 @@ def test_page_headings_skip_no_level(name: str) -> None:
     levels = [int(tag[1]) for tag, _ in Outline(render_page(PAGES[name])).tags if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_page_table_of_answers_has_a_dash_for_an_accuracy_that_was_not_measured() -> None:
+    page = render_page(REPORT)
+    row = page[page.index('<tr><th scope="row">noise</th>') :]
+    cells = re.findall(r"<td>(.*?)</td>", row[: row.index("</tr>")])
+    assert cells == ["0.50 %", "0.00 % to 2.75 %", "1.00 %", "98.50 %", "-", "200"]
 
 
 def test_page_sections_are_in_order_and_linked() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -19,6 +20,8 @@ from convscope.data.registry import NAMES
 from convscope.data.types import Labels
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
+from convscope.evaluation.answers import count_answers
+from convscope.evaluation.calibration import measure_calibration, softmax
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.foreign import ForeignImages
 from convscope.evaluation.metrics import Evaluation
@@ -63,8 +66,12 @@ def evaluate_run(
         chunks = foreign.transform(chunks)
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
+    predictor = Predictor(run.model_file)
+    ood_scores: list[NDArray[np.float32]] = []
+    if predictor.has_ood_score:
+        chunks = _watch(chunks, predictor, ood_scores)
     evaluation, logits = evaluate_images(
-        Predictor(run.model_file).predict_logits,
+        predictor.predict_logits,
         chunks,
         order[labeled.images.labels],
         config.classes,
@@ -75,7 +82,40 @@ def evaluate_run(
             reporter.message(message)
     for message in foreign.messages():
         reporter.message(message)
-    return evaluation.model_copy(update={"measured": labeled.description})
+    labels, scores = order[labeled.images.labels], np.concatenate(ood_scores) if ood_scores else None
+    update = {"measured": labeled.description, **describe_answers(predictor, logits, labels, scores)}
+    return evaluation.model_copy(update=update)
+
+
+def describe_answers(
+    predictor: Predictor,
+    logits: NDArray[np.float32],
+    labels: Labels,
+    ood_scores: NDArray[np.float32] | None,
+    images: str = "these images",
+) -> dict[str, Any]:
+    """The fields `calibration` and `answers` of the evaluation of a model file.
+
+    Args:
+        predictor: The model file.
+        logits: float32 (n, classes).
+        labels: (n,), the true classes.
+        ood_scores: float32 (n,), or None if the model file has none.
+        images: What the images are called.
+    """
+    probabilities = softmax(logits, predictor.metadata.temperature)
+    statuses = predictor.statuses(probabilities, ood_scores)
+    answers = count_answers(statuses, images, probabilities.argmax(1) == labels)
+    return {"calibration": measure_calibration(probabilities, labels), "answers": (answers,)}
+
+
+def _watch(
+    chunks: Iterable[NDArray[np.uint8]], predictor: Predictor, ood_scores: list[NDArray[np.float32]]
+) -> Iterator[NDArray[np.uint8]]:
+    """The same chunks; their scores are appended to the list."""
+    for images in chunks:
+        ood_scores.append(predictor.ood_scores(images))
+        yield images
 
 
 def _are_numbers_of(labeled: LabeledImages, classes: tuple[str, ...]) -> bool:

@@ -38,7 +38,22 @@ def evaluation_lines(evaluation: Evaluation) -> list[Any]:
     unmeasured = evaluation.unmeasured_classes
     warning = [f"warning: {NO_IMAGES.format(list_some(unmeasured))}"] if unmeasured else []
     table = plain_table(("class", "precision", "recall", "F1", "images"), rows)
+    head += confidence_lines(evaluation)
     return [*head, *warning, table, _mistakes(evaluation)]
+
+
+def confidence_lines(evaluation: Evaluation) -> list[str]:
+    """The calibration error, and the fraction of the images that the model answers."""
+    lines = []
+    if evaluation.calibration:
+        lines.append(f"calibration error {evaluation.calibration.text}")
+    for answers in evaluation.answers[:1]:
+        right = f"; {percent(answers.accuracy.accuracy)} of the answers are right" if answers.accuracy else ""
+        lines.append(
+            f"answered {percent(answers.answered)} of the images: unsure about {percent(answers.unsure)}, "
+            f"{percent(answers.unlike)} unlike the training images{right}"
+        )
+    return lines
 
 
 ANSWERS: dict[Status, str] = {

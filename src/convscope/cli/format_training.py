@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope._text import duration, pluralize
+from convscope._text import duration, percent, pluralize
 from convscope.cli.console import aligned, short_number
 from convscope.network.layers.base import shape_text
 from convscope.runs.config import REPORT_FILE, RunConfig
@@ -35,8 +35,12 @@ def run_lines(run: Run) -> list[str]:
     if evaluation.tta:
         pairs[""] = f"{evaluation.tta.text} with test-time augmentation"
     pairs |= _stopping(run)
+    pairs["test loss"] = f"{evaluation.loss:.4f}"
+    if evaluation.calibration:
+        pairs["calibration"] = f"error {evaluation.calibration.text}"
+    if evaluation.answers:
+        pairs["answers"] = ", ".join(f"{percent(one.answered, 1)} of {one.images}" for one in evaluation.answers)
     pairs |= {
-        "test loss": f"{evaluation.loss:.4f}",
         "training": f"{duration(run.manifest.train_seconds)} on {run.config.machine.summary}",
         "run": str(run.path),
         "report": str(run.path / REPORT_FILE),

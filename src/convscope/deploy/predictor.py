@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,9 @@ class Predictor:
         """Whether the model file tells how unlike the training images an image is."""
         return self.metadata.rejection.max_ood_score is not None
 
-    def statuses(self, probabilities: NDArray[np.float32], ood_scores: NDArray[np.float32] | None) -> list[Status]:
+    def statuses(
+        self, probabilities: NDArray[np.floating[Any]], ood_scores: NDArray[np.float32] | None
+    ) -> list[Status]:
         """Whether the model answers, for n images.
 
         Args:

@@ -13,6 +13,9 @@ from convscope._records import Record
 from convscope._statistics import wilson
 from convscope._text import percent
 from convscope.errors import ConvscopeError, DataError
+from convscope.evaluation.answers import Answers
+from convscope.evaluation.calibration import Calibration
+from convscope.evaluation.proportion import Proportion, interval_text, proportion
 
 TOP_K = (1, 2, 3, 5)
 
@@ -46,25 +49,14 @@ class ClassScore(Record):
     support: int
 
 
-class Proportion(Record):
-    """An accuracy, 0..1, with its 95 % Wilson interval."""
-
-    accuracy: float
-    interval: tuple[float, float]
-
-    @property
-    def text(self) -> str:
-        """For example `94.02 % (93.54 to 94.47)`."""
-        return f"{percent(self.accuracy)} ({_interval_text(self.interval)})"
-
-
 class Evaluation(Record):
     """Loss and accuracy of a model on `n` images, from one forward pass per image.
 
     `loss` is the mean cross-entropy in nats. `accuracy` and `top_k` are fractions, 0..1; `interval` is the 95 % Wilson
     interval of the accuracy. `confusion` is int64 (classes, classes): rows are true classes, columns predicted ones.
     `tta` is the accuracy with test-time augmentation, None if it was not measured; `metrics` are the user's own.
-    `measured` says which images these are.
+    `measured` says which images these are. `calibration` compares the probabilities that the model file gives with the
+    accuracy; `answers` counts the images that it answers, of these and of others that it should not answer.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -80,6 +72,8 @@ class Evaluation(Record):
     tta: Proportion | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     measured: str = ""
+    calibration: Calibration | None = None
+    answers: tuple[Answers, ...] = ()
 
     @model_validator(mode="after")
     def _check_one_row_per_class(self) -> Self:
@@ -96,7 +90,7 @@ class Evaluation(Record):
     @property
     def accuracy_text(self) -> str:
         """For example `98.64 % (95 % interval 98.39 to 98.85, n = 10,000)`."""
-        return f"{percent(self.accuracy)} (95 % interval {_interval_text(self.interval)}, n = {self.n:,})"
+        return f"{percent(self.accuracy)} (95 % interval {interval_text(self.interval)}, n = {self.n:,})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evaluation) and self.model_dump() == other.model_dump()
@@ -138,7 +132,7 @@ def evaluate(
         classes=tuple(classes),
         per_class=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=confusion,
-        tta=None if tta is None else _proportion(tta, labels),
+        tta=None if tta is None else proportion(tta.argmax(1) == labels),
     )
 
 
@@ -174,15 +168,6 @@ def losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     result: NDArray[np.float64] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
     return result
-
-
-def _interval_text(interval: tuple[float, float]) -> str:
-    return " to ".join(percent(bound).removesuffix(" %") for bound in interval)
-
-
-def _proportion(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Proportion:
-    correct = int((logits.argmax(1) == labels).sum())
-    return Proportion(accuracy=correct / len(labels), interval=wilson(correct, len(labels)))
 
 
 def _top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:

@@ -15,6 +15,7 @@ COVERAGE = 0.95  # of the images that are like the training images, which stay b
 COMPONENTS = 32
 SHRINKAGE = 0.01  # of the mean variance, added to every component's
 MIN_RELATIVE_STD = 1e-3  # of the largest standard deviation: a statistic that never varies must not have a scale of 0
+MIN_VARIANCE = 1e-6  # of standardized statistics; 0 if none of them varies
 
 
 class OodInputs(NamedTuple):
@@ -73,7 +74,7 @@ def _fit_covariance(statistics: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     k = min(COMPONENTS, len(values))
-    ridge = SHRINKAGE * values.mean()
+    ridge = SHRINKAGE * max(values.mean(), MIN_VARIANCE)
     rest = max(values[k:].mean() if k < len(values) else values[-1], 0) + ridge
     kept = np.maximum(values[:k], 0) + ridge
     # 1 / rest for every direction, less what the components have too much of it
@@ -88,7 +89,7 @@ def _distances(statistics: Floats, mean: Doubles, scale: Doubles, components: Do
 
 def _center_and_spread(values: Doubles) -> tuple[float, float]:
     center, high = np.quantile(values, [0.5, COVERAGE])
-    return float(center), float(max(high - center, 1e-6 * max(1, abs(center))))
+    return float(center), float(max(high - center, 1e-3 * max(1, abs(center))))
 
 
 def _limit(scores: Doubles) -> float:

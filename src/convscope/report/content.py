@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from convscope._text import duration, pluralize
+from convscope._text import duration, percent, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
@@ -51,6 +51,8 @@ def make_report(
         ),
         notes=notes(config, result.epoch),
         per_class=evaluation.per_class,
+        confidence=confidence_details(config, evaluation),
+        answers=evaluation.answers,
         layers=tuple(
             LayerRow(layer.source, layer.output_shape, layer.parameters, layer.multiply_adds, layer.activation_bytes)
             for layer in config.network.layers
@@ -77,6 +79,21 @@ def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
     return (
         f"The weights are those of epoch {selected_epoch}, {reason}. The {images} are not part of the training set. "
         "The test set was used once, for the numbers on this page.",
+    )
+
+
+def confidence_details(config: RunConfig, evaluation: Evaluation) -> Details:
+    """Calibration error, and how it was measured."""
+    calibration = evaluation.calibration
+    if calibration is None:
+        return ()
+    fitted = "no images were held out to calibrate on: probabilities are those of the network"
+    if config.dataset.validation_images:
+        fitted = f"temperature fitted on {config.dataset.validation_images:,} validation images (Guo et al., 2017)"
+    return (
+        ("Mean confidence", percent(calibration.mean_confidence)),
+        ("Expected calibration error", calibration.text),
+        ("Probabilities", fitted),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset
+from convscope.evaluation.calibration import Calibration
 from convscope.evaluation.metrics import Evaluation
 from convscope.report import layer_plots, plots
 from convscope.report.html import Figure, Section
@@ -26,8 +27,8 @@ CUTMIX_NOTE = (
 
 
 CHARTS = (
-    plots.learning_curves, plots.confusion_matrix, layer_plots.flatten_view, layer_plots.class_scores,
-    layer_plots.class_probabilities,
+    plots.learning_curves, plots.reliability_diagram, plots.confusion_matrix, layer_plots.flatten_view,
+    layer_plots.class_scores, layer_plots.class_probabilities,
 )  # fmt: skip
 
 
@@ -133,6 +134,8 @@ def result_figures(
         "Misclassified test images with their true and predicted classes",
         _worst_mistakes(dataset, logits),
     )
+    if evaluation.calibration:
+        yield _reliability(evaluation.calibration)
     yield FigureSpec(
         "learning-curves",
         Section.LEARNING,
@@ -141,6 +144,20 @@ def result_figures(
         + (CUTMIX_NOTE if cutmix else ""),
         "Loss and accuracy after each epoch",
         curves,
+    )
+
+
+def _reliability(calibration: Calibration) -> FigureSpec:
+    bins = calibration.bins
+    columns = [one.confidence for one in bins], [one.accuracy for one in bins], [one.n for one in bins]
+    return FigureSpec(
+        "reliability",
+        Section.CONFIDENCE,
+        "Reliability diagram",
+        "Each point is a group of test images with similar confidence. On the dashed line the confidence is exact: of "
+        "the answers given with 90 %, 90 % are right. Above it the model is too modest, below it too sure.",
+        "Accuracy of groups of test images against their confidence",
+        partial(plots.reliability_diagram, *columns),
     )
 
 

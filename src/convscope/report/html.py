@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope._text import percent
 from convscope.data.audit.issue import Issue
+from convscope.evaluation.answers import Answers
 from convscope.evaluation.metrics import ClassScore
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Section(Enum):
 
     ACCURACY = ("accuracy", "How good is it?")
     MISTAKES = ("mistakes", "Where does it fail?")
+    CONFIDENCE = ("confidence", "When can you rely on it?")
     LEARNING = ("learning", "How did it learn?")
     FEATURES = ("features", "What does it see?")
     DATA = ("data", "What is in the data?")
@@ -117,6 +119,8 @@ class Report:
     machine: Details
     figures: tuple[Figure, ...]
     issues: tuple[Issue, ...] = ()
+    confidence: Details = ()
+    answers: tuple[Answers, ...] = ()
 
     @property
     def top_k_details(self) -> Details:
@@ -134,6 +138,7 @@ def render_page(report: Report) -> str:
     figures = {section: [figure for figure in report.figures if figure.section is section] for section in Section}
     contents: dict[Section, Any] = {
         Section.MISTAKES: report.per_class,
+        Section.CONFIDENCE: report.answers,
         Section.DATA: report.issues,
         Section.LAYERS: report.layers,
         Section.ACCURACY: report.top_k_details or report.notes,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscope._statistics import wilson
 from convscope._text import percent, pluralize
 from convscope.report.canvas import (
     BLUE,
@@ -201,6 +202,35 @@ def worst_mistakes(
         titles = [f"{short_label(file, 15)}\n{title}" for file, title in zip(files, titles, strict=True)]
     title = f"{pluralize(wrong, 'mistake')} in {pluralize(total, 'image')} (true → predicted)"
     return image_grid(title, list(images), titles, columns=min(4, max(2, len(images))))
+
+
+def reliability_diagram(confidence: Sequence[float], accuracy: Sequence[float], counts: Sequence[int]) -> Canvas:
+    """How often answers of about the same confidence are right (DeGroot and Fienberg, 1983).
+
+    Args:
+        confidence: Mean confidence of each bin, 0..1, increasing.
+        accuracy: Fraction of each bin that is right, 0..1; its 95 % Wilson interval is drawn as a bar.
+        counts: Number of images in each bin.
+    """
+    low = max(0.0, 10 * math.floor(10 * min(*confidence, *accuracy)))
+    side, bottom = 4.2, 0.6
+    canvas = Canvas.create("Reliability diagram", WIDTH, TITLE_HEIGHT + side + bottom)
+    axes = canvas.axes(Box((canvas.width - side) / 2, TITLE_HEIGHT, side, side))
+    style_axes(axes)
+    axes.plot([low, 100], [low, 100], color=RULE, linewidth=1.5, linestyle="--", label="exact probabilities")
+    correct = [round(share * n) for share, n in zip(accuracy, counts, strict=True)]
+    intervals = np.array([wilson(hits, n) for hits, n in zip(correct, counts, strict=True)]).T
+    distances = np.abs(intervals - np.array(accuracy))
+    axes.errorbar(
+        100 * np.array(confidence), 100 * np.array(accuracy), yerr=100 * distances, fmt="o", markersize=5,
+        color=BLUE, elinewidth=1, capsize=2, label="test images",
+    )  # fmt: skip
+    axes.set_xlim(low, 100.5)
+    axes.set_ylim(low, 100.5)
+    axes.set_xlabel("confidence: probability of the predicted class in %", fontsize=10, color=INK)
+    axes.set_ylabel("accuracy in %", fontsize=10, color=INK)
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    return canvas
 
 
 def _mistake_titles(mistakes: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
+from convscope.api.evaluate import describe_answers
 from convscope.api.training.calibrate import calibrate
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.plan import Plan
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.pytorch.models import build_model, set_weights
+from convscope.data.dataset import Split
+from convscope.deploy.predictor import Predictor
+from convscope.evaluation.answers import count_answers, unlike_images
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.golden import golden_inputs
 from convscope.images.golden import golden_files
@@ -57,6 +63,8 @@ def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, max_error:
 
 def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:
     """Evaluate the selected weights on the test split, and write evaluation, figures, report and model card."""
+    predictor = Predictor(writer.path / MODEL_FILE)
+    temperature = predictor.metadata.temperature
     config, dataset, test = plan.config, plan.data.dataset, plan.data.dataset.test
     model.eval()
     flip = config.recipe.augmentation.horizontal_flip == "always"
@@ -68,6 +76,7 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
         tta_flip=flip if config.recipe.tta else None,
         metrics=hooks.metrics,
     )
+    evaluation = evaluation.model_copy(update=_answers(predictor, test, logits))
     writer.write_record(EVALUATION_FILE, evaluation)
     correct = np.flatnonzero(logits.argmax(1) == test.labels)
     example = int(correct[0]) if len(correct) else 0
@@ -75,8 +84,14 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     rows = [epoch.to_row() for epoch in result.history]
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
     specs = chain(
-        result_figures(dataset, evaluation, logits, curves, cutmix=config.recipe.augmentation.cutmix > 0),
-        layer_figures(config, model, test.image(example), title, every_layer=False),
+        result_figures(
+            dataset,
+            evaluation,
+            logits / temperature,
+            curves,
+            cutmix=config.recipe.augmentation.cutmix > 0,
+        ),
+        layer_figures(config, model, test.image(example), title, temperature, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],
     )
@@ -86,3 +101,14 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
         figures.append(figure)
     writer.write(REPORT_FILE, render_page(make_report(config, evaluation, result, figures, dataset.issues)))
     writer.write(CARD_FILE, model_card(config, evaluation, result))
+
+
+def _answers(predictor: Predictor, test: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
+    """The fields of the evaluation that say which images the model file answers."""
+    scores = [predictor.ood_scores(images) for images in test.chunks()]
+    fields = describe_answers(predictor, logits, test.labels, np.concatenate(scores), "test images")
+    others = [
+        count_answers(predictor.statuses(predictor.predict_proba(images), predictor.ood_scores(images)), what)
+        for what, images in unlike_images(predictor.preprocessing, test)
+    ]
+    return fields | {"answers": (*fields["answers"], *others)}
