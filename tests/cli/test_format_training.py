@@ -27,8 +27,14 @@ def test_plan_lines_have_data_network_recipe_machine_and_reasons(digits_run: Run
 
 
 def test_run_lines_have_accuracy_and_paths(digits_run: Run) -> None:
-    accuracy, _, _, run, report, following = run_lines(digits_run)
+    accuracy, _, calibration, answers, _, run, report, following = run_lines(digits_run)
     assert re.fullmatch(r"test accuracy  \d\d\.\d\d % \(95 % interval \d\d\.\d\d to \d\d\.\d\d, n = 359\)", accuracy)
+    number = r"\d+\.\d\d"
+    exact = rf"{number} % if the probabilities were exact"
+    expected = rf"calibration    error {number} % \(95 % interval {number} to {number}; {exact}\)"
+    assert re.fullmatch(expected, calibration)
+    others = "0.0 % of noise, 0.0 % of one color, 0.0 % of own images, pixels shuffled"
+    assert re.fullmatch(rf"answers        9\d\.\d % of test images, {others}", answers)
     assert run.split() == ["run", str(digits_run.path)]
     assert report.split() == ["report", str(digits_run.path / "report.html")]
     assert following.split() == ["next", "convscope", "predict", str(digits_run.path), "IMAGE"]

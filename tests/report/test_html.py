@@ -148,7 +148,7 @@ def test_page_elements_nest_and_describe_themselves(name: str) -> None:
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert all(cell.get("scope") in ("col", "row") for cell in outline.of("th"))
-    assert len(outline.of("caption")) == len(outline.of("table")) == 2
+    assert len(outline.of("caption")) == len(outline.of("table")) == 3
     assert all(image["alt"] for image in outline.of("img"))
 
 
@@ -176,7 +176,7 @@ def test_page_sections_are_in_order_and_linked() -> None:
 
 
 def test_page_empty_section_is_omitted() -> None:
-    without = replace(REPORT, figures=(), layers=(), per_class=())
+    without = replace(REPORT, figures=(), layers=(), per_class=(), answers=())
     outline = Outline(render_page(without))
     assert outline.inside("h2") == outline.inside("a") == ["How good is it?", "How was it trained?"]
 
@@ -196,6 +196,7 @@ def test_page_contains_all_details_and_notes() -> None:
         "test loss": "0.0401",
         "Top-3 accuracy": "99.87 %",
         "Top-5 accuracy": "99.99 %",
+        "Expected calibration error": "0.42 %",
         "name": "mnist",
         "scale": "1/255",
         "optimizer": "SGD",
@@ -216,7 +217,7 @@ def test_page_layer_table_has_sums() -> None:
     """The article's network has 542,230 parameters (A12)."""
     cells = Outline(render_page(REPORT)).inside("td")
     assert cells[-3:] == ["542,230", "736,488", "86,968"]
-    assert cells[6:10] == ["26×26×32", "320", "194,688", "86,528"]
+    assert cells[18:22] == ["26×26×32", "320", "194,688", "86,528"]
 
 
 def test_page_figures_are_in_their_sections_unaltered() -> None:
