@@ -192,7 +192,7 @@ USAGE = _rows(
         "^--allow-host models.example.org:80: expected a name without port",
     ),
     ("serve run --allow-origin '*'", "^--allow-origin \\*: expected an origin such as https://example.org$"),
-    ("serve run --max-images 129", "^--max-images 129 exceeds --queue 128: such a request could never be accepted$"),
+    ("serve run --max-images 257", "^--max-images 257 exceeds 4 times --queue 64: such a request could never be "),
     (
         "serve run --token-file run/config.json",
         "^run/config.json: expected a token of at least 16 letters, digits and ",

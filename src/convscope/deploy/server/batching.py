@@ -12,7 +12,7 @@ import gc
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,8 @@ _Item = tuple[_Job, int]  # a request, and the index of one of its images
 class _Lane:
     """Images that wait for the same threads.
 
+    A second thread is only woken if one is not enough: for small images, two of them would mostly wait for each other.
+
     Args:
         max_megapixels: Larger images go to the `larger` lane, or are refused if there is none.
         larger: For images that are too large for this lane.
@@ -78,27 +80,48 @@ class _Lane:
     def __init__(self, max_megapixels: float, larger: _Lane | None) -> None:
         self.max_megapixels, self.larger = max_megapixels, larger
         self._waiting: deque[_Item] = deque()
+        self._waiting_bytes = 0
+        self._quick = 0  # batches being worked on that will soon be done
         self._condition = threading.Condition()
 
     def put(self, items: Sequence[_Item]) -> None:
         """Add images at the end."""
         with self._condition:
             self._waiting.extend(items)
-            self._condition.notify(len(items))
+            self._waiting_bytes += sum(map(_size, items))
+            if not self._quick or len(self._waiting) > BATCH_IMAGES or self._waiting_bytes > BATCH_BYTES:
+                self._condition.notify(len(items))
 
-    def take(self) -> list[_Item]:
-        """Wait for images; the next ones."""
+    def work(self, process: Callable[[list[_Item], _Lane], None]) -> None:
+        """Call `process` with one batch after the other, forever."""
+        while True:
+            batch, is_quick = self._take()
+            process(batch, self)
+            del batch  # its images must not stay in memory until the next ones come
+            with self._condition:
+                self._quick -= is_quick
+
+    def _take(self) -> tuple[list[_Item], bool]:
+        """Wait for images; the next ones, and whether they are few bytes."""
         batch: list[_Item] = []
         size = 0
         with self._condition:
             while not self._waiting:
                 self._condition.wait()
             while self._waiting and len(batch) < BATCH_IMAGES and size < BATCH_BYTES:
-                job, i = self._waiting.popleft()
-                batch.append((job, i))
-                content = job.sources[i].content
-                size += len(content) if isinstance(content, bytes) else content.nbytes
-        return batch
+                batch.append(self._waiting.popleft())
+                size += _size(batch[-1])
+            self._waiting_bytes -= size
+            is_quick = size < BATCH_BYTES
+            self._quick += is_quick
+            if not is_quick and self._waiting:
+                self._condition.notify()
+        return batch, is_quick
+
+
+def _size(item: _Item) -> int:
+    content = item[0].sources[item[1]].content
+    return len(content) if isinstance(content, bytes) else content.nbytes
 
 
 class Batcher:
@@ -121,8 +144,8 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         large = _Lane(max_megapixels, None) if max_megapixels > SMALL_MEGAPIXELS else None
         self._lane = _Lane(min(SMALL_MEGAPIXELS, max_megapixels), large)
-        for lane in [self._lane] * threads + [large] * (large is not None):
-            threading.Thread(target=self._work, args=[lane], name="convscope-batch", daemon=True).start()
+        for lane in [self._lane] * threads + ([large] if large else []):
+            threading.Thread(target=lane.work, args=[self._process], name="convscope-batch", daemon=True).start()
 
     @property
     def is_full(self) -> bool:
@@ -153,16 +176,14 @@ class Batcher:
         except TimeoutError:
             raise Overload from None
 
-    def _work(self, lane: _Lane) -> None:
-        while True:
-            batch = lane.take()
-            try:
-                self._run(batch, lane)
-            except Exception as error:
-                self._loop.call_soon_threadsafe(self._fail, batch, error)
-            del batch  # its images must not stay in memory until the next ones come
-            if lane is not self._lane:
-                gc.collect()  # nor those that are part of a reference cycle, as Pillow's may be
+    def _process(self, batch: list[_Item], lane: _Lane) -> None:
+        """Work on a batch in one of the threads."""
+        try:
+            self._run(batch, lane)
+        except Exception as error:
+            self._loop.call_soon_threadsafe(self._fail, batch, error)
+        if lane is not self._lane:
+            gc.collect()  # large images may be part of a reference cycle of Pillow's
 
     def _run(self, batch: list[_Item], lane: _Lane) -> None:
         now = time.monotonic()

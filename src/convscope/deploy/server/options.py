@@ -17,6 +17,7 @@ from convscope.errors import DataError, UsageError
 TOKEN_VARIABLE = "CONVSCOPE_TOKEN"
 MIN_TOKEN_LENGTH = 16
 BACKLOG = 2048
+IMAGES_PER_REQUEST = 4  # for which there is room if the queue is full
 SEND_BUFFER_BYTES = 2**17  # what the kernel keeps for a client that does not read
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750: b64token
@@ -33,7 +34,7 @@ class ServeOptions(Record):
         workers: Processes that answer requests.
         threads: Threads per worker that decode and classify; None for one per core, divided among the workers,
             at most 4.
-        queue: Images that may wait per worker; requests beyond that are refused with 503.
+        queue: Requests, and fourths of images, that may wait per worker; further ones are refused with 503.
         timeout: Seconds until an accepted request is answered, or refused with 503.
         read_timeout: Seconds until a request has arrived completely; its headers have a third of it. An answer that
             is not read for so long is given up.
@@ -50,7 +51,7 @@ class ServeOptions(Record):
     threads: int | None = Field(
         None, ge=1, le=64, description="Threads per worker; by default one per core, at most 4."
     )
-    queue: int = Field(128, ge=1, le=100_000, description="Images that may wait per worker; others get 503.")
+    queue: int = Field(64, ge=1, le=10_000, description="Requests that may wait per worker; others get 503.")
     timeout: float = Field(10.0, ge=0.1, le=300, description="Seconds within which a request is answered, or gets 503.")
     read_timeout: float = Field(30.0, ge=1, le=300, description="Seconds within which a request must have arrived.")
     drain_delay: float = Field(
@@ -63,11 +64,17 @@ class ServeOptions(Record):
 
     @model_validator(mode="after")
     def _check_that_the_largest_request_fits(self) -> Self:
-        if self.max_images > self.queue:
+        if self.max_images > self.max_waiting_images:
             raise ValueError(
-                f"--max-images {self.max_images} exceeds --queue {self.queue}: such a request could never be accepted"
+                f"--max-images {self.max_images} exceeds {IMAGES_PER_REQUEST} times --queue {self.queue}: "
+                "such a request could never be accepted"
             )
         return self
+
+    @property
+    def max_waiting_images(self) -> int:
+        """Images that may wait per worker."""
+        return IMAGES_PER_REQUEST * self.queue
 
     @property
     def is_local(self) -> bool:

@@ -72,7 +72,7 @@ async def _serve(config: WorkerConfig) -> None:
     digest = hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
     threads = options.threads or max(1, min(MAX_THREADS, max_threads() // options.workers))
-    batcher = Batcher(predictor, threads, options.queue, options.max_megapixels, metrics)
+    batcher = Batcher(predictor, threads, options.max_waiting_images, options.max_megapixels, metrics)
     state = ServerState(options, config.access, predictor, describe_model(predictor, digest), batcher, metrics)
     listener = socket.socket(fileno=config.fd)
     gateway = Gateway(make_app(state), state)
