@@ -218,13 +218,17 @@ def test_model_card_has_accuracy_interval_notes_and_usage(
         plan = config(recipe)
         card = model_card(plan, evaluation, RESULT)
         low, high = (f"{100 * bound:.2f}" for bound in evaluation.interval)
-        assert card.startswith("# small on digits\n\nTest accuracy ")
+        _, front_matter, text = card.split("---\n")
+        assert f"- {{type: accuracy, value: {evaluation.accuracy:.4f}}}\n" in front_matter
+        assert '- name: "small on digits"\n' in front_matter
+        assert '    dataset: {name: "digits", type: "digits", split: test}\n' in front_matter
+        assert text.startswith("\n# small on digits\n\nTest accuracy ")
         assert f"{100 * evaluation.accuracy:.2f} % (95 % interval {low} to {high}, n = 359)" in card
         assert f"\n{notes(plan, 2)[0]}\n" in card
         assert f"\n    {plan.architecture}\n" in card
         assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
         assert f"- Recipe: {recipe}\n" in card
-        assert "`convscope predict FOLDER IMAGE`" in card
+        assert "`convscope predict model.onnx IMAGE`" in card
 
 
 def test_tta_accuracy_is_shown_in_addition_to_the_accuracy(
