@@ -261,3 +261,41 @@ def test_record_is_frozen() -> None:
 def test_images_import_no_torch() -> None:
     code = "import sys, convscope.images.filters, convscope.images.preprocessing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def ring(side: int, background: int, ink: int, shift: int = 0, width: int = 2) -> Pixels:
+    """A square ring in the middle of 28x28, or moved."""
+    image = np.full((28, 28, 1), background, np.uint8)
+    first = (28 - side) // 2 + shift
+    image[first : first + side, first : first + side] = ink
+    image[first + width : first + side - width, first + width : first + side - width] = background
+    return image
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize("kind", ["framed", "background", "mixed", "colors"])
+def test_transform_each_equals_transform_of_each(kind: str, light: bool) -> None:
+    images = [ring(20 if kind == "framed" else 20 + i % 9, i % 8, 200 + i) for i in range(40)]
+    stack = np.stack([255 - image if light else image for image in images])
+    stack = np.concatenate([stack, 255 - stack]) if kind == "mixed" else stack
+    stack = stack.repeat(3, axis=3) if kind == "colors" else stack
+    preprocessing = Preprocessing.plain(stack)
+    assert (preprocessing.frame is not None, preprocessing.background is not None) == (
+        kind == "framed", kind == "background",
+    )  # fmt: skip
+    others = [
+        *stack[:9], *(255 - stack[:9]), ring(20, 60, 220), ring(12, 0, 255), ring(20, 0, 255, shift=4), ring(20, 0, 40),
+        np.zeros((28, 28, 1), np.uint8), np.full((28, 28, 1), 127, np.uint8), np.full((28, 28, 1), 128, np.uint8),
+        noise(28, 28, 1), noise(28, 28, 3, seed=1), noise(28, 28, 4, seed=2), noise(20, 30, 1, seed=3),
+        *(noise(28, 28, 1, seed=seed) // 128 * 255 for seed in range(40)),
+        *(noise(28, 28, 1, seed=seed) // 60 for seed in range(9)),
+    ]  # fmt: skip
+    decoded = [DecodedImage(pixels, (f"note {i}",)) for i, pixels in enumerate(others)]
+    decoded.append(DecodedImage(ring(20, 0, 255), deep=noise(28, 28).astype(np.uint16) << 8))
+    expected, found = [preprocessing.transform(image) for image in decoded], preprocessing.transform_each(decoded)
+    for (pixels, notes), (wanted, wanted_notes) in zip(found, expected, strict=True):
+        assert notes == wanted_notes
+        np.testing.assert_array_equal(pixels, wanted)
+    unchanged = [i for i, (pixels, _) in enumerate(found) if pixels is decoded[i].pixels]
+    assert len(unchanged) >= 9
+    assert preprocessing.transform_each([]) == []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convscope.deploy.sources.items import EncodedImage, ImageSource, name_of
 from convscope.errors import DataError, ImageError
 from convscope.images.preprocessing import Preprocessing
-from convscope.images.read import read_image
+from convscope.images.read import DecodedImage, read_image
 
 BATCH_SIZE = 64  # images; larger ones save nothing, because their feature maps leave the processor's cache
 IMAGES_PER_TASK = 8  # fewer cost time for handing them from thread to thread
@@ -66,7 +66,17 @@ def prepare_images(
     """
 
     def prepare(some: Sequence[ImageSource | ImageError]) -> list[Outcome]:
-        return [prepare_image(source, preprocessing, options.max_megapixels) for source in some]
+        outcomes: list[ImageError | str] = []  # errors, and names of images
+
+        def read() -> Iterator[DecodedImage]:
+            for source in some:
+                image = _read(source, options.max_megapixels)
+                outcomes.append(image if isinstance(image, ImageError) else image.name)
+                if isinstance(image, DecodedImage):
+                    yield image
+
+        transformed = iter(preprocessing.transform_each(read()))
+        return [PreparedImage(one, *next(transformed)) if isinstance(one, str) else one for one in outcomes]
 
     batches = _batches(sources, options.batch_size)
     first = next(batches, None)
@@ -81,7 +91,8 @@ def prepare_images(
     with ThreadPoolExecutor(options.threads, "convscope-decode") as threads:
 
         def start(batch: Sequence[ImageSource | ImageError]) -> list[Future[list[Outcome]]]:
-            some = (batch[at : at + IMAGES_PER_TASK] for at in range(0, len(batch), IMAGES_PER_TASK))
+            count = max(IMAGES_PER_TASK, -(-len(batch) // options.threads))
+            some = (batch[at : at + count] for at in range(0, len(batch), count))
             return [threads.submit(prepare, images) for images in some]
 
         tasks = start(first)
@@ -93,16 +104,19 @@ def prepare_images(
 
 def prepare_image(source: ImageSource | ImageError, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
     """One image as in `prepare_images`, in this thread."""
+    image = _read(source, max_megapixels)
+    return image if isinstance(image, ImageError) else PreparedImage(image.name, *preprocessing.transform(image))
+
+
+def _read(source: ImageSource | ImageError, max_megapixels: float) -> DecodedImage | ImageError:
     if isinstance(source, ImageError):
         return source
     try:
         if isinstance(source, EncodedImage):
-            image = read_image(source.content, max_megapixels=max_megapixels, name=source.name)
-        else:
-            image = read_image(source, max_megapixels=max_megapixels)
+            return read_image(source.content, max_megapixels=max_megapixels, name=source.name)
+        return read_image(source, max_megapixels=max_megapixels)
     except DataError as error:
         return ImageError(name_of(source), str(error))
-    return PreparedImage(image.name, *preprocessing.transform(image))
 
 
 def _batches(sources: Iterable[ImageSource | ImageError], size: int) -> Iterator[list[ImageSource | ImageError]]:

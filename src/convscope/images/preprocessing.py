@@ -41,6 +41,7 @@ Then network input = float32(pixel) * scale - mean, in float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -181,6 +182,33 @@ class Preprocessing(Record):
             if ink is not None:
                 return self._place(ink, self.frame), (*notes, *self._framing_notes(ink, self.frame))
         return fitted, (*notes, *fitted_notes)
+
+    def transform_each(self, images: Iterable[DecodedImage]) -> list[tuple[Pixels, tuple[str, ...]]]:
+        """`transform` for several images; those of the network's size that nothing changes are fast."""
+        results: list[tuple[Pixels, tuple[str, ...]]] = []
+        same_size: dict[int, DecodedImage] = {}
+        for image in images:
+            if image.pixels.shape == (self.height, self.width, self.channels) and image.deep is None:
+                same_size[len(results)] = image
+                results.append((image.pixels, image.notes))
+            else:
+                results.append(self.transform(image))
+        if same_size:
+            stays = self._stay(np.stack([image.pixels for image in same_size.values()]))
+            for (i, image), stay in zip(same_size.items(), stays.tolist(), strict=True):
+                results[i] = results[i] if stay else self.transform(image)
+        return results
+
+    def _stay(self, images: Pixels) -> NDArray[np.bool_]:
+        """Which images of the network's size, uint8 (n, h, w, c), no step changes; some of these may be left out."""
+        if self.channels > 1 or self.polarity == "mixed":
+            return np.ones(len(images), bool)
+        light = _light_on_black(images[..., 0], self.polarity)
+        borders, lowest = _light_on_black(border_colors(images)[:, 0], self.polarity), light.min(axis=(1, 2))
+        stay: NDArray[np.bool_] = (borders == lowest) & ((borders < 128) | (lowest < light.max(axis=(1, 2))))
+        if self.background is not None:
+            stay &= border_colors(light[..., None])[:, 0] <= self.background.level
+        return stay & self.frame.contains_each(light) if self.frame is not None else stay
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Convert uint8 (n, h, w, c) to the network's input, float32 (n, h, w, c)."""

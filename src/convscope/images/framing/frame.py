@@ -95,13 +95,16 @@ class Frame(Record):
 
     def contains(self, image: Gray) -> bool:
         """Whether an image of the network's size, uint8 (h, w), light ink on black, is in the frame already."""
-        sides, rows, columns, peaks = _measure(image[None], self.threshold)
-        return bool(
-            self.side - 1 <= sides[0] <= self.side
-            and abs(rows[0] - self.row) <= self.offset
-            and abs(columns[0] - self.column) <= self.offset
-            and peaks[0] >= self.faintest
+        return bool(self.contains_each(image[None])[0])
+
+    def contains_each(self, images: Gray) -> NDArray[np.bool_]:
+        """`contains` for images, uint8 (n, h, w): bool (n,)."""
+        sides, rows, columns, peaks = _measure(images, self.threshold)
+        is_centered = (abs(rows - self.row) <= self.offset) & (abs(columns - self.column) <= self.offset)
+        contained: NDArray[np.bool_] = (
+            (self.side - 1 <= sides) & (sides <= self.side) & is_centered & (peaks >= self.faintest)
         )
+        return contained
 
     def place(self, ink: Ink, height: int, width: int) -> Gray:
         """Draw ink in the frame: uint8 (height, width), light ink on black."""
