@@ -28,8 +28,8 @@ ROOMS = [
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.
 WITHOUT_TRAINING = (
     "", ".deploy.predictor", ".cli.main", ".cli.format_data", ".cli.format_evaluation", ".cli.format_models",
-    ".cli.format_training", ".runs.folder", ".network.presets", ".api.evaluate", ".api.filter", ".api.inspect",
-    ".data.load", ".data.audit.report",
+    ".cli.format_prediction", ".cli.format_training", ".runs.folder", ".network.presets", ".api.evaluate",
+    ".api.filter", ".api.inspect", ".data.load", ".data.audit.report",
 )  # fmt: skip
 HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
 

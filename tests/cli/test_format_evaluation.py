@@ -8,7 +8,8 @@ import numpy as np
 
 from convscope import Evaluation, Prediction
 from convscope._statistics import wilson
-from convscope.cli.format_evaluation import cell_lines, evaluation_lines, prediction_lines
+from convscope.cli.format_evaluation import cell_lines, evaluation_lines
+from convscope.cli.format_prediction import prediction_lines
 from convscope.evaluation.explain import CellExplanation, Term
 from convscope.evaluation.metrics import evaluate
 from convscope.evaluation.proportion import Proportion

@@ -91,6 +91,20 @@ def test_command_out_of_memory_is_one_line(command: Command, monkeypatch: pytest
     assert command("models") == (1, "", message)
 
 
+def test_predict_out_of_memory_names_its_own_options(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("convscope.deploy.predictor.Predictor.__init__", fail)
+    code, out, err = command("predict", "model.onnx", "a.png")
+    assert (code, out) == (1, "")
+    assert err.startswith(
+        "convscope: not enough memory: choose a smaller --batch-size or --max-megapixels, fewer --threa"
+    )
+    shown = command("predict", "--help").out
+    assert all(option in shown for option in ("--batch-size", "--max-megapixels", "--threads"))
+
+
 def test_command_other_runtime_error_is_raised(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("a fault of the program")

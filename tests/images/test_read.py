@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convscope.errors import DataError
-from convscope.images.read import MAX_SIDE, DecodedImage, read_image
+from convscope.images.read import MAX_SIDE, DecodedImage, encode_png, read_image
 
 Pixels = NDArray[np.uint8]
 
@@ -327,3 +327,14 @@ def test_read_image_pngsuite_damaged_files_raise(pngsuite: dict[str, bytes]) -> 
         with pytest.raises(DataError, match=r"cannot be decoded|not an image"):
             read_image(pngsuite[name])
     assert len(damaged) == 14
+
+
+def test_read_image_without_memory_does_not_call_the_file_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("convscope.images.read._pixels", fail)
+    with pytest.raises(
+        DataError, match=r"^image: not enough memory to decode it; make it smaller, or free some memory$"
+    ):
+        read_image(encode_png(np.zeros((2, 2, 1), np.uint8)))

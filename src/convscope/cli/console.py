@@ -1,20 +1,25 @@
-"""Writing to the terminal: results on stdout, messages on stderr."""
+"""What commands share: results on stdout, messages on stderr, and the run that an argument names."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convscope._files import kind_of
 from convscope._text import escape_controls
+from convscope.errors import ModelFileError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
     from rich.table import Table
+
+    from convscope.runs.folder import Run
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist and have another content.")]
@@ -111,3 +116,18 @@ def short_number(number: float) -> str:
         if abs(number) >= 0.9995 * limit:  # a number that rounds to 1000 gets the next prefix
             return f"{number / limit:.3g}{unit}"
     return f"{number:.3g}"
+
+
+def opened_run(path: Path) -> Run:
+    """The run in a folder; a message says if its training was interrupted."""
+    from convscope.runs.folder import open_run
+
+    run = open_run(path)
+    if run.warning:
+        print_message(run.warning)
+    return run
+
+
+def model_file(path: Path) -> Path:
+    """The model file in a run folder, or the path itself if it is not a folder."""
+    return opened_run(path).model_file if kind_of(path, ModelFileError) == "folder" else path

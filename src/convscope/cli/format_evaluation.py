@@ -1,4 +1,4 @@
-"""Text for `convscope evaluate`, `predict` and `explain`."""
+"""Text for `convscope evaluate` and `explain`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from convscope._text import list_some, percent
 from convscope.cli.console import plain_table
-from convscope.deploy.prediction import Prediction, Status
+from convscope.cli.format_prediction import prediction_lines
+from convscope.deploy.prediction import Prediction
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
 
@@ -54,23 +55,6 @@ def confidence_lines(evaluation: Evaluation) -> list[str]:
             f"{percent(answers.unlike)} unlike the training images{right}"
         )
     return lines
-
-
-ANSWERS: dict[Status, str] = {
-    "answered": "{label}",
-    "unsure": "unsure, perhaps {label}",
-    "unlike": "unlike the training images",
-}
-
-
-def prediction_lines(prediction: Prediction, top: int) -> list[str]:
-    """The answer, what preprocessing did to the image, and the `top` most likely classes with their probabilities."""
-    ranked = list(prediction.probabilities.items())[:top]
-    return [
-        f"{prediction.image}: {ANSWERS[prediction.status].format(label=prediction.label)}",
-        f"  {', '.join(prediction.notes) or 'used as it is'}",
-        "  " + ", ".join(f"{name} {percent(share)}" for name, share in ranked),
-    ]
 
 
 def explanation_lines(explanation: Explanation) -> list[Any]:

@@ -46,7 +46,8 @@ RENAMED = {  # old name: new name; both are accepted
     "--top": "--top-k",
 }
 OUT_OF_MEMORY = "can't allocate memory"  # in torch's message
-ADVICE = "not enough memory: choose a smaller --batch-size, --image-size or network, or free some memory"
+ADVICE = "choose a smaller --batch-size, --image-size or network, or free some memory"
+ADVICE_OF = {"predict": "choose a smaller --batch-size or --max-megapixels, fewer --threads, or free some memory"}
 
 
 class LazyGroup(TyperGroup):
@@ -105,6 +106,7 @@ def main() -> None:
     # Waiting OpenMP threads spin for about 20 microseconds, then sleep: longer spinning makes a busy machine many times
     # slower, sleeping at once halves the speed of an idle one (dev/LOG.md). libgomp reads this when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some in every package takes 15 ms
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about an image is in our own messages
     with reliable_streams() as output:
         code = _run(current_options(sys.argv[1:]))
@@ -116,10 +118,11 @@ def main() -> None:
 
 def _run(words: Sequence[str]) -> int:
     """Run a command, print errors, and return its exit code."""
+    command = next((word for word in words if not word.startswith("-")), "convscope")
     with remember_interrupts() as interrupt:
         try:
             _check_current_folder()
-            with needs_extra(feature=next((word for word in words if not word.startswith("-")), "convscope")):
+            with needs_extra(feature=command):
                 return int(app(words, prog_name="convscope", standalone_mode=False) or 0)
         except typer.TyperException as error:
             message = error.format_message()  # the whole help text if no command was given
@@ -136,7 +139,7 @@ def _run(words: Sequence[str]) -> int:
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
                 raise
-            print_message(f"convscope: {ADVICE}")
+            print_message(f"convscope: not enough memory: {ADVICE_OF.get(command, ADVICE)}")
             return 1
         except OSError as error:
             print_message(f"convscope: {error.filename}: {error.strerror}" if error.filename else f"convscope: {error}")

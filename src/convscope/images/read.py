@@ -304,6 +304,8 @@ def _report_damage(name: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{name}: not enough memory to decode it; make it smaller, or free some memory") from error
     except Exception as error:  # decoders raise exceptions of any kind for damaged files
         raise DataError(
             f"{name}: cannot be decoded ({reason_of(error)}); "

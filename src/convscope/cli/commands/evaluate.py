@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.console import AsJson, Force, print_result
-from convscope.cli.runs import opened_run
+from convscope.cli.console import AsJson, Force, opened_run, print_result
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -14,14 +14,11 @@ from pydantic import Field
 
 from convscope._files import sha256
 from convscope._records import Record
-from convscope._text import pluralize
-from convscope.cli.console import AsJson, Force, print_message, print_result
+from convscope.cli.console import AsJson, Force, model_file, print_message, print_result
 from convscope.cli.options import expand_records
-from convscope.cli.runs import model_file
 from convscope.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from convscope.deploy.answers import AnswerSummary
     from convscope.deploy.prediction import Prediction
     from convscope.deploy.predictor import Predictor
     from convscope.deploy.prepare import BatchOptions
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
-TOP_K = 3
 UPDATE_S = 0.1  # between updates of the bar
 SOURCES = (
     "Images, folders, .zip and .tar archives, patterns such as 'photos/**/*.jpg'; - for an image on standard input."
@@ -106,7 +102,7 @@ def _print(
     predictor: Predictor, found: Sequence[Found], passed_over: PassedOver, options: PredictOptions, as_json: bool
 ) -> bool:
     """Print the answers, and errors to stderr; whether there are any errors."""
-    from convscope.cli.format_evaluation import prediction_lines
+    from convscope.cli.format_prediction import TOP_K, prediction_lines
     from convscope.deploy.prediction import PredictionList
     from convscope.deploy.sources.read import OnceFilter, read_archives
 
@@ -135,6 +131,7 @@ def _write(
     as_json: bool,
 ) -> bool:
     """Write the answers to a file, and print a summary; whether there are any errors."""
+    from convscope.cli.format_prediction import TOP_K, summary_lines
     from convscope.deploy.answers import AnswerSummary, PartHeader, is_stream, open_answers
     from convscope.deploy.sources.read import OnceFilter, read_archives
 
@@ -163,20 +160,8 @@ def _write(
         left_out=len(answers.done - once.seen),
         passed_over=passed_over.kinds.total(),
     )
-    print_result(as_json, summary, _summary_lines(summary))
+    print_result(as_json, summary, summary_lines(summary))
     return "error" in statuses
-
-
-def _summary_lines(summary: AnswerSummary) -> list[str]:
-    counts = [f"{count:,} {status}" for status, count in summary.statuses.items() if status != "error"]
-    errors = summary.statuses.get("error", 0)
-    lines = [f"{summary.path}: {', '.join([*counts, pluralize(errors, 'error')])}"]
-    if summary.resumed:
-        lines.append(f"{pluralize(summary.resumed, 'image')} of these had been classified before")
-    if summary.left_out:
-        answers = pluralize(summary.left_out, "earlier answer")
-        lines.append(f"left out {answers}, of images that are no longer named")
-    return lines
 
 
 def _batches(predictor: Predictor, options: PredictOptions) -> BatchOptions:
