@@ -43,6 +43,15 @@ class Predictor:
 
     Raises:
         ModelFileError: The file or folder does not exist, is damaged, was altered, or was not written by convscope.
+
+    >>> from convscope import train_model
+    >>> run = train_model("digits", epochs=1, run="my-digits")
+    >>> predictor = Predictor(run.model_file)
+    >>> image = np.zeros((30, 20), np.uint8)  # or a path, a folder, an archive, ...
+    >>> [prediction.label in predictor.classes for prediction in predictor.predict([image, image])]
+    [True, True]
+    >>> predictor.predict_proba(image).shape, predictor.features(image).dtype
+    ((1, 10), dtype('float32'))
     """
 
     def __init__(self, source: str | Path, *, threads: int | None = None) -> None:
