@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.evaluation.metrics import evaluate
-from convscope.report import plots
+from convscope.report import layer_plots, plots
 from convscope.report.figures import dataset_figure, render_figures, result_figures
 from convscope.report.html import Section
 from convscope.report.layer_figures import layer_figures
@@ -189,3 +190,14 @@ def test_result_figures_worst_mistakes_are_in_order_of_loss() -> None:
     assert probabilities[0].max() == 1
     height = np.exp(1 + 19 / 10)
     assert sorted(probabilities[1]) == pytest.approx([*[1 / (height + 9)] * 9, height / (height + 9)])
+
+
+def test_workers_know_every_plot() -> None:
+    for module in (plots, layer_plots):
+        functions = inspect.getmembers(module, inspect.isfunction)
+        made = {name for name, one in functions if one.__module__ == module.__name__ and returns_canvas(name, one)}
+        assert made <= PLOTS.keys()
+
+
+def returns_canvas(name: str, function: Callable[..., object]) -> bool:
+    return not name.startswith("_") and function.__annotations__.get("return") == "Canvas"

@@ -29,6 +29,7 @@ PLOTS: dict[str, Callable[..., Canvas]] = {
     function.__name__: function
     for function in (
         plots.first_nine, plots.issue_images, plots.learning_curves, plots.confusion_matrix, plots.worst_mistakes,
+        plots.reliability_diagram,
         layer_plots.filters, layer_plots.feature_maps, layer_plots.flatten_view, layer_plots.class_scores,
         layer_plots.class_probabilities,
         layer_plots.attribution, layer_plots.before_after,
