@@ -20,6 +20,7 @@ from convscope.api.inspect import DatasetView
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
 from convscope.deploy.answers import AnswerSummary
+from convscope.deploy.foreign.record import ForeignModel
 from convscope.deploy.prediction import Answer, PredictionList
 from convscope.deploy.server.supervisor import ServerInfo
 from convscope.deploy.verify import Verification
@@ -49,6 +50,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "config": (RunConfig, "config.json in a run folder"),
     "manifest": (Manifest, "manifest.json in a run folder"),
     "metrics-row": (MetricsRow, "one line of metrics.jsonl in a run folder"),
+    "foreign-model": (ForeignModel, "the JSON file that describes a model that convscope did not train"),
     "model-metadata": (ModelMetadata, "the metadata entry 'convscope' of model.onnx"),
 }
 

@@ -16,7 +16,7 @@ from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBAB
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy.prediction import Prediction, Predictions, Status
 from convscope.deploy.prepare import BATCH_SIZE, BatchOptions, PreparedImage, prepare_images
-from convscope.deploy.session import open_session, run_session
+from convscope.deploy.session import Session, open_session, run_session
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import EncodedImage, ImageSource, PassedOver
 from convscope.deploy.sources.read import read_archives
@@ -34,7 +34,8 @@ class Predictor:
     """Classifies images with a trained model file.
 
     Args:
-        source: A `model.onnx`, or a run folder, which is verified as a whole.
+        source: A `model.onnx`; a run folder, which is verified as a whole; or a JSON file that describes a model that
+            convscope did not train, see `deploy.foreign.record.ForeignModel`.
         threads: How many threads decode and compute; by default one per core.
 
     Attributes:
@@ -62,9 +63,16 @@ class Predictor:
             path = open_run(path).model_file
         self.path = path
         self.threads = threads or max_threads()
-        file = read_model_file(self.path)
-        self.metadata = file.metadata
-        self._session = open_session(file.content, self.path, threads)
+        self._session: Session
+        if path.suffix.lower() == ".json":
+            from convscope.deploy.foreign.session import ForeignSession  # here, because other models do not need it
+
+            self._session = ForeignSession(path, threads)
+            self.metadata = self._session.metadata
+        else:
+            file = read_model_file(path)
+            self.metadata = file.metadata
+            self._session = open_session(file.content, path, threads)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,13 @@ import onnxruntime
 DISABLED_OPTIMIZERS = ["QDQPropagationTransformer"]
 LOG_FATAL = 4  # errors are raised as exceptions too; do not print them as well
 onnxruntime.set_default_logger_severity(LOG_FATAL)
+
+
+class Session(Protocol):
+    """What runs a model."""
+
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Arrays by the names of outputs, for arrays by the names of inputs."""
 
 
 def open_session(content: bytes, path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -50,7 +58,7 @@ def open_session(content: bytes, path: Path, threads: int | None = None) -> onnx
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, path: Path, outputs: Sequence[str], images: NDArray[np.uint8]
+    session: Session, path: Path, outputs: Sequence[str], images: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
     """Some outputs for a batch of images.
 
@@ -68,6 +76,8 @@ def run_session(
     """
     try:
         values = session.run(list(outputs), {INPUT: images})
+    except ModelFileError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise _unusable(path, error) from error
     if not all(np.isfinite(array).all() for array in values):

@@ -1,0 +1,105 @@
+"""A foreign model seen from this process: it has the outputs of a model file, computed in another process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock, Timer
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope._workers import Worker
+from convscope.backends.onnx.metadata import INPUT, LOGITS, PROBABILITIES, ModelMetadata
+from convscope.deploy.foreign.record import read_foreign
+from convscope.deploy.foreign.scan import check_standard
+from convscope.errors import ModelFileError
+
+WORKER = "convscope.deploy.foreign.worker"
+FAILED = 1  # first byte of an answer
+SUM_TOLERANCE = 0.01  # of probabilities
+SMALLEST = 1e-30  # probability, before its logarithm is taken
+
+
+class ForeignSession:
+    """Runs a foreign model in a process with limits on memory and time.
+
+    Args:
+        path: The JSON file that describes it; see `ForeignModel`.
+        threads: How many compute; by default one per core.
+
+    Raises:
+        ModelFileError: The record or the model cannot be used.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
+        self.record, content = read_foreign(path)
+        try:
+            check_standard(content)
+        except ValueError as error:
+            raise self._refusal(str(error)) from error
+        self._lock = Lock()
+        self._worker = Worker(WORKER)
+        head = f"{threads or 0} {self.record.model_dump_json()}\n".encode()
+        self._request(head + content, "load")
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """Classes and preprocessing."""
+        return self.record.metadata
+
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Logits and probabilities, like a session of onnxruntime.
+
+        Raises:
+            ModelFileError: The model took too much time or memory, or its output is not what the record says.
+        """
+        images = np.ascontiguousarray(inputs[INPUT])
+        raw = np.frombuffer(self._request(images.tobytes(), "classify"), np.float32).reshape(len(images), -1)
+        if not np.isfinite(raw).all():
+            raise self._refusal("its output is not finite")
+        found = {LOGITS: raw, PROBABILITIES: _softmax(raw)}
+        if self.record.output_kind == "probabilities":
+            if raw.min() < -SUM_TOLERANCE or np.abs(raw.sum(1) - 1).max() > SUM_TOLERANCE:
+                raise self._refusal('its outputs are not probabilities: write "output_kind": "logits"')
+            found = {LOGITS: np.log(raw.clip(SMALLEST)), PROBABILITIES: raw.clip(0, 1)}
+        if missing := [name for name in outputs if name not in found]:
+            raise self._refusal(f"it has no output {missing[0]!r}, which only models trained by convscope have")
+        return [found[name] for name in outputs]
+
+    def _request(self, message: bytes, purpose: str) -> bytes:
+        """The worker's answer. Raises ModelFileError if it fails, takes too long, or ends."""
+        seconds = self.record.timeout
+        with self._lock:
+            timer = Timer(seconds, self._worker.process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                answer = self._worker.request(message)
+            except OSError as error:
+                late = not timer.is_alive()
+                why = (
+                    f"took longer than {seconds:g} s" if late else "ended, for lack of memory or by a fault of its own"
+                )
+                raise self._refusal(f"its process {why}, when it was to {purpose}") from error
+            finally:
+                timer.cancel()
+        if answer[0] == FAILED:
+            raise self._refusal(answer[1:].decode(errors="replace"))
+        return answer[1:]
+
+    def _refusal(self, reason: str) -> ModelFileError:
+        return ModelFileError(f"{self.path}: the model {self.record.model} cannot be used: {reason}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.kill()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):
+            self.close()
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
