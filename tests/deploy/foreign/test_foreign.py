@@ -170,11 +170,11 @@ def model(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]] | None
 def endless() -> bytes:
     """A loop of 2^60 steps."""
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Sin", ["v"], ["w"])],
+        [helper.make_node("Identity", ["go"], ["goes"]), helper.make_node("Sin", ["v"], ["w"])],
         "body",
         [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", 9, []),
          helper.make_tensor_value_info("v", TensorProto.FLOAT, None)],
-        [helper.make_tensor_value_info("go_on", 9, []), helper.make_tensor_value_info("w", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("goes", 9, []), helper.make_tensor_value_info("w", TensorProto.FLOAT, None)],
     )  # fmt: skip
     constants = {"steps": np.array(2**60), "yes": np.array(True)}
     return model([helper.make_node("Loop", ["steps", "yes", "start"], ["y"], body=body)], constants)
