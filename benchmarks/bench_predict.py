@@ -63,9 +63,9 @@ def main() -> int:
         model = str(run / "model.onnx")
         programs = {
             "a plain loop": [sys.executable, "-c", PLAIN_LOOP, model],
-            "`Predictor.predict`": [sys.executable, "-c", PREDICTOR, str(run)],
-            "`convscope predict`": [CONVSCOPE, "predict", str(run)],
-            "`convscope predict --json`": [CONVSCOPE, "predict", "--json", str(run)],
+            "`Predictor.predict`": [sys.executable, "-c", PREDICTOR, model],
+            "`convscope predict`": [CONVSCOPE, "predict", model],
+            "`convscope predict --json`": [CONVSCOPE, "predict", "--json", model],
         }
         for _ in range(options.rounds):
             for name, command in programs.items():
@@ -98,10 +98,12 @@ def report(file: Path, times: Times, count: int) -> dict[str, float]:
     names = list(dict.fromkeys(name for name, _ in times))
     beyond = {name: median(times[name, count]) - median(times[name, 1]) for name in names}
     ratios = {name: beyond[name] / beyond[names[0]] for name in names}
+    whole = {name: median(times[name, count]) / median(times[names[0], count]) for name in names}
     rows = [
-        (name, median_range(times[name, 1]), median_range(times[name, count]), f"{ratios[name]:.2f}") for name in names
+        (name, *(median_range(times[name, n]) for n in (1, count)), f"{whole[name]:.2f}", f"{ratios[name]:.2f}")
+        for name in names
     ]
-    heads = ("program", "1 file, s", f"{count:,} files, s", "ratio of the difference")
+    heads = ("program", "1 file, s", f"{count:,} files, s", "ratio", "ratio of the difference")
     text = (
         f"## Predicting many small files\n\n`bench_predict.py`, {today()}, PNGs of 28x28, "
         f"{len(os.sched_getaffinity(0))} cores; processor seconds of the whole process, median (min to max) of "

@@ -25,6 +25,7 @@ from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.prediction import Prediction
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.prepare import BATCH_SIZE
+from convscope.deploy.sources.items import EncodedImage
 from convscope.errors import DataError, ModelFileError
 from convscope.images.read import encode_png, read_image
 from helpers.model_files import export, with_metadata
@@ -248,6 +249,56 @@ def test_predict_unreadable_image_raises_data_error(
 def test_prediction_label_of_equal_classes_is_the_first() -> None:
     prediction = Prediction(image="p", probabilities={"a": 0.5, "b": 0.5}, notes=())
     assert (prediction.label, prediction.probability) == ("a", 0.5)
+
+
+def test_predictor_every_method_takes_the_same_sources(predictor: Predictor, tmp_path: Path) -> None:
+    images, folder = random_images(LINE, 70), tmp_path / "images"
+    folder.mkdir()
+    paths = [folder / f"{i}.png" for i in range(70)]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(encode_png(image))
+    expected = expected_probabilities(LINE, images)
+    for sources in (folder, str(folder), folder / "*.png", f"{tmp_path}/**/*.png", paths, tuple(paths), iter(paths)):
+        np.testing.assert_allclose(predictor.predict_proba(sources), expected, rtol=0, atol=1e-5)
+    found = predictor.predict(folder)
+    assert [prediction.image for prediction in found] == [str(path) for path in paths]
+    assert predictor.predict(path for path in paths) == list(predictor.predict_each(folder)) == found
+    np.testing.assert_array_equal(predictor.features(paths[3]), predictor.features(images[3:4]))
+    for source in (images[3], encode_png(images[3])):
+        np.testing.assert_array_equal(predictor.predict_logits(source), predictor.predict_logits(images[3:4]))
+
+
+def test_predict_of_folder_warns_of_what_it_passes_over(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode_png(random_images(LINE, 1)[0]))
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b.txt").write_text("")
+    with pytest.warns(UserWarning, match=r"^passed over 3 files other than images: 2 \.txt, 1 \.onnx$"):
+        assert len(predictor.predict(tmp_path)) == 1
+
+
+def test_predict_proba_of_unreadable_image_raises_data_error(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.png: no such file"):
+        predictor.predict_proba([random_images(LINE, 1)[0], tmp_path / "no.png"])
+    with pytest.raises(DataError, match=r"^expected at least one image to classify, got none$"):
+        predictor.features([])
+
+
+def test_predict_each_large_files_of_an_archive_are_read_a_few_at_a_time(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope.deploy.prepare.MAX_BATCH_BYTES", 100)
+    content, taken = encode_png(random_images(LINE, 1)[0]), 0
+
+    def sources() -> Iterator[EncodedImage]:
+        nonlocal taken
+        for taken in range(1, 51):
+            yield EncodedImage(f"{taken}.png", content)
+
+    assert len(content) > 100
+    stream = predictor.predict_each(sources())
+    assert next(stream).image == "1.png"
+    assert taken <= 3
+    assert [outcome.image for outcome in stream] == [f"{i}.png" for i in range(2, 51)]
 
 
 def test_predict_each_keeps_order_and_gives_errors_in_their_place(predictor: Predictor, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from convscope import Predictor
 from convscope._files import lock_file
 from helpers.command import Command
-from helpers.process import start_command, wait_until
+from helpers.process import SCRIPT, start_command, wait_until
 
 COLUMNS = [
     "image", "status", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "notes", "error",
@@ -280,6 +280,7 @@ def test_predict_sources_from_a_list_on_standard_input(
         ("", 2, "expected at least one image, folder, archive or pattern, got none"),
         ("--files-from empty", 2, "expected at least one image, folder, archive or pattern, got none"),
         ("--files-from none", 3, "none: no such file; check the spelling and the folder"),
+        ("- --files-from -", 2, "standard input is either an image (-) or the list (--files-from -)"),
         ("big.png --null", 2, "--null needs --files-from"),
         ("big.png --threads 0", 2, "Invalid value for '--threads'"),
         ("big.png --top-k 0", 2, "Invalid value for '--top-k'"),
@@ -292,6 +293,41 @@ def test_predict_wrong_options_are_refused(command: Command, words: str, code: i
     answer = command("predict", "run", *words.split())
     assert (answer.code, answer.out) == (code, "")
     assert answer.err.startswith(f"convscope: {message}")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_predict_listed_name_with_a_null_character_is_an_error(command: Command) -> None:
+    Path("list").write_bytes(b"a\0b.png\nbig.png\n")
+    answer = command("predict", "run", "--files-from", "list")
+    assert answer.code == 3
+    assert answer.out.startswith("big.png: ")
+    assert answer.err == (
+        "convscope: a\\x00b.png: no file has a null character in its name; check where the name comes from\n"
+    )
+
+
+@pytest.mark.usefixtures("workspace")
+def test_predict_image_on_standard_input_is_never_resumed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.csv.part").write_bytes(b"")
+    for name in ("big.png", "seven.png"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(name).read_bytes())))
+        answer = command("predict", "run", "-", "--out", "a.csv", "--force")
+        assert answer.code == 0
+        assert [row["image"] for row in rows("a.csv")] == ["standard input"]
+        assert rows("a.csv")[0]["label"] == Predictor("run").predict(name)[0].label
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the limits of POSIX")
+def test_predict_out_on_a_full_disk_is_resumed(command: Command, photos: list[str], workspace: Path) -> None:
+    limited = ["bash", "-c", f'ulimit -f 2; exec {SCRIPT} "$@"', "-"]  # KiB, as if the disk were full
+    process = start_command(workspace, "predict", "run", "photos", "--out", "a.csv", program=limited)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    advice = "free some space, and run the same command again to resume"
+    assert err.endswith(f"convscope: cannot write a.csv.part: File too large; {advice}\n")
+    assert not Path("a.csv").exists()
+    assert command("predict", "run", "photos", "--out", "a.csv").code == 3
+    assert [row["image"] for row in rows("a.csv")] == photos
 
 
 def test_predict_archive_gives_the_answers_of_its_files(command: Command, photos: list[str]) -> None:

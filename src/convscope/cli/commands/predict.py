@@ -17,6 +17,7 @@ from convscope._records import Record
 from convscope.cli.console import AsJson, Force, model_file, print_message, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import ImageError, UsageError
+from convscope.images.files.source import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from convscope.deploy.prediction import Prediction
@@ -71,6 +72,8 @@ def predict(
     from convscope.deploy.sources.find import find_images
     from convscope.deploy.sources.items import PassedOver
 
+    if options.files_from == STANDARD_INPUT and STANDARD_INPUT in (sources or ()):
+        raise UsageError("standard input is either an image (-) or the list (--files-from -)")
     words = [*(sources or ()), *_listed(options.files_from, null)]
     if not words:
         raise UsageError("expected at least one image, folder, archive or pattern, got none")

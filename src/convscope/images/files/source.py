@@ -43,6 +43,8 @@ def open_source(source: str | Path) -> IO[bytes]:
             return BytesIO(file.read())  # which decoders read faster
     except FileNotFoundError:
         raise DataError(f"{name}: no such file; check the spelling and the folder") from None
+    except ValueError:
+        raise DataError(f"{name}: no file has a null character in its name; check where the name comes from") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from error
     except DataError as error:
