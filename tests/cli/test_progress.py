@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from convscope.cli.progress import CliReporter, training_display
+from convscope.cli.progress import CLASSIFYING, CliReporter, training_display
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.state import EpochMetrics, Progress
@@ -171,6 +172,20 @@ def test_reporter_on_terminal_shows_a_bar_per_download(seen: Callable[..., str])
     assert "a.gz" in text
     assert "2.0 of 2.0 MB" in text
     assert "b.gz" in text
+    assert text.endswith("\x1b[2K")
+
+
+def test_reporter_on_terminal_shows_rate_and_time_left_of_classifying(seen: Callable[..., str]) -> None:
+    def classify() -> None:
+        with CliReporter() as reporter:
+            for done in range(10_000, 10_080, 10):  # 10,000 were classified by an earlier call
+                reporter.progress(CLASSIFYING, done, 11_000)
+                time.sleep(0.02)
+
+    text = seen(classify)
+    assert "10,070 of 11,000 images, " in text.replace("\n", "")
+    rates = [int(rate.replace(",", "")) for rate in re.findall(r"images, ([\d,]+)/s", text)]
+    assert max(rates) < 1_000  # those of the earlier call do not count
     assert text.endswith("\x1b[2K")
 
 

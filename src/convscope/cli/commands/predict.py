@@ -14,7 +14,7 @@ from pydantic import Field
 
 from convscope._files import sha256
 from convscope._records import Record
-from convscope.cli.console import AsJson, Force, model_file, print_message, print_result
+from convscope.cli.console import AsJson, model_file, print_message, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import ImageError, UsageError
 from convscope.images.files.source import STANDARD_INPUT
@@ -61,7 +61,9 @@ def predict(
     options: PredictOptions,
     sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help=SOURCES)] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="--files-from is separated by null characters.")] = False,
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite --out, and start again if its earlier answers cannot be used.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify images of any size, and report how each was preprocessed.
