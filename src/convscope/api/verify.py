@@ -63,7 +63,7 @@ def verify_model(
         if http and find_spec("fastapi") is None:
             skipped.append("HTTP: the extra 'serve' is not installed")
         elif http:
-            runtimes.append(stack.enter_context(_served(path)))
+            runtimes.append(stack.enter_context(served_runtime(path)))
         return verify_runtimes(path, runtimes, paths).model_copy(update={"skipped": tuple(skipped)})
 
 
@@ -132,7 +132,7 @@ def _onnx_name(predictor: Predictor) -> str:
 
 
 @contextmanager
-def _served(path: Path) -> Iterator[Runtime]:
+def served_runtime(path: Path) -> Iterator[Runtime]:
     """A server process that runs while the context does."""
     command = [sys.executable, "-m", "convscope", "serve", str(path), "--port", "0", "--json", *SERVER_LIMITS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
