@@ -52,7 +52,7 @@ def main() -> None:
         others = {name: transform_images(predictor.preprocessing, images) for name, images in foreign.items()}
         others |= dict(unlike_images(predictor.preprocessing, dataset.test))
         shares = [_answers(predictor, images, name) for name, images in others.items() if name != own]
-        answered.append((_title(run, own), _share(_answers(predictor, _images(dataset), own)), *_cells(shares, others, own)))
+        answered.append((_title(run, own), _share(_answers(predictor, _images(dataset), own)), *_cells(shares, others)))
     heads = ("trained on", "its test images", *others)
     machine = run.config.machine
     put(
@@ -109,7 +109,7 @@ def _answers(predictor: Predictor, images: Images, name: str) -> Answers:
     return count_answers(predictor.statuses(predictor.predict_proba(images), predictor.ood_scores(images)), name)
 
 
-def _cells(shares: list[Answers], others: dict[str, Images], own: str) -> list[str]:
+def _cells(shares: list[Answers], others: dict[str, Images]) -> list[str]:
     by_name = {one.images: _share(one) for one in shares}
     return [by_name.get(name, "-") for name in others]
 

@@ -40,7 +40,7 @@ def to_int8(file: ModelFile, images: NDArray[np.uint8]) -> bytes:
     batch_size = max(1, min(MAX_BATCH, MAX_BATCH_BYTES // network.activation_bytes))
     ranges = _ranges(model.content, model.outputs, images, batch_size)
     quantized = quantize(weights, model.inputs, ranges)
-    metadata = metadata.model_copy(update={"precision": "int8"})
+    metadata = metadata.model_copy(update={"precision": "int8", "test": None})
     golden = _answer_golden(to_onnx(network, quantized, metadata), metadata)
     return to_onnx(network, quantized, metadata.model_copy(update={"golden": golden}))
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
-from convscope.backends.onnx.metadata import ClassNames, ModelMetadata
+from convscope.backends.onnx.metadata import ClassNames, ModelMetadata, TrainingInfo
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
@@ -90,7 +90,19 @@ class RunConfig(Record):
 
     def model_metadata(self) -> ModelMetadata:
         """What the model file says about the network, before calibration."""
-        return ModelMetadata(classes=self.classes, preprocessing=self.preprocessing, architecture=self.architecture)
+        training = TrainingInfo(
+            dataset=self.dataset.name,
+            fingerprint=self.dataset.fingerprint,
+            images=self.dataset.train_images,
+            recipe=self.recipe.name,
+            seed=self.seed,
+        )
+        return ModelMetadata(
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            architecture=self.architecture,
+            training=training,
+        )
 
 
 class FileInfo(Record):

@@ -127,6 +127,8 @@ def test_export_metadata_and_interface() -> None:
         "precision": "float32",
         "temperature": 1.0,
         "rejection": {"min_probability": None, "max_ood_score": None},
+        "training": None,
+        "test": None,
         "golden": [],
     }
     assert ModelMetadata.model_validate_json(properties["convscope"]).preprocessing == random_preprocessing(case)

@@ -21,6 +21,7 @@ from convscope.training.resolve import TrainData
 
 MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 2_000, 10_000  # more change nothing
 MAX_BATCH, MAX_BATCH_BYTES = 500, 2**28  # images that are run at once, and their activations
+MIN_IMAGES = 20  # of fewer, no limit keeps 95 %
 HERE = Path("the trained network")  # for messages
 
 
@@ -38,7 +39,8 @@ def calibrate(
 
     They are measured on validation images, at most `MAX_HELD_OUT_IMAGES`. A recipe that trains on all images and
     validates on the test set, as the article's does, stays uncalibrated: its temperature is 1, and the limit of the
-    `ood_score` is that of the training images. If no limit keeps `max_error`, the model is unsure about every image.
+    `ood_score` is that of the training images. With fewer than `MIN_IMAGES` images there is none. If no limit
+    keeps `max_error`, the model is unsure about every image.
 
     Args:
         network: The layers.
@@ -61,10 +63,13 @@ def calibrate(
         validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)
         held_out, labels = run(validation), validation.labels
         temperature = fit_temperature(held_out.logits, labels)
-    fit = fit_ood(train, held_out)
     least = None
     if max_error is not None and len(labels):
         least = find_min_probability(softmax(held_out.logits, temperature), labels, max_error) or 1.0
-    limits = Rejection(min_probability=least, max_ood_score=fit.max_score)
+    limits = Rejection(min_probability=least)
+    if len(held_out.logits) >= MIN_IMAGES:
+        fit = fit_ood(train, held_out)
+        weights = {**weights, **fit.weights}
+        limits = Rejection(min_probability=least, max_ood_score=fit.max_score)
     metadata = metadata.model_copy(update={"temperature": temperature, "rejection": limits})
-    return Calibrated({**weights, **fit.weights}, metadata)
+    return Calibrated(weights, metadata)

@@ -16,12 +16,15 @@ from convscope.api.training.calibrate import calibrate
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.plan import Plan
 from convscope.backends.onnx.export import to_onnx
+from convscope.backends.onnx.metadata import TestInfo
+from convscope.backends.onnx.read import read_model_file
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.dataset import Split
 from convscope.deploy.predictor import Predictor
 from convscope.evaluation.answers import count_answers, unlike_images
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.golden import golden_inputs
+from convscope.evaluation.metrics import Evaluation
 from convscope.images.golden import golden_files
 from convscope.report.content import make_report
 from convscope.report.figures import dataset_figure, issue_figures, render_figures, result_figures
@@ -37,6 +40,7 @@ from convscope.runs.config import (
     MODEL_FILE,
     PLOT_FOLDER,
     REPORT_FILE,
+    RunConfig,
 )
 from convscope.runs.folder import RunWriter
 from convscope.training.callbacks import TrainResult
@@ -78,19 +82,14 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     )
     evaluation = evaluation.model_copy(update=_answers(predictor, test, logits))
     writer.write_record(EVALUATION_FILE, evaluation)
+    _write_test_result(writer, config, evaluation)
     correct = np.flatnonzero(logits.argmax(1) == test.labels)
     example = int(correct[0]) if len(correct) else 0
     title = f"test image {example}, labeled {config.classes[test.labels[example]]}"
     rows = [epoch.to_row() for epoch in result.history]
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
     specs = chain(
-        result_figures(
-            dataset,
-            evaluation,
-            logits / temperature,
-            curves,
-            cutmix=config.recipe.augmentation.cutmix > 0,
-        ),
+        result_figures(dataset, evaluation, logits / temperature, curves, cutmix=config.recipe.augmentation.cutmix > 0),
         layer_figures(config, model, test.image(example), title, temperature, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],
@@ -103,8 +102,25 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     writer.write(CARD_FILE, model_card(config, evaluation, result))
 
 
+def _write_test_result(writer: RunWriter, config: RunConfig, evaluation: Evaluation) -> None:
+    """Write into the model file how good it is."""
+    assert evaluation.calibration is not None
+    file = read_model_file(writer.path / MODEL_FILE)
+    test = TestInfo(
+        n=evaluation.n,
+        accuracy=evaluation.accuracy,
+        interval=evaluation.interval,
+        calibration_error=evaluation.calibration.ece,
+        answered=evaluation.answers[0].answered,
+    )
+    metadata = file.metadata.model_copy(update={"test": test})
+    writer.write(MODEL_FILE, to_onnx(config.network, file.constants, metadata))
+
+
 def _answers(predictor: Predictor, test: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
     """The fields of the evaluation that say which images the model file answers."""
+    if not predictor.has_ood_score:
+        return describe_answers(predictor, logits, test.labels, None, "test images")
     scores = [predictor.ood_scores(images) for images in test.chunks()]
     fields = describe_answers(predictor, logits, test.labels, np.concatenate(scores), "test images")
     others = [

@@ -74,6 +74,42 @@ class GoldenInput(Record):
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
+class TrainingInfo(Record):
+    """What a model was trained on, and how.
+
+    Attributes:
+        dataset: Name of the data set.
+        fingerprint: SHA-256 of its images, labels and class names.
+        images: Number of training images.
+        recipe: Name of the recipe.
+        seed: Of the training.
+    """
+
+    dataset: str
+    fingerprint: str
+    images: int
+    recipe: str
+    seed: int
+
+
+class TestInfo(Record):
+    """How good a model is on the test images of its data set.
+
+    Attributes:
+        n: Their number.
+        accuracy: 0..1.
+        interval: Its 95 % Wilson interval.
+        calibration_error: Expected calibration error, 0..1.
+        answered: Fraction of the images that the model answers.
+    """
+
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    calibration_error: float
+    answered: float
+
+
 class ModelMetadata(Record):
     """Stored as JSON in the ONNX metadata under the key `convscope`.
 
@@ -86,6 +122,8 @@ class ModelMetadata(Record):
         precision: "int8" if convolutions and dense layers compute with 8-bit integers.
         temperature: The logits are divided by it before softmax (Guo et al., 2017); 1 if it was not fitted.
         rejection: When the model does not answer.
+        training: What it was trained on; None if that is unknown.
+        test: How good it is; None if that was not measured, as for a training that was interrupted, and for int8.
         golden: Images with their answers, by which `convscope verify` tests the file.
     """
 
@@ -97,6 +135,8 @@ class ModelMetadata(Record):
     precision: Literal["float32", "int8"] = "float32"
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     rejection: Rejection = Rejection()
+    training: TrainingInfo | None = None
+    test: TestInfo | None = None
     golden: tuple[GoldenInput, ...] = ()
 
     @model_validator(mode="after")
