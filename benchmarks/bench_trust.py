@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.api.evaluate import describe_answers
 from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
 from convscope.data.types import Images
 from convscope.deploy.predictor import Predictor
 from convscope.evaluation.answers import Answers, count_answers, transform_images, unlike_images
+from convscope.evaluation.calibration import measure_calibration, softmax
 from convscope.runs.folder import Run, open_run
 from peers import HERE
 from speed_report import put, table, today
@@ -92,9 +92,7 @@ def _images(dataset: Dataset) -> Images:
 
 def _calibration(run: Run, predictor: Predictor, dataset: Dataset, own: str) -> tuple[str, ...]:
     logits = np.concatenate([predictor.predict_logits(images) for images in dataset.test.chunks()])
-    found = describe_answers(predictor, logits, dataset.test.labels, None)["calibration"]
-    from convscope.evaluation.calibration import measure_calibration, softmax
-
+    found = measure_calibration(softmax(logits, predictor.metadata.temperature), dataset.test.labels)
     before = measure_calibration(softmax(logits), dataset.test.labels)
     accuracy = float((logits.argmax(1) == dataset.test.labels).mean())
     low, high = found.interval
@@ -106,7 +104,7 @@ def _calibration(run: Run, predictor: Predictor, dataset: Dataset, own: str) -> 
 
 
 def _answers(predictor: Predictor, images: Images, name: str) -> Answers:
-    return count_answers(predictor.statuses(predictor.predict_proba(images), predictor.ood_scores(images)), name)
+    return count_answers(predictor.predict_statuses(images)[1], name)
 
 
 def _cells(shares: list[Answers], others: dict[str, Images]) -> list[str]:

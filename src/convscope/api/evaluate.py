@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -18,6 +18,7 @@ from convscope.data.load import load_data, load_labeled
 from convscope.data.options import LoadOptions
 from convscope.data.registry import NAMES
 from convscope.data.types import Labels
+from convscope.deploy.prediction import Status
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.answers import count_answers
@@ -67,12 +68,10 @@ def evaluate_run(
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
     predictor = Predictor(run.model_file)
-    ood_scores: list[NDArray[np.float32]] = []
-    if predictor.has_ood_score:
-        chunks = _watch(chunks, predictor, ood_scores)
+    statuses: list[Status] = []
     evaluation, logits = evaluate_images(
         predictor.predict_logits,
-        chunks,
+        _watch(chunks, predictor, statuses),
         order[labeled.images.labels],
         config.classes,
         tta_flip=flip if with_tta else None,
@@ -82,17 +81,13 @@ def evaluate_run(
             reporter.message(message)
     for message in foreign.messages():
         reporter.message(message)
-    labels, scores = order[labeled.images.labels], np.concatenate(ood_scores) if ood_scores else None
-    update = {"measured": labeled.description, **describe_answers(predictor, logits, labels, scores)}
+    answers = describe_answers(predictor, logits, order[labeled.images.labels], statuses, "these images")
+    update = {"measured": labeled.description, **answers}
     return evaluation.model_copy(update=update)
 
 
 def describe_answers(
-    predictor: Predictor,
-    logits: NDArray[np.float32],
-    labels: Labels,
-    ood_scores: NDArray[np.float32] | None,
-    images: str = "these images",
+    predictor: Predictor, logits: NDArray[np.float32], labels: Labels, statuses: Sequence[Status], images: str
 ) -> dict[str, Any]:
     """The fields `calibration` and `answers` of the evaluation of a model file.
 
@@ -100,21 +95,20 @@ def describe_answers(
         predictor: The model file.
         logits: float32 (n, classes).
         labels: (n,), the true classes.
-        ood_scores: float32 (n,), or None if the model file has none.
+        statuses: n, whether the model answers.
         images: What the images are called.
     """
     probabilities = softmax(logits, predictor.metadata.temperature)
-    statuses = predictor.statuses(probabilities, ood_scores)
     answers = count_answers(statuses, images, probabilities.argmax(1) == labels)
     return {"calibration": measure_calibration(probabilities, labels), "answers": (answers,)}
 
 
 def _watch(
-    chunks: Iterable[NDArray[np.uint8]], predictor: Predictor, ood_scores: list[NDArray[np.float32]]
+    chunks: Iterable[NDArray[np.uint8]], predictor: Predictor, statuses: list[Status]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The same chunks; their scores are appended to the list."""
+    """The same chunks; whether the model answers is appended to the list."""
     for images in chunks:
-        ood_scores.append(predictor.ood_scores(images))
+        statuses += predictor.predict_statuses(images)[1]
         yield images
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,8 +150,7 @@ class Predictor:
         pixels = np.stack([image.pixels for image in images])
         typical = self.preprocessing.typical
         warnings = typical.warn_each(pixels) if typical else [()] * len(images)
-        probabilities, *scores = self._run(pixels, PROBABILITIES, *([OOD_SCORE] if self.has_ood_score else []))
-        statuses = self.statuses(probabilities, scores[0][:, 0] if scores else None)
+        probabilities, statuses = self.predict_statuses(pixels)
         return [
             Prediction(image=image.name, status=status, probabilities=self._ranked(row), notes=(*image.notes, *warning))
             for image, row, status, warning in zip(images, probabilities, statuses, warnings, strict=True)
@@ -162,22 +161,18 @@ class Predictor:
         """Whether the model file tells how unlike the training images an image is."""
         return self.metadata.rejection.max_ood_score is not None
 
-    def statuses(
-        self, probabilities: NDArray[np.floating[Any]], ood_scores: NDArray[np.float32] | None
-    ) -> list[Status]:
-        """Whether the model answers, for n images.
-
-        Args:
-            probabilities: (n, classes), see `predict_proba`.
-            ood_scores: (n,), see the method of this name; None if the model file has none.
-        """
+    def predict_statuses(self, images: Images) -> tuple[NDArray[np.float32], list[Status]]:
+        """Class probabilities, float32 (n, classes), and whether the model answers; see `predict_logits`."""
+        probabilities, *scores = self._run(images, PROBABILITIES, *([OOD_SCORE] if self.has_ood_score else []))
         limits = self.metadata.rejection
         unsure = probabilities.max(1) < (limits.min_probability or 0)
-        if ood_scores is None or limits.max_ood_score is None:
-            unlike = np.zeros(len(probabilities), bool)
-        else:
-            unlike = ood_scores > limits.max_ood_score
-        return ["unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)]
+        unlike = np.zeros(len(probabilities), bool)
+        if limits.max_ood_score is not None:
+            unlike = scores[0][:, 0] > limits.max_ood_score
+        found: list[Status] = [
+            "unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)
+        ]
+        return probabilities, found
 
     def predict_logits(self, images: Images) -> NDArray[np.float32]:
         """The network's outputs before softmax.

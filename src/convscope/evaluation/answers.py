@@ -15,7 +15,7 @@ from convscope.images.read import DecodedImage
 
 Images = NDArray[np.uint8]
 
-UNLIKE_IMAGES = 200  # of each kind
+UNLIKE_IMAGES = 100  # of each kind
 
 
 class Answers(Record):

@@ -10,7 +10,7 @@ import pytest
 from convscope.api.training.calibrate import Calibrated, calibrate
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.pytorch.models import build_model, get_weights
-from convscope.data.dataset import Dataset
+from convscope.data.load import load_data
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.training.config import TrainConfig
@@ -20,7 +20,8 @@ from convscope.training.resolve import TrainData, train_val_split
 
 
 @pytest.fixture(scope="module")
-def data(digits: Dataset) -> TrainData:
+def data() -> TrainData:
+    digits = load_data("digits")
     return TrainData(digits, *train_val_split(digits, recipe_named("default"), seed=0))
 
 

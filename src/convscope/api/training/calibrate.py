@@ -19,7 +19,7 @@ from convscope.network.layers.base import inference_bytes
 from convscope.network.network import Network
 from convscope.training.resolve import TrainData
 
-MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 2_000, 10_000  # more change nothing
+MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 1_000, 10_000  # more change nothing
 MAX_BATCH, MAX_BATCH_BYTES = 500, 2**28  # images that are run at once, and their activations
 MIN_IMAGES = 20  # of fewer, no limit keeps 95 %
 HERE = Path("the trained network")  # for messages

@@ -119,12 +119,10 @@ def _write_test_result(writer: RunWriter, config: RunConfig, evaluation: Evaluat
 
 def _answers(predictor: Predictor, test: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
     """The fields of the evaluation that say which images the model file answers."""
-    if not predictor.has_ood_score:
-        return describe_answers(predictor, logits, test.labels, None, "test images")
-    scores = [predictor.ood_scores(images) for images in test.chunks()]
-    fields = describe_answers(predictor, logits, test.labels, np.concatenate(scores), "test images")
+    statuses = [status for images in test.chunks() for status in predictor.predict_statuses(images)[1]]
+    fields = describe_answers(predictor, logits, test.labels, statuses, "test images")
     others = [
-        count_answers(predictor.statuses(predictor.predict_proba(images), predictor.ood_scores(images)), what)
+        count_answers(predictor.predict_statuses(images)[1], what)
         for what, images in unlike_images(predictor.preprocessing, test)
     ]
     return fields | {"answers": (*fields["answers"], *others)}

@@ -16,6 +16,8 @@ RESULTS_SECONDS = 3.0  # for figures, report and the end of the process, apart f
 MIN_TRAINING_SECONDS = 1.0
 TTA_PASSES = 6  # forward passes of test-time augmentation, in addition to the plain one
 MAX_TTA_FRACTION = 0.2  # of the time that is left; more than that is better spent on training
+CALIBRATION_IMAGES, UNLIKE_IMAGES = 1_000, 300  # of training, at most; and of others that are classified
+CALIBRATION_COST = 2  # relative to evaluation: onnxruntime runs the model file, not the kernels of training
 EPOCHS_FOR_MEAN = 100  # enough to average over progressive resizing
 # Fractions of the time that is left, for what is measured before training.
 FLIP_PROBE_FRACTION, AUTOTUNE_FRACTION, THROUGHPUT_FRACTION = 0.06, 0.05, 0.05
@@ -77,7 +79,9 @@ def time_limit(
     throughput = estimate_throughput(network, recipe, precision, images, THROUGHPUT_FRACTION * budget.left)
     augmented = TTA_PASSES * test / throughput.evaluation if recipe.tta else 0.0
     tta = recipe.tta and augmented <= MAX_TTA_FRACTION * budget.left
-    results = RESULTS_SECONDS * slowdown() + (validation + test) / throughput.evaluation + tta * augmented
+    calibrated = min(images, CALIBRATION_IMAGES) + validation + test + UNLIKE_IMAGES
+    evaluated = validation + test + CALIBRATION_COST * calibrated
+    results = RESULTS_SECONDS * slowdown() + evaluated / throughput.evaluation + tta * augmented
     spent, seconds = budget.spent, budget.left - results
     reason = ""
     if seconds < MIN_TRAINING_SECONDS:
