@@ -27,7 +27,8 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     proportion, z2 = correct / n, NORMAL_975**2
     center = (proportion + z2 / (2 * n)) / (1 + z2 / n)
     half_width = NORMAL_975 * sqrt(proportion * (1 - proportion) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, center - half_width), min(1.0, center + half_width)
+    low, high = max(0.0, center - half_width), min(1.0, center + half_width)
+    return (low if correct else 0.0), (high if correct < n else 1.0)  # exactly, despite rounding
 
 
 def binomial_tail(correct: int, n: int, probability: float) -> float:

@@ -225,8 +225,8 @@ def reliability_diagram(confidence: Sequence[float], accuracy: Sequence[float], 
         100 * np.array(confidence), 100 * np.array(accuracy), yerr=100 * distances, fmt="o", markersize=5,
         color=BLUE, elinewidth=1, capsize=2, label="test images",
     )  # fmt: skip
-    axes.set_xlim(low, 100.5)
-    axes.set_ylim(low, 100.5)
+    axes.set_xlim(low, 101.5)
+    axes.set_ylim(low, 101.5)
     axes.set_xlabel("confidence: probability of the predicted class in %", fontsize=10, color=INK)
     axes.set_ylabel("accuracy in %", fontsize=10, color=INK)
     axes.legend(loc="upper left", fontsize=9, frameon=False)
