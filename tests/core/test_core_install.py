@@ -61,6 +61,9 @@ WORKING = [
     ("data", "show", "--help"),
     ("predict", FOLDER / "run", IMAGE),
     ("predict", FOLDER / "run" / "model.onnx", IMAGE),
+    ("verify", FOLDER / "run", "--no-http"),
+    ("verify", FOLDER / "run" / "model.onnx"),
+    ("export", FOLDER / "run"),
     ("evaluate", FOLDER / "run"),
     ("evaluate", FOLDER / "digits-run", FOLDER / "digits.npz"),
     ("filter", "11011/10101/11110/00110/11000", "--kernel", "101/010/110"),
@@ -76,6 +79,8 @@ NEEDS_TRAINING = "needs the training extra: pip install 'convscope[train]'\n"
 NEEDING_TRAINING = [
     ("train", ("train", FOLDER / "digits.npz")),
     ("train", ("train", "--resume", FOLDER / "run")),
+    ("int8", ("export", FOLDER / "run", "--int8")),
+    ("--golden", ("export", FOLDER / "run", "--golden", FOLDER / "images")),
     ("explain", ("explain", FOLDER / "run", IMAGE)),
     ("bench", ("bench",)),
     ("digits", ("evaluate", FOLDER / "digits-run")),

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 import convscope
 from convscope.backends.onnx.metadata import DIGEST_KEY, digest_entry
+from convscope.backends.onnx.read import read_model_file
+from convscope.deploy.int8 import to_int8
 from convscope.deploy.predictor import Predictor
 from convscope.runs.folder import open_run
 from fuzz.inputs import inputs
@@ -44,15 +46,34 @@ def answer_of(content: bytes) -> None:
         answer(path)
 
 
-@pytest.fixture(scope="module")
-def model(digits_run: convscope.Run) -> bytes:
-    return digits_run.model_file.read_bytes()
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def model(request: pytest.FixtureRequest, digits_run: convscope.Run) -> bytes:
+    if request.param == "float32":
+        return digits_run.model_file.read_bytes()
+    images = convscope.load_data("digits").train.subsample(100).images
+    return to_int8(read_model_file(digits_run.model_file), images)
 
 
-@inputs(150)
+def one_bit_flipped(content: bytes) -> st.SearchStrategy[bytes]:
+    """The content with one bit changed, most often one of a weight."""
+
+    def flip(bit: int) -> bytes:
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        return bytes(changed)
+
+    return st.integers(0, 8 * len(content) - 1).map(flip)
+
+
+@inputs(200)
 @given(st.data())
-def test_predictor_damaged_model_file_answers_or_is_rejected(model: bytes, data: st.DataObject) -> None:
-    answer_of(data.draw(damaged([model])))
+def test_predictor_damaged_model_file_is_rejected(model: bytes, data: st.DataObject) -> None:
+    content, loaded = data.draw(damaged([model]) | one_bit_flipped(model)), False
+    with tempfile.TemporaryDirectory() as folder, refused_or_accepted():
+        Path(folder, "model.onnx").write_bytes(content)
+        Predictor(Path(folder, "model.onnx"))
+        loaded = True
+    assert loaded == (content == model)
 
 
 NUMBERS = st.integers(0, 2**20)  # they choose by remainder, so that nothing that is drawn depends on the model
@@ -72,7 +93,7 @@ def _edit(model: onnx.ModelProto, part: str, which: int, value: int) -> None:
     if part == "weights":
         bad = (np.nan, np.inf, -np.inf, 1e38)[value % 4]
         values = onnx.numpy_helper.to_array(weights).copy()
-        values.flat[value // 4 % values.size] = bad if values.dtype.kind == "f" else -1
+        values.flat[value // 4 % values.size] = bad if values.dtype.kind == "f" else 7
         weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
     elif part == "dims":
         weights.dims[:] = [(0, 1, 3, 2**31, 2**40)[value // 5**i % 5] for i in range(value % 5)]
@@ -106,7 +127,7 @@ def _answer_signed(message: onnx.ModelProto) -> None:
     answer_of(content + digest_entry(content))
 
 
-@inputs(120)
+@inputs(60)
 @given(
     st.sampled_from(["weights", "dims", "external", "operator", "shape", "version", "name"]),
     NUMBERS,
@@ -118,7 +139,7 @@ def test_predictor_edited_model_answers_or_is_rejected(model: bytes, part: str, 
     _answer_signed(message)
 
 
-@inputs(30)
+@inputs(20)
 @given(st.data())
 def test_predictor_edited_metadata_answers_or_is_rejected(model: bytes, data: st.DataObject) -> None:
     message = _unsigned(model)
