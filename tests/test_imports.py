@@ -134,12 +134,14 @@ PUBLIC = [
     "build_model",
     "evaluate_run",
     "explain_image",
+    "export_model",
     "load_data",
     "open_run",
     "parse_network",
     "resume_run",
     "train_model",
     "train_more",
+    "verify_model",
 ]
 
 

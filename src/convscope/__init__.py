@@ -13,8 +13,10 @@ from convscope._extras import needs_extra
 if TYPE_CHECKING:
     from convscope.api.evaluate import evaluate_run
     from convscope.api.explain import explain_image
+    from convscope.api.export import export_model
     from convscope.api.resume import resume_run, train_more
     from convscope.api.train import train_model
+    from convscope.api.verify import verify_model
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
     from convscope.data.load import load_data as load_data
@@ -57,12 +59,14 @@ __all__ = [
     "build_model",
     "evaluate_run",
     "explain_image",
+    "export_model",
     "load_data",
     "open_run",
     "parse_network",
     "resume_run",
     "train_model",
     "train_more",
+    "verify_model",
 ]
 
 _HOMES = {
@@ -84,12 +88,14 @@ _HOMES = {
     "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.evaluate",
     "explain_image": "api.explain",
+    "export_model": "api.export",
     "load_data": "data.load:load_data",
     "open_run": "runs.folder",
     "parse_network": "network.build:parse_network",
     "resume_run": "api.resume",
     "train_model": "api.train",
     "train_more": "api.resume",
+    "verify_model": "api.verify",
 }
 _RENAMED = {"explain_picture": "explain_image"}  # old names that still work
 

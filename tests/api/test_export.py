@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope import Predictor
-from convscope.api.export import export_model
-from convscope.api.export_options import ExportOptions
-from convscope.api.verify import verify_model
+from convscope import Predictor, export_model, verify_model
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.metadata import DIGEST_KEY
 from convscope.backends.onnx.read import read_model_file
@@ -23,7 +20,7 @@ from helpers.command import Command
 
 
 def test_export_float32_is_the_model_file_of_the_run(digits_run: convscope.Run, tmp_path: Path) -> None:
-    exported = export_model(digits_run, ExportOptions(out=tmp_path / "new" / "m.onnx"))
+    exported = export_model(digits_run, out=tmp_path / "new" / "m.onnx")
     assert (tmp_path / "new" / "m.onnx").read_bytes() == digits_run.model_file.read_bytes()
     assert (exported.model, exported.precision) == (tmp_path / "new" / "m.onnx", "float32")
     pairs = [(one.first, one.second, one.images) for one in exported.verification.comparisons]
@@ -31,7 +28,7 @@ def test_export_float32_is_the_model_file_of_the_run(digits_run: convscope.Run, 
 
 
 def test_export_int8_is_smaller_and_answers_alike(digits_run: convscope.Run, tmp_path: Path) -> None:
-    exported = export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", int8=True))
+    exported = export_model(digits_run, out=tmp_path / "m.onnx", int8=True)
     images = convscope.load_data("digits").test.images
     before, after = (Predictor(path).predict_proba(images).argmax(1) for path in (digits_run.path, exported.model))
     assert (before == after).mean() >= 0.99
@@ -49,10 +46,10 @@ def test_export_int8_that_changes_answers_raises_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("convscope.backends.onnx.quantize.MAX_WEIGHT", 1)  # weights of -1, 0 and 1
     with pytest.raises(GateError, match=r"^int8 changes [\d,]+ of 1\d\d answers .* nothing was written; ") as caught:
-        export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", int8=True))
+        export_model(digits_run, out=tmp_path / "m.onnx", int8=True)
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
-    best = export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", best=True))
+    best = export_model(digits_run, out=tmp_path / "m.onnx", best=True)
     assert best.precision == "float32"
 
 
@@ -61,7 +58,7 @@ def test_export_best_keeps_the_faster_file(
     faster: bool, digits_run: convscope.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantization, "_timed", lambda *_: [2.0, 1.0] if faster else [1.0, 2.0])
-    exported = export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", best=True))
+    exported = export_model(digits_run, out=tmp_path / "m.onnx", best=True)
     assert exported.precision == ("int8" if faster else "float32")
 
 
@@ -70,7 +67,7 @@ def test_export_own_golden_images_get_the_answers_of_the_network(digits_run: con
     folder.mkdir(parents=True)
     digit = convscope.load_data("digits").test.image(5)
     (folder / "five.png").write_bytes(encode_png(digit))
-    exported = export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", golden=tmp_path / "images"))
+    exported = export_model(digits_run, out=tmp_path / "m.onnx", golden=tmp_path / "images")
     (golden,) = Predictor(exported.model).metadata.golden
     assert (golden.name, golden.file) == ("below/five.png", encode_png(digit))
     assert golden.probabilities == pytest.approx(Predictor(digits_run.path).predict_proba(digit[None])[0], abs=1e-5)
@@ -80,21 +77,21 @@ def test_export_golden_file_that_is_no_image_raises_its_name(digits_run: convsco
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "five.png").write_bytes(b"five")
     with pytest.raises(DataError, match=r"five\.png: not an image"):
-        export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", golden=tmp_path / "images"))
+        export_model(digits_run, out=tmp_path / "m.onnx", golden=tmp_path / "images")
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_export_existing_file_is_kept_without_force(digits_run: convscope.Run, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"mine")
     with pytest.raises(UsageError, match="exists and has another content"):
-        export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx"))
+        export_model(digits_run, out=tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").read_bytes() == b"mine"
-    export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", force=True))
+    export_model(digits_run, out=tmp_path / "m.onnx", force=True)
     assert (tmp_path / "m.onnx").read_bytes() == digits_run.model_file.read_bytes()
 
 
 def test_export_hub_folder_has_model_card_and_attributes(digits_run: convscope.Run, tmp_path: Path) -> None:
-    exported = export_model(digits_run, ExportOptions(out=tmp_path / "hub", to="hub-folder"))
+    exported = export_model(digits_run, out=tmp_path / "hub", to="hub-folder")
     assert sorted(path.name for path in (tmp_path / "hub").iterdir()) == [".gitattributes", "README.md", "model.onnx"]
     assert exported.model == tmp_path / "hub" / "model.onnx"
     assert (tmp_path / "hub" / "README.md").read_bytes() == (digits_run.path / "README.md").read_bytes()
@@ -103,7 +100,7 @@ def test_export_hub_folder_has_model_card_and_attributes(digits_run: convscope.R
 def test_export_int8_of_data_in_memory_raises(stripes: convscope.Dataset, tmp_path: Path) -> None:
     run = convscope.train_model(stripes, "flatten", epochs=1, threads=1, run=tmp_path / "run")
     with pytest.raises(UsageError, match=r"int8 is calibrated on training images, but .* data in memory"):
-        export_model(run, ExportOptions(out=tmp_path / "m.onnx", int8=True))
+        export_model(run, out=tmp_path / "m.onnx", int8=True)
 
 
 def with_other_answers(run: convscope.Run, path: Path) -> Path:
@@ -125,7 +122,7 @@ def test_verify_command_wrong_answers_exit_5(digits_run: convscope.Run, tmp_path
 
 @pytest.mark.slow
 def test_verify_run_through_every_runtime_agrees(digits_run: convscope.Run, tmp_path: Path, command: Command) -> None:
-    export_model(digits_run, ExportOptions(out=tmp_path / "int8.onnx", int8=True))
+    export_model(digits_run, out=tmp_path / "int8.onnx", int8=True)
     (tmp_path / "images").mkdir()
     for i, image in enumerate(convscope.load_data("digits").test.images[:20]):
         (tmp_path / "images" / f"{i}.png").write_bytes(encode_png(image.repeat(3, axis=0).repeat(2, axis=1)))
@@ -144,5 +141,5 @@ def test_verify_run_through_every_runtime_agrees(digits_run: convscope.Run, tmp_
 
 
 def test_digest_key_is_the_last_entry_of_an_exported_file(digits_run: convscope.Run, tmp_path: Path) -> None:
-    export_model(digits_run, ExportOptions(out=tmp_path / "m.onnx", int8=True))
+    export_model(digits_run, out=tmp_path / "m.onnx", int8=True)
     assert DIGEST_KEY.encode() in (tmp_path / "m.onnx").read_bytes()[-86:]

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 from convscope._extras import require_package
 from convscope._files import write_results
-from convscope._records import Record
+from convscope._records import Record, validate_options
 from convscope._reporting import Reporter
 from convscope._text import percent
 from convscope.api.export_options import ExportOptions
@@ -24,7 +24,7 @@ from convscope.deploy.quantization import MAX_CHANGED, Quantization, compare_qua
 from convscope.deploy.verify import Verification, predictor_runtime
 from convscope.errors import DataError, GateError, UsageError
 from convscope.runs.config import CARD_FILE, MODEL_FILE
-from convscope.runs.folder import Run
+from convscope.runs.folder import Run, open_run
 from convscope.training.resolve import train_val_split
 
 HUB_FOLDER = "hub"
@@ -50,35 +50,38 @@ class Export(Record):
     quantization: Quantization | None
 
 
-def export_model(run: Run, options: ExportOptions, reporter: Reporter | None = None) -> Export:
-    """Write the model file of a run, verified.
+def export_model(run: Run | str | Path, *, reporter: Reporter | None = None, **options: Any) -> Export:
+    """Write the model file of a run, verified: `export_model(run, out="digits.onnx", int8=True)`.
 
     Args:
-        run: An open run.
-        options: What to write.
+        run: A run, or its folder.
         reporter: Where messages and progress of loading data go.
+        options: The fields of `ExportOptions`.
 
     Raises:
-        UsageError: A file exists and has another content, or int8 is asked for a run on data in memory.
+        UsageError: An option is wrong, a file exists and has another content, or int8 is asked for a run on data in
+            memory.
         DataError: The run's data for int8, or the golden images, cannot be read.
         GateError: The runtimes disagree, or int8 changes too many answers. Nothing is written.
         MissingExtraError: int8, or golden images, need the training extra.
     """
-    with _workshop(run, options.golden) as original:
+    run = run if isinstance(run, Run) else open_run(run)
+    wanted = validate_options(ExportOptions, options)
+    with _workshop(run, wanted.golden) as original:
         chosen, quantization = original, None
-        if options.int8 or options.best:
+        if wanted.int8 or wanted.best:
             require_package("onnx", "int8")
             quantized, quantization = _quantize(run, original, reporter or Reporter())
-            if options.int8 and not quantization.passed:
+            if wanted.int8 and not quantization.passed:
                 raise GateError(_gate_message(quantization))
-            if quantization.passed and (options.int8 or quantization.is_faster):
+            if quantization.passed and (wanted.int8 or quantization.is_faster):
                 chosen = quantized
         verification = _verify(run, chosen, original)
         content = chosen.read_bytes()
-        is_folder = options.to == "hub-folder"
-        out = options.out or Path(HUB_FOLDER if is_folder else MODEL_FILE)
+        is_folder = wanted.to == "hub-folder"
+        out = wanted.out or Path(HUB_FOLDER if is_folder else MODEL_FILE)
         files = _hub_files(run, out, content) if is_folder else {out: content}
-        write_results(files, options.force)
+        write_results(files, wanted.force)
     (model,) = (path for path, written in files.items() if written is content)
     return Export(
         model=model,

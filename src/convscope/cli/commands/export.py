@@ -36,7 +36,7 @@ def export(
     if opened.warning:
         print_message(opened.warning)
     with CliReporter() as reporter:
-        exported = export_model(opened, options, reporter)
+        exported = export_model(opened, reporter=reporter, **options.model_dump())
     print_result(as_json, exported, export_lines(exported))
 
 
