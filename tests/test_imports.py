@@ -169,12 +169,14 @@ HOMES = {
     "build_model": "convscope.backends.pytorch.models.build_model",
     "evaluate_run": "convscope.api.evaluate.evaluate_run",
     "explain_image": "convscope.api.explain.explain_image",
+    "export_model": "convscope.api.export.export_model",
     "load_data": "convscope.data.load.load_data",
     "open_run": "convscope.runs.folder.open_run",
     "parse_network": "convscope.network.build.parse_network",
     "resume_run": "convscope.api.resume.resume_run",
     "train_model": "convscope.api.train.train_model",
     "train_more": "convscope.api.resume.train_more",
+    "verify_model": "convscope.api.verify.verify_model",
 }
 
 
