@@ -97,6 +97,14 @@ def test_export_hub_folder_has_model_card_and_attributes(digits_run: convscope.R
     assert (tmp_path / "hub" / "README.md").read_bytes() == (digits_run.path / "README.md").read_bytes()
 
 
+def test_export_hub_folder_of_a_run_without_model_card_raises(digits_run: convscope.Run, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run.path, tmp_path / "run")
+    (run / "README.md").unlink()
+    with pytest.raises(UsageError, match=r"README\.md is missing, which a hub shows: finish the training, or export a"):
+        export_model(run, out=tmp_path / "hub", to="hub-folder")
+    assert not (tmp_path / "hub").exists()
+
+
 def test_export_int8_of_data_in_memory_raises(stripes: convscope.Dataset, tmp_path: Path) -> None:
     run = convscope.train_model(stripes, "flatten", epochs=1, threads=1, run=tmp_path / "run")
     with pytest.raises(UsageError, match=r"int8 is calibrated on training images, but .* data in memory"):

@@ -177,8 +177,11 @@ def _gate_message(found: Quantization) -> str:
 
 def _hub_files(run: Run, folder: Path, content: bytes) -> dict[Path, bytes]:
     """What `huggingface_hub` uploads: the model file, and the run's model card, which its owner may have edited."""
+    card = run.path / CARD_FILE
+    if not card.is_file():
+        raise UsageError(f"{card} is missing, which a hub shows: finish the training, or export a single file")
     return {
         folder / MODEL_FILE: content,
-        folder / CARD_FILE: (run.path / CARD_FILE).read_bytes(),
+        folder / CARD_FILE: card.read_bytes(),
         folder / ".gitattributes": b"*.onnx filter=lfs diff=lfs merge=lfs -text\n",
     }
