@@ -94,7 +94,7 @@ class Access(Record):
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    token: str = Field("", repr=False)
+    token: str = Field(default="", repr=False)
     any_address: bool = False
 
 
