@@ -15,6 +15,7 @@ import ctypes
 import gc
 import hashlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -176,6 +177,7 @@ def main() -> int:
     config = WorkerConfig.model_validate(json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a client's mistakes are in its answer
     try:
         asyncio.run(_serve(config))
     except ConvscopeError as error:
