@@ -29,7 +29,8 @@ def test_train_prints_accuracy_with_interval_and_paths(command: Command, workspa
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert re.fullmatch(r"test accuracy  [\d.]+ % \(95 % interval [\d.]+ to [\d.]+, n = 359\)", lines[0])
-    assert [line.split()[:2] for line in lines[3:]] == [
+    assert [line.split()[0] for line in lines[1:5]] == ["test", "calibration", "answers", "training"]
+    assert [line.split()[:2] for line in lines[5:]] == [
         ["run", "runs/digits-custom-1"],
         ["report", "runs/digits-custom-1/report.html"],
         ["next", "convscope"],

@@ -57,6 +57,7 @@ class TrainKeywords(HookKeywords, total=False):
     precision: Literal["float32", "bf16", "auto"] | None
     target_accuracy: float | None
     patience: int | None
+    max_error: float | None
     budget: float | str | None
     image_size: int | None
     channels: Literal[1, 3, 4] | None
