@@ -97,8 +97,9 @@ def test_resume_run_after_stops_is_bit_identical(whole: Run, stopped: Path, stop
 
 def test_resume_run_decides_nothing_again(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        "api.resume.autotune", "api.training.plan.autotune", "api.training.plan.make_plan", "api.training.plan.resolve",
-        "api.training.plan.hardware_info", "api.training.plan._preprocessing", "api.training.options.recipe_named", "training.resolve.keep_usable_resizing",
+        "api.resume.autotune", "api.training.plan.autotune", "api.training.plan.make_plan",
+        "api.training.plan.resolve", "api.training.plan.hardware_info", "api.training.plan._preprocessing",
+        "api.training.options.recipe_named", "training.resolve.keep_usable_resizing",
     ):  # fmt: skip
         monkeypatch.setattr(f"convscope.{name}", lambda *_: pytest.fail("this had been decided"))
     assert resume_run(stopped, reporter=SilentReporter()).manifest.status == "complete"

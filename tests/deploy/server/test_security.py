@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import convscope
+from convscope.deploy.server.http.problems import Problem
+from convscope.deploy.server.http.security import check_access, cors_headers
 from convscope.deploy.server.options import Access
-from convscope.deploy.server.problems import Problem
-from convscope.deploy.server.security import check_access, cors_headers
 from helpers.serving import RunningServer, serving
 
 TOKEN = "correct-horse-battery-staple"

@@ -20,11 +20,11 @@ from convscope.backends.onnx.metadata import Rejection
 from convscope.deploy.prediction import PredictionList
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.batching import Batcher, Overload
+from convscope.deploy.server.http.openapi import PREDICT_KINDS, add_components, problem_responses, request_body
+from convscope.deploy.server.http.problems import MEDIA_TYPE, ImageProblem, Problem, ProblemDetails
 from convscope.deploy.server.inputs import Body, check_media_type, read_sources
 from convscope.deploy.server.metrics import Metrics
-from convscope.deploy.server.openapi import PREDICT_KINDS, add_components, problem_responses, request_body
 from convscope.deploy.server.options import Access, ServeOptions
-from convscope.deploy.server.problems import MEDIA_TYPE, ImageProblem, Problem, ProblemDetails
 from convscope.errors import DataError
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import File, FormParser, parse_options_header
 
 from convscope.deploy.server.batching import Source
-from convscope.deploy.server.problems import ImageProblem, Problem
+from convscope.deploy.server.http.problems import ImageProblem, Problem
 from convscope.errors import DataError
 from convscope.images.read import read_image
 

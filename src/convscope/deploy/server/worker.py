@@ -35,10 +35,10 @@ from convscope._records import Record
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.app import ServerState, describe_model, make_app
 from convscope.deploy.server.batching import Batcher
-from convscope.deploy.server.gateway import MAX_HEADER_BYTES, Gateway
+from convscope.deploy.server.http.gateway import MAX_HEADER_BYTES, Gateway
+from convscope.deploy.server.http.protocol import KEEP_ALIVE_S, LimitedProtocol
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
-from convscope.deploy.server.protocol import KEEP_ALIVE_S, LimitedProtocol
 from convscope.errors import ConvscopeError
 
 ACCEPT_S = 0.1  # to take the connections that the kernel has accepted

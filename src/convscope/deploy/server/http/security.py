@@ -12,8 +12,8 @@ import re
 import secrets
 from collections.abc import Mapping
 
+from convscope.deploy.server.http.problems import Problem
 from convscope.deploy.server.options import Access
-from convscope.deploy.server.problems import Problem
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/livez", "/readyz")  # without a token, for those who watch over servers

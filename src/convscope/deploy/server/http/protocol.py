@@ -19,8 +19,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from convscope.deploy.server.app import ServerState
-from convscope.deploy.server.gateway import MAX_HEADER_BYTES
-from convscope.deploy.server.problems import MEDIA_TYPE, Problem, new_request_id
+from convscope.deploy.server.http.gateway import MAX_HEADER_BYTES
+from convscope.deploy.server.http.problems import MEDIA_TYPE, Problem, new_request_id
 
 KEEP_ALIVE_S = 30.0
 LINGER_S = 1.0  # how long a refused client may go on sending before the connection is reset

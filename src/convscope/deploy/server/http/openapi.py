@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from convscope.deploy.server.http.problems import DOCUMENTATION, KINDS, MEDIA_TYPE
 from convscope.deploy.server.inputs import BINARY, FORM, JSON
-from convscope.deploy.server.problems import DOCUMENTATION, KINDS, MEDIA_TYPE
 
 FILE = {"type": "string", "format": "binary"}
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff", BINARY)

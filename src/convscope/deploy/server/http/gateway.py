@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convscope.deploy.server.app import ServerState, problem_response
-from convscope.deploy.server.problems import Problem, new_request_id
-from convscope.deploy.server.security import check_access, cors_headers, preflight_headers
+from convscope.deploy.server.http.problems import Problem, new_request_id
+from convscope.deploy.server.http.security import check_access, cors_headers, preflight_headers
 
 PATHS = ("/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json")
 MAX_HEADER_BYTES = 16_384

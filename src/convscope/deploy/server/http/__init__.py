@@ -1,0 +1,1 @@
+"""HTTP: connections, access, problem details and the description of the API."""
