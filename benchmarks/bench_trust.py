@@ -5,7 +5,7 @@
 For each finished run: the expected calibration error on its test images, and the fraction of other images that it
 answers: the test images of the other named sets, noise, single colors, and its own images with shuffled pixels. Sets
 of arrays are `mnist`, `fashion-mnist` and `cifar10`; `--set` adds others. The limit is that of the model file,
-chosen on validation images so that 95 % of them are answered; the fraction of the test images that it answers comes first.
+chosen on validation images so that 95 % of them are answered; the fraction of the test images comes first.
 """
 
 from __future__ import annotations
