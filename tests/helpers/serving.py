@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import coverage
+
+ROOT = Path(__file__).parents[2]
 START_S = 60
 STOP_S = 30
 
@@ -74,7 +77,7 @@ class RunningServer(NamedTuple):
 
 @contextmanager
 def serving(model: Path, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
-    """Start `convscope serve` on a free port; it is killed at the end of the block if it still runs.
+    """Start `convscope serve` on a free port; it is stopped at the end of the block if it still runs.
 
     Args:
         model: A model file or run folder.
@@ -84,13 +87,25 @@ def serving(model: Path, *words: str, environment: Mapping[str, str] | None = No
     command = [sys.executable, "-m", "convscope", "serve", str(model), "--port", "0", "--json", *words]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2", **(environment or {})},
+        env={**os.environ, "OMP_NUM_THREADS": "2", **_coverage_variables(), **(environment or {})},
     )  # fmt: skip
     try:
         yield RunningServer(process, _read_info(process))
     finally:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.terminate()  # it writes its coverage as it stops
+        try:
+            process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _coverage_variables() -> dict[str, str]:
+    """Variables by which the server measures its coverage, if the tests are measured."""
+    if coverage.Coverage.current() is None:
+        return {}
+    return {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
 
 
 def _read_info(process: subprocess.Popen[str]) -> dict[str, Any]:
