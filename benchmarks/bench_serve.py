@@ -90,7 +90,7 @@ def speed(setting: Setting) -> list[Row]:
 
 
 def soak(setting: Setting) -> list[Row]:
-    """64 clients for ten minutes: no failures, no growing memory."""
+    """64 clients at once: no failures, no growing memory."""
     rows = []
     with serving(setting.model) as server:
         run_load(server, setting.requests, CLIENTS, 5)

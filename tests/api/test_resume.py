@@ -95,6 +95,13 @@ def test_resume_run_after_stops_is_bit_identical(whole: Run, stopped: Path, stop
     assert [{**row, **clock} for row in run.history] == [{**row, **clock} for row in whole.history]
 
 
+def test_resume_run_keeps_the_error_that_was_allowed(stripes: Dataset, tmp_path: Path) -> None:
+    data = saved(tmp_path / "stripes.npz", stripes)
+    hooks: dict[str, Any] = {"callbacks": [Interrupt(7)], "reporter": SilentReporter()}
+    stopped = train_model(data, ARCHITECTURE, SHORT, threads=1, max_error=1e-6, run=tmp_path / "run", **hooks)
+    assert resume_run(stopped.path, reporter=SilentReporter()).metadata.rejection.min_probability == 1
+
+
 def test_resume_run_decides_nothing_again(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "api.resume.autotune", "api.training.plan.autotune", "api.training.plan.make_plan",

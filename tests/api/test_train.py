@@ -126,6 +126,23 @@ def test_a11_a13_plan_of_article_validates_on_test_set(digits: Dataset) -> None:
     assert planned.config.dataset.split_sizes == "1,438 training, 359 test images"
 
 
+def test_plan_of_article_with_max_error_raises(digits: Dataset) -> None:
+    with pytest.raises(UsageError, match=r"^recipe article holds out no images, on which max_error could be kept: "):
+        plan(digits, "article", "article", max_error=0.01)
+
+
+def test_train_model_with_max_error_out_of_reach_says_that_the_model_will_not_answer(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    reporter = RecordingReporter()
+    run = train_model(digits, "flatten", epochs=1, max_error=1e-6, reporter=reporter, run=tmp_path / "run")
+    message = "145 validation images show no limit that keeps an error of 1e-06: the model will not answer"
+    assert message in reporter.messages
+    assert run.metadata.rejection.min_probability == 1
+    assert run.evaluation is not None
+    assert run.evaluation.answers[0].answered == 0
+
+
 def test_plan_of_default_recipe_uses_training_images_only(digits: Dataset) -> None:
     planned = plan(digits)
     assert (len(planned.data.train), len(planned.data.validation)) == (1293, 145)

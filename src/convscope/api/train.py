@@ -100,7 +100,7 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
             callbacks = [*first, *hooks.callbacks, stop, checkpoints, metrics_log]
             result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
         interrupted_by = stop.number  # a later signal does not stop the results from being written
-        write_weights(writer, plan, result, options.max_error)
+        write_weights(writer, plan, result, hooks.reporter)
         if not interrupted_by:
             write_results(writer, plan, model, result, hooks)
         run = writer.finish(interrupted_by, result.epoch, result.seconds)

@@ -198,7 +198,7 @@ class Predictor:
         return self._run(images, FEATURES)[0]
 
     def ood_scores(self, images: Images) -> NDArray[np.float32]:
-        """How unlike the training images are, float32 (n,); larger is less alike; see `predict_logits`.
+        """How unlike the training images are, float32 (n,); larger means more unlike; see `predict_logits`.
 
         Raises:
             ModelFileError: The model file has no such output.
@@ -241,7 +241,7 @@ class Predictor:
 
 
 def _expand(images: Images) -> Iterator[ImageSource | ImageError]:
-    """Single images, and errors of what cannot be read; what was passed over is said at the end."""
+    """Single images, and errors of what cannot be read; a message at the end counts what was passed over."""
     is_one = isinstance(images, str | Path | bytes | np.ndarray | EncodedImage) or not isinstance(images, Iterable)
     sources = cast("Iterable[ImageSource]", [images] if is_one else images)
     passed_over = PassedOver()

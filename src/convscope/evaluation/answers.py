@@ -86,4 +86,4 @@ def unlike_images(preprocessing: Preprocessing, own: Split) -> Iterator[tuple[st
 
 def transform_images(preprocessing: Preprocessing, images: Sequence[Images] | Images) -> Images:
     """The network's input, uint8 (n, h, w, c), of images uint8 (h, w, c) of any size, as `predict` transforms them."""
-    return np.stack([preprocessing.transform(DecodedImage(image))[0] for image in images])
+    return np.stack([pixels for pixels, _ in preprocessing.transform_each(map(DecodedImage, images))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, log
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class Calibration(Record):
         )
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> Doubles:
+def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> Doubles:
     """Probabilities, float64 (n, classes), of logits (n, classes) / temperature."""
     scaled = logits.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
@@ -79,6 +80,7 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
         labels: int64 (n,).
     """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.special import logsumexp  # type: ignore[import-untyped]
 
     n, classes = logits.shape
     spread = 1 / (n + 2)
@@ -87,9 +89,7 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / exp(log_temperature)
-        largest = scaled.max(1, keepdims=True)
-        log_sums = largest[:, 0] + np.log(np.exp(scaled - largest).sum(1))
-        return float((log_sums - (targets * scaled).sum(1)).mean())
+        return float((logsumexp(scaled, axis=1) - (targets * scaled).sum(1)).mean())
 
     bounds = (log(MIN_TEMPERATURE), log(MAX_TEMPERATURE))
     found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4})

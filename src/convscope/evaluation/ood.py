@@ -27,8 +27,9 @@ class OodInputs(NamedTuple):
     @property
     def energy(self) -> Doubles:
         """-log(sum(exp(logits))), float64 (n,)."""
-        largest = self.logits.max(1).astype(np.float64)
-        result: Doubles = -largest - np.log(np.exp(self.logits - largest[:, None]).sum(1))
+        from scipy.special import logsumexp  # type: ignore[import-untyped]  # of the training extra
+
+        result: Doubles = -logsumexp(self.logits.astype(np.float64), axis=1)
         return result
 
 
@@ -50,10 +51,8 @@ def fit_ood(train: OodInputs, held_out: OodInputs) -> OodFit:
     """
     mean, scale, components = _fit_covariance(train.statistics.astype(np.float64))
     distances = _distances(held_out.statistics, mean, scale, components)
-    (center, spread), (energy_center, energy_spread) = (
-        _center_and_spread(distances),
-        _center_and_spread(held_out.energy),
-    )
+    center, spread = _center_and_spread(distances)
+    energy_center, energy_spread = _center_and_spread(held_out.energy)
     scores = (distances - center) / spread + (held_out.energy - energy_center) / energy_spread
     weights = {
         "ood.mean": mean,

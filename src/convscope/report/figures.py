@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset
-from convscope.evaluation.calibration import Calibration
+from convscope.evaluation.calibration import Calibration, softmax
 from convscope.evaluation.metrics import Evaluation
 from convscope.report import layer_plots, plots
 from convscope.report.html import Figure, Section
@@ -165,8 +165,7 @@ def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> PlotCall:
     """The misclassified test images with the highest loss."""
     test, labels = dataset.test, dataset.test.labels
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    exponentials = np.exp(logits[wrong] - logits[wrong].max(1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    probabilities = softmax(logits[wrong])
     of_true_class = probabilities[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
     order = np.argsort(of_true_class, kind="stable")[:MAX_MISTAKES]
     worst = wrong[order]

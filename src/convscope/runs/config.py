@@ -76,6 +76,7 @@ class RunConfig(Record):
     metrics: tuple[str, ...] = ()
     epochs: int = Field(ge=0, le=MAX_EPOCHS)
     initial_epoch: int = Field(default=0, ge=0, le=MAX_EPOCHS)
+    max_error: float | None = Field(default=None, gt=0, lt=1)
     budget: float | None = None
     time_limit: float | None = None
     seed: int = Field(ge=0, le=MAX_SEED)

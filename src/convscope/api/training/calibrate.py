@@ -22,7 +22,8 @@ from convscope.training.resolve import TrainData
 MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 1_000, 10_000  # more change nothing
 MAX_BATCH, MAX_BATCH_BYTES = 500, 2**28  # images that are run at once, and their activations
 MIN_IMAGES = 20  # of fewer, no limit keeps 95 %
-HERE = Path("the trained network")  # for messages
+NEVER = 1.0  # the probability that hardly any answer has
+NAME = Path("the trained network")  # for messages
 
 
 class Calibrated(NamedTuple):
@@ -49,12 +50,12 @@ def calibrate(
         data: The images of training and validation.
         max_error: Error rate that answers may have; None accepts all answers.
     """
-    session = open_session(to_statistics_onnx(network, weights, metadata), HERE)
+    session = open_session(to_statistics_onnx(network, weights, metadata), NAME)
     batch_size = max(1, min(MAX_BATCH, MAX_BATCH_BYTES // inference_bytes(network.layers)))
 
     def run(split: Split) -> OodInputs:
         batches = split.chunks(batch_size)
-        found = [run_session(session, HERE, (STATISTICS, LOGITS), images) for images in batches]
+        found = [run_session(session, NAME, (STATISTICS, LOGITS), images) for images in batches]
         return OodInputs(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     train = run(data.train.subsample(MAX_TRAIN_IMAGES))
@@ -63,13 +64,14 @@ def calibrate(
         validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)
         held_out, labels = run(validation), validation.labels
         temperature = fit_temperature(held_out.logits, labels)
-    least = None
+    min_probability = None
     if max_error is not None and len(labels):
-        least = find_min_probability(softmax(held_out.logits, temperature), labels, max_error) or 1.0
-    limits = Rejection(min_probability=least)
+        probabilities = softmax(held_out.logits, temperature)
+        min_probability = find_min_probability(probabilities, labels, max_error) or NEVER
+    limits = Rejection(min_probability=min_probability)
     if len(held_out.logits) >= MIN_IMAGES:
         fit = fit_ood(train, held_out)
         weights = {**weights, **fit.weights}
-        limits = Rejection(min_probability=least, max_ood_score=fit.max_score)
+        limits = Rejection(min_probability=min_probability, max_ood_score=fit.max_score)
     metadata = metadata.model_copy(update={"temperature": temperature, "rejection": limits})
     return Calibrated(weights, metadata)

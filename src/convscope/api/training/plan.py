@@ -13,7 +13,7 @@ from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.registry import NAMES, SETS
-from convscope.errors import ArchitectureError, DataError
+from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.cost import check_memory
@@ -69,6 +69,8 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     network = parse_network(architecture, dataset.shape, len(dataset.classes))
     check_memory(network, min(recipe.batch_size, len(dataset.train)))
     data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), _flips_are_safe(origin))
+    if options.max_error is not None and recipe.validates_on_test:
+        raise UsageError(f"recipe {recipe.name} holds out no images, on which max_error could be kept: choose another")
     use_threads(options.threads or max_threads(), torch_works=False)
     recipe, reasons = resolve(recipe, data, network, budget.share(FLIP_PROBE_FRACTION, MAX_FLIP_PROBE_SECONDS))
     preprocessing = _preprocessing(data, recipe)
@@ -98,6 +100,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         recipe=recipe,
         reasons=reasons | ({"precision": tuning.reason} if tuning.reason else {}),
         epochs=epochs,
+        max_error=options.max_error,
         budget=options.budget_seconds,
         time_limit=limit.seconds if limit else None,
         seed=options.seed,

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import nn
 
+from convscope._reporting import Reporter
 from convscope.api.evaluate import describe_answers
-from convscope.api.training.calibrate import calibrate
+from convscope.api.training.calibrate import NEVER, calibrate
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.plan import Plan
 from convscope.backends.onnx.export import to_onnx
@@ -47,12 +48,15 @@ from convscope.training.callbacks import TrainResult
 from convscope.training.loop import predict_logits
 
 
-def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, max_error: float | None) -> None:
+def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: Reporter) -> None:
     """Write the weights of the best and the last epoch, and the calibrated model file with the selected ones."""
     writer.write(BEST_WEIGHTS_FILE, save(result.best))
     writer.write(LAST_WEIGHTS_FILE, save(result.last))
     config = plan.config
-    calibrated = calibrate(config.network, result.weights, config.model_metadata(), plan.data, max_error)
+    calibrated = calibrate(config.network, result.weights, config.model_metadata(), plan.data, config.max_error)
+    if calibrated.metadata.rejection.min_probability == NEVER:
+        images = f"{config.dataset.validation_images:,} validation images"
+        reporter.message(f"{images} show no limit that keeps an error of {config.max_error}: the model will not answer")
     model = build_model(config.network).eval()
     set_weights(model, result.weights)
     golden = golden_inputs(

@@ -13,6 +13,7 @@ from convscope.backends.onnx.metadata import INPUT, LOGITS, PROBABILITIES, Model
 from convscope.deploy.foreign.record import read_foreign
 from convscope.deploy.foreign.scan import check_standard
 from convscope.errors import ModelFileError
+from convscope.evaluation.calibration import softmax
 
 WORKER = "convscope.deploy.foreign.worker"
 FAILED = 1  # first byte of an answer
@@ -58,7 +59,7 @@ class ForeignSession:
         raw = np.frombuffer(self._request(images.tobytes(), "classify"), np.float32).reshape(len(images), -1)
         if not np.isfinite(raw).all():
             raise self._refusal("its output is not finite")
-        found = {LOGITS: raw, PROBABILITIES: _softmax(raw)}
+        found = {LOGITS: raw, PROBABILITIES: softmax(raw).astype(np.float32)}
         if self.record.output_kind == "probabilities":
             if raw.min() < -SUM_TOLERANCE or np.abs(raw.sum(1) - 1).max() > SUM_TOLERANCE:
                 raise self._refusal('its outputs are not probabilities: write "output_kind": "logits"')
@@ -98,8 +99,3 @@ class ForeignSession:
     def __del__(self) -> None:
         if hasattr(self, "_worker"):
             self.close()
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)

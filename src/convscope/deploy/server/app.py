@@ -73,13 +73,13 @@ class ServerState:
     """What the parts of a worker share.
 
     Attributes:
-        options: What the server was told.
+        options: Of the server.
         access: Who may use it.
         predictor: The model.
         model: Facts on it.
         batcher: Classifies images.
         metrics: What is counted.
-        stopping: Whether it was told to stop.
+        stopping: Whether it is about to stop.
         body_bytes: Of request bodies in memory.
         uploads: Requests whose bodies have not arrived completely.
     """
@@ -156,9 +156,9 @@ def _add_health(app: FastAPI, state: ServerState) -> None:
 
     @app.get("/readyz", responses=problem_responses(("stopping",), token=False))
     async def readyz() -> Health:
-        """Whether the server accepts requests: not anymore once it was told to stop."""
+        """Whether the server accepts requests: not while it is stopping."""
         if state.stopping:
-            raise Problem("stopping", "the server was told to stop: ask another one")
+            raise Problem("stopping", "the server is stopping: ask another one")
         return Health()
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=problem_responses((), bool(state.access.token)))

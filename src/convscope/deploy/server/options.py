@@ -1,4 +1,4 @@
-"""What `convscope serve` is told, checked before anything starts."""
+"""The options of `convscope serve`, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ServeOptions(Record):
         timeout: Seconds until an accepted request is answered, or refused with 503.
         read_timeout: Seconds until a request has arrived completely; its headers have a third of it. An answer that
             is not read for so long is given up.
-        drain_delay: Seconds for which a server that was told to stop still accepts connections.
+        drain_delay: Seconds for which a stopping server still accepts connections.
         max_megapixels: Larger images are refused before they are decoded; WebP from three quarters of it on.
         max_body_mb: Larger request bodies are refused, in 10^6 bytes.
         max_images: Requests with more images are refused.

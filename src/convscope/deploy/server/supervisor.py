@@ -23,7 +23,7 @@ from convscope.errors import ModelFileError, UsageError
 
 WORKER = "convscope.deploy.server.worker"
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}  # glibc: give back what images took
-STOP_S = 27  # after which workers that were told to stop are killed
+STOP_S = 27  # after which stopping workers are killed
 LONGEST_PAUSE_S = 5.0  # before a worker is started again that crashes again and again
 STABLE_S = 10.0  # a worker that has lived this long has not crashed again
 
@@ -54,7 +54,7 @@ class Supervisor:
     """Keeps a server's workers running.
 
     Args:
-        config: What each worker is told.
+        config: Of each worker.
         listener: The socket that listens.
         on_ready: Called once, when all workers answer.
         report: Called with messages for people.

@@ -3,7 +3,7 @@
 Its configuration arrives as one line of JSON on standard input. That stays open as long as the supervisor lives: when
 it ends, so does the worker. On standard output it says once that it is ready.
 
-A worker that is told to stop is not ready from then on, but still accepts connections for a while, for clients that do
+A worker that has to stop is not ready from then on, but still accepts connections for a while, for clients that do
 not know it yet. Then no further handshakes succeed, the connections that the kernel has already accepted are taken, and
 those that have just been made get the time to send their request. Each answer closes its connection.
 """
@@ -52,12 +52,12 @@ SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that 
 
 
 class WorkerConfig(Record):
-    """What a worker is told.
+    """The configuration of a worker.
 
     Attributes:
         model: The model file or run folder.
         fd: File descriptor of the socket that listens.
-        options: What the server was told.
+        options: Of the server.
         access: Who may use it.
     """
 
@@ -82,7 +82,7 @@ class Ready(Record):
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that loses no request when it is told to stop.
+    """A server that loses no request when it stops.
 
     Args:
         config: Of uvicorn.
