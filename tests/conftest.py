@@ -21,6 +21,8 @@ from helpers.command import Answer, Command, required
 settings.register_profile("convscope", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("convscope")
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide results that a process forgets to flush
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:

@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -111,10 +111,14 @@ def _coverage_variables() -> dict[str, str]:
 def _read_info(process: subprocess.Popen[str]) -> dict[str, Any]:
     """The JSON object that the server prints when it is ready."""
     assert process.stdout is not None
-    text, end = "", time.monotonic() + START_S
-    while not text.endswith("}\n") and time.monotonic() < end:
-        line = process.stdout.readline()
-        assert line, process.communicate()[1]
-        text += line
+    text, timer = "", Timer(START_S, process.kill)  # a server that prints nothing must not stop the tests
+    timer.start()
+    try:
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, f"nothing was printed within {START_S} s, or: {process.communicate()[1]}"
+            text += line
+    finally:
+        timer.cancel()
     info: dict[str, Any] = json.loads(text)
     return info

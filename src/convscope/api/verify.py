@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -144,14 +145,18 @@ def served_runtime(path: Path) -> Iterator[Runtime]:
 
 
 def _read_object(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The JSON object that the server prints once it answers."""
+    """The JSON object that the server prints once it answers; one that prints nothing for too long is killed."""
     assert process.stdout and process.stderr
-    text = ""
-    for line in process.stdout:
-        text += line
-        if line == "}\n":
-            found: dict[str, Any] = json.loads(text)
-            return found
+    text, timer = "", Timer(SERVER_TIMEOUT_S, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            text += line
+            if line == "}\n":
+                found: dict[str, Any] = json.loads(text)
+                return found
+    finally:
+        timer.cancel()
     reason = process.stderr.read().strip().splitlines()
     raise ConvscopeError(f"the server for verification did not start: {reason[-1] if reason else 'it said nothing'}")
 

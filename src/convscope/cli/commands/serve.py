@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def serve(
     def show(info: ServerInfo) -> None:
         if as_json:
             print_result(True, info, [])
+            sys.stdout.flush()  # the program that started the server waits for this
         print_message(f"serving {info.model} ({info.classes} classes) on {info.url}; Ctrl-C stops")
 
     raise typer.Exit(run_server(model, options, access, show, print_message))
