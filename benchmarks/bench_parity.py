@@ -90,7 +90,7 @@ def measure(
     predictor = Predictor(run.model_file)
     with served_runtime(run.model_file) as http:
         runtimes = [
-            trainer_runtime(run, predictor.metadata.temperature),
+            trainer_runtime(run, predictor.metadata.calibration),
             predictor_runtime(predictor, "ONNX Runtime"),
             openvino_runtime(run.model_file, predictor),
             http,

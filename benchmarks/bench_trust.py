@@ -62,15 +62,15 @@ def main() -> None:
         f"`bench_trust.py`, {today()}; {machine.processor}, convscope {machine.versions['convscope']}, seed 0. "
         "The calibration error is the mean distance of confidence and accuracy in 15 groups of test images of equal "
         "size (fewer for small sets); `noise` is what it would be if the probabilities were exact. `article` trains on "
-        "all images, so it has no temperature.\n\n"
+        "all images, so it is not calibrated.\n\n"
         f"{table(CALIBRATION_HEADS, calibration)}\n\n"
         f"Fraction of images that are answered, {options.images:,} of each other set:\n\n{table(heads, answered)}",
     )
 
 
 CALIBRATION_HEADS = (
-    "trained on", "n", "accuracy", "mean confidence", "temperature", "calibration error", "95 % interval", "noise",
-    "without temperature",
+    "trained on", "n", "accuracy", "mean confidence", "temperature, exponent", "calibration error", "95 % interval",
+    "noise", "uncalibrated",
 )  # fmt: skip
 
 
@@ -92,15 +92,20 @@ def _images(dataset: Dataset) -> Images:
 
 def _calibration(run: Run, predictor: Predictor, dataset: Dataset, own: str) -> tuple[str, ...]:
     logits = np.concatenate([predictor.predict_logits(images) for images in dataset.test.chunks()])
-    found = measure_calibration(softmax(logits, predictor.metadata.temperature), dataset.test.labels)
+    found = measure_calibration(softmax(logits, predictor.metadata.calibration), dataset.test.labels)
     before = measure_calibration(softmax(logits), dataset.test.labels)
     accuracy = float((logits.argmax(1) == dataset.test.labels).mean())
     low, high = found.interval
     return (
         _title(run, own), f"{len(dataset.test):,}", f"{100 * accuracy:.2f} %", f"{100 * found.mean_confidence:.2f} %",
-        f"{predictor.metadata.temperature:.3f}", f"{100 * found.ece:.2f} %", f"{100 * low:.2f} to {100 * high:.2f}",
+        _calibration_text(predictor), f"{100 * found.ece:.2f} %", f"{100 * low:.2f} to {100 * high:.2f}",
         f"{100 * found.noise:.2f} %", f"{100 * before.ece:.2f} %",
     )  # fmt: skip
+
+
+def _calibration_text(predictor: Predictor) -> str:
+    found = predictor.metadata.calibration
+    return f"{found.temperature:.3f}" + (f", {found.exponent:.2f}" if found.exponent != 1 else "")
 
 
 def _answers(predictor: Predictor, images: Images, name: str) -> Answers:

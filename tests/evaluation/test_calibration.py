@@ -6,29 +6,55 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convscope.evaluation.calibration import find_min_probability, fit_temperature, measure_calibration, softmax
+from convscope.backends.onnx.metadata import TemperatureScaling
+from convscope.evaluation.calibration import find_min_probability, fit_calibration, measure_calibration, softmax
 
 CLASSES = 5
 
 
-def simulate(n: int, temperature: float, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits whose probabilities are exact at a temperature, and labels drawn from those."""
+def simulate(
+    n: int, temperature: float, exponent: float = 1, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits whose probabilities are exact after this calibration, and labels drawn from those."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 3 * temperature, (n, CLASSES)).astype(np.float32)
-    probabilities = softmax(logits, temperature)
+    probabilities = softmax(logits, TemperatureScaling(temperature=temperature, exponent=exponent))
     labels = (probabilities.cumsum(1) > random.random((n, 1))).argmax(1)
     return logits, labels.astype(np.int64)
 
 
+def test_scale_softens_small_distances_and_sharpens_large_ones() -> None:
+    scaled = TemperatureScaling(temperature=2, exponent=2).scale(np.array([[3.0, 7.0, 6.0]], np.float32))
+    assert scaled.tolist() == [[-8.0, 0.0, -0.5]]
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_fit_temperature_of_a_known_one_finds_it(temperature: float) -> None:
-    assert fit_temperature(*simulate(20_000, temperature)) == pytest.approx(temperature, rel=0.03)
+def test_fit_calibration_finds_a_known_temperature(temperature: float) -> None:
+    found = fit_calibration(*simulate(20_000, temperature))
+    assert found.temperature == pytest.approx(temperature, rel=0.03)
+    assert found.exponent == 1
 
 
-def test_fit_temperature_of_few_images_all_recognized_stays_moderate() -> None:
+@pytest.mark.parametrize("exponent", [0.6, 1.5])
+def test_fit_calibration_finds_a_known_exponent(exponent: float) -> None:
+    logits, labels = simulate(10_000, 2, exponent)
+    found = fit_calibration(logits, labels)
+    assert found.temperature == pytest.approx(2, rel=0.1)
+    assert found.exponent == pytest.approx(exponent, rel=0.1)
+    fitted = measure_calibration(softmax(logits, found), labels)
+    assert fitted.ece < 1.3 * fitted.noise
+    assert measure_calibration(softmax(logits, TemperatureScaling(temperature=found.temperature)), labels).ece > 0.03
+
+
+def test_fit_calibration_without_a_need_for_an_exponent_rarely_fits_one() -> None:
+    fitted = sum(fit_calibration(*simulate(300, 1, seed=seed)).exponent != 1 for seed in range(100))
+    assert fitted <= 5  # expected: 1
+
+
+def test_fit_calibration_of_few_images_all_recognized_stays_moderate() -> None:
     logits = np.eye(CLASSES, dtype=np.float32)[[0, 1, 2, 3, 4] * 4] * 3
     labels = logits.argmax(1)
-    confidence = softmax(logits, fit_temperature(logits, labels)).max()
+    confidence = softmax(logits, fit_calibration(logits, labels)).max()
     assert 0.9 < confidence <= 21 / 22 + 1e-3  # 20 of 20 are not proof of 100 %
 
 
@@ -61,10 +87,10 @@ def test_measure_calibration_of_one_image_has_one_bin() -> None:
 def test_find_min_probability_keeps_the_error_rate_in_95_of_100_cases() -> None:
     broken, answered = 0, []
     for seed in range(200):
-        logits, labels = simulate(2_000, 1, seed)
+        logits, labels = simulate(2_000, 1, seed=seed)
         limit = find_min_probability(softmax(logits), labels, 0.1)
         assert limit is not None
-        unseen = softmax(simulate(20_000, 1, 1000 + seed)[0])
+        unseen = softmax(simulate(20_000, 1, seed=1000 + seed)[0])
         given = unseen.max(1) >= limit
         broken += (1 - unseen.max(1)[given]).mean() > 0.1  # the true error rate: probabilities are exact
         answered.append(given.mean())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convscope import reference
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.backends.pytorch.models import as_batch, build_model, get_weights, set_weights
 from convscope.errors import UsageError
 from convscope.evaluation.attribution import integrated_gradients
@@ -199,6 +200,16 @@ def test_a8_a9_explain_cell_of_dense_and_softmax_equals_those_computed_by_hand()
     ]  # fmt: skip
     assert share.bias == 0
     assert share.value == pytest.approx(exp(-7.5) / (1 + exp(-7.5)), abs=1e-12)
+    calibrated = trace(model, case.network, np.array([[[2], [4]]], np.float32), TemperatureScaling(temperature=2))
+    share = explain_cell(calibrated, "softmax", (1,))
+    assert [term.source for term in share.terms] == ["exp([0] / 2 - 5.25)", "exp([1] / 2 - 5.25)"]
+    assert share.value == pytest.approx(exp(-3.75) / (1 + exp(-3.75)))
+    assert share.agrees
+    calibration = TemperatureScaling(temperature=2, exponent=0.5)
+    share = explain_cell(trace(model, case.network, np.array([[[2], [4]]], np.float32), calibration), "softmax", (1,))
+    assert [term.source for term in share.terms] == ["exp(-(10.5 - [0])**0.5 / 2)", "exp(-(10.5 - [1])**0.5 / 2)"]
+    assert share.value == pytest.approx(exp(-(7.5**0.5) / 2) / (1 + exp(-(7.5**0.5) / 2)))
+    assert share.agrees
 
 
 def test_explain_cell_of_batchnorm_equals_that_computed_by_hand() -> None:

@@ -9,7 +9,7 @@ import onnx
 
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.graph import Weights
-from convscope.backends.onnx.metadata import DIGEST_KEY, ModelMetadata, digest_entry
+from convscope.backends.onnx.metadata import DIGEST_KEY, ModelMetadata, TemperatureScaling, digest_entry
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.network import Network
 
@@ -17,14 +17,18 @@ Edit = Callable[[onnx.ModelProto], Any]
 
 
 def export(
-    network: Network, weights: Weights, preprocessing: Preprocessing, classes: Sequence[str], temperature: float = 1
+    network: Network,
+    weights: Weights,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    calibration: TemperatureScaling | None = None,
 ) -> bytes:
     """A model file."""
     metadata = ModelMetadata(
         classes=tuple(classes),
         preprocessing=preprocessing,
         architecture=network.architecture,
-        temperature=temperature,
+        calibration=calibration or TemperatureScaling(),
     )
     return to_onnx(network, weights, metadata)
 

@@ -98,7 +98,7 @@ def describe_answers(
         statuses: n, whether the model answers.
         images: What the images are called.
     """
-    probabilities = softmax(logits, predictor.metadata.temperature)
+    probabilities = softmax(logits, predictor.metadata.calibration)
     answers = count_answers(statuses, images, probabilities.argmax(1) == labels)
     return {"calibration": measure_calibration(probabilities, labels), "answers": (answers,)}
 

@@ -72,10 +72,10 @@ def explain_image(
     """
     pixels, notes = run.config.preprocessing.transform(read_image(image, max_megapixels=max_megapixels))
     model = run.model()
-    temperature = run.metadata.temperature
-    traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0], temperature)
+    calibration = run.metadata.calibration
+    traces = trace(model, run.network, run.config.preprocessing.normalize(pixels[None])[0], calibration)
     found = tuple(explain_cell(traces, *_parse_cell(text)) for text in cells)
-    specs = layer_figures(run.config, model, pixels, Path(source_name(image)).name, temperature, every_layer=True)
+    specs = layer_figures(run.config, model, pixels, Path(source_name(image)).name, calibration, every_layer=True)
     place = folder or run.path / "explain" / source_stem(image)
     figures = {place / f"{name}.png": figure.png for name, figure in render_figures(specs)}
     write_results(figures, force=force or folder is None)

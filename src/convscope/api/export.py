@@ -119,7 +119,7 @@ def _with_golden(run: Run, file: ModelFile, folder: Path) -> bytes:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     model, preprocessing = run.model(), run.config.preprocessing
     golden = golden_inputs(
-        files, preprocessing, lambda images: predict_logits(model, images, preprocessing), file.metadata.temperature
+        files, preprocessing, lambda images: predict_logits(model, images, preprocessing), file.metadata.calibration
     )
     return to_onnx(run.network, file.constants, file.metadata.model_copy(update={"golden": golden}))
 
@@ -153,7 +153,7 @@ def _verify(run: Run, chosen: Path, original: Path) -> Verification:
     predictor = Predictor(chosen)
     runtimes = [predictor_runtime(predictor, "ONNX Runtime")]
     if chosen == original and find_spec("torch") is not None:
-        runtimes.insert(0, trainer_runtime(run, predictor.metadata.temperature))
+        runtimes.insert(0, trainer_runtime(run, predictor.metadata.calibration))
     if not predictor.metadata.golden:
         return Verification(model=chosen, comparisons=(), skipped=("golden inputs: the file has none",))
     verification = verify_runtimes(chosen, runtimes)

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from convscope._files import kind_of
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.sources.folders import images_in_folder
 from convscope.deploy.sources.items import PassedOver
@@ -82,7 +83,7 @@ def verify_runtimes(path: Path, runtimes: Sequence[Runtime], images: Sequence[Pa
     return Verification(model=path, comparisons=(*comparisons, *more), unreadable=tuple(unreadable))
 
 
-def trainer_runtime(run: Run, temperature: float) -> Runtime:
+def trainer_runtime(run: Run, calibration: TemperatureScaling) -> Runtime:
     """PyTorch with the trained weights of a run."""
     from convscope.evaluation.calibration import softmax
     from convscope.training.loop import predict_logits
@@ -91,7 +92,7 @@ def trainer_runtime(run: Run, temperature: float) -> Runtime:
 
     def classify(files: Sequence[bytes]) -> Probabilities:
         pixels = np.stack([preprocessing.transform(read_image(file))[0] for file in files])
-        return softmax(predict_logits(model, pixels, preprocessing), temperature)
+        return softmax(predict_logits(model, pixels, preprocessing), calibration)
 
     return Runtime("PyTorch", classify)
 
@@ -119,7 +120,7 @@ def _runtimes(path: Path, run: Run | None, int8: str | Path | None) -> tuple[lis
     elif find_spec("torch") is None:
         skipped.append("PyTorch: it is not installed")
     else:
-        runtimes.insert(0, trainer_runtime(run, predictor.metadata.temperature))
+        runtimes.insert(0, trainer_runtime(run, predictor.metadata.calibration))
     if int8 is not None:
         other = Predictor(int8)
         if other.classes != predictor.classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, log
+from math import log
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,13 @@ from pydantic import Field
 from convscope._records import Record
 from convscope._statistics import binomial_tail
 from convscope._text import percent
-from convscope.backends.onnx.metadata import MAX_TEMPERATURE, MIN_TEMPERATURE
+from convscope.backends.onnx.metadata import (
+    MAX_EXPONENT,
+    MAX_TEMPERATURE,
+    MIN_EXPONENT,
+    MIN_TEMPERATURE,
+    TemperatureScaling,
+)
 from convscope.evaluation.proportion import interval_text
 
 Floats = NDArray[np.float32]
@@ -22,6 +28,8 @@ Labels = NDArray[np.int64]
 BINS, MIN_IMAGES_PER_BIN = 15, 20
 RESAMPLES = 400
 CONFIDENCE = 0.95
+UNCALIBRATED = TemperatureScaling()
+MIN_LIKELIHOOD_RATIO = 6.63  # 99 % quantile of chi-squared with one degree of freedom: an exponent of 1 rarely passes
 COVERAGES = 20  # that `find_min_probability` tries
 
 
@@ -61,39 +69,56 @@ class Calibration(Record):
         )
 
 
-def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> Doubles:
-    """Probabilities, float64 (n, classes), of logits (n, classes) / temperature."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
+def softmax(logits: NDArray[np.floating[Any]], calibration: TemperatureScaling = UNCALIBRATED) -> Doubles:
+    """Calibrated probabilities, float64 (n, classes), of logits (n, classes)."""
+    exponentials = np.exp(calibration.scale(logits))
     result: Doubles = exponentials / exponentials.sum(1, keepdims=True)
     return result
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The temperature that gives the lowest cross-entropy (Guo et al., 2017).
+def fit_calibration(logits: Floats, labels: Labels) -> TemperatureScaling:
+    """The temperature that gives the lowest cross-entropy (Guo et al., 2017), and an exponent if it is clearly needed.
 
-    Each label has the probability (n + 1) / (n + 2), as in Platt (1999): otherwise a model that recognizes all of a few
-    images would be infinitely sure.
+    The exponent is 1 unless another one passes a likelihood-ratio test (Wilks, 1938) at 1 %. Each label has the
+    probability (n + 1) / (n + 2), as in Platt (1999): otherwise a model that recognizes all of a few images would be
+    infinitely sure.
 
     Args:
         logits: float32 (n, classes), of images that the network was not trained on.
         labels: int64 (n,).
     """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-    from scipy.special import logsumexp  # type: ignore[import-untyped]
-
     n, classes = logits.shape
     spread = 1 / (n + 2)
     targets = np.full((n, classes), spread / max(1, classes - 1))
     targets[np.arange(n), labels] = 1 - spread
+    (temperature,), simple = _minimize_cross_entropy(logits, targets, (1.0,))
+    (other, exponent), better = _minimize_cross_entropy(logits, targets, (temperature, 1.0))
+    if 2 * n * (simple - better) > MIN_LIKELIHOOD_RATIO:
+        return TemperatureScaling(temperature=other, exponent=exponent)
+    return TemperatureScaling(temperature=temperature)
 
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = logits.astype(np.float64) / exp(log_temperature)
+
+def _minimize_cross_entropy(
+    logits: Floats, targets: Doubles, start: tuple[float, ...]
+) -> tuple[tuple[float, ...], float]:
+    """Temperature, and exponent if `start` has one, with the lowest cross-entropy; and that cross-entropy, in nats."""
+    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.special import logsumexp  # type: ignore[import-untyped]
+
+    limits = ((MIN_TEMPERATURE, MAX_TEMPERATURE), (MIN_EXPONENT, MAX_EXPONENT))[: len(start)]
+
+    def scaling(point: Doubles) -> TemperatureScaling:
+        values = [float(np.clip(np.exp(x), low, high)) for x, (low, high) in zip(point, limits, strict=True)]
+        return TemperatureScaling(**dict(zip(("temperature", "exponent"), values, strict=False)))
+
+    def cross_entropy(point: Doubles) -> float:
+        scaled = scaling(point).scale(logits)
         return float((logsumexp(scaled, axis=1) - (targets * scaled).sum(1)).mean())
 
-    bounds = (log(MIN_TEMPERATURE), log(MAX_TEMPERATURE))
-    found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.clip(exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
+    bounds = [(log(low), log(high)) for low, high in limits]
+    found = minimize(cross_entropy, np.log(start), bounds=bounds, method="Nelder-Mead", options={"xatol": 1e-4})
+    best = scaling(found.x)
+    return (best.temperature, best.exponent)[: len(start)], float(found.fun)
 
 
 def measure_calibration(probabilities: Doubles, labels: Labels) -> Calibration:

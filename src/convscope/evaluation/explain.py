@@ -10,6 +10,7 @@ from pydantic import ConfigDict, computed_field
 
 from convscope import reference
 from convscope._records import Record
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.errors import UsageError
 from convscope.evaluation.trace import LayerTrace
 from convscope.network.layers.base import Layer, shape_text
@@ -206,13 +207,17 @@ def _dropout(traced: LayerTrace, index: Index) -> Arithmetic:
 
 
 def _softmax(traced: LayerTrace, index: Index) -> Arithmetic:
-    temperature = float(traced.weights["temperature"])
+    calibration = TemperatureScaling(**{name: float(value) for name, value in traced.weights.items()})
+    temperature, exponent = calibration.temperature, calibration.exponent
     divided = "" if temperature == 1 else f" / {temperature:.6g}"
-    logits = traced.input.astype(np.float64) / temperature
-    largest = logits.max()
-    terms = [_term(f"exp([{i}]{divided} - {largest:.6g})", power) for i, power in enumerate(np.exp(logits - largest))]
+    scaled, largest = calibration.scale(traced.input[None])[0], float(traced.input.max())
+    if exponent == 1:
+        sources = [f"exp([{i}]{divided} - {largest / temperature:.6g})" for i in range(len(scaled))]
+    else:
+        sources = [f"exp(-({largest:.6g} - [{i}])**{exponent:.6g}{divided})" for i in range(len(scaled))]
+    terms = [_term(source, value) for source, value in zip(sources, np.exp(scaled), strict=True)]
     rule = f"exp of its own logit, {terms[index[0]].value:.6g}, divided by the sum of all"
-    return rule, terms, 0.0, float(reference.softmax(logits)[index])
+    return rule, terms, 0.0, float(reference.softmax(scaled)[index])
 
 
 def _residual(traced: LayerTrace, index: Index) -> Arithmetic:

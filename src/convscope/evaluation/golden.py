@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import GoldenInput
+from convscope.backends.onnx.metadata import GoldenInput, TemperatureScaling
 from convscope.errors import DataError
-from convscope.evaluation.calibration import softmax
+from convscope.evaluation.calibration import UNCALIBRATED, softmax
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import read_image
 
@@ -22,7 +22,7 @@ def golden_inputs(
     files: Mapping[str, bytes],
     preprocessing: Preprocessing,
     predict_logits: Callable[[NDArray[np.uint8]], NDArray[Any]],
-    temperature: float = 1.0,
+    calibration: TemperatureScaling = UNCALIBRATED,
 ) -> tuple[GoldenInput, ...]:
     """Answer image files as the trained network does.
 
@@ -30,7 +30,7 @@ def golden_inputs(
         files: Encoded image files by name.
         preprocessing: Of the network.
         predict_logits: The trained network: uint8 images (n, height, width, channels) to logits (n, classes).
-        temperature: The logits are divided by it before softmax.
+        calibration: Of the model file.
 
     Returns:
         One per file, in order; none if the network's logits are not finite, as after a training that diverged.
@@ -42,7 +42,7 @@ def golden_inputs(
     logits = predict_logits(images)
     if not np.isfinite(logits).all():
         return ()
-    probabilities = softmax(logits, temperature).round(DECIMALS).tolist()
+    probabilities = softmax(logits, calibration).round(DECIMALS).tolist()
     return tuple(
         GoldenInput(name=name, file=b64encode(file), probabilities=tuple(row))
         for (name, file), row in zip(files.items(), probabilities, strict=True)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.backends.pytorch.models import as_batch
+from convscope.evaluation.calibration import UNCALIBRATED, softmax
 from convscope.network.layers.base import Layer
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
@@ -37,24 +39,27 @@ class LayerTrace:
     weights: Weights
 
 
-def trace(model: nn.Sequential, network: Network, image: Floats, temperature: float = 1.0) -> dict[str, LayerTrace]:
+def trace(
+    model: nn.Sequential, network: Network, image: Floats, calibration: TemperatureScaling = UNCALIBRATED
+) -> dict[str, LayerTrace]:
     """Run a model on one image, layer by layer.
 
     Args:
         model: In evaluation mode.
         network: Its records.
         image: Preprocessed, float32 (height, width, channels).
-        temperature: The logits are divided by it before softmax.
+        calibration: Of the model file.
 
     Returns:
         Input, output and weights of every layer by name, in order of execution.
     """
     traces: dict[str, LayerTrace] = {}
     with torch.inference_mode():
-        *layers, softmax = network.layers
-        logits = _trace_layers(layers, model, as_batch(image[None]), traces)
-        output, weights = _to_numpy((logits / temperature).softmax(1)), {"temperature": np.array(temperature)}
-        traces[softmax.name] = LayerTrace(softmax, _to_numpy(logits), output, weights)
+        *layers, last = network.layers
+        logits = _to_numpy(_trace_layers(layers, model, as_batch(image[None]), traces))
+    probabilities = softmax(logits[None], calibration)[0].astype(np.float32)
+    weights = {name: np.array(value) for name, value in calibration.model_dump().items()}
+    traces[last.name] = LayerTrace(last, logits, probabilities, weights)
     return traces
 
 

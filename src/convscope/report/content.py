@@ -89,7 +89,8 @@ def confidence_details(config: RunConfig, evaluation: Evaluation) -> Details:
         return ()
     fitted = "no images were held out to calibrate on: probabilities are those of the network"
     if config.dataset.validation_images:
-        fitted = f"temperature fitted on {config.dataset.validation_images:,} validation images (Guo et al., 2017)"
+        images = f"{config.dataset.validation_images:,} validation images"
+        fitted = f"calibrated on {images}, by temperature scaling (Guo et al., 2017)"
     return (
         ("Mean confidence", percent(calibration.mean_confidence)),
         ("Expected calibration error", calibration.text),

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.evaluation.attribution import integrated_gradients
+from convscope.evaluation.calibration import UNCALIBRATED
 from convscope.evaluation.trace import LayerTrace, trace
 from convscope.network.layers.base import shape_text
 from convscope.network.layers.convolution import Conv
@@ -26,7 +28,7 @@ def layer_figures(
     model: nn.Sequential,
     pixels: NDArray[np.uint8],
     title: str,
-    temperature: float = 1.0,
+    calibration: TemperatureScaling = UNCALIBRATED,
     *,
     every_layer: bool,
 ) -> Iterator[FigureSpec]:
@@ -37,11 +39,11 @@ def layer_figures(
         model: In evaluation mode.
         pixels: One image, uint8 (h, w, c).
         title: What the texts call the image.
-        temperature: Of the model file.
+        calibration: Of the model file.
         every_layer: Include layers that only reorder or copy their input.
     """
     image = config.preprocessing.normalize(pixels[None])[0]
-    traces = trace(model, config.network, image, temperature)
+    traces = trace(model, config.network, image, calibration)
     probabilities = traces["softmax"].output
     first = next((traced for traced in traces.values() if isinstance(traced.layer, Conv)), None)
     if first is not None:

@@ -167,7 +167,7 @@ class Run:
 
     @cached_property
     def metadata(self) -> ModelMetadata:
-        """What the model file says about itself: temperature, limits for answers and so on."""
+        """What the model file says about itself: calibration, limits for answers and so on."""
         return read_model_file(self.model_file).metadata
 
     @cached_property

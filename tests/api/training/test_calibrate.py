@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convscope.api.training.calibrate import Calibrated, calibrate
-from convscope.backends.onnx.metadata import ModelMetadata
+from convscope.backends.onnx.metadata import ModelMetadata, TemperatureScaling
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.load import load_data
 from convscope.images.preprocessing import Preprocessing
@@ -40,14 +40,14 @@ def calibrated(data: TrainData, max_error: float | None = None) -> Calibrated:
 
 def test_calibrate_fits_a_temperature_and_a_limit_on_validation_images(data: TrainData) -> None:
     found = calibrated(data).metadata
-    assert found.temperature != 1
+    assert found.calibration.temperature != 1
     assert found.rejection.min_probability is None
     assert found.rejection.max_ood_score is not None
 
 
-def test_calibrate_without_validation_images_keeps_the_temperature(data: TrainData) -> None:
+def test_calibrate_without_validation_images_stays_uncalibrated(data: TrainData) -> None:
     found = calibrated(replace(data, validation=data.dataset.test), max_error=0.05).metadata
-    assert (found.temperature, found.rejection.min_probability) == (1, None)
+    assert (found.calibration, found.rejection.min_probability) == (TemperatureScaling(), None)
     assert found.rejection.max_ood_score is not None
 
 

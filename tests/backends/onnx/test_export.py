@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from convscope import reference
-from convscope.backends.onnx.metadata import ModelMetadata
+from convscope.backends.onnx.metadata import ModelMetadata, TemperatureScaling
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
@@ -125,7 +125,7 @@ def test_export_metadata_and_interface() -> None:
         "preprocessing": random_preprocessing(case).model_dump(mode="json"),
         "architecture": case.architecture,
         "precision": "float32",
-        "temperature": 1.0,
+        "calibration": {"temperature": 1.0, "exponent": 1.0},
         "rejection": {"min_probability": None, "max_ood_score": None},
         "training": None,
         "test": None,
@@ -231,12 +231,17 @@ def test_exported_features_are_the_input_of_the_classifier() -> None:
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
 
-def test_exported_probabilities_are_those_of_the_logits_divided_by_the_temperature() -> None:
+@pytest.mark.parametrize("exponent", [1, 0.8, 1.3])
+def test_exported_probabilities_are_the_softmax_of_calibrated_logits(exponent: float) -> None:
     case = NetworkCase("flatten", (2, 3, 1), 4)
     weights = get_weights(trained_model(case))
-    content = export(case.network, weights, random_preprocessing(case), "abcd", temperature=2.5)
+    calibration = TemperatureScaling(temperature=2.5, exponent=exponent)
+    content = export(case.network, weights, random_preprocessing(case), "abcd", calibration)
     logits, probabilities = run_onnx(content, random_images(case, 20))
-    np.testing.assert_allclose(probabilities, reference.softmax(logits / 2.5), rtol=0, atol=1e-6)
+    largest = logits.max(1, keepdims=True)
+    expected = reference.softmax(-((largest - logits) ** exponent) / 2.5)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+    assert (probabilities.argmax(1) == logits.argmax(1)).all()
 
 
 def test_a11_exported_preprocessing_divides_by_255() -> None:

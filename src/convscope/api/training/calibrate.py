@@ -1,4 +1,4 @@
-"""What a model file needs to know besides the weights: its temperature, and when it does not answer."""
+"""What a model file needs to know besides the weights: its calibration, and when it does not answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection
 from convscope.backends.onnx.ood import STATISTICS
 from convscope.data.dataset import Split
 from convscope.deploy.session import open_session, run_session
-from convscope.evaluation.calibration import find_min_probability, fit_temperature, softmax
+from convscope.evaluation.calibration import UNCALIBRATED, find_min_probability, fit_calibration, softmax
 from convscope.evaluation.ood import OodInputs, fit_ood
 from convscope.network.layers.base import inference_bytes
 from convscope.network.network import Network
@@ -36,10 +36,10 @@ class Calibrated(NamedTuple):
 def calibrate(
     network: Network, weights: Weights, metadata: ModelMetadata, data: TrainData, max_error: float | None = None
 ) -> Calibrated:
-    """Measure the temperature of a network, its `ood_score`, and the limits of both.
+    """Calibrate the probabilities of a network; measure its `ood_score`, and the limits of both.
 
     They are measured on validation images, at most `MAX_HELD_OUT_IMAGES`. A recipe that trains on all images and
-    validates on the test set, as the article's does, stays uncalibrated: its temperature is 1, and the limit of the
+    validates on the test set, as the article's does, stays uncalibrated, and the limit of the
     `ood_score` is that of the training images. With fewer than `MIN_IMAGES` images there is none. If no limit
     keeps `max_error`, the model is unsure about every image.
 
@@ -59,19 +59,19 @@ def calibrate(
         return OodInputs(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     train = run(data.train.subsample(MAX_TRAIN_IMAGES))
-    held_out, labels, temperature = train, np.zeros(0, np.int64), 1.0
+    held_out, labels, calibration = train, np.zeros(0, np.int64), UNCALIBRATED
     if data.validation is not data.dataset.test:
         validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)
         held_out, labels = run(validation), validation.labels
-        temperature = fit_temperature(held_out.logits, labels)
+        calibration = fit_calibration(held_out.logits, labels)
     min_probability = None
     if max_error is not None and len(labels):
-        probabilities = softmax(held_out.logits, temperature)
+        probabilities = softmax(held_out.logits, calibration)
         min_probability = find_min_probability(probabilities, labels, max_error) or NEVER
     limits = Rejection(min_probability=min_probability)
     if len(held_out.logits) >= MIN_IMAGES:
         fit = fit_ood(train, held_out)
         weights = {**weights, **fit.weights}
         limits = Rejection(min_probability=min_probability, max_ood_score=fit.max_score)
-    metadata = metadata.model_copy(update={"temperature": temperature, "rejection": limits})
+    metadata = metadata.model_copy(update={"calibration": calibration, "rejection": limits})
     return Calibrated(weights, metadata)

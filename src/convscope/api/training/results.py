@@ -63,7 +63,7 @@ def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: 
         golden_files(config.preprocessing.channels),
         config.preprocessing,
         lambda images: predict_logits(model, images, config.preprocessing),
-        calibrated.metadata.temperature,
+        calibrated.metadata.calibration,
     )
     metadata = calibrated.metadata.model_copy(update={"golden": golden})
     writer.write(MODEL_FILE, to_onnx(config.network, calibrated.weights, metadata))
@@ -72,7 +72,7 @@ def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: 
 def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: TrainResult, hooks: Hooks) -> None:
     """Evaluate the selected weights on the test split, and write evaluation, figures, report and model card."""
     predictor = Predictor(writer.path / MODEL_FILE)
-    temperature = predictor.metadata.temperature
+    calibration = predictor.metadata.calibration
     config, dataset, test = plan.config, plan.data.dataset, plan.data.dataset.test
     model.eval()
     flip = config.recipe.augmentation.horizontal_flip == "always"
@@ -91,10 +91,11 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     example = int(correct[0]) if len(correct) else 0
     title = f"test image {example}, labeled {config.classes[test.labels[example]]}"
     rows = [epoch.to_row() for epoch in result.history]
+    scaled = calibration.scale(logits).astype(np.float32)
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
     specs = chain(
-        result_figures(dataset, evaluation, logits / temperature, curves, cutmix=config.recipe.augmentation.cutmix > 0),
-        layer_figures(config, model, test.image(example), title, temperature, every_layer=False),
+        result_figures(dataset, evaluation, scaled, curves, cutmix=config.recipe.augmentation.cutmix > 0),
+        layer_figures(config, model, test.image(example), title, calibration, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],
     )

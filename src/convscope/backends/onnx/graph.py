@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import FEATURES, INPUT, LOGITS, OOD_SCORE, PROBABILITIES, ModelMetadata
+from convscope.backends.onnx.metadata import (
+    FEATURES,
+    INPUT,
+    LOGITS,
+    OOD_SCORE,
+    PROBABILITIES,
+    ModelMetadata,
+    TemperatureScaling,
+)
 from convscope.backends.onnx.ood import add_ood_score, add_statistics
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import Layer
@@ -139,7 +147,7 @@ def build_graph(
     Args:
         network: The layers.
         weights: Arrays by name.
-        metadata: The scale and mean of the first nodes, and the temperature of the last.
+        metadata: Preprocessing of the first nodes, and calibration of the last.
         builder: What writes the nodes of layers; see `quantized_graph.BUILDERS`.
 
     Raises:
@@ -154,10 +162,21 @@ def build_graph(
     if metadata.rejection.max_ood_score is not None:
         add_statistics(graph, network)
         add_ood_score(graph)
-    scale = graph.add_constant("calibrate.scale", np.array([1 / metadata.temperature], np.float32))
-    calibrated = graph.add_node("Mul", "calibrate", [LOGITS, scale])
+    calibrated = _add_calibration(graph, metadata.calibration)
     graph.add_node("Softmax", "softmax", [calibrated], output=PROBABILITIES, axis=1)
     return graph
+
+
+def _add_calibration(graph: GraphBuilder, calibration: TemperatureScaling) -> str:
+    scale = np.array([1 / calibration.temperature], np.float32)
+    if calibration.exponent == 1:
+        return graph.add_node("Mul", "calibrate", [LOGITS, graph.add_constant("calibrate.scale", scale)])
+    axis = graph.add_constant("calibrate.axis", np.array([1], np.int64))
+    exponent = graph.add_constant("calibrate.exponent", np.array([calibration.exponent], np.float32))
+    largest = graph.add_node("ReduceMax", "calibrate.largest", [LOGITS, axis], keepdims=1)
+    distance = graph.add_node("Sub", "calibrate.distance", [largest, LOGITS])
+    power = graph.add_node("Pow", "calibrate.power", [distance, exponent])
+    return graph.add_node("Mul", "calibrate", [power, graph.add_constant("calibrate.scale", -scale)])
 
 
 def output_sizes(network: Network, metadata: ModelMetadata) -> dict[str, int]:

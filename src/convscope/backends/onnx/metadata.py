@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode, b64encode
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, EncodedBytes, EncoderProtocol, Field, model_validator
 
 from convscope._records import Record
@@ -16,6 +18,7 @@ INPUT, FEATURES, LOGITS, PROBABILITIES, OOD_SCORE = "images", "features", "logit
 PRODUCER, OPSET, IR_VERSION = "convscope", 20, 9  # opset 20 is the first with Gelu
 BATCH_AXIS = "n"  # name of the dynamic first axis
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+MIN_EXPONENT, MAX_EXPONENT = 0.25, 4.0
 METADATA_KEY, DIGEST_KEY = "convscope", "convscope.sha256"
 
 
@@ -45,6 +48,30 @@ class _Base64(EncoderProtocol):
 
 # All different, without control characters, in the order of the outputs.
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_names)]
+
+
+class TemperatureScaling(Record):
+    """What happens to logits before softmax, so that probabilities are what they claim.
+
+    Each distance d from the largest logit becomes d ** exponent / temperature. With the exponent 1 that is softmax of
+    logits / temperature (Guo et al., 2017). Other exponents keep the order of the classes, too (Rahimi et al., 2020).
+
+    Attributes:
+        temperature: 1 if it was not fitted.
+        exponent: Above 1, small distances count less and large ones more.
+
+    >>> TemperatureScaling(temperature=2).scale(np.array([[1, 5, 3]]))
+    array([[-2.,  0., -1.]])
+    """
+
+    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    exponent: float = Field(default=1.0, ge=MIN_EXPONENT, le=MAX_EXPONENT)
+
+    def scale(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """The input of softmax, float64 (n, classes), for logits (n, classes); the largest of a row becomes 0."""
+        distances = logits.max(1, keepdims=True) - logits.astype(np.float64)
+        result: NDArray[np.float64] = 0.0 - distances**self.exponent / self.temperature
+        return result
 
 
 class Rejection(Record):
@@ -120,7 +147,7 @@ class ModelMetadata(Record):
         preprocessing: How images are turned into the input.
         architecture: The network in the architecture language.
         precision: "int8" if convolutions and dense layers compute with 8-bit integers.
-        temperature: The logits are divided by it before softmax (Guo et al., 2017); 1 if it was not fitted.
+        calibration: What happens to the logits before softmax.
         rejection: When the model does not answer.
         training: What it was trained on; None if that is unknown.
         test: How good it is; None if that was not measured, as for a training that was interrupted, and for int8.
@@ -133,7 +160,7 @@ class ModelMetadata(Record):
     preprocessing: Preprocessing
     architecture: str
     precision: Literal["float32", "int8"] = "float32"
-    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    calibration: TemperatureScaling = TemperatureScaling()
     rejection: Rejection = Rejection()
     training: TrainingInfo | None = None
     test: TestInfo | None = None

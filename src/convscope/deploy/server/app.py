@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from convscope._records import Record
-from convscope.backends.onnx.metadata import Rejection
+from convscope.backends.onnx.metadata import Rejection, TemperatureScaling
 from convscope.deploy.prediction import PredictionList
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.batching import Batcher, Overload
@@ -45,7 +45,7 @@ class ModelInfo(Record):
         channels: Of its input: 1 gray, 3 RGB, 4 RGBA.
         architecture: The network in the architecture language.
         precision: Of its arithmetic.
-        temperature: By which the logits are divided before softmax.
+        calibration: What happens to the logits before softmax.
         rejection: When it does not answer.
     """
 
@@ -58,7 +58,7 @@ class ModelInfo(Record):
     channels: int
     architecture: str
     precision: str
-    temperature: float
+    calibration: TemperatureScaling
     rejection: Rejection
 
 
@@ -103,7 +103,7 @@ def describe_model(predictor: Predictor, sha256: str) -> ModelInfo:
     return ModelInfo(
         name=predictor.path.name, sha256=sha256, task=metadata.task, classes=metadata.classes,
         height=height, width=width, channels=channels, architecture=metadata.architecture,
-        precision=metadata.precision, temperature=metadata.temperature, rejection=metadata.rejection,
+        precision=metadata.precision, calibration=metadata.calibration, rejection=metadata.rejection,
     )  # fmt: skip
 
 
