@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from convscope import ConvClassifier, ConvscopeError, Predictor, load_data, train_model
 from convscope.backends.native import backend
 from convscope.backends.pytorch.models import get_weights
+from convscope.evaluation.calibration import measure_calibration, softmax
 from convscope.training.probes import autotune
 from convscope.training.recipes import RECIPES
 
@@ -180,6 +181,16 @@ def test_save_model_file_gives_the_same_probabilities(fitted: ConvClassifier, tm
     assert predictor.classes == tuple("0123456789")
     levels = np.rint(DIGITS / 16 * 255).astype(np.uint8).reshape(-1, 8, 8, 1)
     assert predictor.predict_proba(levels) == pytest.approx(fitted.predict_proba(DIGITS), abs=1e-5)
+    noise = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
+    assert (np.array(predictor.predict_statuses(noise)[1]) == "unlike").mean() > 0.9
+    assert (np.array(predictor.predict_statuses(levels)[1]) == "answered").mean() > 0.8
+
+
+def test_predict_proba_is_calibrated_on_the_images_held_out() -> None:
+    classifier = clone(QUICK).set_params(recipe="fast", epochs=4).fit(DIGITS[:1200], LABELS[:1200])
+    calibrated = measure_calibration(classifier.predict_proba(DIGITS[1200:]), LABELS[1200:])
+    network = measure_calibration(softmax(classifier.decision_function(DIGITS[1200:])), LABELS[1200:])
+    assert calibrated.ece < 0.7 * network.ece
 
 
 # Input and output

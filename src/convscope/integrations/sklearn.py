@@ -16,14 +16,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from convscope._files import write_atomically
 from convscope._hardware import max_threads
 from convscope._records import validate_options
+from convscope.api.training.calibrate import calibrate
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan, make_plan
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.pytorch.models import build_model, get_weights
+from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.errors import ConvscopeError
+from convscope.evaluation.calibration import softmax
 from convscope.integrations.pixel_scale import PixelScale
-from convscope.reference import softmax
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit, predict_logits
 from convscope.training.recipes import Recipe
@@ -62,6 +63,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         X_scale_: the same with the contrasts of the training images, to recognize images that have another scale.
         config_: everything that was decided before step 0.
         model_: the torch model.
+        calibrated_: what the model file contains: weights and metadata, calibrated on the images held out.
         history_: one row per epoch. If the recipe holds nothing out, or each class has one image, the validation values
             are those of the training images.
 
@@ -115,6 +117,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         train_config = TrainConfig(config.preprocessing, config.recipe, config.seed, config.precision)
         result = fit(model, data.train, data.validation, train_config)
         self.config_, self.model_ = config, model.eval()
+        self.calibrated_ = calibrate(config.network, result.weights, config.model_metadata(), data)
         self.history_ = [epoch.to_row() for epoch in result.history]
         return self
 
@@ -127,12 +130,13 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return probabilities, float64 (n, classes), in the order of `classes_`; rows sum to 1.
 
+        They are calibrated on the images held out; with a recipe that holds out none they are those of the network.
+
         Raises:
             NotFittedError: `fit` has not been called.
             ValueError: the images have another size than those of `fit`.
         """
-        probabilities: Floats = softmax(self._logits(X)).astype(np.float64, copy=False)
-        return probabilities
+        return softmax(self._logits(X), self.calibrated_.metadata.calibration)
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Return logits, float64 (n, classes); for two classes their difference, (n,)."""
@@ -142,11 +146,12 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     def save(self, path: str | Path) -> Path:
         """Write the model file (`model.onnx`) for `Predictor` and `convscope predict`, and return its path.
 
+        It gives the same probabilities, and knows images unlike the training images if at least 20 were held out.
         It takes uint8 images: those of X if that was uint8, else with `X_range_` mapped to 0..255.
         """
         check_is_fitted(self)
         config, path = self.config_, Path(path)
-        write_atomically(path, to_onnx(config.network, get_weights(self.model_), config.model_metadata()))
+        write_atomically(path, to_onnx(config.network, *self.calibrated_))
         return path
 
     def __sklearn_tags__(self) -> Tags:
