@@ -34,7 +34,7 @@ def test_run_lines_have_accuracy_and_paths(digits_run: Run) -> None:
     expected = rf"calibration    error {number} % \(95 % interval {number} to {number}; {exact}\)"
     assert re.fullmatch(expected, calibration)
     others = "0.0 % of noise, 0.0 % of one color, 0.0 % of own images, pixels shuffled"
-    assert re.fullmatch(rf"answers        9\d\.\d % of test images, {others}", answers)
+    assert re.fullmatch(rf"answers        9\d\.\d % of test images, {others}(, [\d.]+ % of [\w-]+)*", answers)
     assert run.split() == ["run", str(digits_run.path)]
     assert report.split() == ["report", str(digits_run.path / "report.html")]
     assert following.split() == ["next", "convscope", "predict", str(digits_run.path), "IMAGE"]

@@ -24,8 +24,8 @@ from convscope._reporting import Reporter
 from convscope.data import download
 from convscope.data.archives import File, Package
 from convscope.data.download import fetch
-from convscope.data.formats.cifar import decode_cifar10
-from convscope.data.formats.idx import decode_idx_pairs
+from convscope.data.formats.cifar import decode_cifar10, decode_cifar10_images
+from convscope.data.formats.idx import decode_idx_images, decode_idx_pairs
 from convscope.data.load import load_data
 from convscope.data.registry import SETS, NamedSet
 from convscope.errors import DataError
@@ -51,7 +51,9 @@ def file(name: str, content: bytes) -> File:
 
 def tiny(*mirrors: str) -> NamedSet:
     packages = tuple(Package(f"{name}.gz", (file(name, content),)) for name, content in CONTENTS.items())
-    return NamedSet("tiny", ("even", "odd"), ("tiny",), mirrors, packages, False, decode_idx_pairs)
+    return NamedSet(
+        "tiny", ("even", "odd"), ("tiny",), mirrors, packages, False, decode_idx_pairs, FIRST, decode_idx_images
+    )
 
 
 class Mirror(ThreadingHTTPServer):
@@ -402,7 +404,9 @@ def archive(*members: tuple[tarfile.TarInfo | str, bytes]) -> bytes:
 
 def batches(*mirrors: str) -> NamedSet:
     files = tuple(file(name, content) for name, content in BATCHES.items())
-    return NamedSet("batches", ("a", "b"), ("",), mirrors, (Package("b.tar.gz", files),), True, decode_cifar10)
+    packages = (Package("b.tar.gz", files),)
+    last = files[-1].name
+    return NamedSet("batches", ("a", "b"), ("",), mirrors, packages, True, decode_cifar10, last, decode_cifar10_images)
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from convscope.data import named
 from convscope.data.load import load_data, load_default
+from convscope.data.named import images_at_hand
 from convscope.data.statistics import dataset_statistics
 from convscope.errors import DataError, MissingExtraError
 from helpers.reporting import RecordingReporter
@@ -160,3 +161,33 @@ def test_digits_without_scikit_learn_name_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match=r"^digits needs the training extra: pip install 'convscope\[train\]'$"):
         load_data("digits")
+
+
+def test_images_at_hand_are_the_first_test_images(
+    data_folder: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in ((data_folder, "mnist"), (data_folder, "fashion-mnist"), (cifar, "cifar10")):
+        monkeypatch.setenv("CONVSCOPE_DATA", str(folder))
+        found = images_at_hand(name, 7)
+        assert found is not None
+        assert np.array_equal(found, load_data(name).test.images[:7])
+
+
+def test_images_at_hand_in_the_cache_are_found(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "t10k-images-idx3-ubyte.gz"
+    (tmp_path / "cache" / "convscope" / "mnist").mkdir(parents=True)
+    (tmp_path / "cache" / "convscope" / "mnist" / name).write_bytes((data_folder / "mnist" / name).read_bytes())
+    found = images_at_hand("mnist", 3)
+    assert found is not None
+    monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
+    assert np.array_equal(found, load_data("mnist").test.images[:3])
+
+
+def test_images_at_hand_damaged_or_missing_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert images_at_hand("mnist", 3) is None
+    monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "t10k-images-idx3-ubyte").write_bytes(bytes(100))
+    assert images_at_hand("mnist", 3) is None

@@ -97,7 +97,7 @@ def read_package(folder: Path, package: Package) -> dict[str, bytes] | None:
     """
     paths = [path for file in package.files if (path := find_file(folder, file.name))]
     if len(paths) == len(package.files):
-        return {file.name: _read_verified(path, file) for path, file in zip(paths, package.files, strict=True)}
+        return {file.name: read_verified(path, file) for path, file in zip(paths, package.files, strict=True)}
     return unpack(folder / package.name, package) if (folder / package.name).is_file() else None
 
 
@@ -117,7 +117,7 @@ def unpack(path: Path, package: Package) -> dict[str, bytes]:
         DataError: a file is missing, damaged or not the expected one.
     """
     if ".tar" not in package.name:
-        return {package.files[0].name: _read_verified(path, package.files[0])}
+        return {package.files[0].name: read_verified(path, package.files[0])}
     with error_prefix(str(path)):
         try:
             return _unpack_tar(path, {file.name: file for file in package.files})
@@ -137,7 +137,8 @@ def _unpack_tar(path: Path, wanted: dict[str, File]) -> dict[str, bytes]:
     return contents
 
 
-def _read_verified(path: Path, file: File) -> bytes:
+def read_verified(path: Path, file: File) -> bytes:
+    """The uncompressed content of a file, plain or gzipped. Raises DataError if it is damaged."""
     with error_prefix(str(path)):
         return _verify(read_bytes(path, file.size + 1), file)
 

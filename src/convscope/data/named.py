@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from convscope._extras import needs_extra
 from convscope._reporting import Reporter
-from convscope.data.archives import read_package
+from convscope.data.archives import find_file, read_package, read_verified
 from convscope.data.dataset import Dataset, Split
 from convscope.data.download import fetch
 from convscope.data.options import cache_folder
 from convscope.data.registry import SETS, NamedSet
 from convscope.data.splitting import DEFAULT_TEST_SPLIT_NOTE, default_test_split
+from convscope.data.types import Images
 from convscope.data.validation import error_prefix
 from convscope.errors import DataError
 
@@ -38,6 +40,20 @@ def load_named(name: str, reporter: Reporter) -> Dataset:
     files = [file for package in wanted.packages for file in package.files]
     train, test = wanted.decode([contents[file.name] for file in files])
     return Dataset(name, wanted.classes, train, test, str(folder))
+
+
+def images_at_hand(name: str, count: int) -> Images | None:
+    """The first `count` test images of a data set, uint8 (n, h, w, c), if it is on this machine, plain or gzipped.
+
+    None if it is not, or if the file is damaged. Nothing is downloaded or unpacked.
+    """
+    wanted = SETS[name]
+    file = next(file for package in wanted.packages for file in package.files if file.name == wanted.test_file)
+    for folder in (*_data_folders(wanted), cache_folder() / name):
+        with suppress(DataError, OSError):
+            if path := find_file(folder, file.name):
+                return wanted.decode_images(read_verified(path, file))[:count]
+    return None
 
 
 def _load_digits() -> Dataset:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from convscope.data.archives import File, Package
 from convscope.data.dataset import Split
-from convscope.data.formats.cifar import decode_cifar10
-from convscope.data.formats.idx import decode_idx_pairs
+from convscope.data.formats.cifar import decode_cifar10, decode_cifar10_images
+from convscope.data.formats.idx import decode_idx_images, decode_idx_pairs
+from convscope.data.types import Images
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class NamedSet:
         packages: what is downloaded.
         symmetric: whether a horizontal flip preserves the class.
         decode: builds the train and the test split from the contents of all files, in the order of `packages`.
+        test_file: the name of the file with the test images.
+        decode_images: builds the test images, uint8 (n, h, w) or (n, h, w, c), from its contents.
     """
 
     name: str
@@ -32,6 +35,8 @@ class NamedSet:
     packages: tuple[Package, ...]
     symmetric: bool
     decode: Callable[[Sequence[bytes]], tuple[Split, Split]]
+    test_file: str
+    decode_images: Callable[[bytes], Images]
 
 
 def _gz(name: str, size: int, sha256: str) -> Package:
@@ -54,6 +59,8 @@ MNIST = NamedSet(
     ),
     symmetric=False,
     decode=decode_idx_pairs,
+    test_file="t10k-images-idx3-ubyte",
+    decode_images=decode_idx_images,
 )
 
 FASHION_MNIST = NamedSet(
@@ -84,6 +91,8 @@ FASHION_MNIST = NamedSet(
     ),
     symmetric=True,
     decode=decode_idx_pairs,
+    test_file="t10k-images-idx3-ubyte",
+    decode_images=decode_idx_images,
 )
 
 
@@ -115,6 +124,8 @@ CIFAR10 = NamedSet(
     ),
     symmetric=True,
     decode=decode_cifar10,
+    test_file="cifar-10-batches-bin/test_batch.bin",
+    decode_images=decode_cifar10_images,
 )
 
 SETS = {MNIST.name: MNIST, FASHION_MNIST.name: FASHION_MNIST, CIFAR10.name: CIFAR10}

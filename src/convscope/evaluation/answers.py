@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from convscope._records import Record
 from convscope.data.dataset import Split
+from convscope.data.named import images_at_hand
+from convscope.data.registry import SETS
 from convscope.evaluation.proportion import Proportion, proportion
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
@@ -82,6 +84,20 @@ def unlike_images(preprocessing: Preprocessing, own: Split) -> Iterator[tuple[st
     }
     for what, images in kinds.items():
         yield what, transform_images(preprocessing, images)
+
+
+def other_images(preprocessing: Preprocessing, classes: Sequence[str]) -> Iterator[tuple[str, Images]]:
+    """Test images of the named data sets on this machine: the name, and the network's input, uint8 (n, h, w, c).
+
+    Args:
+        preprocessing: Of the network.
+        classes: Its classes. A data set that has one of them is left out.
+    """
+    for name, other in SETS.items():
+        if not {one.casefold() for one in classes} & {one.casefold() for one in other.classes}:
+            images = images_at_hand(name, UNLIKE_IMAGES)
+            if images is not None:
+                yield name, transform_images(preprocessing, images)
 
 
 def transform_images(preprocessing: Preprocessing, images: Sequence[Images] | Images) -> Images:

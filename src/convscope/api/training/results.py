@@ -22,7 +22,7 @@ from convscope.backends.onnx.read import read_model_file
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.dataset import Split
 from convscope.deploy.predictor import Predictor
-from convscope.evaluation.answers import count_answers, unlike_images
+from convscope.evaluation.answers import count_answers, other_images, unlike_images
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.golden import golden_inputs
 from convscope.evaluation.metrics import Evaluation
@@ -128,6 +128,8 @@ def _answers(predictor: Predictor, test: Split, logits: NDArray[np.float32]) -> 
     fields = describe_answers(predictor, logits, test.labels, statuses, "test images")
     others = [
         count_answers(predictor.predict_statuses(images)[1], what)
-        for what, images in unlike_images(predictor.preprocessing, test)
+        for what, images in chain(
+            unlike_images(predictor.preprocessing, test), other_images(predictor.preprocessing, predictor.classes)
+        )
     ]
     return fields | {"answers": (*fields["answers"], *others)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from convscope.data.dataset import Split
+from convscope.data.types import Images
 
 SIDE = 32  # pixels
 RECORD_BYTES = 1 + 3 * SIDE * SIDE  # the label, then the red, the green and the blue plane, row by row
@@ -18,6 +19,11 @@ def decode_cifar10(batches: Sequence[bytes]) -> tuple[Split, Split]:
     Images are uint8 (n, 32, 32, 3), in the order of the files.
     """
     return _decode(batches[:-1]), _decode(batches[-1:])
+
+
+def decode_cifar10_images(batch: bytes) -> Images:
+    """Images, uint8 (n, 32, 32, 3), from the contents of a batch file."""
+    return _decode([batch]).images
 
 
 def _decode(batches: Sequence[bytes]) -> Split:

@@ -78,6 +78,11 @@ def decode_idx_pairs(contents: Sequence[bytes]) -> tuple[Split, Split]:
     return _decode_pair(train_images, train_labels), _decode_pair(test_images, test_labels)
 
 
+def decode_idx_images(content: bytes) -> Images:
+    """Images, uint8 (n, h, w, 1), from the contents of a file of them."""
+    return parse_idx(content, IMAGE_RANKS)[..., None]
+
+
 def parse_idx(content: bytes, ranks: Sequence[int]) -> Images:
     """Parse an uncompressed IDX file.
 
