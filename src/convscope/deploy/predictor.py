@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -41,6 +42,7 @@ class Predictor:
     Attributes:
         path: The model file.
         metadata: Classes, preprocessing and architecture, which the model file stores along with the network.
+        sha256: Of the model file; of a foreign model, of its record and its file together.
 
     Raises:
         ModelFileError: The file or folder does not exist, is damaged, was altered, or was not written by convscope.
@@ -68,10 +70,10 @@ class Predictor:
             from convscope.deploy.foreign.session import ForeignSession  # here, because other models do not need it
 
             self._session = ForeignSession(path, threads)
-            self.metadata = self._session.metadata
+            self.metadata, self.sha256 = self._session.metadata, self._session.sha256
         else:
             file = read_model_file(path)
-            self.metadata = file.metadata
+            self.metadata, self.sha256 = file.metadata, hashlib.sha256(file.content).hexdigest()
             self._session = open_session(file.content, path, threads)
 
     @property

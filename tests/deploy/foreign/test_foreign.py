@@ -133,6 +133,16 @@ def test_commands_take_a_foreign_model(network: nn.Sequential, tmp_path: Path, c
     assert prediction["notes"] == ["cropped 40x96 -> 40x32"]
 
 
+def test_predictor_sha256_changes_with_the_model_and_with_its_record(network: nn.Sequential, tmp_path: Path) -> None:
+    def digest(batch: int | None, **changes: Any) -> str:
+        torch_export(network, tmp_path / "m.onnx", batch)
+        return Predictor(write_record(tmp_path, **changes)).sha256
+
+    digests = [digest(None), digest(4), digest(4, mean=[0.5, 0.5, 0.5])]
+    assert len(set(digests)) == 3
+    assert digest(None) == digests[0]
+
+
 @pytest.mark.slow
 def test_verify_foreign_model_through_the_server(network: nn.Sequential, tmp_path: Path) -> None:
     torch_export(network, tmp_path / "m.onnx", None)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import Field
 
-from convscope._files import sha256
 from convscope._records import Record
 from convscope.cli.console import AsJson, model_file, print_message, print_result
 from convscope.cli.options import expand_records
@@ -142,7 +141,7 @@ def _write(
 
     assert options.out is not None
     header = PartHeader(
-        model=sha256(predictor.path),
+        model=predictor.sha256,
         top_k=min(options.top_k or TOP_K, len(predictor.classes)),
         max_megapixels=options.max_megapixels,
         folder=str(Path.cwd()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from threading import Lock, Timer
 
@@ -28,6 +29,9 @@ class ForeignSession:
         path: The JSON file that describes it; see `ForeignModel`.
         threads: How many compute; by default one per core.
 
+    Attributes:
+        sha256: Of the record and the model together.
+
     Raises:
         ModelFileError: The record or the model cannot be used.
     """
@@ -41,8 +45,9 @@ class ForeignSession:
             raise self._refusal(str(error)) from error
         self._lock = Lock()
         self._worker = Worker(WORKER)
-        head = f"{threads or 0} {self.record.model_dump_json()}\n".encode()
-        self._request(head + content, "load")
+        record = self.record.model_dump_json().encode()
+        self.sha256 = hashlib.sha256(record + content).hexdigest()
+        self._request(b"%d %s\n" % (threads or 0, record) + content, "load")
 
     @property
     def metadata(self) -> ModelMetadata:

@@ -37,7 +37,7 @@ class ModelInfo(Record):
 
     Attributes:
         name: The name of its file.
-        sha256: Of its file.
+        sha256: See `Predictor`.
         task: What its outputs mean.
         classes: Class names in the order of its outputs.
         height: Of its input, in pixels.
@@ -96,12 +96,12 @@ class ServerState:
     parsing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "convscope-parse"))
 
 
-def describe_model(predictor: Predictor, sha256: str) -> ModelInfo:
-    """Facts on a model whose file has this digest."""
+def describe_model(predictor: Predictor) -> ModelInfo:
+    """Facts on a model."""
     metadata = predictor.metadata
     height, width, channels = metadata.input_shape
     return ModelInfo(
-        name=predictor.path.name, sha256=sha256, task=metadata.task, classes=metadata.classes,
+        name=predictor.path.name, sha256=predictor.sha256, task=metadata.task, classes=metadata.classes,
         height=height, width=width, channels=channels, architecture=metadata.architecture,
         precision=metadata.precision, calibration=metadata.calibration, rejection=metadata.rejection,
     )  # fmt: skip

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import hashlib
 import json
 import logging
 import os
@@ -134,11 +133,10 @@ def _refuse_handshakes(listener: socket.socket) -> None:
 async def _serve(config: WorkerConfig) -> None:
     options = config.options
     predictor = Predictor(config.model)
-    digest = hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
     threads = options.threads or max(1, min(MAX_THREADS, max_threads() // options.workers))
     batcher = Batcher(predictor, threads, options.max_waiting_images, options.max_megapixels, metrics)
-    state = ServerState(options, config.access, predictor, describe_model(predictor, digest), batcher, metrics)
+    state = ServerState(options, config.access, predictor, describe_model(predictor), batcher, metrics)
     listener = socket.socket(fileno=config.fd)
     gateway = Gateway(make_app(state), state)
     server = DrainingServer(
@@ -151,7 +149,7 @@ async def _serve(config: WorkerConfig) -> None:
         ),
         state, listener,
     )  # fmt: skip
-    announcement = Ready(sha256=digest, name=predictor.path.name, classes=len(predictor.classes))
+    announcement = Ready(sha256=predictor.sha256, name=predictor.path.name, classes=len(predictor.classes))
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
