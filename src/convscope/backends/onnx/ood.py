@@ -20,7 +20,7 @@ from convscope.network.layers.base import Layer
 from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
-MAX_STATISTICS = 512  # two per channel; later activations add nothing but size
+MAX_STATISTICS = 256  # two per channel; more let more unlike images pass, see dev/LOG.md
 NETWORK_INPUT, STATISTICS = "preprocess.subtract:out", "ood.statistics:out"  # the names of values
 WEIGHTS = ("ood.mean", "ood.scale", "ood.components", "ood.energy_scale", "ood.offset")
 
