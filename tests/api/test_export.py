@@ -41,6 +41,22 @@ def test_export_int8_is_smaller_and_answers_alike(digits_run: convscope.Run, tmp
     assert verify_model(exported.model).passed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "most"), [("tiny", 16_000), ("article", 600_000)])
+def test_export_int8_of_mnist_is_small(
+    preset: str, most: int, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
+    mnist = convscope.load_data("mnist")
+    some, test = mnist.train.subsample(6000), mnist.test.subsample(500)
+    with (tmp_path / "mnist.npz").open("wb") as file:
+        np.savez(file, x_train=some.images, y_train=some.labels, x_test=test.images, y_test=test.labels)
+    run = convscope.train_model(tmp_path / "mnist.npz", model=preset, recipe="fast", epochs=2, run=tmp_path / "run")
+    exported = export_model(run, out=tmp_path / "m.onnx", int8=True)
+    assert exported.bytes < most
+    assert Predictor(exported.model).has_ood_score
+
+
 def test_export_int8_that_changes_answers_raises_and_leaves_nothing(
     digits_run: convscope.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,8 +170,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "scale inf": (constant("relu1.scale", np.full((), np.inf, np.float32)), "'relu1.scale' are not all finite"),
     "two scales": (constant("relu1.scale", np.ones(2, np.float32)), "'relu1.scale' is not one positive number"),
     "scale of another type": (constant("relu1.scale", np.ones((), np.uint8)), "'relu1.scale' are uint8, expected"),
-    "two zero points": (constant("relu1.zero_point", np.zeros(2, np.uint8)), "'relu1.zero_point' is not one number"),
-    "zero point int8": (constant("relu1.zero_point", np.zeros((), np.int8)), "'relu1.zero_point' are int8, expected"),
+    "two zero points": (constant("relu1.zero", np.zeros(2, np.uint8)), "'relu1.zero' is not one number"),
+    "zero point int8": (constant("relu1.zero", np.zeros((), np.int8)), "'relu1.zero' are int8, expected"),
     "negative scale of weights": (
         constant("conv2.weight_scale", np.array([1, -1, 1], np.float32)),
         "'conv2.weight_scale' is not one positive number per filter",
@@ -181,7 +181,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "float weights": (constant("conv2.weight", np.ones((3, 4, 3, 3), np.float32)), "'conv2.weight' are float32"),
     "scale of the bias": (constant("conv2.bias_scale", np.ones(3, np.float32)), "'conv2.bias_scale' is not the one"),
     "zero point of weights": (
-        constant("classifier.weight_zero_point", np.ones(2, np.int8)), "'classifier.weight_zero_point' is not the one",
+        constant("classifier.weight_zero", np.ones(2, np.int8)), "'classifier.weight_zero' is not the one",
     ),
     "another precision": (precision("float32"), "its node .* is not the one|expected float32"),
     "unknown precision": (precision("int4"), "has metadata that this version"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -45,7 +48,7 @@ def test_ood_score_of_a_model_file_is_energy_plus_mahalanobis_distance(architect
     metadata = ModelMetadata(
         classes=tuple("abcd"), preprocessing=Preprocessing.standardized(images), architecture=network.architecture
     )
-    inputs = OodInputs(*run(to_statistics_onnx(network, weights, metadata), images, "ood.statistics:out", "logits"))
+    inputs = OodInputs(*run(to_statistics_onnx(network, weights, metadata), images, "ood.statistics", "logits"))
     assert inputs.statistics.shape == (60, statistics_count(ood_layers(network)) or 6)
     fit = fit_ood(inputs, inputs)
     signed = metadata.model_copy(update={"rejection": Rejection(max_ood_score=fit.max_score)})
@@ -66,12 +69,12 @@ def test_fit_ood_distance_is_that_of_the_regularized_covariance() -> None:
     x = train.statistics.astype(np.float64)
     standard = (x - x.mean(0)) / x.std(0)
     values, vectors = np.linalg.eigh(standard.T @ standard / len(x))
-    ridge, rest = 0.01 * values.mean(), values[:-32].mean()
-    variances = np.r_[np.full(8, rest), values[-32:]] + ridge
+    ridge, rest = 0.01 * values.mean(), values[:-20].mean()
+    variances = np.r_[np.full(20, rest), values[-20:]] + ridge
     expected = (((standard @ vectors) ** 2) / variances).sum(1)
     z = (x - w["ood.mean"]) * w["ood.scale"]
     found = (z**2).sum(1) - ((z @ w["ood.components"]) ** 2).sum(1)
-    assert np.corrcoef(found, expected)[0, 1] > 0.999999
+    assert np.corrcoef(found, expected)[0, 1] > 0.995  # components have 16 bits
 
 
 def test_fit_ood_accepts_95_of_100_new_images_of_the_same_kind_and_no_others() -> None:
@@ -88,7 +91,7 @@ def test_fit_ood_with_statistics_that_never_vary_is_finite() -> None:
     assert (scores(fit.weights, constant) <= fit.max_score + 1e-6).all()
 
 
-def scores(weights: dict[str, NDArray[np.float32]], inputs: OodInputs) -> NDArray[np.float64]:
+def scores(weights: Mapping[str, NDArray[Any]], inputs: OodInputs) -> NDArray[np.float64]:
     z = (inputs.statistics.astype(np.float64) - weights["ood.mean"]) * weights["ood.scale"]
     distance = (z**2).sum(1) - ((z @ weights["ood.components"]) ** 2).sum(1)
     result: NDArray[np.float64] = distance + inputs.energy * weights["ood.energy_scale"] - weights["ood.offset"]

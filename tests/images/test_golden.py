@@ -12,10 +12,10 @@ from convscope.images.read import read_image
 def test_golden_files_each_is_decoded_in_another_way(channels: int) -> None:
     images = {name: read_image(file) for name, file in golden_files(channels).items()}
     assert {name: image.pixels.shape for name, image in images.items()} == {
-        "dark.png": (30, 40, 1),
-        "rotated.jpg": (20, 30, 1 if channels == 1 else 3),  # stored as 30 rows of 20 pixels
-        "transparent.png": (20, 20, 4),
-        "deep.png": (24, 24, 1),
+        "dark.png": (15, 20, 1),
+        "rotated.jpg": (12, 16, 1 if channels == 1 else 3),  # stored as 16 rows of 12 pixels
+        "transparent.png": (12, 12, 4),
+        "deep.png": (14, 14, 1),
     }
     assert images["rotated.jpg"].notes == ("rotated by its EXIF orientation",)
     assert images["deep.png"].deep is not None

@@ -108,7 +108,8 @@ def _minimize_cross_entropy(
     limits = ((MIN_TEMPERATURE, MAX_TEMPERATURE), (MIN_EXPONENT, MAX_EXPONENT))[: len(start)]
 
     def scaling(point: Doubles) -> TemperatureScaling:
-        values = [float(np.clip(np.exp(x), low, high)) for x, (low, high) in zip(point, limits, strict=True)]
+        exact = [float(np.clip(np.exp(x), low, high)) for x, (low, high) in zip(point, limits, strict=True)]
+        values = [float(f"{value:.6g}") for value in exact]  # more digits say nothing
         return TemperatureScaling(**dict(zip(("temperature", "exponent"), values, strict=False)))
 
     def cross_entropy(point: Doubles) -> float:

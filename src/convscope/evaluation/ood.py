@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from convscope.backends.onnx.ood import COMPONENTS, ENERGY_SCALE, MEAN, OFFSET, SCALE
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 COVERAGE = 0.95  # of the images that are like the training images, which stay below the limit
-COMPONENTS = 32
+MAX_COMPONENTS = 32
 SHRINKAGE = 0.01  # of the mean variance, added to every component's
 MIN_RELATIVE_STD = 1e-3  # of the largest standard deviation: a statistic that never varies must not have a scale of 0
+LIMIT_STEPS = 10_000  # per unit: the limit has four decimals
 MIN_VARIANCE = 1e-6  # of standardized statistics; 0 if none of them varies
 
 
@@ -36,7 +39,7 @@ class OodInputs(NamedTuple):
 class OodFit(NamedTuple):
     """The constants of the score, by name, and the largest score of an image like the training images."""
 
-    weights: dict[str, Floats]
+    weights: dict[str, NDArray[Any]]
     max_score: float
 
 
@@ -50,18 +53,19 @@ def fit_ood(train: OodInputs, held_out: OodInputs) -> OodFit:
         held_out: Of images that the network was not trained on, which give scales and limit.
     """
     mean, scale, components = _fit_covariance(train.statistics.astype(np.float64))
-    distances = _distances(held_out.statistics, mean, scale, components)
+    stored = components.astype(np.float16)
+    distances = _distances(held_out.statistics, mean, scale, stored.astype(np.float64))
     center, spread = _center_and_spread(distances)
     energy_center, energy_spread = _center_and_spread(held_out.energy)
     scores = (distances - center) / spread + (held_out.energy - energy_center) / energy_spread
     weights = {
-        "ood.mean": mean,
-        "ood.scale": scale / np.sqrt(spread),
-        "ood.components": components,
-        "ood.energy_scale": np.array([1 / energy_spread]),
-        "ood.offset": np.array([center / spread + energy_center / energy_spread]),
+        MEAN: mean,
+        SCALE: scale / np.sqrt(spread),
+        ENERGY_SCALE: np.array([1 / energy_spread]),
+        OFFSET: np.array([center / spread + energy_center / energy_spread]),
     }
-    return OodFit({name: values.astype(np.float32) for name, values in weights.items()}, _limit(scores))
+    constants = {name: values.astype(np.float32) for name, values in weights.items()}
+    return OodFit({**constants, COMPONENTS: stored}, _limit(scores))
 
 
 def _fit_covariance(statistics: Doubles) -> tuple[Doubles, Doubles, Doubles]:
@@ -72,7 +76,7 @@ def _fit_covariance(statistics: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     covariance = z.T @ z / len(z)
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
-    k = min(COMPONENTS, len(values))
+    k = min(MAX_COMPONENTS, (len(values) + 1) // 2)
     ridge = SHRINKAGE * max(values.mean(), MIN_VARIANCE)
     rest = max(values[k:].mean() if k < len(values) else values[-1], 0) + ridge
     kept = np.maximum(values[:k], 0) + ridge
@@ -94,4 +98,4 @@ def _center_and_spread(values: Doubles) -> tuple[float, float]:
 def _limit(scores: Doubles) -> float:
     """The conformal quantile (Vovk et al., 2005): a new image of the same kind exceeds it in at most 5 % of cases."""
     rank = min(len(scores), ceil(COVERAGE * (len(scores) + 1)))
-    return float(np.sort(scores)[rank - 1])
+    return ceil(float(np.sort(scores)[rank - 1]) * LIMIT_STEPS) / LIMIT_STEPS

@@ -23,12 +23,12 @@ def golden_files(channels: int) -> dict[str, bytes]:
     paper, ink = ((242,), (38,)) if channels == 1 else ((250, 240, 225), (20, 40, 90))
     rotated = Image.Exif()
     rotated[ORIENTATION] = ROTATED
-    turned = _drawing("L" if channels == 1 else "RGB", (20, 30), paper, ink)
-    deep = np.asarray(_drawing("L", (24, 24), 20, 230)).astype(np.uint16) * 200
+    turned = _drawing("L" if channels == 1 else "RGB", (12, 16), paper, ink)
+    deep = np.asarray(_drawing("L", (14, 14), 20, 230)).astype(np.uint16) * 200
     return {
-        "dark.png": _encode(_drawing("L", (40, 30), 0, 255), "PNG"),
+        "dark.png": _encode(_drawing("L", (20, 15), 0, 255), "PNG"),
         "rotated.jpg": _encode(turned, "JPEG", exif=rotated, quality=30),
-        "transparent.png": _encode(_drawing("RGBA", (20, 20), (0, 0, 0, 0), (200, 30, 30, 180)), "PNG"),
+        "transparent.png": _encode(_drawing("RGBA", (12, 12), (0, 0, 0, 0), (200, 30, 30, 180)), "PNG"),
         "deep.png": _encode(Image.fromarray(deep), "PNG"),
     }
 

@@ -84,18 +84,18 @@ def test_export_padded_pool_equals_torch(case: NetworkCase) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_export_is_valid_and_names_nodes_after_layers(case: NetworkCase) -> None:
+def test_export_is_valid_and_names_values_after_layers(case: NetworkCase) -> None:
     model = onnx.load_from_string(model_file(case))
     onnx.checker.check_model(model, full_check=True)
-    names = [node.name for node in model.graph.node]
+    names = [node.output[0] for node in model.graph.node]
     assert len(set(names)) == len(names)
     expected = {name for name, layer in module_records(case.network.layers) if not isinstance(layer, Dropout)}
     parts = {"transpose", "mean", "max", "negate", "pool"}  # suffixes of layers with more than one node
-    assert {name for name in names if name.split(".")[-1] not in parts and not name.startswith("preprocess.")} == (
-        expected | {"features", "logits", "calibrate", "softmax"}
+    assert {name for name in names if name.split(".")[-1] not in parts and not name.startswith("input.")} == (
+        expected | {"features", "logits", "calibrate", "probabilities"}
     )
-    assert [name for name in names if name.startswith("preprocess.")] == [
-        "preprocess.transpose", "preprocess.cast", "preprocess.multiply", "preprocess.subtract",
+    assert [name for name in names if name.startswith("input.")] == [
+        "input.transpose", "input.cast", "input.multiply", "input.subtract",
     ]  # fmt: skip
 
 
@@ -103,8 +103,8 @@ def test_export_is_valid_and_names_nodes_after_layers(case: NetworkCase) -> None
 def test_export_constants_are_the_weights_under_their_names(case: NetworkCase) -> None:
     model = onnx.load_from_string(model_file(case))
     found = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
-    assert found.pop("preprocess.scale")[:, 0, 0] == pytest.approx(random_preprocessing(case).scale)
-    assert found.pop("preprocess.mean")[:, 0, 0] == pytest.approx(random_preprocessing(case).mean)
+    assert found.pop("input.scale")[:, 0, 0] == pytest.approx(random_preprocessing(case).scale)
+    assert found.pop("input.mean")[:, 0, 0] == pytest.approx(random_preprocessing(case).mean)
     assert found.pop("calibrate.scale").tolist() == [1.0]
     weights = get_weights(trained_model(case))
     assert found.keys() == {name for name in weights if not name.endswith("num_batches_tracked")}

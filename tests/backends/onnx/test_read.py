@@ -132,7 +132,7 @@ def attribute(name: str, value: Any) -> Edit:
     """Give the node `conv1` an attribute more."""
 
     def edit(model: onnx.ModelProto) -> None:
-        (conv,) = (node for node in model.graph.node if node.name == "conv1")
+        (conv,) = (node for node in model.graph.node if node.output[0] == "conv1")
         conv.attribute.append(helper.make_attribute(name, value))
 
     return edit
@@ -143,7 +143,7 @@ def external_in_subgraph(model: onnx.ModelProto) -> None:
     onnx.external_data_helper.set_external_data(tensor, "ext.bin")
     tensor.ClearField("raw_data")
     branch = helper.make_graph([helper.make_node("Identity", ["c"], ["y"])], "b", [], [], [tensor])
-    model.graph.node.append(helper.make_node("If", ["c"], ["y"], name="if", then_branch=branch, else_branch=branch))
+    model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch))
 
 
 def twice(model: onnx.ModelProto) -> None:
@@ -170,9 +170,9 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "nan": (first("conv1.weight", np.nan), "'conv1.weight' are not all finite numbers, as after a training that"),
     "inf": (first("classifier.bias", np.inf), "'classifier.bias' are not all finite"),
     "nan in the running mean": (first("residual1.body.batchnorm1.running_mean", np.nan), "are not all finite"),
-    "nan in the scale": (first("preprocess.scale", np.nan), "'preprocess.scale' are not all finite"),
-    "another scale": (first("preprocess.scale", 2.0), f"its constant 'preprocess.scale' {NOT_THE_ONE}"),
-    "another mean": (first("preprocess.mean", 9.0), f"its constant 'preprocess.mean' {NOT_THE_ONE}"),
+    "nan in the scale": (first("input.scale", np.nan), "'input.scale' are not all finite"),
+    "another scale": (first("input.scale", 2.0), f"its constant 'input.scale' {NOT_THE_ONE}"),
+    "another mean": (first("input.mean", 9.0), f"its constant 'input.mean' {NOT_THE_ONE}"),
     "external data": (external("ext.bin"), ELSEWHERE),
     "external data above": (external("../ext.bin"), ELSEWHERE),
     "external data at an absolute path": (external("/etc/passwd"), ELSEWHERE),
@@ -199,7 +199,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "another alpha": (lambda model: setattr(model.graph.node[5].attribute[0], "f", 0.5), NOT_THE_ONE),
     "attribute twice": (attribute("group", 4), NOT_THE_ONE),
     "one more node": (
-        lambda model: model.graph.node.append(helper.make_node("Neg", ["logits"], ["more"], name="more")),
+        lambda model: model.graph.node.append(helper.make_node("Neg", ["logits"], ["more"])),
         "has other nodes or weights than",
     ),
     "one node less": (lambda model: model.graph.node.pop(), "has other nodes or weights than"),
@@ -249,7 +249,7 @@ METADATA: dict[str, tuple[str, str]] = {
     "huge architecture": (metadata(architecture="conv 4 3, " * 100_000 + "flatten"), "exceed the limit"),
     "nested architecture": (metadata(architecture="residual(" * 9_000), "cannot be used"),
     "other size": (preprocessing(height=7), "is not the one|not those that"),
-    "other scale": (preprocessing(scale=[1.0] * 3), f"'preprocess.scale' {NOT_THE_ONE}"),
+    "other scale": (preprocessing(scale=[1.0] * 3), f"'input.scale' {NOT_THE_ONE}"),
     "NaN": (preprocessing().replace('"height": 6', '"height": NaN'), "cannot read"),
     "digits": (preprocessing().replace('"height": 6', f'"height": {"9" * 5_000}'), "cannot read"),
     "nested": ("[" * 100_000, "cannot read"),

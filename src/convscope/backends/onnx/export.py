@@ -1,7 +1,7 @@
 """Layer records and weights to a self-contained ONNX file.
 
 The graph takes uint8 images (n, height, width, channels) and returns `features`, `logits` and `probabilities`, all
-float32 (n, ...). Cast, scale, mean and transpose are part of the graph. Every node has the name of its layer; the
+float32 (n, ...). Cast, scale, mean and transpose are part of the graph. Every value has the name of its layer; the
 metadata hold the classes and the preprocessing. docs/model-file.md specifies the file.
 """
 
@@ -44,7 +44,7 @@ class CalibrationModel(NamedTuple):
 
     content: bytes
     outputs: dict[str, str]
-    inputs: dict[str, str]
+    inputs: dict[str, str | None]
 
 
 def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> bytes:
@@ -98,10 +98,7 @@ def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_AXIS, size]) for name, size in sizes.items()
     ]
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH_AXIS, *network.input_shape])]
-    nodes = [
-        helper.make_node(node.operator, node.inputs, [node.output], name=node.name, **node.attributes)
-        for node in graph.nodes
-    ]
+    nodes = [helper.make_node(node.operator, node.inputs, [node.output], **node.attributes) for node in graph.nodes]
     constants = [numpy_helper.from_array(np.array(array, order="C"), name) for name, array in graph.constants.items()]
     return helper.make_model(
         helper.make_graph(nodes, PRODUCER, inputs, outputs, constants),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convscope.backends.onnx.metadata import (
     FEATURES,
+    FLOAT,
     INPUT,
     LOGITS,
     OOD_SCORE,
@@ -33,16 +34,17 @@ from convscope.network.network import Network
 
 NHWC_TO_NCHW = [0, 3, 1, 2]
 NCHW_TO_NHWC = [0, 2, 3, 1]
-FLOAT, UINT8, INT8, INT32, INT64 = 1, 2, 3, 6, 7  # ONNX's numbers of types
 
 Weights = Mapping[str, NDArray[Any]]
 
 
 class Node(NamedTuple):
-    """An operation: ONNX operator, name of the node, names of the values it reads and writes, attributes."""
+    """An operation: ONNX operator, names of the values it reads and of the one it writes, attributes.
+
+    The node itself has no name: ONNX does not need one, and small files are a quarter names.
+    """
 
     operator: str
-    name: str
     inputs: tuple[str, ...]
     output: str
     attributes: dict[str, Any]
@@ -60,10 +62,9 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.constants: dict[str, NDArray[Any]] = {}
 
-    def add_node(self, operator: str, name: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Add a node; its output is called NAME:out unless given."""
-        output = output or f"{name}:out"
-        self.nodes.append(Node(operator, name, tuple(inputs), output, attributes))
+    def add_node(self, operator: str, output: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node."""
+        self.nodes.append(Node(operator, tuple(inputs), output, attributes))
         return output
 
     def add_constant(self, name: str, values: NDArray[Any]) -> str:
@@ -91,12 +92,12 @@ class GraphBuilder:
     def add_preprocessing(self, record: Preprocessing) -> str:
         """Add the nodes from uint8 images to the input of the first layer."""
         per_channel = (record.channels, 1, 1)  # runtimes are slow where the last dimension is broadcast
-        scale = self.add_constant("preprocess.scale", np.array(record.scale, np.float32).reshape(per_channel))
-        mean = self.add_constant("preprocess.mean", np.array(record.mean, np.float32).reshape(per_channel))
-        value = self.add_node("Transpose", "preprocess.transpose", [INPUT], perm=NHWC_TO_NCHW)
-        value = self.add_node("Cast", "preprocess.cast", [value], to=FLOAT)
-        value = self.add_node("Mul", "preprocess.multiply", [value, scale])
-        return self.add_node("Sub", "preprocess.subtract", [value, mean])
+        scale = self.add_constant("input.scale", np.array(record.scale, np.float32).reshape(per_channel))
+        mean = self.add_constant("input.mean", np.array(record.mean, np.float32).reshape(per_channel))
+        value = self.add_node("Transpose", "input.transpose", [INPUT], perm=NHWC_TO_NCHW)
+        value = self.add_node("Cast", "input.cast", [value], to=FLOAT)
+        value = self.add_node("Mul", "input.multiply", [value, scale])
+        return self.add_node("Sub", "input.subtract", [value, mean])
 
     def add_layers(self, layers: Sequence[Layer], value: str, prefix: str) -> str:
         """Add consecutive layers.
@@ -128,7 +129,7 @@ class GraphBuilder:
 
     def output_of(self, layer: str) -> str:
         """The name of a layer's output."""
-        return f"{layer}:out"
+        return layer
 
     def add_classifier(self, layer: Layer, value: str) -> str:
         """Add the last layer before softmax, which reads the output `features`, equal to `value`."""
@@ -156,14 +157,14 @@ def build_graph(
     graph = (builder or GraphBuilder)(weights)
     *body, classifier, _ = network.layers
     features = graph.add_layers(body, graph.add_preprocessing(metadata.preprocessing), prefix="")
-    graph.add_node("Identity", "features", [features], output=FEATURES)
+    graph.add_node("Identity", FEATURES, [features])
     logits = graph.add_classifier(classifier, features)
-    graph.add_node("Identity", "logits", [logits], output=LOGITS)
+    graph.add_node("Identity", LOGITS, [logits])
     if metadata.rejection.max_ood_score is not None:
         add_statistics(graph, network)
         add_ood_score(graph)
     calibrated = _add_calibration(graph, metadata.calibration)
-    graph.add_node("Softmax", "softmax", [calibrated], output=PROBABILITIES, axis=1)
+    graph.add_node("Softmax", PROBABILITIES, [calibrated])
     return graph
 
 
@@ -173,7 +174,7 @@ def _add_calibration(graph: GraphBuilder, calibration: TemperatureScaling) -> st
         return graph.add_node("Mul", "calibrate", [LOGITS, graph.add_constant("calibrate.scale", scale)])
     axis = graph.add_constant("calibrate.axis", np.array([1], np.int64))
     exponent = graph.add_constant("calibrate.exponent", np.array([calibration.exponent], np.float32))
-    largest = graph.add_node("ReduceMax", "calibrate.largest", [LOGITS, axis], keepdims=1)
+    largest = graph.add_node("ReduceMax", "calibrate.largest", [LOGITS, axis])
     distance = graph.add_node("Sub", "calibrate.distance", [largest, LOGITS])
     power = graph.add_node("Pow", "calibrate.power", [distance, exponent])
     return graph.add_node("Mul", "calibrate", [power, graph.add_constant("calibrate.scale", -scale)])

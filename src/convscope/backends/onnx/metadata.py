@@ -15,6 +15,7 @@ from convscope._text import escape_controls
 from convscope.images.preprocessing import Preprocessing
 
 INPUT, FEATURES, LOGITS, PROBABILITIES, OOD_SCORE = "images", "features", "logits", "probabilities", "ood_score"
+FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10  # ONNX's numbers of types
 PRODUCER, OPSET, IR_VERSION = "convscope", 20, 9  # opset 20 is the first with Gelu
 BATCH_AXIS = "n"  # name of the dynamic first axis
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0

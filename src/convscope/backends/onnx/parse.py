@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.graph import FLOAT, INT8, INT32, INT64, UINT8, Node
+from convscope.backends.onnx.graph import Node
+from convscope.backends.onnx.metadata import FLOAT, FLOAT16, INT8, INT32, INT64, UINT8
 from convscope.backends.onnx.protobuf import Value, read_fields
 
 DTYPES: dict[int, np.dtype[Any]] = {
     FLOAT: np.dtype("<f4"), UINT8: np.dtype("u1"), INT8: np.dtype("i1"), INT32: np.dtype("<i4"), INT64: np.dtype("<i8"),
+    FLOAT16: np.dtype("<f2"),
 }  # fmt: skip
 MAX_DIMENSIONS, MAX_DIMENSION = 4, 2**31
 
@@ -97,23 +99,23 @@ def parse_graph(message: memoryview) -> ParsedGraph:
 def _node(message: memoryview) -> Node:
     inputs: list[str] = []
     outputs: list[str] = []
-    texts = {3: "", 4: ""}  # name, operator
+    operator = ""
     attributes = {}
     for number, value in read_fields(message):
         if number == 1:
             inputs.append(_text(value))
         elif number == 2:
             outputs.append(_text(value))
-        elif number in texts:
-            texts[number] = _text(value)
+        elif number == 4:
+            operator = _text(value)
         elif number == 5:
             name, attribute = _attribute(_message(value))
             attributes[name] = attribute
         else:
-            raise ValueError(f"its node {texts[3]!r} has parts that convscope does not write")
+            raise ValueError(f"its node {outputs} has parts that convscope does not write")
     if len(outputs) != 1:
-        raise ValueError(f"its node {texts[3]!r} has {len(outputs)} outputs")
-    return Node(texts[4], texts[3], tuple(inputs), outputs[0], attributes)
+        raise ValueError(f"its node {outputs} has {len(outputs)} outputs")
+    return Node(operator, tuple(inputs), outputs[0], attributes)
 
 
 def _attribute(message: memoryview) -> tuple[str, Any]:

@@ -15,11 +15,12 @@ from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Dropout
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
 
-# Weights have 7 bits: processors without VNNI add two products of uint8 and int8 in 16 bits, and 2 * 255 * 127
-# saturates where 2 * 255 * 63 does not.
-MAX_WEIGHT, MAX_VALUE, MAX_BIAS = 63, 255, 2**30
+# Weights that are multiplied by integers have 7 bits: processors without VNNI add two products of uint8 and int8 in 16
+# bits, and 2 * 255 * 127 saturates where 2 * 255 * 63 does not.
+MAX_WEIGHT, MAX_WEIGHT_OF_IMAGE, MAX_VALUE, MAX_BIAS = 63, 127, 255, 2**30
 
 Range = tuple[float, float]
+Inputs = Mapping[str, str | None]  # see `CalibrationGraphBuilder`
 
 
 class CalibrationGraphBuilder(QuantizedGraphBuilder):
@@ -27,28 +28,30 @@ class CalibrationGraphBuilder(QuantizedGraphBuilder):
 
     Attributes:
         values: The values to quantize, by the name of the point.
-        inputs: The point whose scale its input has, by the name of each convolution and dense layer.
+        inputs: The point whose scale its input has, by the name of each convolution and dense layer; None for one that
+            reads the image.
     """
 
     def __init__(self, weights: Weights) -> None:
         super().__init__(weights)
         self.values: dict[str, str] = {}
-        self.inputs: dict[str, str] = {}
+        self.inputs: dict[str, str | None] = {}
 
     def add_linear(self, operator: str, name: str, value: str, **attributes: Any) -> str:
         """Add a convolution or dense layer, and note the point of its input."""
-        if value in self._points:
-            self.inputs[name] = self._points[value]
+        self.inputs[name] = self._points.get(value)
         return GraphBuilder.add_linear(self, operator, name, value, **attributes)
 
-    def add_rounding(self, value: str, name: str, point: str) -> str:
+    def add_rounding(self, value: str, point: str) -> str:
         """Note a value that an int8 graph rounds."""
-        if name == point:
+        if value == point:
             self.values[point] = value
         return value
 
 
-def quantize(weights: Weights, inputs: Mapping[str, str], ranges: Mapping[str, Range]) -> dict[str, NDArray[Any]]:
+def quantize(
+    weights: Weights, inputs: Mapping[str, str | None], ranges: Mapping[str, Range]
+) -> dict[str, NDArray[Any]]:
     """Quantize weights: symmetric, with one scale per filter.
 
     Args:
@@ -61,18 +64,19 @@ def quantize(weights: Weights, inputs: Mapping[str, str], ranges: Mapping[str, R
     """
     found = dict(weights)
     for point, (low, high) in ranges.items():
-        found[f"{point}.scale"], found[f"{point}.zero_point"] = _scale(low, high)
-    for name, point in inputs.items():
+        found[f"{point}.scale"], found[f"{point}.zero"] = _scale(low, high)
+    for name, point_of_input in inputs.items():
         weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-        scale = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / MAX_WEIGHT
-        if bias is not None:
-            scale = np.maximum(scale, np.abs(bias) / (found[f"{point}.scale"] * MAX_BIAS))
+        most = MAX_WEIGHT if point_of_input else MAX_WEIGHT_OF_IMAGE
+        scale = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / most
+        if point_of_input and bias is not None:
+            scale = np.maximum(scale, np.abs(bias) / (found[f"{point_of_input}.scale"] * MAX_BIAS))
         scale = np.where(scale > np.finfo(np.float32).tiny, scale, 1).astype(np.float32)
         column = scale.reshape(-1, *[1] * (weight.ndim - 1))
         found[f"{name}.weight"] = np.rint(weight / column).astype(np.int8)
         found[f"{name}.weight_scale"] = scale
-        if bias is not None:
-            found[f"{name}.bias"] = np.rint(bias / (found[f"{point}.scale"] * scale)).astype(np.int32)
+        if point_of_input and bias is not None:
+            found[f"{name}.bias"] = np.rint(bias / (found[f"{point_of_input}.scale"] * scale)).astype(np.int32)
     return found
 
 

@@ -3,8 +3,8 @@
 What these layers read and write is stored as q = round(value / scale) + zero_point, uint8; the weights are int8 with a
 scale per filter, the biases int32. QuantizeLinear and DequantizeLinear stand around the float operators (ONNX's QDQ
 form); runtimes replace such groups by integer kernels. A batch normalization right behind a convolution or dense layer
-is folded into it. The first convolution stays float32: it has few weights, and integer kernels are slow for the one to
-four channels of an image.
+is folded into it. A convolution that reads the image computes in float32, because integer kernels are slow for one to
+four channels; only its weights are int8.
 """
 
 from __future__ import annotations
@@ -72,10 +72,17 @@ class QuantizedGraphBuilder(GraphBuilder):
         return super().add_layer(layer, self.quantize(value), layer.name)
 
     def add_linear(self, operator: str, name: str, value: str, **attributes: Any) -> str:
-        """Add a convolution or dense layer with weights and bias that are dequantized, unless it is the first."""
+        """Add a convolution or dense layer whose weights are dequantized, and its bias unless it reads the image."""
+        weight, scale = self._quantized_weights(name)
+        parameters = [scale]
+        if operator == "Gemm":  # without zero points ONNX Runtime does not use its integer kernel
+            zeros = np.zeros(self.weights[weight].shape[0], np.int8)
+            parameters.append(self.add_constant(f"{name}.weight_zero", zeros))
+        inputs = [value, self._dequantize(weight, parameters)]
         if value not in self._points:
-            return super().add_linear(operator, name, value, **attributes)
-        inputs = [value, *self._dequantized(name, self._points[value], with_zeros=operator == "Gemm")]
+            inputs += self.add_weights(name, ("bias",))
+        elif f"{name}.bias" in self.weights:
+            inputs.append(self._quantized_bias(name, self._points[value]))
         return self.add_node(operator, name, inputs, **attributes)
 
     def output_of(self, layer: str) -> str:
@@ -88,52 +95,43 @@ class QuantizedGraphBuilder(GraphBuilder):
 
         Args:
             value: What to round.
-            point: The name before `.scale` and `.zero_point` of the constants that are used; by default the value's.
+            point: The name before `.scale` and `.zero` of the constants that are used; by default the value's.
         """
         if value in self._points:
             return value
         if value not in self._quantized:
-            name = value.removesuffix(":out")
-            output = self.add_rounding(value, name, point or name)
+            output = self.add_rounding(value, point or value)
             self._quantized[value] = output
-            self._points[output] = point or name
+            self._points[output] = point or value
         return self._quantized[value]
 
-    def add_rounding(self, value: str, name: str, point: str) -> str:
+    def add_rounding(self, value: str, point: str) -> str:
         """Add the nodes of `quantize`; the name of the rounded value."""
-        scale, zero = f"{point}.scale", f"{point}.zero_point"
+        scale, zero = f"{point}.scale", f"{point}.zero"
         if self.add_required(scale, np.float32).shape != () or not self.constants[scale] > 0:
             raise ValueError(f"its constant {scale!r} is not one positive number")
         if self.add_required(zero, np.uint8).shape != ():
             raise ValueError(f"its constant {zero!r} is not one number")
-        small = self.add_node("QuantizeLinear", f"{name}.q", [value, scale, zero], f"{name}:q")
-        return self.add_node("DequantizeLinear", f"{name}.dq", [small, scale, zero], f"{name}:dq")
+        small = self.add_node("QuantizeLinear", f"{value}.q", [value, scale, zero])
+        return self.add_node("DequantizeLinear", f"{value}.dq", [small, scale, zero])
 
-    def _dequantized(self, name: str, point: str, with_zeros: bool) -> list[str]:
-        """The weights of a layer, and its bias if it has one.
-
-        Args:
-            name: Of the layer.
-            point: Whose scale its input has.
-            with_zeros: Add zero points, without which ONNX Runtime does not use its integer kernel for Gemm.
-        """
+    def _quantized_weights(self, name: str) -> tuple[str, str]:
+        """The constants with the weights of a layer, and with their scales."""
         weight = self.add_required(f"{name}.weight", np.int8)
         scale = self.add_required(f"{name}.weight_scale", np.float32)
         if weight.ndim == 0 or scale.shape != weight.shape[:1] or not (scale > 0).all():
             raise ValueError(f"its constant '{name}.weight_scale' is not one positive number per filter")
-        parameters = [f"{name}.weight_scale"]
-        if with_zeros:
-            parameters.append(self.add_constant(f"{name}.weight_zero_point", np.zeros(len(weight), np.int8)))
-        found = [self._dequantize(f"{name}.weight", parameters)]
-        if f"{name}.bias" in self.weights:
-            self.add_required(f"{name}.bias", np.int32)
-            with np.errstate(over="ignore"):
-                product = self.add_constant(f"{name}.bias_scale", self.weights[f"{point}.scale"] * scale)
-            found.append(self._dequantize(f"{name}.bias", [product]))
-        return found
+        return f"{name}.weight", f"{name}.weight_scale"
+
+    def _quantized_bias(self, name: str, point: str) -> str:
+        """The dequantized bias of a layer whose input has the scale of `point`."""
+        self.add_required(f"{name}.bias", np.int32)
+        with np.errstate(over="ignore"):
+            scale = self.weights[f"{point}.scale"] * self.weights[f"{name}.weight_scale"]
+        return self._dequantize(f"{name}.bias", [self.add_constant(f"{name}.bias_scale", scale)])
 
     def _dequantize(self, constant: str, parameters: Sequence[str]) -> str:
-        return self.add_node("DequantizeLinear", f"{constant}.dq", [constant, *parameters], f"{constant}:dq", axis=0)
+        return self.add_node("DequantizeLinear", f"{constant}.dq", [constant, *parameters], axis=0)
 
 
 BUILDERS: dict[str, type[GraphBuilder]] = {"float32": GraphBuilder, "int8": QuantizedGraphBuilder}

@@ -15,14 +15,16 @@ from pydantic import ValidationError
 
 from convscope._files import kind_of
 from convscope._records import validation_reason
-from convscope.backends.onnx.graph import FLOAT, UINT8, Node, Weights, build_graph, output_sizes
+from convscope.backends.onnx.graph import Node, Weights, build_graph, output_sizes
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
+    FLOAT,
     INPUT,
     IR_VERSION,
     METADATA_KEY,
     OPSET,
     PRODUCER,
+    UINT8,
     ModelMetadata,
     digest_entry,
 )
@@ -120,7 +122,7 @@ def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
     expected = build_graph(network, graph.constants, metadata, BUILDERS[metadata.precision])
     for node, wanted in zip(graph.nodes, expected.nodes, strict=False):
         if node != _as_read(wanted):
-            raise ValueError(f"its node {node.name!r} ({node.operator}) is not the one that its metadata describe")
+            raise ValueError(f"its node {node.output!r} ({node.operator}) is not the one that its metadata describe")
     if len(graph.nodes) != len(expected.nodes) or graph.constants.keys() != expected.constants.keys():
         raise ValueError("its graph has other nodes or weights than its metadata describe")
     for name, array in expected.constants.items():
