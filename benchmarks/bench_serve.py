@@ -10,7 +10,6 @@ the table shows was missed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import tarfile
@@ -27,18 +26,18 @@ sys.path.append(str(HERE.parent / "tests"))
 import convscope
 from convscope._hardware import hardware_info
 from helpers.hostile import TRICKS, SlowClients, bombs, mutated_images, try_tricks
-from helpers.http_load import Tally, open_loop
+from helpers.http_load import Tally
 from helpers.serve_checks import (
     digit_requests,
     resident_mb,
     run_count,
-    run_load,
     seconds_until_ready_after_kill,
     stop_under_load,
     tag_check,
     try_images,
 )  # fmt: skip
 from helpers.serving import serving
+from native_load import closed_load, open_load
 
 CLIENTS = 64
 MAX_SLOPE = 1.0  # MB per 10,000 requests
@@ -78,10 +77,10 @@ def speed(setting: Setting) -> list[Row]:
     """Latency and throughput by number of clients."""
     rows = []
     with serving(setting.model) as server:
-        run_load(server, setting.requests, 8, 1)
+        closed_load(server.address, setting.requests, 8, 1)
         for clients in (1, 8, CLIENTS):
             seconds = max(2, 10 * setting.scale)
-            tally = run_load(server, setting.requests, clients, seconds)
+            tally = closed_load(server.address, setting.requests, clients, seconds)
             rate = len(tally.latencies) / seconds
             median, late = tally.milliseconds(0.5), tally.milliseconds(0.99)
             result = f"{rate:,.0f} requests/s, {median:.2f} ms median, {late:.1f} ms at 99 %"
@@ -93,10 +92,10 @@ def soak(setting: Setting) -> list[Row]:
     """64 clients at once: no failures, no growing memory."""
     rows = []
     with serving(setting.model) as server:
-        run_load(server, setting.requests, CLIENTS, 5)
+        closed_load(server.address, setting.requests, CLIENTS, 5)
         memory, answered, total = [resident_mb(server)], [0], Tally()
         for _ in range(10):
-            tally = run_load(server, setting.requests, CLIENTS, 60 * setting.scale)
+            tally = closed_load(server.address, setting.requests, CLIENTS, 60 * setting.scale)
             for status, count in tally.statuses.items():
                 total.statuses[status] = total.statuses.get(status, 0) + count
             memory.append(resident_mb(server))
@@ -114,15 +113,15 @@ def overload(setting: Setting) -> list[Row]:
     """Requests at a fixed rate, at and above what the server can answer."""
     seconds, rows, good = max(3, 20 * setting.scale), [], {}
     with serving(setting.model) as server:
-        peak = len(run_load(server, setting.requests, CLIENTS, seconds).latencies) / seconds
+        peak = len(closed_load(server.address, setting.requests, CLIENTS, seconds).latencies) / seconds
         for factor in (0.5, 1, 2):
-            tally = asyncio.run(open_loop(server.address, setting.requests, factor * peak, seconds, 1000))
+            tally = open_load(server.address, setting.requests, factor * peak, seconds)
             good[factor] = len(tally.latencies) / seconds
             late = tally.milliseconds(0.99, "refusals")
-            result = (
-                f"{good[factor]:,.0f} answers/s, {tally.milliseconds(0.5):.0f} ms median; refusals "
-                f"{tally.milliseconds(0.5, 'refusals'):.0f} ms median, {late:.0f} ms at 99 %; {statuses(tally)}"
-            )
+            result = f"{good[factor]:,.0f} answers/s, {tally.milliseconds(0.5):.0f} ms median"
+            if tally.refusals:
+                result += f"; refusals {tally.milliseconds(0.5, 'refusals'):.0f} ms median, {late:.0f} ms at 99 %"
+            result += f"; {statuses(tally)}"
             kept = factor < 2 or (good[2] >= 0.9 * peak and late < 50)
             limit = f"{0.9 * peak:,.0f} answers/s, refusals in 50 ms" if factor == 2 else ""
             rows.append(Row(f"{factor:g} x {peak:,.0f} requests/s", result, limit, kept))
@@ -253,7 +252,7 @@ def report(into: Path, part: str, rows: list[Row], note: str) -> None:
     title = (PARTS[part].__doc__ or "").rstrip(".")
     text = (
         f"## Server: {title}\n\n`bench_serve.py {part}`, {today()}, convscope {machine.versions['convscope']}, "
-        f"{machine.processor}, {machine.cores} cores shared by client and server. {note}\n\n"
+        f"{machine.processor}, {machine.cores} cores that client and server share. {note}\n\n"
         f"{table(('what', 'result', 'limit', 'kept'), cells)}"
     )
     put(into, f"serve-{part}", text)

@@ -73,10 +73,10 @@ def send_raw(address: tuple[str, int], data: bytes, more: bytes = b"", half_clos
                 connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the answer may be there all the same
-        return _read_answer(connection, head_only=data.startswith(b"HEAD "))
+        return read_answer(connection, head_only=data.startswith(b"HEAD "))
 
 
-def _read_answer(connection: socket.socket, head_only: bool = False) -> RawAnswer:
+def read_answer(connection: socket.socket, head_only: bool = False) -> RawAnswer:
     received = b""
     while True:
         head, separator, body = received.partition(b"\r\n\r\n")
@@ -139,11 +139,11 @@ def _mutate(file: bytes, generator: random.Random) -> bytes:
 def bombs() -> dict[str, bytes]:
     """Small files that claim, or have, many pixels."""
     return {
-        "PNG of 100,000 x 100,000": _png(100_000, 100_000, b""),
-        "PNG of 2^31 - 1 columns": _png(2**31 - 1, 1, b""),
-        "PNG with all of 9,000 x 9,000 pixels": _png(9000, 9000, zlib.compress(bytes(9001 * 9000), 1)),
-        "PNG whose data is longer than its pixels": _png(8, 8, zlib.compress(bytes(50_000_000), 1)),
-        "PNG with a text of 50 MB": _png(8, 8, zlib.compress(bytes(72)), zlib.compress(bytes(50_000_000))),
+        "PNG of 100,000 x 100,000": png(100_000, 100_000, b""),
+        "PNG of 2^31 - 1 columns": png(2**31 - 1, 1, b""),
+        "PNG with all of 9,000 x 9,000 pixels": png(9000, 9000, zlib.compress(bytes(9001 * 9000), 1)),
+        "PNG whose data is longer than its pixels": png(8, 8, zlib.compress(bytes(50_000_000), 1)),
+        "PNG with a text of 50 MB": png(8, 8, zlib.compress(bytes(72)), zlib.compress(bytes(50_000_000))),
         "GIF of 65,535 x 65,535": b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0xF0, 0, 0) + bytes(6) + b",",
         "BMP of 2^31 - 1 rows": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54)
         + struct.pack("<IiiHHIIiiII", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0),
@@ -155,7 +155,7 @@ def bombs() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-def _png(width: int, height: int, data: bytes, text: bytes = b"") -> bytes:
+def png(width: int, height: int, data: bytes, text: bytes = b"") -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

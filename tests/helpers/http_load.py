@@ -1,7 +1,4 @@
-"""A load generator for `convscope serve`: many connections in one process, with little Python per request.
-
-Used by bench_serve.py and by the server's tests. Each connection sends one request at a time.
-"""
+"""A load generator for `convscope serve`: many connections in one process, each with one request at a time."""
 
 from __future__ import annotations
 
@@ -144,40 +141,4 @@ async def closed_loop(
             client.transport.close()
 
     await asyncio.gather(*(run() for _ in range(clients)))
-    return tally
-
-
-async def open_loop(
-    address: tuple[str, int], requests: Sequence[bytes], rate: float, seconds: float, connections: int
-) -> Tally:
-    """Send requests at a fixed rate, whether or not answers come; latencies count from when a request was due.
-
-    Args:
-        address: Of the server.
-        requests: Sent in turn.
-        rate: Requests per second.
-        seconds: How long.
-        connections: How many may wait for an answer; requests that find none free are counted as status -2.
-    """
-    tally = Tally()
-    free = [Client(address) for _ in range(connections)]
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def one(client: Client, request: bytes, due: float) -> None:
-        status, _, _ = await client.send(request)
-        tally.add(status, time.perf_counter() - due)
-        free.append(client)
-
-    start, number = time.perf_counter(), 0
-    while (now := time.perf_counter() - start) < seconds:
-        while number < rate * now:
-            if free:
-                task = asyncio.create_task(one(free.pop(), requests[number % len(requests)], time.perf_counter()))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            else:
-                tally.add(-2, 0)
-            number += 1
-        await asyncio.sleep(0.001)
-    await asyncio.gather(*tasks)
     return tally

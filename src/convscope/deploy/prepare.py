@@ -103,7 +103,7 @@ def prepare_images(
 
 
 def prepare_image(source: ImageSource | ImageError, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
-    """One image as in `prepare_images`, in this thread."""
+    """One image as in `prepare_images`, in this thread; the cause of an ImageError is the error of reading it."""
     image = _read(source, max_megapixels)
     return image if isinstance(image, ImageError) else PreparedImage(image.name, *preprocessing.transform(image))
 
@@ -116,7 +116,9 @@ def _read(source: ImageSource | ImageError, max_megapixels: float) -> DecodedIma
             return read_image(source.content, max_megapixels=max_megapixels, name=source.name)
         return read_image(source, max_megapixels=max_megapixels)
     except DataError as error:
-        return ImageError(name_of(source), str(error))
+        failure = ImageError(name_of(source), str(error))
+        failure.__cause__ = error
+        return failure
 
 
 def _batches(sources: Iterable[ImageSource | ImageError], size: int) -> Iterator[list[ImageSource | ImageError]]:

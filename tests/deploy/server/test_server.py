@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import convscope
-from convscope.images.read import read_image
+from convscope.images.read import encode_png, read_image
 from helpers.serving import Reply, RunningServer, serving
 
 PREDICT = "/v1/predict"
@@ -69,6 +69,16 @@ def test_predict_with_image_file_answers_as_predictor(
 ) -> None:
     for file in digit_files:
         check_predictions(server.predict(file), expected(digits_run, [file]))
+
+
+def test_predict_with_image_of_over_2_megapixels_answers_as_predictor(
+    digits_run: convscope.Run, digit_files: list[bytes]
+) -> None:
+    pixels = read_image(digit_files[0]).pixels[..., 0]
+    large = encode_png(np.kron(pixels, np.ones((200, 200), np.uint8))[..., None])
+    with serving(digits_run.model_file) as running:  # with the default limits
+        for files in ([large], [digit_files[1], large, digit_files[2]]):
+            check_predictions(running.request("POST", PREDICT, *form(*files)), expected(digits_run, files))
 
 
 def test_predict_with_form_answers_in_order_with_file_names(

@@ -21,7 +21,7 @@ from convscope.deploy.prediction import PredictionList
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.server.batching import Batcher, Overload
 from convscope.deploy.server.http.openapi import PREDICT_KINDS, add_components, problem_responses, request_body
-from convscope.deploy.server.http.problems import MEDIA_TYPE, ImageProblem, Problem, ProblemDetails
+from convscope.deploy.server.http.problems import MEDIA_TYPE, ImageProblem, Problem, ProblemDetails, overloaded
 from convscope.deploy.server.inputs import Body, check_media_type, read_sources
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
@@ -82,6 +82,7 @@ class ServerState:
         stopping: Whether it is about to stop.
         body_bytes: Of request bodies in memory.
         uploads: Requests whose bodies have not arrived completely.
+        tasks: Of all requests.
     """
 
     options: ServeOptions
@@ -93,7 +94,13 @@ class ServerState:
     stopping: bool = False
     body_bytes: int = 0
     uploads: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     parsing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "convscope-parse"))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further request for a prediction is accepted."""
+        return len(self.tasks) - self.uploads >= self.options.queue or self.batcher.is_full
 
 
 def describe_model(predictor: Predictor) -> ModelInfo:
@@ -173,6 +180,8 @@ async def _predict(state: ServerState, request: Request) -> bytes:
     content_type = request.headers.get("content-type", "")
     check_media_type(content_type, request.headers.get("content-encoding", ""))
     body = Body(content_type, await _read_body(request))
+    if state.batcher.is_full:
+        raise overloaded()
     limit = state.options.max_images
     if len(body.content) <= SMALL_BODY_BYTES:
         sources = read_sources(body, limit)
@@ -181,7 +190,7 @@ async def _predict(state: ServerState, request: Request) -> bytes:
     try:
         results = await state.batcher.classify(sources, state.options.timeout)
     except Overload:
-        raise Problem("overloaded", "too many images are waiting: try again later") from None
+        raise overloaded() from None
     errors = [
         ImageProblem(index=index, detail=_name_image(str(result), sources[index].name))
         for index, result in enumerate(results)

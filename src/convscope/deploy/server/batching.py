@@ -130,17 +130,20 @@ class Batcher:
     Args:
         predictor: The model.
         threads: How many batches of small images are worked on at the same time.
-        max_waiting: Images that may wait or be worked on.
+        max_requests: Those that may wait or be worked on.
+        max_images: The same of images.
         max_megapixels: Larger images are refused.
         observer: Told about each batch.
     """
 
     def __init__(
-        self, predictor: Predictor, threads: int, max_waiting: int, max_megapixels: float, observer: Observer
-    ) -> None:
+        self, predictor: Predictor, threads: int, max_requests: int, max_images: int, max_megapixels: float,
+        observer: Observer,
+    ) -> None:  # fmt: skip
         self._predictor, self._observer = predictor, observer
-        self.max_waiting = max_waiting
-        self.pending = 0  # images that wait or are worked on; changed in the event loop only
+        self._max_requests, self._max_images = max_requests, max_images
+        self._requests = 0  # those that wait or are worked on; changed in the event loop only
+        self.pending = 0  # their images
         self._loop = asyncio.get_running_loop()
         large = _Lane(max_megapixels, None) if max_megapixels > SMALL_MEGAPIXELS else None
         self._lane = _Lane(min(SMALL_MEGAPIXELS, max_megapixels), large)
@@ -149,8 +152,8 @@ class Batcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further image is accepted."""
-        return self.pending >= self.max_waiting
+        """Whether no further request is accepted."""
+        return self._requests >= self._max_requests or self.pending >= self._max_images
 
     async def classify(self, sources: Sequence[Source], timeout: float) -> list[bytes | DataError]:
         """Classify the images of one request.
@@ -165,9 +168,10 @@ class Batcher:
         Raises:
             Overload: Too many images are waiting, or the time is over.
         """
-        if self.pending + len(sources) > self.max_waiting:
+        if self.is_full or self.pending + len(sources) > self._max_images:
             raise Overload
         job = _Job(sources, time.monotonic() + timeout)
+        self._requests += 1
         self.pending += len(sources)
         self._lane.put([(job, i) for i in range(len(sources))])
         try:
@@ -175,6 +179,8 @@ class Batcher:
                 return await job.future
         except TimeoutError:
             raise Overload from None
+        finally:
+            self._requests -= 1
 
     def _process(self, batch: list[_Item], lane: _Lane) -> None:
         """Work on a batch in one of the threads."""
@@ -197,7 +203,7 @@ class Batcher:
             if isinstance(outcome, PreparedImage):
                 named = next(found).model_copy(update={"image": job.sources[i].name})
                 job.results[i] = named.model_dump_json().encode()
-            elif isinstance(outcome, TooManyPixelsError) and lane.larger is not None:
+            elif isinstance(outcome.__cause__, TooManyPixelsError) and lane.larger is not None:
                 moved.append((job, i))
             else:
                 job.results[i] = outcome

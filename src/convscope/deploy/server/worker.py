@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -36,6 +37,7 @@ from convscope.deploy.server.app import ServerState, describe_model, make_app
 from convscope.deploy.server.batching import Batcher
 from convscope.deploy.server.http.gateway import MAX_HEADER_BYTES, Gateway
 from convscope.deploy.server.http.protocol import KEEP_ALIVE_S, LimitedProtocol
+from convscope.deploy.server.http.shedding import Shedder
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
 from convscope.errors import ConvscopeError
@@ -47,6 +49,7 @@ FINISH_S = 20  # within which accepted requests are answered
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # struct sock_filter of linux/filter.h: return 0 bytes of each packet
 MAX_THREADS = 4  # by default; Python gains little from more, but each may need memory for an image
+MAX_EVENTS = 64  # sockets that the event loop handles before it turns to what the threads have finished
 SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that decode
 
 
@@ -135,13 +138,15 @@ async def _serve(config: WorkerConfig) -> None:
     predictor = Predictor(config.model)
     metrics = Metrics(predictor.classes, predictor.preprocessing.typical)
     threads = options.threads or max(1, min(MAX_THREADS, max_threads() // options.workers))
-    batcher = Batcher(predictor, threads, options.max_waiting_images, options.max_megapixels, metrics)
+    batcher = Batcher(
+        predictor, threads, options.queue, options.max_waiting_images, options.max_megapixels, metrics
+    )  # fmt: skip
     state = ServerState(options, config.access, predictor, describe_model(predictor), batcher, metrics)
     listener = socket.socket(fileno=config.fd)
     gateway = Gateway(make_app(state), state)
     server = DrainingServer(
         uvicorn.Config(
-            cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state)), ws="none", lifespan="off",
+            cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state, Shedder(state))), ws="none", lifespan="off",
             loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(KEEP_ALIVE_S), timeout_graceful_shutdown=FINISH_S,
@@ -149,6 +154,7 @@ async def _serve(config: WorkerConfig) -> None:
         ),
         state, listener,
     )  # fmt: skip
+    state.tasks = server.server_state.tasks
     announcement = Ready(sha256=predictor.sha256, name=predictor.path.name, classes=len(predictor.classes))
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
@@ -164,6 +170,17 @@ def _announce(ready: Ready) -> None:
     sys.stdout.flush()
 
 
+class _BoundedSelector(selectors.DefaultSelector):
+    """Reports few sockets at a time, so that answers do not wait until the requests of all connections are refused.
+
+    The others are reported next: selectors are level-triggered, and the kernel goes round.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sockets that are ready."""
+        return super().select(timeout)[:MAX_EVENTS]
+
+
 def _end_with_supervisor() -> None:
     """Stop in order when standard input ends."""
     sys.stdin.read()
@@ -177,7 +194,8 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a client's mistakes are in its answer
     try:
-        asyncio.run(_serve(config))
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_BoundedSelector())) as runner:
+            runner.run(_serve(config))
     except ConvscopeError as error:
         sys.stderr.write(f"convscope: {error}\n")
         return error.exit_code

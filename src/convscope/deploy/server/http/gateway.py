@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 
@@ -13,27 +12,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convscope.deploy.server.app import ServerState, problem_response
-from convscope.deploy.server.http.problems import Problem, new_request_id
+from convscope.deploy.server.http.answers import HEADERS
+from convscope.deploy.server.http.problems import Problem, request_id_of
 from convscope.deploy.server.http.security import check_access, cors_headers, preflight_headers
 
 PATHS = ("/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json")
 MAX_HEADER_BYTES = 16_384
 MAX_BUFFERED_BYTES = 2**28  # of all request bodies in memory
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "cross-origin-resource-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-}
-
 logger = logging.getLogger("convscope.server")
-
-
-def request_id_of(given: str) -> str:
-    """The identifier that the client gave, or a new one if that is not made of 1 to 128 letters, digits and ._-"""
-    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 class Gateway:
@@ -100,7 +87,7 @@ class _Exchange:
         self.body_bytes = 0
         self.status = 0  # none was sent
         self._added = {
-            **_HEADERS,
+            **HEADERS,
             "x-request-id": self.request_id,
             **cors_headers(state.access, headers.get("origin", "")),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
@@ -14,13 +15,18 @@ DOCUMENTATION = "https://github.com/convscope/convscope/blob/main/docs/serving.m
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 
-
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _random = random.Random()  # not secrets.token_hex: a request id is no secret, and a system call costs a thread switch
 
 
 def new_request_id() -> str:
     """32 random hexadecimal digits."""
     return f"{_random.getrandbits(128):032x}"
+
+
+def request_id_of(given: str) -> str:
+    """The identifier that the client gave, or a new one if that is not made of 1 to 128 letters, digits and ._-"""
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 class Kind(NamedTuple):
@@ -113,3 +119,8 @@ class Problem(Exception):  # noqa: N818
                 "errors": [error.model_dump() for error in self.errors],
             }
         ).encode()
+
+
+def overloaded() -> Problem:
+    """The answer while too many images wait."""
+    return Problem("overloaded", "too many images are waiting: try again later")

@@ -7,7 +7,6 @@ requests with plain text.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 import sys
@@ -16,19 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from convscope.deploy.server.app import ServerState
+from convscope.deploy.server.http.answers import render_problem
 from convscope.deploy.server.http.gateway import MAX_HEADER_BYTES
-from convscope.deploy.server.http.problems import MEDIA_TYPE, Problem, new_request_id
+from convscope.deploy.server.http.problems import Problem, new_request_id
+from convscope.deploy.server.http.shedding import Shedder
 
 KEEP_ALIVE_S = 30.0
 LINGER_S = 1.0  # how long a refused client may go on sending before the connection is reset
-
-_PREDICT = b"POST /v1/predict "
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
-_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9._-]{1,128})[ \t]*\r\n", re.IGNORECASE)
-_SPECIAL = re.compile(rb"\r\n(?:transfer-encoding|connection|expect):", re.IGNORECASE)
 
 
 @dataclass
@@ -45,18 +41,21 @@ class LimitedProtocol(H11Protocol):
 
     Args:
         state: Of the worker.
+        shedder: Refuses requests while too many wait.
         rest: What uvicorn passes.
     """
 
-    def __init__(self, state: ServerState, **rest: Any) -> None:
+    def __init__(self, state: ServerState, shedder: Shedder, **rest: Any) -> None:
         super().__init__(**rest)
         options = state.options
-        self.worker = state
+        self.worker, self.shedder = state, shedder
         self.limits = ConnectionLimits(options.read_timeout / 3, options.read_timeout, options.max_connections)
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._stage: tuple[object, object] = None, None  # what the client is sending, and the request before
         self._refused = False
+        self._refusal_time = 0.0  # of the last one
+        self._unread = 0  # bytes of the body of a refused request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it if there are too many."""
@@ -73,7 +72,9 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; what a refused client still sends is thrown away."""
-        if self._refused or self._refuse_overload(data):
+        if self._unread:
+            data, self._unread = data[self._unread :], max(0, self._unread - len(data))
+        if self._refused or not data or self._shed(data):
             return
         super().data_received(data)
         self._watch()
@@ -140,33 +141,35 @@ class LimitedProtocol(H11Protocol):
 
     def _time_out(self) -> None:
         if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            self.timeout_keep_alive_handler()
+            idle = self.loop.time() - self._refusal_time
+            if idle < self.limits.header_timeout:  # it is in use, although nothing was parsed
+                self._read_timer = self.loop.call_later(self.limits.header_timeout - idle, self._time_out)
+            else:
+                self.timeout_keep_alive_handler()
         else:
             self._refuse(Problem("slow-request", f"expected the whole request within {self.limits.read_timeout:g} s"))
 
-    def _refuse_overload(self, data: bytes) -> bool:
-        """Refuse a request while too many wait, before it is parsed, which would take most of the time of an answer."""
-        in_work = len(self.tasks) - self.worker.uploads
-        if not (self.worker.batcher.is_full or in_work >= self.worker.options.queue) or not data.startswith(_PREDICT):
+    def _shed(self, data: bytes) -> bool:
+        """Refuse a request while too many wait, before it is parsed; whether it was refused."""
+        if not self.worker.is_full or self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
             return False
-        if self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
+        refusal = self.shedder.refuse(data)
+        if refusal is None:
             return False
-        problem = Problem("overloaded", "too many images are waiting: try again later")
-        end = data.find(b"\r\n\r\n") + 4
-        head = data[:end]
-        length = _LENGTH.search(head)
-        found = _ID.search(head)
-        request_id = found[1].decode() if found else new_request_id()
-        self.worker.metrics.requests.labels("/v1/predict", "503").inc()
-        whole = end > 4 and length is not None and len(data) == end + int(length[1])
-        if whole and not _SPECIAL.search(head) and b" HTTP/1.1\r\n" in head and not self.worker.stopping:
-            self.transport.write(_render(problem, request_id, close=False))
+        if refusal.ends:
+            self._end(refusal.answer)
         else:
-            self._refuse(problem, request_id)
+            self._unset_keepalive_if_required()
+            self._refusal_time = self.loop.time()
+            self._unread = refusal.unread
+            self.transport.write(refusal.answer)
         return True
 
-    def _refuse(self, problem: Problem, request_id: str = "") -> None:
-        """Answer with a problem and close the connection, but not before the client could read the answer."""
+    def _refuse(self, problem: Problem) -> None:
+        self._end(render_problem(problem, new_request_id(), {"connection": "close"}))
+
+    def _end(self, answer: bytes) -> None:
+        """Answer and close the connection, but not before the client could read the answer."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -177,7 +180,7 @@ class LimitedProtocol(H11Protocol):
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
             return
-        self.transport.write(_render(problem, request_id or new_request_id(), close=True))
+        self.transport.write(answer)
         with suppress(OSError):  # the client is gone already
             self.transport.write_eof()
         self._read_timer = self.loop.call_later(LINGER_S, self.transport.abort)
@@ -187,19 +190,3 @@ class LimitedProtocol(H11Protocol):
         self._leave_stage()
         if self._write_timer is not None:
             self._write_timer.cancel()
-
-
-def _render(problem: Problem, request_id: str, close: bool) -> bytes:
-    """A whole answer."""
-    body = problem.body(request_id)
-    lines = [
-        b"HTTP/1.1 %d %s" % (problem.status, STATUS_PHRASES[problem.status]),
-        b"content-type: " + MEDIA_TYPE.encode(),
-        b"content-length: %d" % len(body),
-        b"x-request-id: " + request_id.encode(),
-        b"x-content-type-options: nosniff",
-        b"cache-control: no-store",
-        *(f"{name}: {value}".encode() for name, value in problem.headers.items()),
-        *([b"connection: close"] if close else []),
-    ]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
