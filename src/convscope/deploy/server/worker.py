@@ -147,8 +147,8 @@ async def _serve(config: WorkerConfig) -> None:
     server = DrainingServer(
         uvicorn.Config(
             cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state, Shedder(state))), ws="none",
-            lifespan="off", loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
-            proxy_headers=False,
+            lifespan="off", loop="asyncio", log_config=None, log_level="critical", access_log=False,
+            server_header=False, proxy_headers=False,
             timeout_keep_alive=int(KEEP_ALIVE_S), timeout_graceful_shutdown=FINISH_S,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ),
