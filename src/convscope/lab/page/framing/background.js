@@ -1,0 +1,64 @@
+// Gray images of sets without a frame, as `convscope.images.framing.background`.
+import { borderLevel, lowerQuantile } from "../images/pixels.js";
+import { cutBox, insideRectangle, reduceGray } from "./surroundings.js";
+
+/**
+ * @typedef {import("../images/pixels.js").Pixels} Pixels
+ * @typedef {import("./surroundings.js").Box} Box
+ * @typedef {{level: number, fills: boolean}} Background
+ */
+
+/** What is kept of an image; null if all. @param {Background} background @param {Pixels} gray @returns {Box | null} */
+export function cropSurroundings(background, gray) {
+  const reduced = reduceGray(gray);
+  const { height, width } = reduced;
+  let inside = insideRectangle(reduced);
+  if (!inside || !hasSubject(reduced, inside)) inside = { top: 0, bottom: height, left: 0, right: width };
+  if (background.fills) inside = withoutMargin(reduced, inside);
+  if (inside.bottom - inside.top === height && inside.right - inside.left === width) return null;
+  const [top, bottom] = enlarged(inside.top, inside.bottom, gray.height, height);
+  const [left, right] = enlarged(inside.left, inside.right, gray.width, width);
+  return { top, bottom, left, right };
+}
+
+/** @param {number} start @param {number} stop @param {number} side @param {number} small */
+function enlarged(start, stop, side, small) {
+  const first = Math.floor((start * side) / small);
+  return [first, Math.max(first + 1, Math.floor((stop * side) / small))];
+}
+
+/** A background lighter than those of the training images becomes black; null if it is not.
+ * @param {Background} background @param {Pixels} gray light on black @returns {Pixels | null} */
+export function stretch(background, gray) {
+  const level = borderLevel(gray);
+  if (level <= background.level || 2 * lowerQuantile(gray.data, 1, 20) < level) return null;
+  const contrast = lowerQuantile(gray.data, 99, 100) - level;
+  if (contrast < 8) return null;
+  const data = gray.data.map((value) => Math.min(Math.max(Math.floor(((value - level) * 255) / contrast), 0), 255));
+  return { ...gray, data };
+}
+
+/** @param {Pixels} gray @param {Box} inside */
+function hasSubject(gray, inside) {
+  const part = cutBox(gray, inside);
+  const contrast = lowerQuantile(part.data, 19, 20) - lowerQuantile(part.data, 1, 20);
+  return 4 * contrast >= Math.abs(borderLevel(gray) - borderLevel(part));
+}
+
+/** @param {Pixels} gray @param {Box} inside @returns {Box} */
+function withoutMargin(gray, inside) {
+  const part = cutBox(gray, inside);
+  const border = borderLevel(part);
+  const largest = part.data.reduce((most, value) => Math.max(most, Math.abs(value - border)), 0);
+  const limit = Math.max(16, Math.floor(largest / 8));
+  let [top, bottom, left, right] = [part.height, -1, part.width, -1];
+  part.data.forEach((value, i) => {
+    if (Math.abs(value - border) <= limit) return;
+    const row = Math.floor(i / part.width), column = i % part.width;
+    [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+    [left, right] = [Math.min(left, column), Math.max(right, column)];
+  });
+  const longer = Math.max(bottom - top, right - left) + 1;
+  if (bottom < 0 || 8 * longer >= 7 * Math.max(part.height, part.width)) return inside;
+  return { top: inside.top + top, bottom: inside.top + bottom + 1, left: inside.left + left, right: inside.left + right + 1 };
+}

@@ -1,0 +1,162 @@
+// What surrounds the paper in an image, as `convscope.images.framing.surroundings`; docs/framing.md has the steps.
+import { borderLevel, cut, image, lowerQuantile, otsuThreshold, ring } from "../images/pixels.js";
+import { fitInside, resize } from "../images/resize.js";
+import { connectedComponents, dilation } from "./morphology.js";
+
+/**
+ * @typedef {import("../images/pixels.js").Pixels} Pixels
+ * @typedef {{top: number, bottom: number, left: number, right: number}} Box
+ */
+
+const LARGEST_SIDE = 160;
+const TURN = 16;
+
+/** To fit inside 160x160. @param {Pixels} gray */
+export function reduceGray(gray) {
+  const { height, width } = gray;
+  if (Math.max(height, width) <= LARGEST_SIDE) return gray;
+  const [rows, columns] = fitInside(height, width, LARGEST_SIDE, LARGEST_SIDE);
+  return resize(gray, rows, columns);
+}
+
+/** @param {Pixels} pixels @param {Box} box */
+export const cutBox = (pixels, { top, bottom, left, right }) => cut(pixels, top, bottom, left, right);
+
+/** The rectangle inside a border of another color; null without one. @param {Pixels} gray @returns {Box | null} */
+export function insideRectangle(gray) {
+  /** @type {Box | null} */
+  let inside = null;
+  for (let i = 0, part = gray; i < 3; i++) {
+    const found = first(borders(part), innerRectangle);
+    if (!found) break;
+    part = cutBox(part, found);
+    const { top, left } = inside ?? { top: 0, left: 0 };
+    inside = { top: top + found.top, bottom: top + found.bottom, left: left + found.left, right: left + found.right };
+  }
+  return inside;
+}
+
+/** A sheet that lies askew, cut to its box, its surroundings replaced by its paper. @param {Pixels} gray */
+export function findSheet(gray) {
+  return first(borders(gray), (border) => {
+    const sheet = sheetOf(border);
+    if (!sheet) return null;
+    const paper = lowerQuantile(gray.data.filter((_, i) => sheet.data[i] && !border.data[i]), 1, 2);
+    const outside = dilation({ ...sheet, data: sheet.data.map((value) => 1 - value) }, 2);
+    const filled = { ...gray, data: gray.data.map((value, i) => (outside.data[i] ? paper : value)) };
+    return cutBox(filled, boxOf(sheet));
+  });
+}
+
+/** @template T, R @param {Iterable<T>} items @param {(item: T) => R | null} f @returns {R | null} */
+function first(items, f) {
+  for (const item of items) {
+    const found = f(item);
+    if (found) return found;
+  }
+  return null;
+}
+
+/** What may be border, masks of 0 and 1. @param {Pixels} gray @returns {Generator<Pixels>} */
+function* borders(gray) {
+  const mask = (/** @type {(value: number) => boolean} */ f) => ({ ...gray, data: gray.data.map((value) => (f(value) ? 1 : 0)) });
+  const edge = borderLevel(gray);
+  yield mask((value) => Math.abs(value - edge) <= 24);
+  const threshold = otsuThreshold(gray.data);
+  const sides = [gray.data.filter((value) => value <= threshold), gray.data.filter((value) => value > threshold)];
+  for (const level of [threshold, ...sides.filter((side) => side.length).map(otsuThreshold)]) {
+    yield mask((value) => value <= level);
+    yield mask((value) => value > level);
+  }
+}
+
+/** The number of pixels that are not 0, by row and by column. @param {Pixels} mask */
+function countLines({ height, width, data }) {
+  const rows = new Uint32Array(height), columns = new Uint32Array(width);
+  data.forEach((value, i) => {
+    if (!value) return;
+    rows[Math.floor(i / width)]++;
+    columns[i % width]++;
+  });
+  return { rows, columns };
+}
+
+/** @param {Pixels} border @returns {Box | null} */
+function innerRectangle(border) {
+  const { height, width } = border;
+  const counts = countLines(border);
+  const isInside = (/** @type {number} */ side) => (/** @type {number} */ count) => 10 * count < 9 * side;
+  let top = counts.rows.findIndex(isInside(width)), left = counts.columns.findIndex(isInside(height));
+  if (top < 0 || left < 0) return null;
+  let bottom = counts.rows.findLastIndex(isInside(width)) + 1, right = counts.columns.findLastIndex(isInside(height)) + 1;
+  if (top === 0 && left === 0 && bottom === height && right === width) return null;
+  if (top > 0) top++;
+  if (left > 0) left++;
+  if (bottom < height) bottom--;
+  if (right < width) right--;
+  if (8 * (bottom - top) * (right - left) < height * width || Math.min(bottom - top, right - left) < 8) return null;
+  const inside = { top, bottom, left, right };
+  const { height: rows, width: columns, data } = cutBox(border, inside);
+  const edges = [0, 0, 0, 0];
+  data.forEach((value, i) => {
+    if (i < columns) edges[0] += value;
+    if (i >= (rows - 1) * columns) edges[1] += value;
+    if (i % columns === 0) edges[2] += value;
+    if (i % columns === columns - 1) edges[3] += value;
+  });
+  return edges.some((count, i) => 10 * count > (i < 2 ? columns : rows)) ? null : inside;
+}
+
+/** The sheet that a border encloses, with all that lies on it. @param {Pixels} border @returns {Pixels | null} */
+function sheetOf(border) {
+  const { height, width } = border;
+  const outer = ring(border);
+  if (2 * outer.reduce((a, b) => a + b, 0) < outer.length) return null;
+  const { labels } = connectedComponents(border);
+  const outside = new Set();
+  labels.forEach((label, i) => {
+    const row = Math.floor(i / width), column = i % width;
+    if (label && (row === 0 || row === height - 1 || column === 0 || column === width - 1)) outside.add(label);
+  });
+  const rest = image(height, width, 1, Uint8Array.from(labels, (label) => (outside.has(label) ? 0 : 1)));
+  const parts = connectedComponents(rest);
+  if (!parts.count) return null;
+  const sizes = new Uint32Array(parts.count + 1);
+  parts.labels.forEach((label) => label && sizes[label]++);
+  const area = sizes.reduce((a, b) => Math.max(a, b));
+  const largest = sizes.indexOf(area);
+  const sheet = image(height, width, 1, Uint8Array.from(parts.labels, (label) => (label === largest ? 1 : 0)));
+  const box = boxOf(sheet);
+  if (8 * area < height * width || Math.min(box.bottom - box.top, box.right - box.left) < 8) return null;
+  const ink = sheet.data.reduce((sum, value, i) => sum + (value && border.data[i]), 0);
+  return 100 * ink >= area && area >= 4 * ink && isRectangle(cutBox(sheet, box), area) ? sheet : null;
+}
+
+/** Whether a mask fills 90 % of the smallest rectangle around it, at any angle. @param {Pixels} box @param {number} area */
+function isRectangle({ height, width, data }, area) {
+  let smallest = Infinity;
+  for (let turn = -TURN; turn <= TURN; turn++) {
+    let [minA, maxA, minB, maxB] = [Infinity, -Infinity, Infinity, -Infinity];
+    for (let y = 0; y < height; y++) {
+      const row = data.subarray(y * width, (y + 1) * width);
+      for (const x of [row.indexOf(1), row.lastIndexOf(1)]) {
+        if (x < 0) continue;
+        const across = turn * y + TURN * x, along = TURN * y - turn * x;
+        [minA, maxA] = [Math.min(minA, across), Math.max(maxA, across)];
+        [minB, maxB] = [Math.min(minB, along), Math.max(maxB, along)];
+      }
+    }
+    smallest = Math.min(smallest, Math.floor(((maxA - minA + TURN) * (maxB - minB + TURN)) / (TURN ** 2 + turn ** 2)));
+  }
+  return 100 * area >= 90 * smallest;
+}
+
+/** The box of the pixels that are not 0; there is one. @param {Pixels} mask @returns {Box} */
+export function boxOf(mask) {
+  const { rows, columns } = countLines(mask);
+  const isUsed = (/** @type {number} */ count) => count > 0;
+  return {
+    top: rows.findIndex(isUsed), bottom: rows.findLastIndex(isUsed) + 1,
+    left: columns.findIndex(isUsed), right: columns.findLastIndex(isUsed) + 1,
+  }; // prettier-ignore
+}

@@ -1,0 +1,157 @@
+// Decoded images and the color steps of preprocessing, as `convscope.images.color`, `.depth` and `.statistics`.
+
+/**
+ * An image of 8 bits: data is (height, width, channels), channels 1 gray, 3 RGB or 4 RGBA.
+ * @typedef {{height: number, width: number, channels: number, data: Uint8Array}} Pixels
+ *
+ * @typedef {object} Decoded
+ * @property {Pixels} pixels upright
+ * @property {string[]} notes how the stored pixels were changed
+ * @property {Uint16Array} [deep] the gray values of a 16-bit file; `pixels` has their high bytes
+ */
+
+export const DEEP_NOTE = "16 bit reduced to 8";
+
+/** @param {number} height @param {number} width @param {number} channels @param {Uint8Array} [data] @returns {Pixels} */
+export const image = (height, width, channels, data) => ({
+  height, width, channels, data: data ?? new Uint8Array(height * width * channels),
+}); // prettier-ignore
+
+/** A rectangle of an image. @param {Pixels} pixels @param {number} top @param {number} bottom @param {number} left
+ * @param {number} right @returns {Pixels} */
+export function cut(pixels, top, bottom, left, right) {
+  const { width, channels, data } = pixels;
+  const result = image(bottom - top, right - left, channels);
+  const length = (right - left) * channels;
+  for (let row = top; row < bottom; row++) {
+    const from = (row * width + left) * channels;
+    result.data.set(data.subarray(from, from + length), (row - top) * length);
+  }
+  return result;
+}
+
+/** @param {Pixels} pixels @returns {Pixels} */
+export const inverted = (pixels) => ({ ...pixels, data: pixels.data.map((value) => 255 - value) });
+
+/**
+ * Step 0: a range of 16-bit values to 0..255.
+ * @param {Decoded} decoded @param {[number, number]} range
+ * @returns {Decoded}
+ */
+export function withRange(decoded, [low, high]) {
+  const { deep, pixels } = decoded;
+  if (!deep || (low === 0 && high === 65535)) return decoded;
+  const { channels } = pixels;
+  const data = pixels.data.slice();
+  let clipped = false;
+  for (let i = 0; i < deep.length; i++) {
+    clipped ||= deep[i] < low || deep[i] > high;
+    const value = Math.floor(((Math.min(Math.max(deep[i], low), high) - low) * 256) / (high - low + 1));
+    for (let c = 0; c < Math.min(channels, 3); c++) data[i * channels + c] = value;
+  }
+  const note = `16-bit values ${low}..${high} mapped to 0..255${clipped ? ", others clipped" : ""}`;
+  const notes = decoded.notes.map((old) => (old === DEEP_NOTE ? note : old));
+  return { ...decoded, pixels: { ...pixels, data }, notes };
+}
+
+/**
+ * Steps 1 and 2: alpha over white, color to gray, gray to color.
+ * @param {Pixels} pixels @param {number} channels of the result @param {string[]} notes are added
+ * @returns {Pixels}
+ */
+export function convertChannels(pixels, channels, notes) {
+  let result = pixels;
+  if (channels < 4 && result.channels === 4) {
+    if (result.data.some((value, i) => i % 4 === 3 && value < 255)) notes.push("transparency composited over white");
+    result = overWhite(result);
+  }
+  if (channels === 1 && result.channels === 3) {
+    const { data } = result;
+    if (data.some((value, i) => value !== data[i - (i % 3)])) notes.push("converted to gray");
+    result = toGray(result);
+  }
+  const { height, width, channels: k, data } = result;
+  if (channels === k) return result;
+  const wide = image(height, width, channels);
+  for (let i = 0; i < height * width; i++) {
+    for (let c = 0; c < channels; c++) wide.data[i * channels + c] = c === 3 ? 255 : data[i * k + (k === 1 ? 0 : c)];
+  }
+  return wide;
+}
+
+/** @param {Pixels} pixels RGBA @returns {Pixels} RGB */
+export function overWhite({ height, width, data }) {
+  const result = image(height, width, 3);
+  for (let i = 0, to = 0; i < data.length; i += 4) {
+    const alpha = data[i + 3];
+    const white = 255 * (255 - alpha) + 127;
+    for (let c = 0; c < 3; c++) result.data[to++] = Math.floor((data[i + c] * alpha + white) / 255);
+  }
+  return result;
+}
+
+/** @param {Pixels} pixels RGB @returns {Pixels} luma, ITU-R BT.601 */
+export function toGray({ height, width, data }) {
+  const result = image(height, width, 1);
+  for (let i = 0, at = 0; at < result.data.length; i += 3) {
+    result.data[at++] = Math.floor((299 * data[i] + 587 * data[i + 1] + 114 * data[i + 2] + 500) / 1000);
+  }
+  return result;
+}
+
+/** The values of the first and last row and column of a gray image. @param {Pixels} pixels @returns {Uint8Array} */
+export function ring({ height, width, data }) {
+  const found = [];
+  for (let i = 0; i < data.length; i++) {
+    const row = Math.floor(i / width), column = i % width;
+    if (row === 0 || row === height - 1 || column === 0 || column === width - 1) found.push(data[i]);
+  }
+  return Uint8Array.from(found);
+}
+
+/** How often each value occurs. @param {Uint8Array} values */
+function histogram(values) {
+  const counts = new Uint32Array(256);
+  for (const value of values) counts[value]++;
+  return counts;
+}
+
+/** Number (k - 1) * numerator // denominator of k sorted values. @param {Uint8Array} values
+ * @param {number} numerator @param {number} denominator */
+export function lowerQuantile(values, numerator, denominator) {
+  let rest = Math.floor(((values.length - 1) * numerator) / denominator);
+  const counts = histogram(values);
+  for (let level = 0; level < 256; level++) {
+    if (rest < counts[level]) return level;
+    rest -= counts[level];
+  }
+  return 255;
+}
+
+/** @param {Pixels} gray the lower median of its first and last row and column */
+export const borderLevel = (gray) => lowerQuantile(ring(gray), 1, 2);
+
+/** Otsu's threshold (docs/framing.md). @param {Uint8Array} values */
+export function otsuThreshold(values) {
+  const counts = histogram(values);
+  const total = counts.reduce((sum, count, level) => sum + count * level, 0);
+  const n = values.length;
+  let best = -1, threshold = 255, below = 0, sum = 0;
+  for (let level = 0; level < 255; level++) {
+    below += counts[level];
+    sum += counts[level] * level;
+    const above = n - below;
+    if (!below || !above) continue;
+    const distance = Math.floor((16 * (total - sum)) / above) - Math.floor((16 * sum) / below);
+    const between = Math.floor((16384 * below) / n) * Math.floor((16384 * above) / n) * distance ** 2;
+    if (between > best) [best, threshold] = [between, level];
+  }
+  return threshold;
+}
+
+/** Step 5: whether the background of a gray image is light. @param {Pixels} gray */
+export function hasLightBackground(gray) {
+  const border = borderLevel(gray);
+  const isEven = gray.data.every((value) => value === gray.data[0]);
+  return border > (isEven ? 127 : otsuThreshold(gray.data));
+}

@@ -1,0 +1,61 @@
+// Answers requests of the tests in Node: a line of JSON each, arrays in Base64. The page's folder is the argument.
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const page = pathToFileURL(`${process.argv[2]}/`);
+const load = (path) => import(new URL(path, page));
+const { parseModel, isIntact } = await load("onnx/model.js");
+const { planModel, runPlan } = await load("ops/execute.js");
+const { preprocess } = await load("images/preprocess.js");
+const { decodeImage } = await load("images/decode.js");
+
+const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
+const encode = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
+const pack = ({ data, ...rest }) => ({ ...rest, dtype: data.constructor.name, data: encode(data) });
+let plan;
+
+const actions = {
+  load({ model }) {
+    const bytes = decode(model);
+    const parsed = parseModel(bytes);
+    plan = planModel(parsed);
+    return isIntact(bytes, parsed).then((intact) => ({ intact, nodes: plan.nodes.length }));
+  },
+  run({ shape, data, type = "uint8", names }) {
+    const array = type === "uint8" ? decode(data) : new Float32Array(decode(data).buffer);
+    const start = performance.now();
+    const values = runPlan(plan, { type, shape, data: array });
+    const seconds = (performance.now() - start) / 1000;
+    const chosen = names ?? [...values.keys()];
+    return {
+      seconds,
+      values: Object.fromEntries(
+        chosen.map((name) => {
+          const { shape, data } = values.get(name);
+          return [name, pack({ shape, data })];
+        }),
+      ),
+    };
+  },
+  async file({ file, record }) {
+    const decoded = await decodeImage(decode(file));
+    return record ? actions.pixels({ record, decoded }) : { pixels: pack(decoded.pixels), notes: decoded.notes, deep: decoded.deep && encode(decoded.deep) };
+  },
+  pixels({ record, decoded, height, width, channels, data, deep, notes = [] }) {
+    const image = decoded ?? { pixels: { height, width, channels, data: decode(data) }, notes };
+    if (deep) image.deep = new Uint16Array(decode(deep).buffer);
+    const { pixels, notes: found, steps } = preprocess(record, image);
+    return { pixels: pack(pixels), notes: found, steps: steps.map((step) => step.name) };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { action, ...request } = JSON.parse(line);
+  let reply;
+  try {
+    reply = await actions[action](request);
+  } catch (error) {
+    reply = { error: error.message, kind: error.constructor.name, stack: error.stack };
+  }
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}
