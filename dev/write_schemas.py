@@ -17,6 +17,7 @@ from convscope.api.explain import Explanation
 from convscope.api.export import Export
 from convscope.api.filter import FilterResult
 from convscope.api.inspect import DatasetView
+from convscope.api.lab import LabInfo
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
 from convscope.deploy.answers import AnswerSummary
@@ -41,6 +42,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "filter": (FilterResult, "convscope filter --json"),
     "export": (Export, "convscope export --json"),
     "verify": (Verification, "convscope verify --json"),
+    "lab": (LabInfo, "convscope lab --json"),
     "serve": (ServerInfo, "convscope serve --json"),
     "presets": (PresetList, "convscope models --json"),
     "models": (NetworkCost, "convscope models ARCHITECTURE --json"),

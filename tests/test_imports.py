@@ -22,7 +22,7 @@ ROOT = Path(convscope.__file__).parent
 ROOMS = [
     "errors", "_text", "_records", "_reporting", "_extras", "_files", "_cgroups", "_hardware", "_statistics",
     "_workers", "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report",
-    "deploy", "api", "integrations", "cli",
+    "deploy", "lab", "api", "integrations", "cli",
 ]  # fmt: skip
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.

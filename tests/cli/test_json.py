@@ -30,7 +30,7 @@ COMMANDS = {  # command: name of its schema
     "data check pets": "data-check",
     "data show digits": "data-show",
 }
-ENDLESS = {"serve"}  # tests/deploy/server
+ENDLESS = {"serve", "lab"}  # tests/deploy/server, tests/lab
 
 
 def reject_constant(constant: str) -> None:

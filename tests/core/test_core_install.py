@@ -142,7 +142,7 @@ def test_python_name_that_needs_training_extra_says_so(name: str) -> None:
 
 def test_wheel_contains_license_notice_and_types() -> None:
     files = {path.name for path in metadata.files("convscope") or ()}
-    assert {"LICENSE", "NOTICE", "py.typed", "report.css", "report.html"} <= files
+    assert {"LICENSE", "NOTICE", "py.typed", "report.css", "report.html", "lab.css", "png.js"} <= files
     assert not any(path.parts[0] in ("tests", "native") for path in metadata.files("convscope") or ())
 
 

@@ -7,12 +7,13 @@ const load = (path) => import(new URL(path, page));
 const { parseModel, isIntact } = await load("onnx/model.js");
 const { planModel, runPlan } = await load("ops/execute.js");
 const { preprocess } = await load("images/preprocess.js");
+const { openModel } = await load("network/session.js");
 const { decodeImage } = await load("images/decode.js");
 
 const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const encode = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
 const pack = ({ data, ...rest }) => ({ ...rest, dtype: data.constructor.name, data: encode(data) });
-let plan;
+let plan, session;
 
 const actions = {
   load({ model }) {
@@ -36,6 +37,23 @@ const actions = {
         }),
       ),
     };
+  },
+  async open({ model }) {
+    session = await openModel(decode(model));
+    return session.describe();
+  },
+  async classify({ file }) {
+    const { values, pixels, steps, ...answer } = session.classify(await decodeImage(decode(file)));
+    return { ...answer, pixels: pack(pixels), steps: steps.map((step) => step.name), values: Object.keys(values) };
+  },
+  /** The arithmetic of some cells of every layer. */
+  cells({ count }) {
+    return session.stages.flatMap(({ value, shape, operator, name }) =>
+      Array.from({ length: count }, (_, i) => {
+        const cell = shape.map((side, axis) => (i * 7919 + axis * 31 + i * axis) % side);
+        return { name, operator, cell, ...session.explain(value, cell) };
+      }),
+    );
   },
   async file({ file, record }) {
     const decoded = await decodeImage(decode(file));

@@ -33,6 +33,7 @@ COMMANDS = {
     "export": ("export", "Write a trained model as one file: float32 or int8, verified."),
     "verify": ("export", "Compare the answers of all runtimes to the same images."),
     "serve": ("serve", "Answer HTTP requests with a model's predictions."),
+    "lab": ("lab", "See a network think in the browser: every layer, and the arithmetic of any cell."),
     "models": ("models", "List the presets, or show what a network costs."),
     "bench": ("models", "Measure how fast this machine trains, compared with plain PyTorch."),
     "filter": ("filter", "Slide a kernel over an image, or pool it."),

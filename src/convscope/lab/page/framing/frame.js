@@ -115,7 +115,8 @@ function withMargin({ height, width, data }, n) {
 /** Fits levels inside a size, and brings strokes back to full ink. @param {Pixels} levels @param {number} height
  * @param {number} width @returns {Pixels} */
 function scale(levels, height, width) {
-  const scaled = resize(levels, ...fitInside(levels.height, levels.width, height, width));
+  const [rows, columns] = fitInside(levels.height, levels.width, height, width);
+  const scaled = resize(levels, rows, columns);
   const { data } = scaled;
   const isEven = data.every((value) => value === data[0]);
   const threshold = isEven ? -1 : otsuThreshold(data);

@@ -26,12 +26,13 @@ export const cutBox = (pixels, { top, bottom, left, right }) => cut(pixels, top,
 export function insideRectangle(gray) {
   /** @type {Box | null} */
   let inside = null;
+  let top = 0, left = 0;
   for (let i = 0, part = gray; i < 3; i++) {
     const found = first(borders(part), innerRectangle);
     if (!found) break;
     part = cutBox(part, found);
-    const { top, left } = inside ?? { top: 0, left: 0 };
     inside = { top: top + found.top, bottom: top + found.bottom, left: left + found.left, right: left + found.right };
+    ({ top, left } = inside);
   }
   return inside;
 }

@@ -26,6 +26,16 @@ const DIGEST_BYTES = 86; // of the last metadata entry
  * @returns {Model}
  */
 export function parseModel(bytes) {
+  try {
+    return readModel(bytes);
+  } catch (error) {
+    if (error instanceof ModelError) throw error;
+    throw new ModelError(`the file is damaged (${error instanceof Error ? error.message : error})`);
+  }
+}
+
+/** @param {Uint8Array} bytes @returns {Model} */
+function readModel(bytes) {
   /** @type {Uint8Array | null} */
   let graph = null;
   let opset = 0;

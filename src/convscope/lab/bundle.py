@@ -1,0 +1,79 @@
+"""The page as files to serve, and as one HTML file that works from disk.
+
+The page's modules import and export by name, without circles, so that they become one script without a parser: each is
+wrapped in a function that returns what it exports. Comments are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from html import escape
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "page"
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
+_COMMENT = re.compile(r"/\*\*.*?\*/[ ]?|^\s*//[^\n]*\n|[ ]+// prettier-ignore", re.DOTALL | re.MULTILINE)
+
+
+def bundle_script(entry: str) -> str:
+    """A module with all that it imports, as one script.
+
+    Args:
+        entry: Its path in `PAGE`.
+    """
+    parts: dict[Path, str] = {}
+    _collect(PAGE / entry, parts)
+    return '"use strict";\n' + "".join(parts.values())
+
+
+def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
+    """The page as one HTML file that loads nothing else.
+
+    Args:
+        model: A model file that it opens; None asks for one.
+        name: What the page calls the model.
+    """
+    html = (PAGE / "index.html").read_text("utf-8")
+    style = (PAGE / "lab.css").read_text("utf-8")
+    html = html.replace('<link rel="stylesheet" href="lab.css">', f"<style>\n{style}</style>")
+    inside = [_script("lab-worker", "text/plain", bundle_script("worker.js"))]
+    if model is not None:
+        inside.append(_script("lab-model", "text/plain", b64encode(model).decode(), f' data-name="{escape(name)}"'))
+    script = f'{"".join(inside)}<script type="module">\n{_closed(bundle_script("app.js"))}</script>\n</html>'
+    html = html.replace('<script type="module" src="app.js"></script>\n', "")
+    return html.replace("</html>", script)
+
+
+def _script(name: str, kind: str, text: str, attributes: str = "") -> str:
+    return f'<script id="{name}" type="{kind}"{attributes}>{_closed(text)}</script>\n'
+
+
+def _closed(text: str) -> str:
+    """Text that cannot end the element it is in."""
+    return text.replace("</script", "<\\/script")
+
+
+def _collect(path: Path, parts: dict[Path, str]) -> None:
+    """Add a module, after all that it imports."""
+    if path in parts:
+        return
+    text = path.read_text("utf-8")
+    for _, source in _IMPORT.findall(text):
+        _collect((path.parent / source).resolve(), parts)
+    parts[path] = _wrap(path, text)
+
+
+def _wrap(path: Path, text: str) -> str:
+    exports = [name for _, name in _EXPORT.findall(text)]
+    code = _COMMENT.sub("", _EXPORT.sub(r"\1", text))
+    code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {_variable((path.parent / match[2]).resolve())};\n", code)
+    code = "\n".join(line.strip() for line in code.splitlines() if line.strip())
+    return f"const {_variable(path)} = (() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
+
+
+def _variable(path: Path) -> str:
+    """The name of a module in the script: `images/png.js` is `$images_png`."""
+    return "$" + "_".join(path.relative_to(PAGE).with_suffix("").parts)

@@ -1,0 +1,168 @@
+// An opened model: its description, answers to images, and the arithmetic of its cells. Knows no browser.
+import { preprocess } from "../images/preprocess.js";
+import { isIntact, parseModel } from "../onnx/model.js";
+import { ModelError } from "../onnx/protobuf.js";
+import { zeros } from "../onnx/tensor.js";
+import { planModel, runPlan } from "../ops/execute.js";
+import { explainCell } from "./cell.js";
+import { findStages } from "./stages.js";
+
+/**
+ * @typedef {import("../onnx/tensor.js").Tensor} Tensor
+ * @typedef {import("../images/preprocess.js").Preprocessing} Preprocessing
+ * @typedef {import("./stages.js").Stage} Stage
+ *
+ * @typedef {object} Description
+ * @property {string[]} classes
+ * @property {Preprocessing} preprocessing
+ * @property {Stage[]} stages
+ * @property {string} architecture empty for a model of another program
+ * @property {string} precision
+ * @property {{name: string, file: string}[]} samples image files in Base64
+ * @property {string} note what was assumed about a model of another program; else empty
+ *
+ * @typedef {object} Answer
+ * @property {"answered" | "unsure" | "unlike"} status
+ * @property {number[]} probabilities
+ * @property {string[]} notes
+ * @property {import("../images/preprocess.js").Step[]} steps
+ * @property {import("../images/pixels.js").Pixels} pixels what the network sees
+ * @property {Record<string, Float32Array>} values of the stages
+ * @property {number} milliseconds that the network took
+ */
+
+const SUPPORTED_FORMAT = 1;
+
+/** Opens a model file. Throws ModelError. @param {Uint8Array} bytes */
+export async function openModel(bytes) {
+  const model = parseModel(bytes);
+  if (!(await isIntact(bytes, model))) {
+    throw new ModelError("the checksum is wrong: the file is damaged, or was changed by another program");
+  }
+  return new Session(planModel(model));
+}
+
+export class Session {
+  /** @param {import("../ops/execute.js").Plan} plan */
+  constructor(plan) {
+    this.plan = plan;
+    const text = plan.model.metadata.get("convscope");
+    this.metadata = text === undefined ? null : readMetadata(text);
+    this.channelsFirst = !this.metadata && isChannelsFirst(plan.model.input.shape);
+    /** @type {Preprocessing} */
+    this.preprocessing = this.metadata?.preprocessing ?? assumedPreprocessing(plan.model.input.shape, this.channelsFirst);
+    const { height, width, channels } = this.preprocessing;
+    this.values = this.compute(new Uint8Array(height * width * channels));
+    this.stages = findStages(plan, this.values);
+    this.output = this.findOutput();
+  }
+
+  /** @returns {Description} */
+  describe() {
+    const count = this.values.get(this.output)?.data.length ?? 0;
+    const classes = this.metadata?.classes ?? Array.from({ length: count }, (_, i) => `class ${i}`);
+    if (classes.length !== count) throw new ModelError(`expected ${classes.length} probabilities, got ${count}`);
+    return {
+      classes,
+      preprocessing: this.preprocessing,
+      stages: this.stages,
+      architecture: this.metadata?.architecture ?? "",
+      precision: this.metadata?.precision ?? "",
+      samples: (this.metadata?.golden ?? []).map((/** @type {any} */ { name, file }) => ({ name, file })),
+      note: this.metadata ? "" : "This file does not say how images are prepared, nor its classes: pixels are scaled to 0..1.",
+    };
+  }
+
+  /** The values of the graph for an image. @param {Uint8Array} pixels of the network's size */
+  compute(pixels) {
+    const { height, width, channels, scale, mean } = this.preprocessing;
+    if (this.plan.model.input.type === "uint8") {
+      return runPlan(this.plan, { type: "uint8", shape: [1, height, width, channels], data: pixels });
+    }
+    const shape = this.channelsFirst ? [1, channels, height, width] : [1, height, width, channels];
+    const input = zeros("float32", shape);
+    const cells = height * width;
+    for (let i = 0; i < pixels.length; i++) {
+      const channel = i % channels;
+      const to = this.channelsFirst ? channel * cells + Math.floor(i / channels) : i;
+      input.data[to] = pixels[i] * scale[channel] - mean[channel];
+    }
+    return runPlan(this.plan, input);
+  }
+
+  /** @param {import("../images/pixels.js").Decoded} decoded */
+  classify(decoded) {
+    return this.answer(preprocess(this.preprocessing, decoded));
+  }
+
+  /** @param {Pick<Answer, "pixels" | "notes" | "steps">} prepared of the network's size @returns {Answer} */
+  answer({ pixels, notes, steps }) {
+    const start = performance.now();
+    this.values = this.compute(pixels.data);
+    const milliseconds = performance.now() - start;
+    const probabilities = this.probabilities();
+    const values = Object.fromEntries(
+      this.stages.map(({ value }) => [value, Float32Array.from(this.values.get(value)?.data ?? [])]),
+    );
+    return { status: this.status(probabilities), probabilities, notes, steps, pixels, values, milliseconds };
+  }
+
+  /** @param {string} value of a stage @param {number[]} cell (channel, row, column) or (unit) */
+  explain(value, cell) {
+    return explainCell(this.plan, this.values, value, cell);
+  }
+
+  /** The name of the class probabilities, or of the logits of another program's model. */
+  findOutput() {
+    const { outputs } = this.plan.model;
+    return outputs.find((name) => name === "probabilities") ?? outputs[outputs.length - 1];
+  }
+
+  probabilities() {
+    const output = Array.from(this.values.get(this.output)?.data ?? []);
+    const sum = output.reduce((a, b) => a + b, 0);
+    if (output.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return output;
+    const largest = Math.max(...output);
+    const powers = output.map((value) => Math.exp(value - largest));
+    const total = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => power / total);
+  }
+
+  /** @param {number[]} probabilities @returns {Answer["status"]} */
+  status(probabilities) {
+    const limits = this.metadata?.rejection ?? {};
+    const score = this.values.get("ood_score")?.data[0];
+    if (limits.max_ood_score != null && score !== undefined && score > limits.max_ood_score) return "unlike";
+    return Math.max(...probabilities) < (limits.min_probability ?? 0) ? "unsure" : "answered";
+  }
+}
+
+/** @param {string} text @returns {any} */
+function readMetadata(text) {
+  let metadata;
+  try {
+    metadata = JSON.parse(text);
+  } catch {
+    throw new ModelError("the file is damaged: its metadata are no JSON");
+  }
+  if (metadata.format !== SUPPORTED_FORMAT) {
+    throw new ModelError(`expected format ${SUPPORTED_FORMAT} of convscope's model files, got ${metadata.format}`);
+  }
+  return metadata;
+}
+
+/** @param {(number | string)[]} shape */
+function isChannelsFirst([, channels]) {
+  return typeof channels === "number" && [1, 3, 4].includes(channels);
+}
+
+/** @param {(number | string)[]} shape @param {boolean} channelsFirst @returns {Preprocessing} */
+function assumedPreprocessing(shape, channelsFirst) {
+  const [, ...sides] = shape.map((side) => (typeof side === "number" ? side : NaN));
+  const [channels, height, width] = channelsFirst ? sides : [sides[2], sides[0], sides[1]];
+  if (shape.length !== 4 || ![1, 3, 4].includes(channels) || !(height > 0) || !(width > 0)) {
+    throw new ModelError(`expected an input of images with 1, 3 or 4 channels and a fixed size, got (${shape.join(", ")})`);
+  }
+  const each = (/** @type {number} */ value) => Array(channels).fill(value);
+  return { height, width, channels, fit: "letterbox", fill: each(0), polarity: "mixed", scale: each(1 / 255), mean: each(0) };
+}

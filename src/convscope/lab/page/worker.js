@@ -1,0 +1,38 @@
+// Computes in the background, so that the page never freezes.
+import { decodeImage } from "./images/decode.js";
+import { openModel } from "./network/session.js";
+
+/** @type {import("./network/session.js").Session | null} */
+let session = null;
+
+function opened() {
+  if (!session) throw new Error("open a model first");
+  return session;
+}
+
+/** @type {Record<string, (request: any) => any>} */
+const ACTIONS = {
+  async load({ bytes }) {
+    const next = await openModel(bytes);
+    const description = next.describe();
+    session = next;
+    return description;
+  },
+  classify: ({ decoded }) => opened().classify(decoded),
+  classifyPixels: ({ pixels }) => opened().answer({ pixels, notes: ["pixels edited by hand"], steps: [] }),
+  async classifyFile({ bytes }) {
+    const decoded = await decodeImage(bytes);
+    return { ...opened().classify(decoded), decoded: decoded.pixels };
+  },
+  explain: ({ value, cell }) => opened().explain(value, cell),
+};
+
+self.addEventListener("message", async ({ data: { id, action, ...request } }) => {
+  try {
+    const result = await ACTIONS[action](request);
+    const transfer = action.startsWith("classify") ? Object.values(result.values).map((values) => values.buffer) : [];
+    self.postMessage({ id, result }, { transfer });
+  } catch (error) {
+    self.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
+  }
+});
