@@ -16,6 +16,7 @@ import { sizeOf } from "../onnx/tensor.js";
  * @property {number} macs multiply-adds for an image
  */
 
+const INPUT = "input.subtract"; // the scaled pixels, in files of convscope
 const HIDDEN = new Set([
   "Cast", "Concat", "Constant", "DequantizeLinear", "Dropout", "Identity", "QuantizeLinear", "Shape", "Slice",
   "Squeeze", "Transpose", "Unsqueeze",
@@ -41,8 +42,8 @@ export function findStages(plan, values) {
 /** @param {Node} node @param {Tensor | undefined} value @param {Set<string>} names of all nodes */
 function isShown(node, value, names) {
   if (!value || value.type !== "float32" || value.shape.length < 2) return false;
-  if (node.name === "preprocess.subtract") return true;
-  if (/^(ood|calibrate|preprocess)(\.|$)/.test(node.name) || HIDDEN.has(node.operator)) return false;
+  if (node.name === INPUT) return true;
+  if (/^(ood|calibrate|input)[._]|^calibrate$/.test(node.name) || HIDDEN.has(node.operator)) return false;
   const helper = node.name.match(/^(.+)\.(transpose|negate|pool|mean|max)$/);
   return !helper || !names.has(helper[1]) || helper[2] === "mean" || helper[2] === "max";
 }
@@ -53,12 +54,12 @@ function describe(node, plan, values) {
   const { shape } = /** @type {Tensor} */ (values.get(output));
   const weights = node.inputs.map((name) => plan.constants.get(name)).filter((tensor) => tensor !== undefined);
   const counted = { Conv: 3, Gemm: 3, MatMul: 3, BatchNormalization: 2, PRelu: 1 }[node.operator] ?? 0;
-  const isInput = node.name === "preprocess.subtract";
+  const isInput = node.name === INPUT;
   const window = node.operator === "Conv" ? weights[0]?.shape.slice(2) : node.attributes.kernel_shape;
   const text = SUMMARIES[/** @type {keyof typeof SUMMARIES} */ (node.operator)] ?? node.operator;
   return {
     value: output,
-    name: isInput ? "input" : node.name,
+    name: isInput ? "input" : node.name === "probabilities" ? "softmax" : node.name,
     operator: isInput ? "Input" : node.operator,
     summary: isInput ? "scaled pixels" : window ? `${window.join("x")} ${text}` : text,
     shape: shape.slice(1).filter((side, i) => i === 0 || shape.length === 4 || side > 1),
