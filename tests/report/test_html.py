@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import importlib
-import importlib.util
 import itertools
 import re
-import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -23,7 +20,7 @@ from convscope.evaluation.answers import Answers
 from convscope.evaluation.metrics import ClassScore
 from convscope.evaluation.proportion import Proportion
 from convscope.report.html import Figure, LayerRow, Report, Section, render_page
-from helpers.command import required
+from helpers.browser import chromium
 
 pytestmark = pytest.mark.slow
 
@@ -251,15 +248,8 @@ def test_page_undecodable_name_can_be_written() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None or importlib.util.find_spec("playwright") is None:
-        required("the page tests need playwright, and chromium or google-chrome")
-    playwright = importlib.import_module("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        instance = driver.chromium.launch(executable_path=path, args=flags)
+    with chromium() as instance:
         yield instance
-        instance.close()
 
 
 @pytest.fixture(scope="module")
