@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,15 @@ def test_export_hub_folder_has_model_card_and_attributes(digits_run: convscope.R
     assert sorted(path.name for path in (tmp_path / "hub").iterdir()) == [".gitattributes", "README.md", "model.onnx"]
     assert exported.model == tmp_path / "hub" / "model.onnx"
     assert (tmp_path / "hub" / "README.md").read_bytes() == (digits_run.path / "README.md").read_bytes()
+
+
+def test_export_web_is_one_page_with_the_model_inside(digits_run: convscope.Run, tmp_path: Path) -> None:
+    exported = export_model(digits_run, out=tmp_path / "lab.html", to="web")
+    page = (tmp_path / "lab.html").read_text("utf-8")
+    assert (exported.model, exported.bytes) == (tmp_path / "lab.html", len(page.encode()))
+    assert exported.precision == "float32"
+    assert b64encode(digits_run.model_file.read_bytes()).decode() in page
+    assert [path.name for path in tmp_path.iterdir()] == ["lab.html"]
 
 
 def test_export_hub_folder_of_a_run_without_model_card_raises(digits_run: convscope.Run, tmp_path: Path) -> None:

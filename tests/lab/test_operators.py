@@ -240,7 +240,33 @@ def test_model_exported_by_torch_agrees_with_onnx_runtime(node: NodePage, tmp_pa
     assert_values_agree(node, (tmp_path / "m.onnx").read_bytes(), images.numpy())
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_rounding_to_8_bits_takes_the_even_neighbor_and_saturates(
+    node: NodePage, kind: type[np.uint8 | np.int8]
+) -> None:
+    values = np.arange(-300, 300, 0.25, dtype=np.float32)[None] / 2
+    constants = [("scale", np.float32(0.5)), ("zero", np.array(3, kind))]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape) for name in "xy"]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
+    graph = helper.make_graph(nodes, "graph", ports[:1], ports[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    node.load(model.SerializeToString())
+    expected = reference_values(model.SerializeToString(), values)["y"]
+    np.testing.assert_array_equal(node.run(values)["y"], expected)
+
+
 # Refusals
+
+
+def test_weights_of_another_size_are_refused(node: NodePage) -> None:
+    model = onnx.load_from_string(single("Add", MAPS, [weights(4, 1, 1)], {}))
+    model.graph.initializer[0].raw_data += b"1234"
+    with pytest.raises(PageError, match="damaged: expected 4 numbers in 'c0', got 5"):
+        node.load(model.SerializeToString())
 
 
 def test_unknown_operator_is_named(node: NodePage) -> None:

@@ -23,11 +23,12 @@ from convscope.deploy.predictor import Predictor
 from convscope.deploy.quantization import MAX_CHANGED, Quantization, compare_quantized
 from convscope.deploy.verify import Verification, predictor_runtime
 from convscope.errors import DataError, GateError, UsageError
+from convscope.lab.bundle import bundle_page
 from convscope.runs.config import CARD_FILE, MODEL_FILE
 from convscope.runs.folder import Run, open_run
 from convscope.training.resolve import train_val_split
 
-HUB_FOLDER = "hub"
+DEFAULT_OUT = {"file": MODEL_FILE, "hub-folder": "hub", "web": "lab.html"}
 CALIBRATION_IMAGES = 512
 MAX_GOLDEN_BYTES = 1_000_000  # of all images together
 
@@ -36,7 +37,7 @@ class Export(Record):
     """A model file that was written, as `convscope export --json` prints it.
 
     Attributes:
-        model: The file.
+        model: The model file, or the page with the model inside.
         bytes: Its size.
         precision: Of its arithmetic.
         verification: What was compared before it was written.
@@ -78,15 +79,15 @@ def export_model(run: Run | str | Path, *, reporter: Reporter | None = None, **o
                 chosen = quantized
         verification = _verify(run, chosen, original)
         content = chosen.read_bytes()
-        is_folder = wanted.to == "hub-folder"
-        out = wanted.out or Path(HUB_FOLDER if is_folder else MODEL_FILE)
-        files = _hub_files(run, out, content) if is_folder else {out: content}
+        precision = read_model_file(chosen).metadata.precision
+        out = wanted.out or Path(DEFAULT_OUT[wanted.to])
+        files = _output_files(run, wanted.to, out, content)
         write_results(files, wanted.force)
-    (model,) = (path for path, written in files.items() if written is content)
+    model = next(iter(files))
     return Export(
         model=model,
-        bytes=len(content),
-        precision=read_model_file(model).metadata.precision,
+        bytes=len(files[model]),
+        precision=precision,
         verification=verification.model_copy(update={"model": model}),
         quantization=quantization,
     )
@@ -173,6 +174,13 @@ def _gate_message(found: Quantization) -> str:
         f"accepted) and the accuracy by {percent(found.accuracy_change)} (95 % interval {low} to {high}): nothing was "
         "written; export in float32, or train a network with wider layers"
     )
+
+
+def _output_files(run: Run, to: str, out: Path, content: bytes) -> dict[Path, bytes]:
+    """What is written; the model file, or the page that holds it, first."""
+    if to == "hub-folder":
+        return _hub_files(run, out, content)
+    return {out: bundle_page(content, run.path.name).encode() if to == "web" else content}
 
 
 def _hub_files(run: Run, folder: Path, content: bytes) -> dict[Path, bytes]:

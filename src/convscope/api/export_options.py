@@ -14,22 +14,25 @@ class ExportOptions(Record):
     """What to export.
 
     Attributes:
-        out: The model file, or the folder for a hub; by default `model.onnx`, or `hub`.
+        out: The model file, or the folder for a hub; by default `model.onnx`, `hub` or `lab.html`.
         int8: Quantize to 8 bits; an error if answers change.
         best: The faster of the float32 and the int8 file, if int8 changes no answers.
         golden: A folder of images that replace the synthetic ones in the file.
-        to: A single file, or a folder as `huggingface_hub` uploads it.
+        to: A model file, a folder as `huggingface_hub` uploads it, or the lab's page with the model inside.
         force: Overwrite files that exist and have another content.
     """
 
-    out: Path | None = Field(default=None, description="What to write; by default model.onnx, or the folder hub.")
+    out: Path | None = Field(
+        default=None, description="What to write; by default model.onnx, the folder hub, or lab.html."
+    )
     int8: bool = Field(default=False, description="Quantize to 8 bits; exit code 5 if answers change.")
     best: bool = Field(default=False, description="int8 if it is faster and changes no answers, else float32.")
     golden: Path | None = Field(
         default=None, description="Store the images of this folder for 'verify', not synthetic ones."
     )
-    to: Literal["file", "hub-folder"] = Field(
-        default="file", description="A single file, or a folder to upload to a hub."
+    to: Literal["file", "hub-folder", "web"] = Field(
+        default="file",
+        description="A model file; a folder to upload to a hub; or the lab as one HTML file, with the model inside.",
     )
     force: bool = Field(default=False, description="Overwrite files that exist and have another content.")
 

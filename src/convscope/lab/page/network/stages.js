@@ -43,7 +43,7 @@ export function findStages(plan, values) {
 function isShown(node, value, names) {
   if (!value || value.type !== "float32" || value.shape.length < 2) return false;
   if (node.name === INPUT) return true;
-  if (/^(ood|calibrate|input)[._]|^calibrate$/.test(node.name) || HIDDEN.has(node.operator)) return false;
+  if (/^(ood|calibrate|input)\.|^(calibrate|ood_score)$/.test(node.name) || HIDDEN.has(node.operator)) return false;
   const helper = node.name.match(/^(.+)\.(transpose|negate|pool|mean|max)$/);
   return !helper || !names.has(helper[1]) || helper[2] === "mean" || helper[2] === "max";
 }
