@@ -75,6 +75,16 @@ class RunningServer(NamedTuple):
         return self.process.wait(STOP_S)
 
 
+def form(*files: bytes, boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of a form with these files, named 0.png, 1.png, ..."""
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{i}.png"\r\n\r\n'.encode() + file
+        for i, file in enumerate(files)
+    ]
+    body = b"".join(part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
 @contextmanager
 def serving(model: Path, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
     """Start `convscope serve` on a free port; it is stopped at the end of the block if it still runs.

@@ -14,20 +14,10 @@ from jsonschema import Draft202012Validator
 
 import convscope
 from convscope.images.read import encode_png, read_image
-from helpers.serving import Reply, RunningServer, serving
+from helpers.serving import Reply, RunningServer, form, serving
 
 PREDICT = "/v1/predict"
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
-
-
-def form(*files: bytes, boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of a form with these files, named 0.png, 1.png, ..."""
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{i}.png"\r\n\r\n'.encode() + file
-        for i, file in enumerate(files)
-    ]
-    body = b"".join(part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
-    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def schema_of(command: str) -> dict[str, Any]:

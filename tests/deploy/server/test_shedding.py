@@ -18,10 +18,10 @@ from convscope.deploy.server.app import ServerState
 from convscope.deploy.server.http.shedding import MAX_SKIPPED_BYTES, Shedder
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access
-from helpers.hostile import RawAnswer, png, read_answer, send_raw
+from helpers.hostile import RawAnswer, png, read_answer
 from helpers.http_load import post
 from helpers.serve_checks import metrics_of
-from helpers.serving import RunningServer, serving
+from helpers.serving import RunningServer, form, serving
 
 TOKEN = "correct-horse-battery-staple"
 PAGE = "https://app.example"
@@ -137,13 +137,16 @@ def test_refuse_of_long_body_ends_the_connection() -> None:
 
 @contextmanager
 def full(run: convscope.Run, *words: str) -> Iterator[RunningServer]:
-    """A server whose queue has one place, which a large image takes for about a second."""
+    """A server whose queue has one place, which large images take for some seconds."""
     options = ("--queue", "1", "--max-images", "4", "--max-megapixels", "100", *words)
+    words = ["POST", "/v1/predict", *form(LARGE, LARGE, LARGE)]
     with serving(run.model_file, *options) as running:
         busy = threading.Thread()  # not started
         while running.predict(b"").status != 503:
             if not busy.is_alive():  # at the start, or because the image came while the place was taken
-                busy = threading.Thread(target=send_raw, args=[running.address, post("/v1/predict", LARGE)])
+                busy = threading.Thread(
+                    target=running.request, args=["POST", "/v1/predict", *form(LARGE, LARGE, LARGE)]
+                )
                 busy.start()
                 time.sleep(0.02)
         yield running
@@ -176,11 +179,10 @@ def test_refused_connections_go_on(digits_run: convscope.Run, digit_files: list[
         "chunks": [chunked, b"5\r\nabcde\r\n", b"0\r\n\r\n"],
     }
     with full(digits_run) as running:
-        time.sleep(0.6)  # what /metrics may be behind
         before = metrics_of(running)[REFUSED]
         found = {name: statuses_of(running, parts) for name, parts in cases.items()}
         assert found == {name: [503, 503, 200] if name == "two at once" else [503, 200] for name in cases}
-        time.sleep(0.6)
+        time.sleep(0.6)  # what /metrics may be behind
         assert metrics_of(running)[REFUSED] == before + len(cases) + 1
 
 

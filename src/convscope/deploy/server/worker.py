@@ -170,15 +170,27 @@ def _announce(ready: Ready) -> None:
     sys.stdout.flush()
 
 
-class _BoundedSelector(selectors.DefaultSelector):
+class BoundedSelector(selectors.DefaultSelector):
     """Reports few sockets at a time, so that answers do not wait until the requests of all connections are refused.
 
-    The others are reported next: selectors are level-triggered, and the kernel goes round.
+    Those that have waited longest come first; the others are reported later, because selectors are level-triggered.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._round = 0
+        self._reported: dict[int, int] = {}  # the last round, by file descriptor
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Sockets that are ready."""
-        return super().select(timeout)[:MAX_EVENTS]
+        events = super().select(timeout)
+        if len(events) > MAX_EVENTS:
+            events.sort(key=lambda event: self._reported.get(event[0].fd, 0))
+            del events[MAX_EVENTS:]
+        self._round += 1
+        for key, _ in events:
+            self._reported[key.fd] = self._round
+        return events
 
 
 def _end_with_supervisor() -> None:
@@ -194,7 +206,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a client's mistakes are in its answer
     try:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_BoundedSelector())) as runner:
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(BoundedSelector())) as runner:
             runner.run(_serve(config))
     except ConvscopeError as error:
         sys.stderr.write(f"convscope: {error}\n")

@@ -28,7 +28,12 @@ def request_body(max_images: int) -> dict[str, Any]:
     rows = {"type": "array", "minItems": 1}
     json_images = {**images, "items": {"anyOf": [{**rows, "items": GRAY_ROW}, {**rows, "items": COLOR_ROW}]}}
     content: dict[str, Any] = {kind: {"schema": FILE} for kind in IMAGE_TYPES}
-    content[FORM] = {"schema": _object({"image": {**images, "items": FILE}})}
+    files = {**images, "items": FILE}  # under any names
+    content[FORM] = {
+        "schema": {
+            "type": "object", "properties": {"image": files}, "minProperties": 1, "additionalProperties": files,
+        }
+    }  # fmt: skip
     content[JSON] = {
         "schema": _object({"images": json_images}),
         "examples": {

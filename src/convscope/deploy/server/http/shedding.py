@@ -1,6 +1,6 @@
 """Refuses predictions while too many wait: from the bytes of a request, for a small part of what an answer costs.
 
-Only requests of the usual form are refused here; `Gateway` refuses others once they are parsed.
+Only requests of the usual form are refused here; the application refuses others once they are parsed.
 """
 
 from __future__ import annotations
