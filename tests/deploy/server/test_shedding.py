@@ -139,14 +139,12 @@ def test_refuse_of_long_body_ends_the_connection() -> None:
 def full(run: convscope.Run, *words: str) -> Iterator[RunningServer]:
     """A server whose queue has one place, which large images take for some seconds."""
     options = ("--queue", "1", "--max-images", "4", "--max-megapixels", "100", *words)
-    words = ["POST", "/v1/predict", *form(LARGE, LARGE, LARGE)]
+    body, headers = form(LARGE, LARGE, LARGE)
     with serving(run.model_file, *options) as running:
         busy = threading.Thread()  # not started
         while running.predict(b"").status != 503:
             if not busy.is_alive():  # at the start, or because the image came while the place was taken
-                busy = threading.Thread(
-                    target=running.request, args=["POST", "/v1/predict", *form(LARGE, LARGE, LARGE)]
-                )
+                busy = threading.Thread(target=running.request, args=["POST", "/v1/predict", body, headers])
                 busy.start()
                 time.sleep(0.02)
         yield running
