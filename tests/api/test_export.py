@@ -12,11 +12,12 @@ import pytest
 import convscope
 from convscope import Predictor, export_model, verify_model
 from convscope.backends.onnx.export import to_onnx
-from convscope.backends.onnx.metadata import DIGEST_KEY
+from convscope.backends.onnx.metadata import DIGEST_KEY, TemperatureScaling
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy import quantization
 from convscope.errors import DataError, GateError, UsageError
 from convscope.images.read import encode_png
+from convscope.network.build import parse_network
 from helpers.command import Command
 
 
@@ -56,6 +57,11 @@ def test_export_int8_of_mnist_is_small(
     exported = export_model(run, out=tmp_path / "m.onnx", int8=True)
     assert exported.bytes < most
     assert Predictor(exported.model).has_ood_score
+    model = read_model_file(exported.model)  # with everything that only some files have
+    more = {"calibration": TemperatureScaling(temperature=0.123456, exponent=1.23456),
+            "rejection": model.metadata.rejection.model_copy(update={"min_probability": 0.123456})}  # fmt: skip
+    network = parse_network(model.metadata.architecture, model.metadata.input_shape, 10)
+    assert len(to_onnx(network, model.constants, model.metadata.model_copy(update=more))) < most
 
 
 def test_export_int8_that_changes_answers_raises_and_leaves_nothing(

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
+import convscope
 from convscope import Run
 from convscope.backends.onnx.metadata import ModelMetadata
+from convscope.backends.onnx.prune import without_ood_score
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.prediction import Prediction
 from convscope.deploy.predictor import Predictor
@@ -68,6 +71,20 @@ def test_predictor_every_preset_agrees_with_torch(name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(probabilities, expected_probabilities(case, images), rtol=0, atol=1e-4)
     labels = [prediction.label for prediction in predictor.predict(list(images))]
     assert labels == [str(i) for i in probabilities.argmax(1)]
+
+
+def test_predictor_without_ood_score_gives_the_same_outputs(digits_run: Run) -> None:
+    full, images = Predictor(digits_run.model_file), convscope.load_data("digits").test.images
+    light = onnx.load_from_string(without_ood_score(digits_run.model_file.read_bytes()))
+    onnx.checker.check_model(light, full_check=True)
+    assert [output.name for output in light.graph.output] == ["features", "logits", "probabilities"]
+    assert len(light.graph.node) < len(onnx.load(digits_run.model_file).graph.node) - 10
+    assert not any(part.name.startswith("ood") for part in light.graph.initializer)
+    probabilities = full.predict_proba(images)
+    answers = full.predict(list(images[:20]))
+    expected = [answer.probability for answer in answers]
+    assert probabilities[:20].max(1) == pytest.approx(expected, abs=1e-6)
+    assert full.features(images).shape[0] == full.ood_scores(images).shape[0] == len(images)
 
 
 @pytest.mark.slow

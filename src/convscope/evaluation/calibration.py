@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import ceil, log
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ BINS, MIN_IMAGES_PER_BIN = 15, 20
 RESAMPLES = 400
 CONFIDENCE = 0.95
 UNCALIBRATED = TemperatureScaling()
+LIMIT_STEPS = 10**6  # the limit for answers has six decimals
 MIN_LIKELIHOOD_RATIO = 6.63  # 99 % quantile of chi-squared with one degree of freedom: an exponent of 1 rarely passes
 COVERAGES = 20  # that `find_min_probability` tries
 
@@ -168,7 +169,7 @@ def find_min_probability(probabilities: Doubles, labels: Labels, max_error: floa
         answered = int(coverage * len(labels))
         level = (1 - CONFIDENCE) / COVERAGES
         if answered and binomial_tail(int(correct[answered - 1]), answered, 1 - max_error) <= level:
-            return float(confidence[order[answered - 1]])
+            return ceil(float(confidence[order[answered - 1]]) * LIMIT_STEPS) / LIMIT_STEPS
     return None
 
 

@@ -6,7 +6,7 @@ the training images. dev/LOG.md has the rates of false and of missed warnings.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ LOWER = ("darker", "lower contrast", "blurred", "plainer border", "less color")
 HIGHER = ("brighter", "higher contrast", "more detail", "busier border", "more color")
 
 
-class FeatureRange(Record):
+class FeatureRange(NamedTuple):
     """What a feature is in the training images, in 1/16 gray level.
 
     Attributes:

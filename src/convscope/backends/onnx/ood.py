@@ -24,6 +24,7 @@ from convscope.network.network import Network
 MAX_STATISTICS = 256  # two per channel; more let more unlike images pass, see dev/LOG.md
 PARAMETERS_PER_STATISTIC = 256  # at least: the constants of a small network must not be larger than its weights
 NETWORK_INPUT, STATISTICS = "input.subtract", "ood.statistics"  # the names of values
+PREFIX = "ood."  # of the names of its values and constants
 MEAN, SCALE, COMPONENTS = "ood.mean", "ood.scale", "ood.components"
 ENERGY_SCALE, OFFSET = "ood.energy_scale", "ood.offset"
 

@@ -43,6 +43,27 @@ def read_fields(message: memoryview) -> Iterator[tuple[int, Value]]:
         yield number, struct.unpack("<f", chunk)[0] if wire_type == FOUR_BYTES else chunk
 
 
+def write_field(number: int, value: Value | bytes) -> bytes:
+    """A field: an int as a varint, a float as four bytes, else a string or message.
+
+    >>> write_field(2, b"hi"), write_field(1, 300)
+    (b'\\x12\\x02hi', b'\\x08\\xac\\x02')
+    """
+    if isinstance(value, int):
+        return _to_varint(number << 3 | VARINT) + _to_varint(value)
+    if isinstance(value, float):
+        return _to_varint(number << 3 | FOUR_BYTES) + struct.pack("<f", value)
+    return _to_varint(number << 3 | LENGTH) + _to_varint(len(value)) + bytes(value)
+
+
+def _to_varint(value: int) -> bytes:
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
+
+
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
     """A number in groups of seven bits, and the position after it."""
     value = 0

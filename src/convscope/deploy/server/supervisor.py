@@ -24,7 +24,7 @@ from convscope.errors import ModelFileError, UsageError
 WORKER = "convscope.deploy.server.worker"
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}  # glibc: give back what images took
 STOP_S = 27  # after which stopping workers are killed
-LONGEST_PAUSE_S = 5.0  # before a worker is started again that crashes again and again
+LONGEST_PAUSE_S = 2.0  # between workers that crash again and again
 STABLE_S = 10.0  # a worker that has lived this long has not crashed again
 
 Report = Callable[[str], None]

@@ -47,7 +47,9 @@ FIRST_REQUEST_S = 1.0  # for which a connection without a request stays open
 FINISH_S = 20  # within which accepted requests are answered
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # struct sock_filter of linux/filter.h: return 0 bytes of each packet
+# A filter in the kernel's classic BPF, each instruction a code, two jumps and a number: load the byte with the flags of
+# the TCP header; if SYN is set, go on, else leave out one; drop the packet; accept it.
+_DROP_SYN = struct.pack("HBBI" * 4, 0x30, 0, 0, 13, 0x45, 0, 1, 0x02, 0x06, 0, 0, 0, 0x06, 0, 0, 0xFFFFFFFF)
 MAX_THREADS = 4  # by default; Python gains little from more, but each may need memory for an image
 MAX_EVENTS = 64  # sockets that the event loop handles before it turns to what the threads have finished
 SWITCH_INTERVAL_S = 0.0005  # the event loop must not wait for the threads that decode
@@ -122,13 +124,14 @@ class DrainingServer(uvicorn.Server):
 
 
 def _refuse_handshakes(listener: socket.socket) -> None:
-    """Let the kernel drop what arrives for a listening socket: closing it would reset connections not yet accepted.
+    """Let the kernel drop new handshakes for a listening socket: closing it would reset connections not yet accepted.
 
-    Only on Linux; elsewhere those connections are lost.
+    Handshakes that have begun are completed: those clients may send a request. Only on Linux; elsewhere such
+    connections are lost.
     """
     if sys.platform == "linux":
-        code = ctypes.create_string_buffer(_DROP_ALL)
-        program = struct.pack("HxxxxxxP", 1, ctypes.addressof(code))  # struct sock_fprog
+        code = ctypes.create_string_buffer(_DROP_SYN)
+        program = struct.pack("HxxxxxxP", 4, ctypes.addressof(code))  # struct sock_fprog
         with suppress(OSError):  # a kernel without filters
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
