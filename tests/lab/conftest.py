@@ -1,12 +1,18 @@
-"""The page's code in Node, one process for all tests of a worker."""
+"""The page's code in Node, one process for all tests of a worker; and the page in Chromium."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import shutil
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+import convscope
+from convscope.lab.server import serve_page
 from helpers.command import required
 from helpers.lab_page import NodePage
 
@@ -17,3 +23,32 @@ def node() -> Iterator[NodePage]:
         required("the tests of the page need node, version 20 or later")
     with NodePage() as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None or importlib.util.find_spec("playwright") is None:
+        required("the page tests need playwright, and chromium or google-chrome")
+    playwright = importlib.import_module("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        instance = driver.chromium.launch(executable_path=path, args=flags)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture(scope="module")
+def url(digits_run: convscope.Run) -> str:
+    """The address of the lab with a network for digits, in a thread of this process."""
+    started: list[str] = []
+    ready = threading.Event()
+
+    def show(address: str) -> None:
+        started.append(address)
+        ready.set()
+
+    content = digits_run.model_file.read_bytes()
+    threading.Thread(target=serve_page, args=(0, digits_run.model_file, content, show), daemon=True).start()
+    assert ready.wait(20)
+    return started[0]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -20,39 +16,9 @@ import convscope
 from convscope.deploy.predictor import Predictor
 from convscope.images.read import encode_png
 from convscope.lab.bundle import bundle_page
-from convscope.lab.server import HOST, serve_page
-from helpers.command import required
+from convscope.lab.server import HOST
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None or importlib.util.find_spec("playwright") is None:
-        required("the page tests need playwright, and chromium or google-chrome")
-    playwright = importlib.import_module("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        instance = driver.chromium.launch(executable_path=path, args=flags)
-        yield instance
-        instance.close()
-
-
-@pytest.fixture(scope="module")
-def url(digits_run: convscope.Run) -> str:
-    """The address of the lab with a network for digits, in a thread of this process."""
-    started: list[str] = []
-    ready = threading.Event()
-
-    def show(address: str) -> None:
-        started.append(address)
-        ready.set()
-
-    content = digits_run.model_file.read_bytes()
-    threading.Thread(target=serve_page, args=(0, digits_run.model_file, content, show), daemon=True).start()
-    assert ready.wait(20)
-    return started[0]
 
 
 @contextmanager

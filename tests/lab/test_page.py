@@ -60,7 +60,7 @@ def test_bundle_is_below_its_size() -> None:
 def test_bundle_is_one_file_with_the_model_inside() -> None:
     page = bundle_page(b"a model", 'a "model"')
     assert '<script id="lab-model" type="text/plain" data-name="a &quot;model&quot;">YSBtb2RlbA==</script>' in page
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert page.count("</script>") == 3
     assert "lab-model" not in bundle_page().replace('"lab-model"', "")
 

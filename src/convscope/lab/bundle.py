@@ -11,6 +11,9 @@ from base64 import b64encode
 from html import escape
 from pathlib import Path
 
+_HAS_TEXT = re.compile(r"""["'`/]""")
+_SPACES = re.compile(r" *(=>|===|!==|&&|\|\||[-+*]?=|[,:?{}()]) *")
+
 PAGE = Path(__file__).parent / "page"
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
@@ -70,8 +73,13 @@ def _wrap(path: Path, text: str) -> str:
     exports = [name for _, name in _EXPORT.findall(text)]
     code = _COMMENT.sub("", _EXPORT.sub(r"\1", text))
     code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {_variable((path.parent / match[2]).resolve())};\n", code)
-    code = "\n".join(line.strip() for line in code.splitlines() if line.strip())
+    code = "\n".join(_squeeze(line.strip()) for line in code.splitlines() if line.strip())
     return f"const {_variable(path)} = (() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
+
+
+def _squeeze(line: str) -> str:
+    """A line without spaces that JavaScript does not need; lines with texts or regular expressions stay as they are."""
+    return line if _HAS_TEXT.search(line) else _SPACES.sub(r"\1", line)
 
 
 def _variable(path: Path) -> str:

@@ -1,5 +1,7 @@
 // Connects the page: input, worker, answer, layers, arithmetic.
 import { LabClient } from "./client.js";
+import { LabMatrix } from "./learn/matrix.js";
+import { LabLearn } from "./learn/view.js";
 import { LabAnswer } from "./views/answer.js";
 import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBoard } from "./views/board.js";
@@ -13,7 +15,9 @@ customElements.define("lab-answer", LabAnswer);
 customElements.define("lab-arithmetic", LabArithmetic);
 customElements.define("lab-board", LabBoard);
 customElements.define("lab-layer", LabLayer);
+customElements.define("lab-matrix", LabMatrix);
 customElements.define("lab-seen", LabSeen);
+customElements.define("lab-learn", LabLearn);
 
 const client = new LabClient(makeWorker());
 const views = {
@@ -72,11 +76,21 @@ async function openModel(bytes, name) {
   });
   byId("stages").replaceChildren(...views.layers);
   byId("samples").replaceChildren(...description.samples.map(sampleButton));
-  byId("main").hidden = false;
+  showView();
   stopEditing();
   views.board.clear(description.preprocessing.polarity === "light");
   if (description.samples.length) await openImage(fromBase64(description.samples[0].file));
   else await classifyDrawing();
+}
+
+/** The lessons at the address #learn, else the network if one is open. */
+function showView() {
+  const learns = location.hash === "#learn";
+  const lessons = /** @type {HTMLElement} */ (document.querySelector("lab-learn"));
+  lessons.hidden = !learns;
+  byId("main").hidden = learns || !opened;
+  byId("learn-link").textContent = learns ? "Back to the network" : "Learn";
+  byId("learn-link").setAttribute("href", learns ? "#" : "#learn");
 }
 
 /** @param {{name: string, file: string}} sample */
@@ -192,6 +206,7 @@ function listen() {
       views.arithmetic.focus({ preventScroll: true });
     });
   });
+  window.addEventListener("hashchange", showView);
   document.addEventListener("keydown", (event) => event.key === "Escape" && views.arithmetic.close());
   document.addEventListener("paste", ({ clipboardData }) => {
     const [file] = clipboardData?.files ?? [];
@@ -220,4 +235,5 @@ async function openFirst() {
 }
 
 listen();
+showView();
 attempt(openFirst);
