@@ -139,8 +139,13 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         return softmax(self._logits(X), self.calibrated_.metadata.calibration)
 
     def decision_function(self, X: ArrayLike) -> Floats:
-        """Return logits, float64 (n, classes); for two classes their difference, (n,)."""
-        logits = self._logits(X)
+        """Return calibrated logits, float64 (n, classes), whose softmax is `predict_proba`.
+
+        For two classes it is their difference, (n,), the log odds of the second class.
+        """
+        raw = self._logits(X)
+        calibration = self.calibrated_.metadata.calibration
+        logits: Floats = calibration.scale(raw) + raw.max(1, keepdims=True) / calibration.temperature
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def save(self, path: str | Path) -> Path:

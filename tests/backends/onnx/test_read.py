@@ -193,7 +193,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "missing weights": (lambda model: model.graph.initializer.remove(weight(model, "conv1.bias")), NOT_THE_ONE),
     "weights of another shape": (set_weight("classifier.bias", np.zeros(6, np.float32)), "cannot be run by"),
     "another operator": (
-        lambda model: setattr(model.graph.node[5], "op_type", "Relu"), rf"its node '\w+' \(Relu\) {NOT_THE_ONE}",
+        lambda model: setattr(model.graph.node[5], "op_type", "Relu"), rf"its node '\w+' {NOT_THE_ONE}: LeakyRelu",
     ),
     "operator of another domain": (lambda model: setattr(model.graph.node[0], "domain", "evil"), "has parts that"),
     "another alpha": (lambda model: setattr(model.graph.node[5].attribute[0], "f", 0.5), NOT_THE_ONE),

@@ -112,9 +112,9 @@ def _node(message: memoryview) -> Node:
             name, attribute = _attribute(_message(value))
             attributes[name] = attribute
         else:
-            raise ValueError(f"its node {outputs} has parts that convscope does not write")
+            raise ValueError("one of its nodes has parts that convscope does not write")
     if len(outputs) != 1:
-        raise ValueError(f"its node {outputs} has {len(outputs)} outputs")
+        raise ValueError(f"one of its nodes has {len(outputs)} outputs")
     return Node(operator, tuple(inputs), outputs[0], attributes)
 
 

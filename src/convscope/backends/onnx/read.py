@@ -122,7 +122,7 @@ def _check_graph(graph: ParsedGraph, metadata: ModelMetadata) -> None:
     expected = build_graph(network, graph.constants, metadata, BUILDERS[metadata.precision])
     for node, wanted in zip(graph.nodes, expected.nodes, strict=False):
         if node != _as_read(wanted):
-            raise ValueError(f"its node {node.output!r} ({node.operator}) is not the one that its metadata describe")
+            raise ValueError(f"its node {wanted.output!r} is not the one that its metadata describe: {wanted.operator}")
     if len(graph.nodes) != len(expected.nodes) or graph.constants.keys() != expected.constants.keys():
         raise ValueError("its graph has other nodes or weights than its metadata describe")
     for name, array in expected.constants.items():
