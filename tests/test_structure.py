@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +117,10 @@ def test_this_scan_counts_every_kind_of_parameter() -> None:
     (function,) = ast.parse("def f(self, a, /, b, *rest, c, **more): ...").body
     assert isinstance(function, ast.FunctionDef)
     assert parameters(function) == ["a", "b", "c"]
+
+
+def test_no_file_that_git_ignores_is_committed() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == ""

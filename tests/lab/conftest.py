@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ import pytest
 
 import convscope
 from convscope.lab.server import serve_page
+from helpers.browser import chromium
 from helpers.command import required
 from helpers.lab_page import NodePage
 
@@ -27,15 +26,8 @@ def node() -> Iterator[NodePage]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None or importlib.util.find_spec("playwright") is None:
-        required("the page tests need playwright, and chromium or google-chrome")
-    playwright = importlib.import_module("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        instance = driver.chromium.launch(executable_path=path, args=flags)
+    with chromium() as instance:
         yield instance
-        instance.close()
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,11 @@ def test_refuse_leaves_unusual_requests_to_the_parser(case: str) -> None:
     assert shedder().refuse(UNUSUAL[case]) is None
 
 
+def test_refuse_of_headers_made_to_be_slow_takes_no_time() -> None:
+    value = b" " * 300_000 + b"\x01"  # minutes for a pattern that tries every split of the spaces
+    assert shedder().refuse(USUAL.replace(b"image/png", value)) is None
+
+
 def test_refuse_of_request_whose_body_arrives_later_says_how_much_is_to_come() -> None:
     head = post("/v1/predict", bytes(1000))[:-1000]
     refusal = shedder().refuse(head + bytes(400))
