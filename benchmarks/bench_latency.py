@@ -102,7 +102,7 @@ def report(into: Path, found: dict[tuple[str, int], list[Found]]) -> int:
             f"{100 * values[0]['accuracy']:.2f} %",
         ))  # fmt: skip
     machine = hardware_info(threads=1)
-    heads = ("program", "threads", "one image: ms, p50", "ms, p99", "times convscope's", "images/s in batches of 256",
+    heads = ("program", "threads", "one image: ms, p50", "ms, p99", "times convscope's", "images/s",
              "convscope / program", "accuracy")  # fmt: skip
     put(
         into,
