@@ -1,7 +1,7 @@
 """The page as files to serve, and as one HTML file that works from disk.
 
 The page's modules import and export by name, without circles, so that they become one script without a parser: each is
-wrapped in a function that returns what it exports. Comments are left out.
+wrapped in a function that returns what it exports. Comments and needless spaces are left out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-_HAS_TEXT = re.compile(r"""["'`/]""")
-_SPACES = re.compile(r" *(=>|===|!==|&&|\|\||[-+*]?=|[,:?{}()]) *")
+from rjsmin import jsmin
 
 PAGE = Path(__file__).parent / "page"
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
-_COMMENT = re.compile(r"/\*\*.*?\*/[ ]?|^\s*//[^\n]*\n|[ ]+// prettier-ignore", re.DOTALL | re.MULTILINE)
 
 
 def bundle_script(entry: str) -> str:
@@ -29,7 +27,8 @@ def bundle_script(entry: str) -> str:
     """
     parts: dict[Path, str] = {}
     _collect(PAGE / entry, parts)
-    return '"use strict";\n' + "".join(parts.values())
+    script: str = jsmin("".join(parts.values()))
+    return f'"use strict";\n{script}\n'
 
 
 def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
@@ -71,15 +70,9 @@ def _collect(path: Path, parts: dict[Path, str]) -> None:
 
 def _wrap(path: Path, text: str) -> str:
     exports = [name for _, name in _EXPORT.findall(text)]
-    code = _COMMENT.sub("", _EXPORT.sub(r"\1", text))
+    code = _EXPORT.sub(r"\1", text)
     code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {_variable((path.parent / match[2]).resolve())};\n", code)
-    code = "\n".join(_squeeze(line.strip()) for line in code.splitlines() if line.strip())
     return f"const {_variable(path)} = (() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
-
-
-def _squeeze(line: str) -> str:
-    """A line without spaces that JavaScript does not need; lines with texts or regular expressions stay as they are."""
-    return line if _HAS_TEXT.search(line) else _SPACES.sub(r"\1", line)
 
 
 def _variable(path: Path) -> str:
