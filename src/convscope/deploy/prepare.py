@@ -1,10 +1,10 @@
-"""Decoding and preprocessing, some images at a time in threads: only the network's arrays stay in memory."""
+"""Decoding and preprocessing, large images in threads, some at a time: only the network's arrays stay in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
+from time import thread_time
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from convscope.images.read import DecodedImage, read_image
 
 BATCH_SIZE = 64  # images; larger ones save nothing, because their feature maps leave the processor's cache
 IMAGES_PER_TASK = 8  # fewer cost time for handing them from thread to thread
+MAX_SMALL_S = 0.0005  # of processor time for an image; below, sharing the interpreter costs more than threads save
 MAX_BATCH_BYTES = 2**26  # of images that are in memory as files; the batch ends with the one that exceeds it
 
 
@@ -54,7 +55,7 @@ class BatchOptions(NamedTuple):
 def prepare_images(
     sources: Iterable[ImageSource | ImageError], preprocessing: Preprocessing, options: BatchOptions
 ) -> Iterator[list[Outcome]]:
-    """Decode and preprocess images, while the caller works on the images before them.
+    """Decode and preprocess images: small ones in this thread, others in threads, while the caller works.
 
     Args:
         sources: as `read_image` takes them, and errors of what was not found.
@@ -64,42 +65,49 @@ def prepare_images(
     Yields:
         The images in order, in batches; for one that cannot be used, its error.
     """
+    seconds = 0.0  # that an image took lately
 
     def prepare(some: Sequence[ImageSource | ImageError]) -> list[Outcome]:
-        outcomes: list[ImageError | str] = []  # errors, and names of images
+        nonlocal seconds
+        start = thread_time()
+        outcomes = _prepare(some, preprocessing, options.max_megapixels)
+        seconds = (thread_time() - start) / len(some)
+        return outcomes
 
-        def read() -> Iterator[DecodedImage]:
-            for source in some:
-                image = _read(source, options.max_megapixels)
-                outcomes.append(image if isinstance(image, ImageError) else image.name)
-                if isinstance(image, DecodedImage):
-                    yield image
-
-        transformed = iter(preprocessing.transform_each(read()))
-        return [PreparedImage(one, *next(transformed)) if isinstance(one, str) else one for one in outcomes]
-
-    batches = _batches(sources, options.batch_size)
-    first = next(batches, None)
-    if first is None:
-        return
-    if len(first) <= IMAGES_PER_TASK:  # no threads for a few images
-        second = next(batches, None)
-        if second is None:
-            yield prepare(first)
-            return
-        batches = chain([second], batches)
     with ThreadPoolExecutor(options.threads, "convscope-decode") as threads:
+        before: tuple[list[Outcome], list[Future[list[Outcome]]]] | None = None
+        for batch in _batches(sources, options.batch_size):
+            outcomes: list[Outcome] = []
+            while seconds <= MAX_SMALL_S and len(outcomes) < len(batch):
+                outcomes += prepare(batch[len(outcomes) : len(outcomes) + IMAGES_PER_TASK])
+            rest = batch[len(outcomes) :]
+            count = max(IMAGES_PER_TASK, -(-len(rest) // options.threads))
+            tasks = [threads.submit(prepare, rest[at : at + count]) for at in range(0, len(rest), count)]
+            if before:
+                yield _collect(*before)
+            before = outcomes, tasks
+        if before:
+            yield _collect(*before)
 
-        def start(batch: Sequence[ImageSource | ImageError]) -> list[Future[list[Outcome]]]:
-            count = max(IMAGES_PER_TASK, -(-len(batch) // options.threads))
-            some = (batch[at : at + count] for at in range(0, len(batch), count))
-            return [threads.submit(prepare, images) for images in some]
 
-        tasks = start(first)
-        while tasks:
-            following = start(next(batches, []))
-            yield [outcome for task in tasks for outcome in task.result()]
-            tasks = following
+def _collect(outcomes: list[Outcome], tasks: Iterable[Future[list[Outcome]]]) -> list[Outcome]:
+    return outcomes + [outcome for task in tasks for outcome in task.result()]
+
+
+def _prepare(
+    some: Sequence[ImageSource | ImageError], preprocessing: Preprocessing, max_megapixels: float
+) -> list[Outcome]:
+    outcomes: list[ImageError | str] = []  # errors, and names of images
+
+    def read() -> Iterator[DecodedImage]:
+        for source in some:
+            image = _read(source, max_megapixels)
+            outcomes.append(image if isinstance(image, ImageError) else image.name)
+            if isinstance(image, DecodedImage):
+                yield image
+
+    transformed = iter(preprocessing.transform_each(read()))
+    return [PreparedImage(one, *next(transformed)) if isinstance(one, str) else one for one in outcomes]
 
 
 def prepare_image(source: ImageSource | ImageError, preprocessing: Preprocessing, max_megapixels: float) -> Outcome:
