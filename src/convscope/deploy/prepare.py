@@ -79,7 +79,8 @@ def prepare_images(
         for batch in _batches(sources, options.batch_size):
             outcomes: list[Outcome] = []
             while seconds <= MAX_SMALL_S and len(outcomes) < len(batch):
-                outcomes += prepare(batch[len(outcomes) : len(outcomes) + IMAGES_PER_TASK])
+                count = BATCH_SIZE if seconds else IMAGES_PER_TASK  # a few, until it is known how long they take
+                outcomes += prepare(batch[len(outcomes) : len(outcomes) + count])
             rest = batch[len(outcomes) :]
             count = max(IMAGES_PER_TASK, -(-len(rest) // options.threads))
             tasks = [threads.submit(prepare, rest[at : at + count]) for at in range(0, len(rest), count)]
