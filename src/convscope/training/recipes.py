@@ -308,7 +308,7 @@ _COLOR = Recipe(
     ),
     schedule=ScheduleConfig(warmup_fraction=0, progressive_resizing=((0.3, 0.625), (0.6, 0.75))),
     augmentation=AugmentationConfig(max_shift=2, horizontal_flip="auto"),
-    selection=SelectionConfig(weights="last", validation_fraction=0.02),
+    selection=SelectionConfig(weights="last", validation_fraction=0.05),
     head_init_scale=0.045,
     batch_size=1000,
     epochs=14,
