@@ -29,10 +29,14 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="A web page that may use it; may be repeated.", metavar="ORIGIN")
     ] = None,
+    with_lab: Annotated[bool, typer.Option("--lab/--no-lab", help="Show the network in the browser at /lab.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Answer HTTP requests with a model's predictions, on this machine or, with a token, for others."""
+    from convscope.deploy.server.page import StaticPage
     from convscope.deploy.server.supervisor import ServerInfo, run_server
+    from convscope.lab.bundle import PAGE
+    from convscope.lab.server import HEADERS
 
     access = make_access(options, allow_host or [], allow_origin or [], token_file)
 
@@ -42,4 +46,5 @@ def serve(
             sys.stdout.flush()  # the program that started the server waits for this
         print_message(f"serving {info.model} ({info.classes} classes) on {info.url}; Ctrl-C stops")
 
-    raise typer.Exit(run_server(model, options, access, show, print_message))
+    page = StaticPage(folder=PAGE, headers=HEADERS) if with_lab else None
+    raise typer.Exit(run_server(model, options, access, show, print_message, page))

@@ -25,6 +25,7 @@ from convscope.deploy.server.http.problems import MEDIA_TYPE, ImageProblem, Prob
 from convscope.deploy.server.inputs import Body, check_media_type, read_sources
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
+from convscope.deploy.server.page import StaticPage, add_page
 from convscope.errors import DataError
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -114,14 +115,21 @@ def describe_model(predictor: Predictor) -> ModelInfo:
     )  # fmt: skip
 
 
-def make_app(state: ServerState) -> FastAPI:
-    """The application of a worker, without the layers of `gateway`."""
+def make_app(state: ServerState, page: StaticPage | None = None) -> FastAPI:
+    """The application of a worker, without the layers of `gateway`.
+
+    Args:
+        state: Of the worker.
+        page: What /lab/ shows, if anything.
+    """
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
         title="convscope", version=version("convscope"), description="Classifies images with one model.",
     )  # fmt: skip
     _add_prediction(app, state)
     _add_health(app, state)
+    if page:
+        add_page(app, page, state.predictor)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_wrong_route)
     app.add_exception_handler(Exception, _answer_failure)

@@ -18,6 +18,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from convscope._records import Record
 from convscope.deploy.server.metrics import FOLDER_VARIABLE
 from convscope.deploy.server.options import Access, ServeOptions, listen
+from convscope.deploy.server.page import StaticPage
 from convscope.deploy.server.worker import Ready, WorkerConfig
 from convscope.errors import ModelFileError, UsageError
 
@@ -152,7 +153,12 @@ class Supervisor:
 
 
 def run_server(
-    model: Path, options: ServeOptions, access: Access, on_ready: Callable[[ServerInfo], None], report: Report
+    model: Path,
+    options: ServeOptions,
+    access: Access,
+    on_ready: Callable[[ServerInfo], None],
+    report: Report,
+    page: StaticPage | None = None,
 ) -> int:
     """Serve a model until SIGTERM or Ctrl-C.
 
@@ -162,6 +168,7 @@ def run_server(
         access: Who may use the server.
         on_ready: Called once, when all workers answer.
         report: Called with messages for people.
+        page: What /lab/ shows, if anything.
 
     Returns:
         The exit code: 0, or that of the error which the first worker reported on standard error.
@@ -172,7 +179,7 @@ def run_server(
     if sys.platform == "win32":
         raise UsageError("convscope serve needs Linux or macOS: on Windows, run it in WSL")
     with listen(options.host, options.port) as listener:
-        config = WorkerConfig(model=str(model), fd=listener.fileno(), options=options, access=access)
+        config = WorkerConfig(model=str(model), fd=listener.fileno(), options=options, access=access, page=page)
         return asyncio.run(Supervisor(config, listener, on_ready, report).run())
 
 

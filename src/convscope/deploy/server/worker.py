@@ -40,6 +40,7 @@ from convscope.deploy.server.http.protocol import KEEP_ALIVE_S, LimitedProtocol
 from convscope.deploy.server.http.shedding import Shedder
 from convscope.deploy.server.metrics import Metrics
 from convscope.deploy.server.options import Access, ServeOptions
+from convscope.deploy.server.page import StaticPage
 from convscope.errors import ConvscopeError
 
 ACCEPT_S = 0.1  # to take the connections that the kernel has accepted
@@ -63,12 +64,14 @@ class WorkerConfig(Record):
         fd: File descriptor of the socket that listens.
         options: Of the server.
         access: Who may use it.
+        page: What /lab/ shows, if anything.
     """
 
     model: str
     fd: int
     options: ServeOptions
     access: Access
+    page: StaticPage | None = None
 
 
 class Ready(Record):
@@ -146,7 +149,7 @@ async def _serve(config: WorkerConfig) -> None:
     )  # fmt: skip
     state = ServerState(options, config.access, predictor, describe_model(predictor), batcher, metrics)
     listener = socket.socket(fileno=config.fd)
-    gateway = Gateway(make_app(state), state)
+    gateway = Gateway(make_app(state, config.page), state)
     server = DrainingServer(
         uvicorn.Config(
             cast("Any", gateway), http=cast("Any", partial(LimitedProtocol, state, Shedder(state))), ws="none",

@@ -229,7 +229,12 @@ function listen() {
 async function openFirst() {
   const inside = document.getElementById("lab-model");
   if (inside) return openModel(fromBase64(inside.textContent ?? ""), inside.dataset.name ?? "model.onnx");
-  const reply = await fetch("model.onnx");
+  let reply = await fetch("model.onnx");
+  while (reply.status === 401) {
+    const token = prompt("This server asks for its token:");
+    if (!token) break;
+    reply = await fetch("model.onnx", { headers: { Authorization: `Bearer ${token}` } });
+  }
   if (reply.ok) return openModel(new Uint8Array(await reply.arrayBuffer()), decodeURIComponent(reply.headers.get("X-Model-Name") ?? "model.onnx"));
   say("Open a model.onnx, or drop one onto this page.");
 }

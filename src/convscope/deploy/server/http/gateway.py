@@ -114,7 +114,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers.update(self._added)
+            for name, value in self._added.items():
+                headers.setdefault(name, value)
             if self.state.stopping:
                 headers["connection"] = "close"
         await self._send(message)

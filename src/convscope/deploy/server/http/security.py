@@ -17,6 +17,7 @@ from convscope.deploy.server.options import Access
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/livez", "/readyz")  # without a token, for those who watch over servers
+OPEN_PAGE = re.compile(r"/lab(/(?!model\.onnx$).*)?")  # the page, not the model: a browser cannot send a token by itself
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 
@@ -31,8 +32,9 @@ def check_access(access: Access, method: str, path: str, headers: Mapping[str, s
         headers: Of the request, with names in lower case.
     """
     _check_host(access, headers.get("host", ""))
-    _check_origin(access, headers)
-    if access.token and path not in OPEN_PATHS and method != "OPTIONS":
+    _check_origin(access, path, headers)
+    is_open = path in OPEN_PATHS or OPEN_PAGE.fullmatch(path)
+    if access.token and not is_open and method != "OPTIONS":
         _check_token(access.token, headers.get("authorization", ""))
 
 
@@ -69,11 +71,13 @@ def _check_host(access: Access, host: str) -> None:
     )
 
 
-def _check_origin(access: Access, headers: Mapping[str, str]) -> None:
+def _check_origin(access: Access, path: str, headers: Mapping[str, str]) -> None:
     origin = headers.get("origin", "").lower()
     if origin in access.origins and origin:
         return
     site = headers.get("sec-fetch-site", "none").lower()
+    if path == "/lab/" and headers.get("sec-fetch-mode") == "navigate":  # a link to the page, which cannot be framed
+        site = "none"
     if origin not in ("", f"http://{headers['host'].lower()}") or (not origin and site not in ("none", "same-origin")):
         shown = origin[:200] or "another site"
         raise Problem(
