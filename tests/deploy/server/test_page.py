@@ -34,7 +34,9 @@ def test_page_is_served_with_its_headers_and_the_model(server: RunningServer, di
     assert server.request("HEAD", "/lab/lab.css").body == b""
 
 
-@pytest.mark.parametrize("path", ["/lab/nothing.js", "/lab/index.html", "/lab/../lab.css", "/lab/%2e%2e/server.py", "/labs"])
+@pytest.mark.parametrize(
+    "path", ["/lab/nothing.js", "/lab/index.html", "/lab/../lab.css", "/lab/%2e%2e/server.py", "/labs"]
+)
 def test_page_other_paths_are_problems(server: RunningServer, path: str) -> None:
     reply = server.request("GET", path)
     assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
@@ -64,9 +66,7 @@ def test_page_answers_in_the_browser(server: RunningServer, browser: Any) -> Non
 
 
 @pytest.mark.slow
-def test_page_asks_for_the_token(
-    digits_run: convscope.Run, browser: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_asks_for_the_token(digits_run: convscope.Run, browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     with serving(digits_run.model_file) as server:
         assert server.request("GET", "/lab/").status == 200

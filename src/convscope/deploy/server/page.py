@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
@@ -52,7 +52,7 @@ def add_page(app: FastAPI, page: StaticPage, predictor: Predictor) -> None:
         return RedirectResponse(PATH, 308)
 
     @app.get(PATH + "{path:path}", include_in_schema=False)
-    async def file(request: Request, path: str) -> Response:
+    async def file(path: str) -> Response:
         if path not in files:
             raise HTTPException(404)
         content, media_type = files[path]

@@ -17,7 +17,9 @@ from convscope.deploy.server.options import Access
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/livez", "/readyz")  # without a token, for those who watch over servers
-OPEN_PAGE = re.compile(r"/lab(/(?!model\.onnx$).*)?")  # the page, not the model: a browser cannot send a token by itself
+OPEN_PAGE = re.compile(
+    r"/lab(/(?!model\.onnx$).*)?"
+)  # the page, not the model: a browser cannot send a token by itself
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 
