@@ -1,39 +1,36 @@
-// Connects the page: input, worker, answer, layers, arithmetic.
+// Connects the parts of the page: each is told of the opened network, of each answer and of the chosen cell (lab.js).
 import { LabClient } from "./client.js";
+import { fromBase64, Input, listenForFiles } from "./input.js";
+import { Lab } from "./lab.js";
 import { LabMatrix } from "./learn/matrix.js";
 import { LabLearn } from "./learn/view.js";
 import { LabAnswer } from "./views/answer.js";
 import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBoard } from "./views/board.js";
-import { byId, make } from "./views/dom.js";
+import { byId } from "./views/dom.js";
 import { LabLayer } from "./views/layer.js";
+import { LabLayers } from "./views/layers.js";
 import { LabSeen } from "./views/seen.js";
 
-/** @typedef {import("./network/session.js").Description} Description @typedef {import("./images/pixels.js").Pixels} Pixels */
-
-customElements.define("lab-answer", LabAnswer);
-customElements.define("lab-arithmetic", LabArithmetic);
-customElements.define("lab-board", LabBoard);
-customElements.define("lab-layer", LabLayer);
-customElements.define("lab-matrix", LabMatrix);
-customElements.define("lab-seen", LabSeen);
-customElements.define("lab-learn", LabLearn);
-
-const client = new LabClient(makeWorker());
-const views = {
-  board: /** @type {LabBoard} */ (document.querySelector("lab-board")),
-  seen: /** @type {LabSeen} */ (document.querySelector("lab-seen")),
-  answer: /** @type {LabAnswer} */ (document.querySelector("lab-answer")),
-  arithmetic: /** @type {LabArithmetic} */ (document.querySelector("lab-arithmetic")),
-  /** @type {LabLayer[]} */
-  layers: [],
+// To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
+const ELEMENTS = {
+  "lab-board": LabBoard,
+  "lab-layer": LabLayer,
+  "lab-matrix": LabMatrix,
+  "lab-learn": LabLearn,
+  "lab-seen": LabSeen,
+  "lab-answer": LabAnswer,
+  "lab-layers": LabLayers,
+  "lab-arithmetic": LabArithmetic,
 };
-/** @type {Description | null} */
-let opened = null;
-/** @type {{stage: any, cell: number[]} | null} */
-let chosen = null;
-/** @type {Pixels | null} */
-let seen = null;
+
+const lab = new Lab(new LabClient(makeWorker()));
+for (const [tag, type] of Object.entries(ELEMENTS)) {
+  customElements.define(tag, type);
+  for (const element of document.querySelectorAll(tag)) lab.join(/** @type {any} */ (element));
+}
+const input = new Input(/** @type {LabBoard} */ (document.querySelector("lab-board")), lab);
+lab.join(input);
 
 /** In the single HTML file the worker's code is in the page. */
 function makeWorker() {
@@ -42,45 +39,15 @@ function makeWorker() {
   return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
 }
 
-/** @param {string} text empty hides the message */
-function say(text) {
-  const message = byId("message");
-  message.textContent = text;
-  message.hidden = !text;
-}
-
-/** Says what went wrong instead of failing in silence. @param {() => Promise<void>} task */
-async function attempt(task) {
-  try {
-    await task();
-  } catch (error) {
-    say(error instanceof Error ? error.message : String(error));
-  }
-}
-
 /** @param {Uint8Array} bytes @param {string} name */
 async function openModel(bytes, name) {
-  /** @type {Description} */
-  const description = await client.ask("load", { bytes });
-  opened = description;
-  chosen = null;
-  views.arithmetic.close();
-  views.answer.replaceChildren();
+  /** @type {import("./network/session.js").Description} */
+  const description = await lab.ask("load", { bytes });
   const parameters = description.stages.reduce((sum, stage) => sum + stage.parameters, 0);
   byId("model").textContent = `${name}: ${description.architecture || "a model of another program"}; ${parameters.toLocaleString("en")} parameters`;
-  say(description.note);
-  views.layers = description.stages.map((stage) => {
-    const layer = new LabLayer();
-    layer.open(stage);
-    return layer;
-  });
-  byId("stages").replaceChildren(...views.layers);
-  byId("samples").replaceChildren(...description.samples.map(sampleButton));
+  lab.say(description.note);
+  lab.opened(description);
   showView();
-  stopEditing();
-  views.board.clear(description.preprocessing.polarity === "light");
-  if (description.samples.length) await openImage(fromBase64(description.samples[0].file));
-  else await classifyDrawing();
 }
 
 /** The lessons at the address #learn, else the network if one is open. */
@@ -88,141 +55,17 @@ function showView() {
   const learns = location.hash === "#learn";
   const lessons = /** @type {HTMLElement} */ (document.querySelector("lab-learn"));
   lessons.hidden = !learns;
-  byId("main").hidden = learns || !opened;
+  byId("main").hidden = learns || !lab.description;
   byId("learn-link").textContent = learns ? "Back to the network" : "Learn";
   byId("learn-link").setAttribute("href", learns ? "#" : "#learn");
-}
-
-/** @param {{name: string, file: string}} sample */
-function sampleButton({ name, file }) {
-  const button = make("button", { type: "button" }, name);
-  button.addEventListener("click", () => attempt(() => openImage(fromBase64(file))));
-  return button;
-}
-
-/** @param {string} text */
-const fromBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
-/** @param {Uint8Array} bytes */
-async function openImage(bytes) {
-  const answer = await client.ask("classifyFile", { bytes });
-  stopEditing();
-  views.board.show(answer.decoded);
-  await showAnswer(answer);
-}
-
-let busy = false;
-let again = false;
-
-/** Classifies the drawing; while the worker is busy only the newest one waits. */
-async function classifyDrawing() {
-  again = busy;
-  if (busy) return;
-  busy = true;
-  try {
-    await showAnswer(await client.ask("classify", { decoded: { pixels: views.board.pixels, notes: [] } }));
-  } finally {
-    busy = false;
-  }
-  if (again) await classifyDrawing();
-}
-
-/** @param {import("./network/session.js").Answer} answer */
-async function showAnswer(answer) {
-  if (!opened) return;
-  if (opened.note === "") say("");
-  const start = performance.now();
-  seen = answer.pixels;
-  views.seen.show(answer);
-  views.answer.show(opened.classes, answer);
-  for (const layer of views.layers) if (layer.stage) layer.draw(answer.values[layer.stage.value]);
-  const drawn = performance.now() - start;
-  byId("timing").textContent = `network ${answer.milliseconds.toFixed(1)} ms, drawing ${drawn.toFixed(1)} ms`;
-  if (chosen) await explain(chosen);
-}
-
-/** @param {{stage: any, cell: number[]}} choice */
-async function explain(choice) {
-  const found = await client.ask("explain", { value: choice.stage.value, cell: choice.cell });
-  views.arithmetic.show(choice.stage, choice.cell, found);
-}
-
-/** Shows what the network sees as numbers that can be changed. */
-function startEditing() {
-  if (!seen) return;
-  byId("edit").setAttribute("aria-pressed", "true");
-  views.board.edit(seen, (pixels) => attempt(async () => showAnswer(await client.ask("classifyPixels", { pixels }))));
-}
-
-function stopEditing() {
-  byId("edit").setAttribute("aria-pressed", "false");
-  views.board.edit(null);
 }
 
 /** @param {File} file */
 async function openFile(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (/\.onnx$/i.test(file.name)) await openModel(bytes, file.name);
-  else if (opened) await openImage(bytes);
-  else say("Open a model first.");
-}
-
-/** A frame of the camera. */
-async function photograph() {
-  const stream = await navigator.mediaDevices.getUserMedia({ video: true });
-  const video = make("video", { srcObject: stream, muted: true });
-  try {
-    await video.play();
-    const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
-    canvas.getContext("2d")?.drawImage(video, 0, 0);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-    await openImage(new Uint8Array(await blob.arrayBuffer()));
-  } finally {
-    for (const track of stream.getTracks()) track.stop();
-  }
-}
-
-function listen() {
-  views.board.addEventListener("drawn", () => attempt(classifyDrawing));
-  byId("clear").addEventListener("click", () => {
-    stopEditing();
-    views.board.clear();
-    attempt(classifyDrawing);
-  });
-  byId("edit").addEventListener("click", () => (byId("edit").ariaPressed === "true" ? stopEditing() : startEditing()));
-  byId("camera").addEventListener("click", () => attempt(photograph));
-  for (const id of ["model-file", "image-file"]) {
-    byId(id).addEventListener("change", ({ target }) => {
-      const input = /** @type {HTMLInputElement} */ (target);
-      const [file] = input.files ?? [];
-      if (file) attempt(() => openFile(file));
-      input.value = "";
-    });
-  }
-  byId("stages").addEventListener("cell", (event) => {
-    chosen = /** @type {CustomEvent} */ (event).detail;
-    attempt(async () => {
-      if (chosen) await explain(chosen);
-      views.arithmetic.focus({ preventScroll: true });
-    });
-  });
-  window.addEventListener("hashchange", showView);
-  document.addEventListener("keydown", (event) => event.key === "Escape" && views.arithmetic.close());
-  document.addEventListener("paste", ({ clipboardData }) => {
-    const [file] = clipboardData?.files ?? [];
-    if (file) attempt(() => openFile(file));
-  });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("drop");
-  });
-  document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("drop"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    document.body.classList.remove("drop");
-    const [file] = event.dataTransfer?.files ?? [];
-    if (file) attempt(() => openFile(file));
-  });
+  else if (lab.description) await input.openImage(bytes);
+  else lab.say("Open a model first.");
 }
 
 /** The model that the server offers, or that is inside the single HTML file. */
@@ -236,9 +79,10 @@ async function openFirst() {
     reply = await fetch("model.onnx", { headers: { Authorization: `Bearer ${token}` } });
   }
   if (reply.ok) return openModel(new Uint8Array(await reply.arrayBuffer()), decodeURIComponent(reply.headers.get("X-Model-Name") ?? "model.onnx"));
-  say("Open a model.onnx, or drop one onto this page.");
+  lab.say("Open a model.onnx, or drop one onto this page.");
 }
 
-listen();
+window.addEventListener("hashchange", showView);
+listenForFiles((file) => lab.attempt(() => openFile(file)));
 showView();
-attempt(openFirst);
+lab.attempt(openFirst);

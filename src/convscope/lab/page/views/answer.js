@@ -8,8 +8,18 @@ const DOUBTS = {
 };
 
 export class LabAnswer extends HTMLElement {
-  /** @param {string[]} classes @param {import("../network/session.js").Answer} answer */
-  show(classes, { probabilities, status }) {
+  /** @type {string[]} */
+  classes = [];
+
+  /** @param {import("../network/session.js").Description} description */
+  opened({ classes }) {
+    this.classes = classes;
+    this.replaceChildren();
+  }
+
+  /** @param {import("../network/session.js").Answer} answer */
+  answered({ probabilities, status }) {
+    const { classes } = this;
     const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
     // The classes keep their order while there are few, so that the bars do not jump.
     const rows = classes.length <= MAX_ROWS ? classes.map((_, i) => i) : order.slice(0, MAX_ROWS);

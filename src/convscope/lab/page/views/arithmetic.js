@@ -7,6 +7,39 @@ const MOST_MAPS = 3;
 const MOST_TERMS = 12;
 
 export class LabArithmetic extends HTMLElement {
+  /** @type {import("../lab.js").Choice | null} */
+  choice = null;
+
+  /** @param {import("../lab.js").Lab} lab */
+  joined(lab) {
+    this.lab = lab;
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+  }
+
+  opened() {
+    this.close();
+  }
+
+  answered() {
+    this.explain();
+  }
+
+  /** @param {import("../lab.js").Choice} choice */
+  async cellChosen(choice) {
+    this.choice = choice;
+    await this.explain();
+    this.focus({ preventScroll: true });
+  }
+
+  async explain() {
+    const { lab, choice } = this;
+    await lab?.attempt(async () => {
+      if (!choice) return;
+      const found = await lab.ask("explain", { value: choice.stage.value, cell: choice.cell });
+      if (choice === this.choice) this.show(choice.stage, choice.cell, found);
+    });
+  }
+
   /** @param {import("../network/stages.js").Stage} stage @param {number[]} cell @param {Explanation} found */
   show(stage, cell, found) {
     const place = cell.length === 1 ? `unit ${cell[0]}` : `map ${cell[0]}, row ${cell[1]}, column ${cell[2]}`;
@@ -25,6 +58,7 @@ export class LabArithmetic extends HTMLElement {
   }
 
   close() {
+    this.choice = null;
     this.classList.remove("open");
   }
 

@@ -3,7 +3,7 @@ import { make, paint } from "./dom.js";
 
 export class LabSeen extends HTMLElement {
   /** @param {import("../network/session.js").Answer} answer */
-  show({ steps, pixels, notes }) {
+  answered({ steps, pixels, notes }) {
     const shown = [...steps.slice(0, -1), { name: "network input", pixels }];
     const box = make("div", { className: "steps" });
     for (const { name, pixels: step } of shown) {
