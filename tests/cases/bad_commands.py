@@ -201,10 +201,6 @@ USAGE = _rows(
     ("export run --out text.onnx", "^text.onnx exists and has another content: choose another place with --out, or"),
     ("export run --to hub", "^Invalid value for '--to': .*'hub' is not one of 'file', 'hub-folder'"),
     ("verify run --no-http", "^run/model.onnx has no golden inputs: name a folder of images with --images$"),
-    (
-        "verify run/model.onnx --images . --no-http",
-        "^nothing to compare run/model.onnx with on images: name its run folder, or the int8 file with --int8$",
-    ),
     ("explain run seven.png --cell relu1,0,0,0 --cell x,0", "^unknown layer 'x'"),
 )
 

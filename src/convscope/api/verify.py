@@ -31,6 +31,7 @@ from convscope.deploy.verify import (
 )
 from convscope.errors import ConvscopeError, DataError, ImageError, ModelFileError, UsageError
 from convscope.images.read import read_image
+from convscope.lab.runtime import is_png, node_page, node_problem
 from convscope.runs.folder import Run, open_run
 
 SERVER_TIMEOUT_S = 60
@@ -43,7 +44,8 @@ def verify_model(
     """Compare the answers of all runtimes at hand to the golden inputs of a model file, and to image files.
 
     The runtimes are PyTorch with the trained weights, if the model is a run folder and PyTorch is installed; ONNX
-    Runtime; and a server. Those that compute in float32 have to agree within 1e-4, with the same most likely class.
+    Runtime; a server; and the lab's page, if node is installed, for PNG files. Those that compute in float32 have to
+    agree within 1e-4, with the same most likely class.
 
     Args:
         model: A run folder or a model file.
@@ -66,6 +68,11 @@ def verify_model(
             skipped.append("HTTP: the extra 'serve' is not installed")
         elif http:
             runtimes.append(stack.enter_context(served_runtime(path)))
+        if problem := "it does not read a foreign model's record" if path.suffix == ".json" else node_problem():
+            skipped.append(f"the lab's page: {problem}")
+        else:
+            page = stack.enter_context(node_page(path))
+            runtimes.append(Runtime("page (PNG)", page.classify, runtimes[0].precision, is_png))
         return verify_runtimes(path, runtimes, paths).model_copy(update={"skipped": tuple(skipped)})
 
 
@@ -74,10 +81,10 @@ def verify_runtimes(path: Path, runtimes: Sequence[Runtime], images: Sequence[Pa
     metadata = Predictor(path).metadata
     comparisons = compare_golden(metadata.golden, metadata.precision, runtimes)
     more, unreadable = compare_images(images, runtimes) if images else ([], [])
-    if images and len(runtimes) == 1:
-        raise UsageError(f"nothing to compare {path} with on images: name its run folder, or the int8 file with --int8")
     if images and len(unreadable) == len(images):
         raise DataError(f"none of the {len(images)} images can be read: {unreadable[0]}")
+    if images and not more:
+        raise UsageError(f"nothing to compare {path} with on images: name its run folder, or the int8 file with --int8")
     if not comparisons and not more:
         raise UsageError(f"{path} has no golden inputs: name a folder of images with --images")
     return Verification(model=path, comparisons=(*comparisons, *more), unreadable=tuple(unreadable))

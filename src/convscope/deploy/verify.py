@@ -23,6 +23,11 @@ FILES_AT_ONCE = 64
 STORED = "stored answers"
 
 
+def reads_all(_: bytes) -> bool:
+    """What a runtime says that decodes every file which Python decodes."""
+    return True
+
+
 class Runtime(NamedTuple):
     """Something that classifies image files.
 
@@ -30,11 +35,13 @@ class Runtime(NamedTuple):
         name: For the table.
         classify: The contents of files to probabilities, (n, classes).
         precision: Of its arithmetic.
+        reads: Whether it decodes a file.
     """
 
     name: str
     classify: Callable[[Sequence[bytes]], Probabilities]
     precision: Literal["float32", "int8"] = "float32"
+    reads: Callable[[bytes], bool] = reads_all
 
 
 class Comparison(Record):
@@ -112,7 +119,7 @@ def compare_golden(golden: Sequence[GoldenInput], own: str, runtimes: Sequence[R
     bound = MAX_DIFFERENCE if own == "float32" else MAX_INT8_DIFFERENCE
     return [
         _Tally(STORED, runtime.name, "golden", bound if runtime.precision == own else None)
-        .add(stored, runtime.classify(files))
+        .add(files, stored, runtime)
         .comparison()
         for runtime in runtimes
     ]
@@ -137,8 +144,8 @@ def compare_images(paths: Sequence[Path], runtimes: Sequence[Runtime]) -> tuple[
             continue
         expected = first.classify(files)
         for tally, other in zip(tallies, others, strict=True):
-            tally.add(expected, other.classify(files))
-    return [tally.comparison() for tally in tallies], unreadable
+            tally.add(files, expected, other)
+    return [tally.comparison() for tally in tallies if tally.images], unreadable
 
 
 def _bound(first: Runtime, other: Runtime) -> float | None:
@@ -167,8 +174,12 @@ class _Tally:
         self.first, self.second, self.inputs, self.bound = first, second, inputs, bound
         self.images, self.flips, self.largest = 0, 0, 0.0
 
-    def add(self, expected: Probabilities, found: Probabilities) -> _Tally:
-        """Compare probabilities, (n, classes)."""
+    def add(self, files: Sequence[bytes], expected: Probabilities, runtime: Runtime) -> _Tally:
+        """Compare probabilities, (n, classes), with those of a runtime for the files that it decodes."""
+        chosen = [i for i, file in enumerate(files) if runtime.reads(file)]
+        if not chosen:
+            return self
+        expected, found = expected[chosen], runtime.classify([files[i] for i in chosen])
         rows, labels = np.arange(len(expected)), expected.argmax(1)
         margin = expected.max(1) - expected[rows, found.argmax(1)]
         is_tie = margin <= (self.bound or 0)

@@ -50,9 +50,9 @@ def verify(
     http: Annotated[bool, typer.Option(help="Start 'convscope serve' and compare its answers.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the answers of PyTorch, ONNX Runtime and the server to the same image files; exit code 5 if they differ.
+    """Compare the answers of PyTorch, ONNX Runtime, the server and the lab's page; exit code 5 if they differ.
 
-    Every model file contains a few images with the trained network's answers.
+    All get the same image files. Every model file contains a few images with the trained network's answers.
     """
     from convscope.api.verify import verify_model
     from convscope.cli.format_export import verification_lines
