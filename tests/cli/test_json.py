@@ -30,7 +30,7 @@ COMMANDS = {  # command: name of its schema
     "data check pets": "data-check",
     "data show digits": "data-show",
 }
-ENDLESS = {"serve", "lab"}  # tests/deploy/server, tests/lab
+ENDLESS = {"serve", "lab", "learn"}  # tests/deploy/server, tests/lab, tests/api/test_learn.py
 
 
 def reject_constant(constant: str) -> None:

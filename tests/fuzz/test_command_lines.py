@@ -154,7 +154,7 @@ def test_main_any_command_line_ends_with_a_documented_code(places: list[str], da
     arguments = [*command.split(), *data.draw(st.lists(words, max_size=5))]
     if command in ("train", "bench"):  # neither trains nor measures: this is about words
         arguments = [argument for argument in arguments if argument != "digits"] + ["--epochs", "none"]
-    if command in ("lab", "serve"):  # neither serves until it is stopped
+    if command in ("lab", "learn", "serve"):  # neither serves until it is stopped
         arguments += ["--port", "none"]
     if any("\0" in argument for argument in arguments):
         return  # no process can be started with such an argument

@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": ("export", "Compare the answers of all runtimes to the same images."),
     "serve": ("serve", "Answer HTTP requests with a model's predictions."),
     "lab": ("lab", "See a network think in the browser: every layer, and the arithmetic of any cell."),
+    "learn": ("lab", "Learn how convolutional networks work: lessons in the browser."),
     "models": ("models", "List the presets, or show what a network costs."),
     "bench": ("models", "Measure how fast this machine trains, compared with plain PyTorch."),
     "filter": ("filter", "Slide a kernel over an image, or pool it."),

@@ -1,0 +1,75 @@
+"""The network of the lessons: trained once, again if it is damaged, and not at all without the training extra."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope import Predictor
+from convscope._reporting import Reporter
+from convscope.api import learn
+
+pytestmark = pytest.mark.slow
+
+
+class Messages(Reporter):
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.found.append(text)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(learn, "cache_folder", lambda: tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_lesson_model_is_trained_once_and_again_if_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = Messages()
+    path = learn.lesson_model(messages)
+    assert path is not None
+    predictor = Predictor(path)
+    assert predictor.classes == tuple("0123456789")
+    assert predictor.metadata.architecture.startswith("conv 32 3")
+    content = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(learn, "_train", lambda: pytest.fail("it is there"))
+        assert learn.lesson_model(messages) == path
+    path.write_bytes(content[:-100])
+    monkeypatch.setattr(learn, "_train", lambda: content)
+    assert learn.lesson_model(messages) == path
+    assert path.read_bytes() == content
+    assert len(messages.found) == 2
+    assert all("training a small network" in text for text in messages.found)
+
+
+def test_lesson_model_without_the_training_extra_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "find_spec", lambda name: None)
+    messages = Messages()
+    assert learn.lesson_model(messages) is None
+    assert messages.found == ["the lessons come without a network: pip install 'convscope[train]' trains a small one"]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_learn_serves_the_page_at_its_lessons(cache: Path, digits_run: object) -> None:
+    (cache / "convscope" / "learn").mkdir(parents=True)
+    model = digits_run.model_file.read_bytes()  # type: ignore[attr-defined]
+    (cache / "convscope" / "learn" / "digits.onnx").write_bytes(model)
+    command = [sys.executable, "-m", "convscope", "learn", "--no-open", "--json"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout and run.stderr
+        text = "".join(iter(run.stdout.readline, "}\n")) + "}"
+        assert json.loads(text)["url"].endswith("/#learn")
+        run.send_signal(signal.SIGINT)
+        assert "Traceback" not in run.stderr.read()
+        assert run.wait(20) == 130
