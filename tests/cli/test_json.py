@@ -30,7 +30,7 @@ COMMANDS = {  # command: name of its schema
     "data check pets": "data-check",
     "data show digits": "data-show",
 }
-ENDLESS = {"serve", "lab", "learn"}  # tests/deploy/server, tests/lab, tests/api/test_learn.py
+ENDLESS = {"serve", "lab", "learn"}  # tests/deploy/server, tests/lab, tests/api/test_lab.py
 
 
 def reject_constant(constant: str) -> None:

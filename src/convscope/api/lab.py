@@ -1,14 +1,22 @@
-"""Serve the lab's page with a model."""
+"""Serve the lab's page with a model, or at its lessons with a small network that is trained at their first use."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-from convscope._files import kind_of
+from convscope._files import kind_of, lock_folder, write_atomically
 from convscope._records import Record
+from convscope._reporting import Reporter
+from convscope.backends.onnx.read import read_model_file
+from convscope.data.options import cache_folder
 from convscope.errors import ModelFileError
 from convscope.lab.server import serve_page
+
+RECIPE = "article"
+NEEDED = ("torch", "sklearn", "onnx")  # to train it
 
 
 class LabInfo(Record):
@@ -50,3 +58,54 @@ def _model_file(path: Path) -> Path:
         problem = "does not exist" if kind == "missing" else "is not a file"
         raise ModelFileError(f"expected a run folder or a model.onnx, but {path} {problem}")
     return path
+
+
+def open_lessons(port: int, started: Callable[[LabInfo], None], reporter: Reporter | None = None) -> None:
+    """Serve the lab's page at its lessons on this machine until Ctrl-C.
+
+    Without the training extra, and without a network from an earlier use, the lessons come without one.
+
+    Args:
+        port: 0 takes a free one.
+        started: Called as soon as the page can be opened.
+        reporter: Hears that a network is trained, or why there is none.
+
+    Raises:
+        UsageError: The port is in use.
+    """
+    path = lesson_model(reporter or Reporter())
+    name = Path("digits", "model.onnx") if path else None
+    content = path.read_bytes() if path else None
+    serve_page(port, name, content, lambda url: started(LabInfo(url=f"{url}#learn", model=path)))
+
+
+def lesson_model(reporter: Reporter) -> Path | None:
+    """The model file of a network for scikit-learn's digits, in the user's cache; None if it cannot be trained.
+
+    It is the article's network with the article's training, which takes a few seconds.
+    """
+    path = cache_folder() / "learn" / "digits.onnx"
+    with lock_folder(path.parent, wait=True):
+        if _is_usable(path):
+            return path
+        if not all(map(find_spec, NEEDED)):
+            reporter.message("the lessons come without a network: pip install 'convscope[train]' trains a small one")
+            return None
+        reporter.message("training a small network on the built-in digits, once; it takes a few seconds")
+        write_atomically(path, _train())
+    return path
+
+
+def _is_usable(path: Path) -> bool:
+    try:
+        read_model_file(path)
+    except ModelFileError:  # there is none, or it is damaged, or that of another version
+        return False
+    return True
+
+
+def _train() -> bytes:
+    from convscope.api.train import train_model  # here, because it takes seconds to import
+
+    with tempfile.TemporaryDirectory() as folder:
+        return train_model("digits", recipe=RECIPE, run=Path(folder, "digits")).model_file.read_bytes()

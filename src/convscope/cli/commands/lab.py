@@ -45,7 +45,7 @@ def learn(port: Port = 0, open_browser: Open = True, as_json: AsJson = False) ->
 
     They need no data and no training of yours. At the first use, a small network is trained on the built-in digits.
     """
-    from convscope.api.learn import open_lessons
+    from convscope.api.lab import open_lessons
     from convscope.cli.progress import CliReporter
 
     with CliReporter() as reporter:

@@ -13,7 +13,7 @@ import pytest
 
 from convscope import Predictor
 from convscope._reporting import Reporter
-from convscope.api import learn
+from convscope.api import lab
 
 pytestmark = pytest.mark.slow
 
@@ -28,34 +28,34 @@ class Messages(Reporter):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(learn, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(lab, "cache_folder", lambda: tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
 
 
 def test_lesson_model_is_trained_once_and_again_if_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     messages = Messages()
-    path = learn.lesson_model(messages)
+    path = lab.lesson_model(messages)
     assert path is not None
     predictor = Predictor(path)
     assert predictor.classes == tuple("0123456789")
     assert predictor.metadata.architecture.startswith("conv 32 3")
     content = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(learn, "_train", lambda: pytest.fail("it is there"))
-        assert learn.lesson_model(messages) == path
+        patch.setattr(lab, "_train", lambda: pytest.fail("it is there"))
+        assert lab.lesson_model(messages) == path
     path.write_bytes(content[:-100])
-    monkeypatch.setattr(learn, "_train", lambda: content)
-    assert learn.lesson_model(messages) == path
+    monkeypatch.setattr(lab, "_train", lambda: content)
+    assert lab.lesson_model(messages) == path
     assert path.read_bytes() == content
     assert len(messages.found) == 2
     assert all("training a small network" in text for text in messages.found)
 
 
 def test_lesson_model_without_the_training_extra_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn, "find_spec", lambda name: None)
+    monkeypatch.setattr(lab, "find_spec", lambda _: None)
     messages = Messages()
-    assert learn.lesson_model(messages) is None
+    assert lab.lesson_model(messages) is None
     assert messages.found == ["the lessons come without a network: pip install 'convscope[train]' trains a small one"]
 
 
