@@ -9,17 +9,19 @@ const { planModel, runPlan } = await load("ops/execute.js");
 const { preprocess } = await load("images/preprocess.js");
 const { openModel } = await load("network/session.js");
 const { decodeImage } = await load("images/decode.js");
+const { Trainer } = await load("backprop/trainer.js");
 
 const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const encode = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
 const pack = ({ data, ...rest }) => ({ ...rest, dtype: data.constructor.name, data: encode(data) });
-let plan, session;
+let plan, session, trainer;
 
 const actions = {
   load({ model }) {
     const bytes = decode(model);
     const parsed = parseModel(bytes);
     plan = planModel(parsed);
+    trainer = undefined;
     return isIntact(bytes, parsed).then((intact) => ({ intact, nodes: plan.nodes.length }));
   },
   run({ shape, data, type = "uint8", names }) {
@@ -45,6 +47,27 @@ const actions = {
   async classify({ file }) {
     const { values, pixels, steps, ...answer } = session.classify(await decodeImage(decode(file)));
     return { ...answer, pixels: pack(pixels), steps: steps.map((step) => step.name), values: Object.keys(values) };
+  },
+  /** Loss and gradients of the opened model for an image, and the terms of one weight of each array. */
+  backpropagate({ shape, data, label }) {
+    const values = runPlan(plan, { type: "uint8", shape, data: decode(data) });
+    trainer ??= new Trainer(plan);
+    const { weights, ...rest } = trainer.backpropagate(values, label);
+    const arrays = weights.map(({ name, layer, kind, shape }) => {
+      const index = shape.map((side, axis) => (axis * 31 + 7) % side);
+      const gradient = { shape, ...pack({ data: trainer.gradients.get(name) }) };
+      const value = pack({ data: plan.constants.get(name).data });
+      return { name, layer, kind, gradient, value: { shape, ...value }, index, weight: trainer.weight(name, index) };
+    });
+    return { ...rest, arrays };
+  },
+  step({ rate, momentum, one }) {
+    trainer.step(rate, momentum, one);
+    return {};
+  },
+  reset() {
+    trainer.reset();
+    return {};
   },
   /** The arithmetic of some cells of every layer. */
   cells({ count }) {
