@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import convscope
-from convscope.lab.server import serve_page
 from helpers.browser import chromium
 from helpers.command import required
+from helpers.lab_browser import serve
 from helpers.lab_page import NodePage
 
 
@@ -32,15 +31,5 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def url(digits_run: convscope.Run) -> str:
-    """The address of the lab with a network for digits, in a thread of this process."""
-    started: list[str] = []
-    ready = threading.Event()
-
-    def show(address: str) -> None:
-        started.append(address)
-        ready.set()
-
-    content = digits_run.model_file.read_bytes()
-    threading.Thread(target=serve_page, args=(0, digits_run.model_file, content, show), daemon=True).start()
-    assert ready.wait(20)
-    return started[0]
+    """The address of the lab with a network for digits."""
+    return serve(digits_run.model_file.read_bytes())

@@ -39,7 +39,7 @@ def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
         name: What the page calls the model.
     """
     html = (PAGE / "index.html").read_text("utf-8")
-    style = (PAGE / "lab.css").read_text("utf-8")
+    style = re.sub(r"\s*([{};,])\s*|(?<=:) ", r"\1", (PAGE / "lab.css").read_text("utf-8")).replace(";}", "}")
     html = html.replace('<link rel="stylesheet" href="lab.css">', f"<style>\n{style}</style>")
     inside = [_script("lab-worker", "text/plain", bundle_script("worker.js"))]
     if model is not None:

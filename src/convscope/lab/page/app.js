@@ -7,19 +7,25 @@ import { LabLearn } from "./learn/view.js";
 import { LabAnswer } from "./views/answer.js";
 import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBoard } from "./views/board.js";
+import { LabCompare } from "./views/compare.js";
 import { byId } from "./views/dom.js";
 import { LabLayer } from "./views/layer.js";
 import { LabLayers } from "./views/layers.js";
+import { LabMaps } from "./views/maps.js";
 import { LabSeen } from "./views/seen.js";
+import { LabWeights } from "./views/weights.js";
 
 // To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
 const ELEMENTS = {
   "lab-board": LabBoard,
+  "lab-maps": LabMaps,
+  "lab-weights": LabWeights,
   "lab-layer": LabLayer,
   "lab-matrix": LabMatrix,
   "lab-learn": LabLearn,
   "lab-seen": LabSeen,
   "lab-answer": LabAnswer,
+  "lab-compare": LabCompare,
   "lab-layers": LabLayers,
   "lab-arithmetic": LabArithmetic,
 };

@@ -4,13 +4,14 @@ import { byId } from "./views/dom.js";
 /**
  * @typedef {import("./network/session.js").Description} Description
  * @typedef {import("./network/session.js").Answer} Answer
- * @typedef {{stage: import("./network/stages.js").Stage, cell: number[]}} Choice a cell of a layer
+ * @typedef {{stage: import("./network/stages.js").Stage, cell: number[], mark?: Element}} Choice a cell of a layer, and its mark
  *
  * @typedef {object} Part of the page, such as a custom element; each method is optional
  * @property {(lab: Lab) => void} [joined] once, before all else
  * @property {(description: Description) => void} [opened] after a network was opened
  * @property {(answer: Answer) => void} [answered] after each image
  * @property {(choice: Choice) => void} [cellChosen]
+ * @property {(answer: Answer | null) => void} [kept] when an image is kept for comparing; null when it no longer is
  */
 
 export class Lab {
@@ -53,6 +54,11 @@ export class Lab {
     for (const part of this.parts) part.answered?.(answer);
     const drawn = performance.now() - start;
     byId("timing").textContent = `network ${answer.milliseconds.toFixed(1)} ms, drawing ${drawn.toFixed(1)} ms`;
+  }
+
+  /** Shows an image next to those to come. @param {Answer | null} answer */
+  keep(answer) {
+    for (const part of this.parts) part.kept?.(answer);
   }
 
   /** @param {Choice} choice */

@@ -24,6 +24,7 @@ const ACTIONS = {
     const decoded = await decodeImage(bytes);
     return { ...opened().classify(decoded), decoded: decoded.pixels };
   },
+  weights: ({ value }) => opened().weights(value),
   explain: ({ value, cell }) => opened().explain(value, cell),
 };
 

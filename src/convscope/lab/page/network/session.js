@@ -5,7 +5,7 @@ import { ModelError } from "../onnx/protobuf.js";
 import { zeros } from "../onnx/tensor.js";
 import { planModel, runPlan } from "../ops/execute.js";
 import { explainCell } from "./cell.js";
-import { findStages } from "./stages.js";
+import { findStages, weightsOf } from "./stages.js";
 
 /**
  * @typedef {import("../onnx/tensor.js").Tensor} Tensor
@@ -110,6 +110,11 @@ export class Session {
   /** @param {string} value of a stage @param {number[]} cell (channel, row, column) or (unit) */
   explain(value, cell) {
     return explainCell(this.plan, this.values, value, cell);
+  }
+
+  /** @param {string} value of a stage with weights */
+  weights(value) {
+    return weightsOf(this.plan, this.values, value);
   }
 
   /** The name of the class probabilities, or of the logits of another program's model. */

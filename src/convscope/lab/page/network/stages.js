@@ -1,5 +1,6 @@
 // Which values of a graph are shown as layers, and what each costs.
 import { sizeOf } from "../onnx/tensor.js";
+import { findOrigin, originOf } from "./origin.js";
 
 /**
  * @typedef {import("../ops/execute.js").Plan} Plan
@@ -14,6 +15,8 @@ import { sizeOf } from "../onnx/tensor.js";
  * @property {number[]} shape (channels, height, width) or (units)
  * @property {number} parameters
  * @property {number} macs multiply-adds for an image
+ * @property {boolean} weights whether it has kernels, or weights of a dense layer
+ * @property {import("./origin.js").Origin} [origin] the maps that its input, or itself, is a list of
  */
 
 const INPUT = "input.subtract"; // the scaled pixels, in files of convscope
@@ -60,11 +63,13 @@ function describe(node, plan, values) {
   return {
     value: output,
     name: isInput ? "input" : node.name === "probabilities" ? "softmax" : node.name,
-    operator: isInput ? "Input" : node.operator,
+    operator: isInput ? "Input" : text === "flatten" ? "Flatten" : node.operator,
     summary: isInput ? "scaled pixels" : window ? `${window.join("x")} ${text}` : text,
     shape: shape.slice(1).filter((side, i) => i === 0 || shape.length === 4 || side > 1),
     parameters: weights.slice(0, counted).reduce((sum, tensor) => sum + tensor.data.length, 0),
     macs: macsOf(node.operator, shape, weights[0]),
+    weights: weights.length > 0 && (node.operator === "Conv" || text === "dense"),
+    origin: text === "flatten" || text === "dense" ? findOrigin(plan, values, node.inputs[0]) : undefined,
   };
 }
 
@@ -73,4 +78,28 @@ function macsOf(operator, shape, weight) {
   if (!weight) return 0;
   if (operator === "Conv") return sizeOf(shape.slice(1)) * sizeOf(weight.shape.slice(1));
   return operator === "Gemm" || operator === "MatMul" ? weight.data.length : 0;
+}
+
+/**
+ * The kernels of a convolution, or the weights of each unit of a dense layer as maps.
+ * @param {Plan} plan @param {Map<string, Tensor>} values @param {string} value of the stage
+ * @returns {{shape: number[], data: Float32Array}} (outputs, maps, height, width)
+ */
+export function weightsOf(plan, values, value) {
+  const node = /** @type {Node} */ (plan.nodes.find((one) => one.outputs[0] === value));
+  const weight = /** @type {Tensor} */ (plan.constants.get(node.inputs[1]));
+  const { shape } = weight;
+  if (node.operator === "Conv") return { shape: [...shape, 1].slice(0, 4), data: Float32Array.from(weight.data) };
+  const [units, count] = node.attributes.transB ? shape : [shape[1], shape[0]];
+  const origin = findOrigin(plan, values, node.inputs[0]);
+  const maps = origin?.shape ?? [count, 1, 1];
+  const data = new Float32Array(units * count);
+  for (let unit = 0; unit < units; unit++) {
+    for (let i = 0; i < count; i++) {
+      const [map, row, column] = origin ? originOf(origin, i) : [i, 0, 0];
+      const from = node.attributes.transB ? unit * count + i : i * units + unit;
+      data[unit * count + (map * maps[1] + row) * maps[2] + column] = weight.data[from];
+    }
+  }
+  return { shape: [units, ...maps], data };
 }

@@ -29,6 +29,7 @@ export class LabArithmetic extends HTMLElement {
     this.choice = choice;
     await this.explain();
     this.focus({ preventScroll: true });
+    choice.mark?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   async explain() {

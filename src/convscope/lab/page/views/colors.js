@@ -15,16 +15,22 @@ function ramp(stops) {
 
 const RAMPS = { one: ramp(SEQUENCE), both: ramp(DIVERGING) };
 
+/** @typedef {{colors: Uint32Array, low: number, high: number}} Scale */
+
 /**
  * How the values of a layer become colors.
  * @param {Float32Array} values
- * @returns {{colors: Uint32Array, low: number, high: number}}
+ * @param {Float32Array | null} [others] that share the colors
+ * @returns {Scale}
  */
-export function colorScale(values) {
+export function colorScale(values, others) {
   let low = 0, high = 0;
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
+  for (const list of others ? [values, others] : [values]) {
+    for (let i = 0; i < list.length; i++) {
+      const value = list[i];
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
   }
   if (low < 0 && high > 0) {
     const most = Math.max(-low, high);

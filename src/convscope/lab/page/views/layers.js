@@ -1,12 +1,18 @@
-// All layers of the network, with their maps.
+// All layers of the network, with their maps. Those on the screen are drawn first.
+import { entryOf, originOf } from "../network/origin.js";
 import { LabLayer } from "./layer.js";
 
 export class LabLayers extends HTMLElement {
   /** @type {LabLayer[]} */
   layers = [];
+  /** @type {Record<string, Float32Array>} */
+  values = {};
+  /** @type {number | undefined} */
+  waiting = undefined;
 
   /** @param {import("../lab.js").Lab} lab */
   joined(lab) {
+    this.lab = lab;
     this.addEventListener("cell", (event) => lab.cellChosen(/** @type {CustomEvent} */ (event).detail));
   }
 
@@ -14,14 +20,54 @@ export class LabLayers extends HTMLElement {
   opened({ stages }) {
     this.layers = stages.map((stage) => {
       const layer = new LabLayer();
-      layer.open(stage);
+      if (this.lab) layer.open(stage, this.lab);
       return layer;
     });
     this.replaceChildren(...this.layers);
+    this.layers.forEach((layer) => layer.maps.arrange());
   }
 
   /** @param {import("../network/session.js").Answer} answer */
   answered({ values }) {
-    for (const layer of this.layers) if (layer.stage) layer.draw(values[layer.stage.value]);
+    this.values = values;
+    for (const layer of this.layers) {
+      const { top, bottom } = layer.getBoundingClientRect();
+      layer.isStale = true;
+      if (bottom > 0 && top < innerHeight) this.draw(layer);
+    }
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.drawNext());
+  }
+
+  /** Draws one layer that is not on the screen, and then the next. */
+  drawNext() {
+    const next = this.layers.find((layer) => layer.isStale);
+    if (!next) return;
+    this.draw(next);
+    this.waiting = setTimeout(() => this.drawNext());
+  }
+
+  /** @param {LabLayer} layer */
+  draw(layer) {
+    if (layer.stage) layer.draw(this.values[layer.stage.value]);
+  }
+
+  /** @param {import("../network/session.js").Answer | null} answer */
+  kept(answer) {
+    for (const layer of this.layers) if (layer.stage) layer.keep(answer && answer.values[layer.stage.value]);
+  }
+
+  /** Marks where an entry of a flattened list came from, or where a cell went to (article, A7).
+   * @param {import("../lab.js").Choice} choice */
+  cellChosen({ stage, cell }) {
+    for (const { stage: other, maps } of this.layers) {
+      if (!other) continue;
+      if (other === stage) continue;
+      maps.hideMark();
+      if (stage.operator === "Flatten" && stage.origin?.value === other.value) {
+        maps.point(/** @type {[number, number, number]} */ (originOf(stage.origin, cell[0])));
+      }
+      if (other.operator === "Flatten" && other.origin?.value === stage.value) maps.point([entryOf(other.origin, cell), 0, 0]);
+    }
   }
 }

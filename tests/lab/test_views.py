@@ -1,0 +1,138 @@
+"""What the page shows, in Chromium: pages of maps, zoom, kernels, comparing, where a flattened entry came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from convscope.backends.pytorch.models import get_weights
+from convscope.reference import flatten_source
+from helpers.lab_browser import draw_one, opened, serve
+from helpers.model_files import export
+from helpers.networks import NetworkCase, random_preprocessing, trained_model
+
+pytestmark = pytest.mark.slow
+
+WIDE = NetworkCase("conv 150 3 pad same, relu, maxpool 2, conv 3 3, relu, flatten, dense 4, relu", (8, 8, 3), 3)
+
+
+@pytest.fixture(scope="module")
+def wide() -> bytes:
+    return export(WIDE.network, get_weights(trained_model(WIDE)), random_preprocessing(WIDE), "abc")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, wide: bytes) -> Iterator[Any]:
+    with opened(browser, serve(wide)) as page:
+        yield page
+
+
+def weights_of(model: bytes) -> dict[str, Any]:
+    return {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(model).graph.initializer}
+
+
+def layer(page: Any, name: str) -> Any:
+    return page.locator("lab-layer", has=page.get_by_role("heading", name=name, exact=True))
+
+
+def test_many_maps_are_shown_in_pages(page: Any) -> None:
+    conv = layer(page, "conv1")
+    assert "maps 0 to 63 of 150" in conv.inner_text()
+    before = conv.locator("canvas").evaluate("c => c.toDataURL()")
+    conv.get_by_role("button", name="Next maps").click()
+    conv.get_by_role("button", name="Next maps").click()
+    assert "maps 128 to 149 of 150" in conv.inner_text()
+    assert conv.locator("canvas").evaluate("c => c.toDataURL()") != before
+    conv.locator("canvas").click(position={"x": 2, "y": 2})
+    page.locator("lab-arithmetic h2", has_text="conv1: map 128, row 0, column 0").wait_for()
+    conv.locator("canvas").press("PageUp")
+    assert "maps 64 to 127 of 150" in conv.inner_text()
+    assert conv.locator(".reading").inner_text().startswith("map 127, row 0, column 0: ")
+    page.keyboard.press("Escape")
+
+
+def test_maps_zoom_up_to_eight_times(page: Any) -> None:
+    canvas = layer(page, "relu1").locator("canvas")
+    width = canvas.bounding_box()["width"]
+    canvas.press("+")
+    assert canvas.bounding_box()["width"] == pytest.approx(2 * width)
+    for _ in range(2):
+        layer(page, "relu1").get_by_role("button", name="Larger").click()
+    canvas.press("+")
+    assert canvas.bounding_box()["width"] == pytest.approx(8 * width)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for _ in range(5):
+        canvas.press("-")
+    assert canvas.bounding_box()["width"] == pytest.approx(width)
+
+
+def weights_shown(page: Any, name: str, chosen: int) -> Any:
+    """The values of a layer's kernels for a map or unit, flat."""
+    details = layer(page, name).locator("details")
+    if not details.evaluate("d => d.open"):
+        details.locator("summary").click()
+    details.locator("input").fill(str(chosen))
+    return np.array(details.locator("lab-maps").evaluate("m => [...m.values]"), np.float32)
+
+
+def test_kernels_of_a_convolution_are_those_of_the_file(page: Any, wide: bytes) -> None:
+    weight = weights_of(wide)["conv2.weight"]
+    np.testing.assert_array_equal(weights_shown(page, "conv2", 2), weight[2].ravel())
+    assert "maps 0 to 63 of 150" in layer(page, "conv2").locator("details").inner_text()
+
+
+def test_weights_of_a_dense_layer_are_shown_as_the_maps_before_flatten(page: Any, wide: bytes) -> None:
+    weight = weights_of(wide)["dense1.weight"]  # (4, 12): row, column, channel
+    expected = weight[3].reshape(2, 2, 3).transpose(2, 0, 1)
+    np.testing.assert_array_equal(weights_shown(page, "dense1", 3), expected.ravel())
+
+
+def test_entry_of_flatten_marks_its_cell_and_the_reverse(page: Any) -> None:
+    entry = 7
+    flatten, maps = layer(page, "flatten1"), layer(page, "relu2")
+    flatten.locator("canvas").focus()
+    for key in ["ArrowRight"] * entry + ["Enter"]:
+        page.keyboard.press(key)
+    row, column, channel = flatten_source(entry, (2, 2, 3))
+    page.locator("lab-arithmetic h2", has_text=f"flatten1: unit {entry}").wait_for()
+    reading = maps.locator(".reading").inner_text()
+    assert reading.startswith(f"map {channel}, row {row}, column {column}: ")
+    assert reading.split(": ")[1] == flatten.locator(".reading").inner_text().split(": ")[1]
+    maps.locator("canvas").press("PageDown")
+    maps.locator("canvas").press("Enter")
+    assert flatten.locator(".reading").inner_text().startswith(f"unit {entry + 1}: ")
+    page.keyboard.press("Escape")
+
+
+def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> None:
+    with opened(browser, url) as page:
+        verdict = page.locator(".verdict").inner_text()
+        before = layer(page, "conv1").locator("canvas").evaluate("c => c.toDataURL()")
+        page.get_by_role("button", name="Keep for comparing").click()
+        draw_one(page)
+        assert page.locator("lab-compare figcaption").inner_text() == f"kept: {verdict}"
+        heads = page.locator("lab-answer thead th").all_inner_texts()
+        assert heads == ["class", "", "now", "kept"]
+        rows = {row[0]: row[2:] for row in page.locator("lab-answer tbody tr").evaluate_all(ROWS)}
+        label, probability = verdict.split(" ", 1)
+        assert rows[label][1] == probability
+        now, now_probability = page.locator(".verdict").inner_text().split(" ", 1)
+        assert rows[now][0] == now_probability
+        count = page.locator("lab-layer").count()
+        assert page.locator("lab-layer canvas").count() == 2 * count
+        left, right = layer(page, "conv1").locator("canvas").all()
+        assert left.bounding_box()["y"] == pytest.approx(right.bounding_box()["y"], abs=1)
+        assert left.evaluate("c => c.toDataURL()") not in (before, right.evaluate("c => c.toDataURL()"))
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert left.bounding_box()["y"] + 10 < right.bounding_box()["y"]
+        page.get_by_role("button", name="Stop comparing").click()
+        assert page.locator("lab-layer canvas").count() == count
+
+
+ROWS = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
