@@ -15,7 +15,7 @@ from convscope.images.read import encode_png
 
 FIGURES = [
     "attribution.png", "filters.png", "flatten.png", "layer-01-conv1.png", "layer-02-relu1.png",
-    "layer-03-flatten1.png", "layer-04-classifier.png", "probabilities.png", "relu.png",
+    "layer-03-flatten1.png", "layer-04-classifier.png", "probabilities.png", "regions.png", "relu.png",
 ]  # fmt: skip
 
 

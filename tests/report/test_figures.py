@@ -14,11 +14,14 @@ from convscope.api.training.plan import make_plan
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
+from convscope.evaluation.attribution import integrated_gradients
+from convscope.evaluation.heat_maps import class_map
 from convscope.evaluation.metrics import evaluate
-from convscope.report import layer_plots, plots
-from convscope.report.figures import dataset_figure, render_figures, result_figures
+from convscope.report import heat_plots, layer_plots, plots
+from convscope.report.figures import dataset_figure, rank_mistakes, render_figures, result_figures
 from convscope.report.html import Section
 from convscope.report.layer_figures import layer_figures
+from convscope.report.region_figures import mistake_figures
 from convscope.report.render_pool import PLOTS, PlotCall
 from convscope.training.loop import predict_logits
 
@@ -61,13 +64,15 @@ def headings(line: str, *, every_layer: bool) -> dict[str, str]:
 
 LINES: dict[str, tuple[str, ...]] = {
     "conv 2 3, relu, maxpool 2, flatten, dense 4, relu": (
-        "filters", "attribution", "relu", "layer-01-conv1", "layer-02-relu1", "layer-03-maxpool1", "flatten",
+        "filters", "attribution", "regions", "relu", "layer-01-conv1", "layer-02-relu1", "layer-03-maxpool1", "flatten",
         "layer-05-dense1", "layer-06-relu2", "layer-07-classifier", "probabilities",
     ),
-    "flatten": ("attribution", "flatten", "layer-02-classifier", "probabilities"),
-    "globalavg, relu": ("attribution", "layer-01-globalavg1", "layer-02-relu1", "layer-03-classifier", "probabilities"),
+    "flatten": ("attribution", "regions", "flatten", "layer-02-classifier", "probabilities"),
+    "globalavg, relu": (
+        "attribution", "regions", "layer-01-globalavg1", "layer-02-relu1", "layer-03-classifier", "probabilities",
+    ),
     "residual(conv 2 3 pad same, tanh), globalavg": (
-        "filters", "attribution", "layer-01-conv1", "layer-02-tanh1", "layer-03-residual1-projection",
+        "filters", "attribution", "regions", "layer-01-conv1", "layer-02-tanh1", "layer-03-residual1-projection",
         "layer-04-residual1", "layer-05-globalavg1", "layer-06-classifier", "probabilities",
     ),
 }  # fmt: skip
@@ -97,6 +102,46 @@ def test_layer_figures_attribution_is_for_the_predicted_class() -> None:
     for image, answer in zip(images, answers, strict=True):
         found = {spec.name: spec for spec in layer_figures(config, model, image, "it", every_layer=False)}
         assert found["attribution"].heading == f"Which pixels influenced the prediction {answer}"
+
+
+def test_layer_figures_regions_are_of_the_answer_and_the_runner_up() -> None:
+    config = make_plan(digits(), TrainOptions(model="conv 4 3, relu, globalavg"), "digits").config
+    model, image = build_model(config.network).eval(), digits().test.image(3)
+    second, first = predict_logits(model, image[None], config.preprocessing)[0].argsort()[-2:].tolist()
+    found = {spec.name: spec for spec in layer_figures(config, model, image, "it", every_layer=False)}["regions"]
+    assert found.heading == f"Which regions speak for {first} and {second}"
+    assert found.explanation.startswith(
+        "Class activation map (Zhou et al., 2016): what each position of relu1 adds; their sum"
+    )
+    assert "a patch of 2x2 pixels" in found.explanation
+    _, images, heats, titles = found.plot.args
+    assert images.shape == (2, 8, 8, 1)
+    assert titles == [str(first), "class activation map", "occlusion", str(second), "class activation map", "occlusion"]
+    exact = class_map(model, config.network, config.preprocessing.normalize(image[None])[0], second).heat
+    rows = np.arange(8) * 6 // 8
+    np.testing.assert_array_equal(heats[1, 0], exact[rows][:, rows])
+
+
+def test_mistake_figures_are_of_the_predicted_class_in_the_worst_mistakes() -> None:
+    config = make_plan(digits(), TrainOptions(model="conv 4 3, relu, flatten"), "digits").config
+    model = build_model(config.network).eval()
+    logits = predict_logits(model, digits().test.images, config.preprocessing)
+    (found,) = mistake_figures(config, model, digits(), logits)
+    assert (found.name, found.section) == ("worst-mistakes-regions", Section.MISTAKES)
+    assert found.explanation.startswith("What spoke for the predicted class in the worst 4 mistakes. Contributions:")
+    worst = rank_mistakes(digits().test.labels, logits)[0]
+    true, predicted = digits().test.labels[worst], logits[worst].argmax()
+    _, images, heats, titles = found.plot.args
+    assert (images.shape, heats.shape) == ((4, 8, 8, 1), (4, 3, 8, 8))
+    assert titles[0].startswith(f"{true} → {predicted}\n")
+    pixels = config.preprocessing.normalize(digits().test.images[worst][None])[0]
+    np.testing.assert_array_equal(heats[0, 2], integrated_gradients(model, pixels, predicted))
+
+
+def test_mistake_figures_without_mistakes_are_none() -> None:
+    config = make_plan(digits(), TrainOptions(model="flatten"), "digits").config
+    logits = np.eye(10, dtype=np.float32)[digits().test.labels]
+    assert list(mistake_figures(config, build_model(config.network).eval(), digits(), logits)) == []
 
 
 def test_result_figures_are_in_their_sections() -> None:
@@ -193,7 +238,7 @@ def test_result_figures_worst_mistakes_are_in_order_of_loss() -> None:
 
 
 def test_workers_know_every_plot() -> None:
-    for module in (plots, layer_plots):
+    for module in (plots, layer_plots, heat_plots):
         functions = inspect.getmembers(module, inspect.isfunction)
         made = {name for name, one in functions if one.__module__ == module.__name__ and returns_canvas(name, one)}
         assert made <= PLOTS.keys()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from convscope.report import layer_plots
+from convscope.report import heat_plots, layer_plots
 from convscope.report.canvas import BLUE, VERMILION
 from convscope.report.layout import color_map
 from helpers.canvases import gray, images_of, own_texts, panels, texts
@@ -198,7 +198,7 @@ def test_attribution_is_over_the_image_in_signed_colors() -> None:
     """Orange for, blue against, the pale image at zero; the strongest color has an opacity of 0.9."""
     heat = np.zeros((4, 4))
     heat[0, 1], heat[3, 0] = 3.0, -3.0
-    canvas = layer_plots.attribution(IMAGES[0], heat)
+    canvas = heat_plots.attribution(IMAGES[0], heat)
     image, over, *_ = images_of(canvas, 8, 8)
     np.testing.assert_array_equal(image, gray(IMAGES[0]))
     pale = np.rint(0.3 * IMAGES[0] + 178)
@@ -211,8 +211,23 @@ def test_attribution_is_over_the_image_in_signed_colors() -> None:
 
 
 def test_attribution_without_negative_values_starts_at_zero() -> None:
-    canvas = layer_plots.attribution(IMAGES[0], np.array([[0.0, 3.0]]))
+    canvas = heat_plots.attribution(IMAGES[0], np.array([[0.0, 3.0]]))
     assert own_texts(canvas)[3:] == ["0", "0.5", "1", "1.5", "2", "2.5", "3", "0 → for the predicted class"]
+
+
+def test_region_maps_have_a_scale_each_in_a_row_by_image() -> None:
+    heats = np.zeros((2, 2, 8, 8))
+    heats[0, 0, 1, 3], heats[0, 1, 1, 3], heats[1, 0, 1, 3] = 2.0, 50.0, -1.0
+    titles = ["one", "a", "b", "two", "c", "d"]
+    canvas = heat_plots.region_maps("Regions", IMAGES[:2], heats, titles)
+    assert own_texts(canvas) == ["Regions", *titles, "orange: for the class, blue: against it"]
+    first, a, b, second, c, d = images_of(canvas, 8, 8)
+    np.testing.assert_array_equal(first, gray(IMAGES[0]))
+    np.testing.assert_array_equal(second, gray(IMAGES[1]))
+    pale = np.rint(0.3 * IMAGES[:2, 1, 3] + 178)
+    for tile, color, image in ((a, VERMILION, 0), (b, VERMILION, 0), (c, BLUE, 1)):
+        np.testing.assert_allclose(tile[1, 3], 0.9 * np.array(to_rgb(color)) * 255 + 0.1 * pale[image], atol=2)
+    np.testing.assert_allclose(d[1, 3], np.repeat(pale[1], 3), atol=1)
 
 
 def test_before_after_of_relu_shares_one_scale() -> None:

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from convscope.report import layer_plots, plots
+from convscope.report import heat_plots, layer_plots, plots
 from convscope.report.canvas import DPI, RULE, Box, Canvas
 from convscope.report.layout import COLOR_BAR_HEIGHT, ColorScale, color_map, tile_grid
 
@@ -96,7 +96,8 @@ PLOTS: dict[str, Callable[[], Canvas]] = {
     "flatten_view, one cell": lambda: layer_plots.flatten_view(MAPS[:1, :1]),
     "class_probabilities": lambda: layer_plots.class_probabilities(PROBABILITIES[0], DIGITS),
     "class_probabilities, long names": lambda: layer_plots.class_probabilities(np.full(43, 1 / 43), SIGNS),
-    "attribution": lambda: layer_plots.attribution(IMAGES[0], noise((4, 4))),
+    "attribution": lambda: heat_plots.attribution(IMAGES[0], noise((4, 4))),
+    "region_maps": lambda: heat_plots.region_maps("Regions", IMAGES[:2], np.ones((2, 2, 8, 8)), ["a", "b", "c"] * 2),
     "before_after": lambda: layer_plots.before_after(MAPS[..., 0], np.maximum(MAPS[..., 0], 0), ("before", "after")),
 }
 

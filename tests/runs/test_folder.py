@@ -29,7 +29,7 @@ PLOTS = (
     "attribution", "confusion-matrix", "filters", "first-nine", "flatten", "layer-01-conv1", "layer-02-relu1",
     "layer-03-maxpool1", "layer-04-conv2", "layer-05-batchnorm1", "layer-06-relu2", "layer-07-maxpool2",
     "layer-09-dense1", "layer-10-batchnorm2", "layer-11-relu3", "layer-12-classifier", "learning-curves", "reliability",
-    "probabilities", "relu", "worst-mistakes",
+    "probabilities", "regions", "relu", "worst-mistakes", "worst-mistakes-regions",
 )  # fmt: skip
 FILES = (
     "README.md", "best.safetensors", "config.json", "evaluation.json", "last.safetensors", "metrics.jsonl",

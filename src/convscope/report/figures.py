@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.data.dataset import Dataset
+from convscope.data.types import Labels
 from convscope.evaluation.calibration import Calibration, softmax
 from convscope.evaluation.metrics import Evaluation
 from convscope.report import layer_plots, plots
@@ -161,17 +162,25 @@ def _reliability(calibration: Calibration) -> FigureSpec:
     )
 
 
-def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> PlotCall:
-    """The misclassified test images with the highest loss."""
-    test, labels = dataset.test, dataset.test.labels
+def rank_mistakes(labels: Labels, logits: NDArray[np.float32]) -> Labels:
+    """The indices of the misclassified images, those with the highest loss first.
+
+    Args:
+        labels: (n,), true classes.
+        logits: float32 (n, classes).
+    """
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    probabilities = softmax(logits[wrong])
-    of_true_class = probabilities[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
-    order = np.argsort(of_true_class, kind="stable")[:MAX_MISTAKES]
-    worst = wrong[order]
+    of_true_class = softmax(logits[wrong])[np.arange(len(wrong)), labels[wrong]]  # the loss is -log of this
+    found: Labels = wrong[np.argsort(of_true_class, kind="stable")]
+    return found
+
+
+def _worst_mistakes(dataset: Dataset, logits: NDArray[np.float32]) -> PlotCall:
+    test, labels = dataset.test, dataset.test.labels
+    worst = rank_mistakes(labels, logits)[:MAX_MISTAKES]
     rows = test.indices(worst)
     files = [Path(dataset.files[row]).name for row in rows] if dataset.files else ()
-    counts = (len(wrong), len(labels))
+    counts = (int((logits.argmax(1) != labels).sum()), len(labels))
     return partial(
-        plots.worst_mistakes, test.store[rows], labels[worst], probabilities[order], dataset.classes, counts, files
+        plots.worst_mistakes, test.store[rows], labels[worst], softmax(logits[worst]), dataset.classes, counts, files
     )

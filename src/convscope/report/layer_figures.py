@@ -17,9 +17,10 @@ from convscope.network.layers.base import shape_text
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Flatten
 from convscope.network.layers.elementwise import Activation, Dropout
-from convscope.report import layer_plots
+from convscope.report import heat_plots, layer_plots
 from convscope.report.figures import FigureSpec
 from convscope.report.html import Section
+from convscope.report.region_figures import region_figure
 from convscope.runs.config import RunConfig
 
 
@@ -32,7 +33,7 @@ def layer_figures(
     *,
     every_layer: bool,
 ) -> Iterator[FigureSpec]:
-    """Filters, attribution, feature maps and probabilities.
+    """Filters, attribution, regions, feature maps and probabilities.
 
     Args:
         config: Of the run.
@@ -48,8 +49,9 @@ def layer_figures(
     first = next((traced for traced in traces.values() if isinstance(traced.layer, Conv)), None)
     if first is not None:
         yield _filters(first)
-    target = int(probabilities.argmax())
+    target, *others = np.argsort(-probabilities, kind="stable").tolist()
     yield _attribution(pixels, integrated_gradients(model, image, target), config.classes[target], title)
+    yield region_figure(config, model, pixels, [target, *others[:1]], title)
     for traced in traces.values():
         if isinstance(traced.layer, Activation) and traced.layer.kind == "relu" and traced.output.ndim == 3:
             yield _relu(traced)
@@ -95,7 +97,7 @@ def _attribution(pixels: NDArray[np.uint8], heat: NDArray[np.float32], label: st
         "Integrated gradients (Sundararajan et al., 2017): orange pixels raised the score of the predicted class, "
         "blue pixels lowered it.",
         f"{title} next to a heat map of its influential pixels",
-        partial(layer_plots.attribution, pixels, heat),
+        partial(heat_plots.attribution, pixels, heat),
     )
 
 

@@ -23,7 +23,6 @@ from convscope.report.canvas import (
     Array,
     Box,
     Canvas,
-    overlay,
     short_label,
     text_style,
     text_width,
@@ -34,7 +33,6 @@ from convscope.report.layout import (
     cell_text,
     color_bar,
     color_map,
-    fading_color_map,
     hide_ticks,
     image_grid,
     integer_ticks,
@@ -166,24 +164,6 @@ def class_probabilities(probabilities: Array, classes: Sequence[str]) -> Canvas:
     axes.invert_yaxis()
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    return canvas
-
-
-def attribution(image: Array, heat: Array) -> Canvas:
-    """An image, and the pixels that raised (orange) or lowered (blue) the score of a class; stronger color is more.
-
-    Args:
-        image: uint8 (height, width, channels).
-        heat: float (h, w) of any size; it is stretched over the image.
-    """
-    limit = max_magnitude(heat)
-    signed = bool((heat < 0).any())
-    colors = fading_color_map(BLUE if signed else None, VERMILION)
-    scale = ColorScale(colors, -limit if signed else 0.0, limit)
-    pale = np.rint(0.3 * image[..., :3].mean(axis=2, keepdims=True) + 178).astype(np.uint8)
-    images = [image, overlay(pale, scale.to_rgba(heat))]
-    canvas = image_grid("Influence of the pixels", images, ["image", "attribution"], 2, bottom=COLOR_BAR_HEIGHT)
-    color_bar(canvas, scale, "against ← 0 → for the predicted class" if signed else "0 → for the predicted class")
     return canvas
 
 

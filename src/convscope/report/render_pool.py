@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from convscope._workers import map_in_order, serve, worker_pool
-from convscope.report import layer_plots, plots
+from convscope.report import heat_plots, layer_plots, plots
 from convscope.report.canvas import Canvas
 
 PlotCall = partial[Canvas]  # a function of PLOTS with positional arguments: arrays, and values that JSON can hold
@@ -32,7 +32,7 @@ PLOTS: dict[str, Callable[..., Canvas]] = {
         plots.reliability_diagram,
         layer_plots.filters, layer_plots.feature_maps, layer_plots.flatten_view, layer_plots.class_scores,
         layer_plots.class_probabilities,
-        layer_plots.attribution, layer_plots.before_after,
+        layer_plots.before_after, heat_plots.attribution, heat_plots.region_maps,
     )
 }  # fmt: skip
 

@@ -33,6 +33,7 @@ from convscope.report.html import render_page
 from convscope.report.layer_figures import layer_figures
 from convscope.report.model_card import model_card
 from convscope.report.plots import learning_curves
+from convscope.report.region_figures import mistake_figures
 from convscope.runs.config import (
     BEST_WEIGHTS_FILE,
     CARD_FILE,
@@ -95,6 +96,7 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     curves = partial(learning_curves, rows, result.epoch, config.recipe.validation_name)
     specs = chain(
         result_figures(dataset, evaluation, scaled, curves, cutmix=config.recipe.augmentation.cutmix > 0),
+        mistake_figures(config, model, dataset, logits),
         layer_figures(config, model, test.image(example), title, calibration, every_layer=False),
         issue_figures(dataset),
         [dataset_figure(dataset)],
