@@ -120,17 +120,21 @@ def test_cell_of_pools_names_the_winner_or_the_mean(cells: list[dict[str, Any]])
 
 def test_cell_of_formulas_has_their_numbers(cells: list[dict[str, Any]]) -> None:
     for cell in of(cells, "BatchNormalization"):
-        x, mean, variance, epsilon, scale, shift = (number for _, number in cell["parts"])
-        expected = (x - mean) / np.sqrt(variance + epsilon) * scale + shift
-        assert expected == pytest.approx(cell["value"], rel=1e-5, abs=1e-6)
+        x, mean, variance, epsilon, normalized, scale = (number for _, number in cell["parts"])
+        assert normalized == pytest.approx((x - mean) / np.sqrt(variance + epsilon))
+        (_, product), (_, shift) = cell["summands"]
+        assert product == pytest.approx(normalized * scale)
+        assert product + shift == pytest.approx(cell["value"], rel=1e-5, abs=1e-6)
     for cell in of(cells, "Softmax"):
-        x, largest, power, total = (number for _, number in cell["parts"])
+        parts, (_, power, total) = dict(cell["parts"]), cell["quotient"]
+        x, largest = parts["input"], parts["largest input"]
+        assert parts["logit"] * parts["times (calibration)"] == pytest.approx(x, rel=1e-6)
         assert np.exp(x - largest) == pytest.approx(power)
         assert power / total == pytest.approx(cell["value"], rel=1e-6)
     for cell in of(cells, "Relu"):
         assert max(0.0, cell["parts"][0][1]) == cell["value"]
     for cell in of(cells, "Add"):
-        assert np.float32(cell["parts"][0][1] + cell["parts"][1][1]) == pytest.approx(cell["value"], rel=1e-6)
+        assert np.float32(cell["summands"][0][1] + cell["summands"][1][1]) == pytest.approx(cell["value"], rel=1e-6)
 
 
 def test_cell_of_flatten_tells_where_the_entry_came_from(cells: list[dict[str, Any]]) -> None:

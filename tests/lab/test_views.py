@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.backends.pytorch.models import get_weights
 from convscope.reference import flatten_source
 from helpers.lab_browser import draw_one, opened, serve
@@ -19,6 +21,13 @@ from helpers.networks import NetworkCase, random_preprocessing, trained_model
 pytestmark = pytest.mark.slow
 
 WIDE = NetworkCase("conv 150 3 pad same, relu, maxpool 2, conv 3 3, relu, flatten, dense 4, relu", (8, 8, 3), 3)
+
+EVERY_KIND = (
+    "conv 8 3 pad same, batchnorm, relu, residual(conv 8 3 pad same groups 2), minpool 2, avgpool 2 pad same, "
+    "conv 6 3 pad same, gelu, maxpool 2, flatten, dense 20, tanh",
+    "conv 5 2 stride 2, globalavg",
+    "conv 4 3, globalmax",
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +145,46 @@ def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> 
 
 
 ROWS = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
+
+
+@pytest.mark.parametrize(("architecture", "exponent"), zip(EVERY_KIND, (1, 2, 1), strict=True))
+def test_printed_terms_of_every_layer_add_up_to_the_printed_value(
+    browser: Any, architecture: str, exponent: float
+) -> None:
+    case = NetworkCase(architecture, (13, 12, 3), 4)
+    calibration = TemperatureScaling(temperature=3, exponent=exponent)
+    model = export(case.network, get_weights(trained_model(case)), random_preprocessing(case), "abcd", calibration)
+    with opened(browser, serve(model)) as page:
+        draw_one(page)
+        for one in page.locator("lab-layer").all():
+            name = one.locator("h3").inner_text()
+            for cell in range(3):
+                one.locator("canvas").focus()
+                for key in (*("PageDown", "ArrowRight", "ArrowDown")[:cell], "Enter"):
+                    page.keyboard.press(key)
+                place = one.locator(".reading").inner_text().split(": ")[0]
+                page.locator("lab-arithmetic h2", has_text=f"{name}: {place}").wait_for()
+                check_sum(page.locator("lab-arithmetic"))
+
+
+def number(text: str) -> Decimal:
+    return Decimal(text.replace("\u2212", "-"))
+
+
+def check_sum(panel: Any) -> None:
+    """That the printed terms, rounded to the decimals of the printed value, are the value."""
+    rule = panel.locator("p").first.inner_text()
+    value = number(panel.locator(".value").inner_text())
+    terms, won = ([number(text) for text in panel.locator(name).all_inner_texts()] for name in (".term", ".won"))
+    equation = panel.locator(".sum").last.inner_text()
+    if "the largest value" in rule or "the smallest value" in rule:
+        assert len(won) == 1
+        assert value == won[0] == (max if "largest" in rule else min)(terms + won)
+    elif "powers" in rule:
+        dividend, divisor = (number(text) for text in equation.split(" = ")[1].split(" / "))
+        assert float(dividend / divisor) == pytest.approx(float(value), rel=1e-5)
+    elif "max(0, input)" in rule:
+        assert value == max(0, number(panel.locator("td").last.inner_text()))
+    elif not any(word in rule for word in ("another shape", "entry of a list", "a function of")):
+        count = int(equation.split(" / ")[1].split(" ")[0]) if " / " in equation else 1
+        assert (Decimal(sum(terms)) / count).quantize(value) == value, (rule, terms, count, value)

@@ -19,11 +19,16 @@ import { slide } from "../ops/window.js";
  * @property {number} [sum] of the products
  * @property {number} [bias]
  * @property {number} [argmax] index of the term that a maximum or minimum took
+ * @property {number} [count] by which the sum of the terms is divided
  * @property {[string, number][]} [parts] named numbers of other formulas
+ * @property {[string, number][]} [summands] that add up to the value
+ * @property {[string, number, number]} [quotient] a formula, its dividend and its divisor
  */
 
 /** @typedef {{inputs: Tensor[], attributes: import("../onnx/model.js").Attributes, cell: number[], at: number,
- *   value: number, result: Tensor, rowsFirst: boolean}} Place rowsFirst: whether the input is (n, height, width, channels) */
+ *   value: number, result: Tensor, rowsFirst: boolean,
+ *   before: import("../onnx/model.js").Node | undefined, known: (name: string) => Tensor | undefined}} Place rowsFirst: whether
+ *   the input is (n, height, width, channels); before: the node that made the input */
 
 /**
  * @param {Plan} plan @param {Map<string, Tensor>} values @param {string} name of the value
@@ -37,10 +42,11 @@ export function explainCell(plan, values, name, cell) {
   const shape = result.shape.slice(1);
   const full = [...cell, ...shape.slice(cell.length).map(() => 0)];
   const at = full.reduce((sum, index, i) => sum * shape[i] + index, 0);
-  const inputs = node.inputs.map((input) => /** @type {Tensor} */ (values.get(input) ?? plan.constants.get(input)));
+  const known = (/** @type {string} */ one) => values.get(one) ?? plan.constants.get(one);
+  const inputs = node.inputs.map((input) => /** @type {Tensor} */ (known(input)));
   const before = plan.nodes.find((one) => one.outputs[0] === node.inputs[0]);
   const rowsFirst = before?.operator === "Transpose" && String(before.attributes.perm) === "0,2,3,1";
-  const place = { inputs, attributes: node.attributes, cell: full, at, value: result.data[at], result, rowsFirst };
+  const place = { inputs, attributes: node.attributes, cell: full, at, value: result.data[at], result, rowsFirst, before, known };
   const explain = EXPLAINERS[node.operator] ?? other;
   const negated = node.operator === "Neg" && minPool(plan, values, node.inputs[0], place);
   const found = negated || explain(place);
@@ -60,13 +66,10 @@ const EXPLAINERS = {
   Softmax: softmaxTerms,
   Flatten: flattened,
   Reshape: flattened,
-  Sub: ({ inputs, at, cell }) => ({
-    rule: "pixel x scale - mean",
-    parts: [["pixel x scale", inputs[0].data[at]], ["mean", inputs[1].data[inputs[1].data.length > 1 ? cell[0] : 0]]],
-  }), // prettier-ignore
+  Sub: scaledPixel,
   Add: ({ inputs, at }) => ({
     rule: "the sum of both branches",
-    parts: [["first branch", inputs[0].data[at]], ["second branch", inputs[1].data[at] ?? NaN]],
+    summands: [["first branch", inputs[0].data[at]], ["second branch", inputs[1].data[at] ?? NaN]],
   }), // prettier-ignore
   Relu: ({ inputs, at }) => ({ rule: "max(0, input)", parts: [["input", inputs[0].data[at]]] }),
 };
@@ -77,6 +80,17 @@ function other({ inputs, at, result }) {
   /** @type {[string, number][]} */
   const parts = same ? [["input", inputs[0].data[at]]] : [];
   return { rule: "a function of the input", parts };
+}
+
+/** @param {Place} place @returns {Omit<Explanation, "operator" | "value">} */
+function scaledPixel({ inputs, at, cell, before, known }) {
+  const scaled = inputs[0].data[at];
+  const mean = inputs[1].data[inputs[1].data.length > 1 ? cell[0] : 0];
+  const [pixels, scale] = (before?.operator === "Mul" ? before.inputs : []).map(known);
+  const factor = scale?.data[scale.data.length > 1 ? cell[0] : 0];
+  /** @type {[string, number][]} */
+  const parts = pixels && factor !== undefined ? [["pixel", pixels.data[at]], ["scale", factor]] : [];
+  return { rule: "pixel x scale - mean", parts, summands: [["pixel x scale", scaled], ["minus mean", -mean]] };
 }
 
 /** The terms of a window. @param {Place} place @param {number[]} size @param {number[]} maps to read
@@ -132,7 +146,8 @@ function pooling(place, rule) {
   const window = place.attributes.kernel_shape;
   const terms = windowTerms(place, window, [place.cell[0]], () => 1);
   const argmax = terms.findIndex((term) => term.inside && term.x === place.value);
-  return { rule, window, terms, ...(rule.includes("mean") ? {} : { argmax }) };
+  const inside = terms.filter((term) => term.inside).length;
+  return { rule, window, terms, ...(rule.includes("mean") ? { count: place.attributes.count_include_pad ? terms.length : inside } : { argmax }) };
 }
 
 /** A minimum is written as the negative of the maximum of negatives. @param {Plan} plan @param {Map<string, Tensor>} values
@@ -156,34 +171,43 @@ function wholeMap({ inputs, cell, value }, rule) {
     map: cell[0], row: Math.floor(i / window[1]), column: i % window[1], x: one, weight: 1, inside: true,
   })); // prettier-ignore
   const argmax = terms.findIndex((term) => term.x === value);
-  return { rule, window, terms, ...(rule.includes("mean") ? {} : { argmax }) };
+  return { rule, window, terms, ...(rule.includes("mean") ? { count: cells } : { argmax }) };
 }
 
 /** @param {Place} place @returns {Omit<Explanation, "operator" | "value">} */
 function normalization({ inputs, attributes, cell, at }) {
   const [x, scale, bias, mean, variance] = inputs;
   const [channel] = cell;
+  const epsilon = attributes.epsilon ?? 1e-5;
+  const normalized = (x.data[at] - mean.data[channel]) / Math.sqrt(variance.data[channel] + epsilon);
   return {
     rule: "(input - mean) / sqrt(variance + epsilon) x scale + shift",
     parts: [
-      ["input", x.data[at]], ["mean", mean.data[channel]], ["variance", variance.data[channel]],
-      ["epsilon", attributes.epsilon ?? 1e-5], ["scale", scale.data[channel]], ["shift", bias.data[channel]],
+      ["input", x.data[at]], ["mean", mean.data[channel]], ["variance", variance.data[channel]], ["epsilon", epsilon],
+      ["normalized", normalized], ["scale", scale.data[channel]],
     ],
+    summands: [["normalized x scale", normalized * scale.data[channel]], ["shift", bias.data[channel]]],
   }; // prettier-ignore
 }
 
 /** @param {Place} place @returns {Omit<Explanation, "operator" | "value">} */
-function softmaxTerms({ inputs, at }) {
+function softmaxTerms({ inputs, at, before, known }) {
   const logits = Array.from(inputs[0].data);
   const largest = Math.max(...logits);
   const powers = logits.map((logit) => Math.exp(logit - largest));
+  const [source, factor] = (before?.name === "calibrate" ? before.inputs : []).map(known);
+  const [distance, exponent] = ["calibrate.distance", "calibrate.exponent"].map(known);
+  /** @type {[string, number][]} */
+  const calibration = [];
+  if (source && factor && distance && exponent) {
+    calibration.push(["largest logit - logit", distance.data[at]], ["to the power of", exponent.data[0]]);
+  } else if (source && factor) calibration.push(["logit", source.data[at]]);
+  if (factor) calibration.push(["times (calibration)", factor.data[0]]);
   return {
     rule: "e^(input - largest input), divided by the sum of these powers over all classes",
-    parts: [
-      ["input", logits[at]], ["largest input", largest], ["power", powers[at]],
-      ["sum of powers", powers.reduce((a, b) => a + b, 0)],
-    ],
-  }; // prettier-ignore
+    parts: [...calibration, ["input", logits[at]], ["largest input", largest]],
+    quotient: ["power / sum of powers", powers[at], powers.reduce((a, b) => a + b, 0)],
+  };
 }
 
 /** @param {Place} place @returns {Omit<Explanation, "operator" | "value">} */

@@ -1,4 +1,5 @@
 // The arithmetic of one cell, term by term.
+import { addUp, fixed, total } from "../network/adding.js";
 import { make, short } from "./dom.js";
 
 /** @typedef {import("../network/cell.js").Explanation} Explanation @typedef {import("../network/cell.js").Term} Term */
@@ -53,7 +54,6 @@ export class LabArithmetic extends HTMLElement {
       make("div", { className: "row spread" }, make("h2", {}, `${stage.name}: ${place}`), close),
       make("p", {}, `${stage.summary}: ${found.rule}.`),
       ...this.terms(found),
-      make("p", { className: "sum" }, this.equation(found)),
     );
     this.classList.add("open");
   }
@@ -65,74 +65,107 @@ export class LabArithmetic extends HTMLElement {
 
   /** @param {Explanation} found @returns {HTMLElement[]} */
   terms(found) {
-    const { terms, window, parts } = found;
-    if (parts?.length) {
-      const rows = parts.map(([name, value]) => make("tr", {}, make("td", {}, name), make("td", {}, short(value))));
-      return [make("div", { className: "products" }, make("table", {}, ...rows))];
+    const { terms, window, parts, summands, quotient, value } = found;
+    if (terms && found.bias !== undefined) return window ? this.maps(found) : this.largest(found);
+    if (terms) return this.window(found);
+    const rows = (parts ?? []).map(([name, number]) => row("", name, short(number)));
+    const list = rows.length ? [products(make("table", {}, ...rows))] : [];
+    if (quotient) {
+      const [formula, dividend, divisor] = quotient;
+      return [...list, sum(`${formula} = ${precise(dividend)} / ${precise(divisor)} = `, short(value))];
     }
-    if (!terms) return [];
-    if (found.bias === undefined) return [this.windowTable(found)];
-    if (!window) return [this.largest(terms)];
-    return this.maps(terms, window[0] * window[1], window[1]);
+    if (!summands) return [...list, sum("= ", short(value))];
+    const numbers = summands.map(([, number]) => number);
+    const { decimals, value: shown } = addUp(numbers, value);
+    const lines = summands.map(([name, number]) => row("term", name, fixed(number, decimals)));
+    return [...list, products(make("table", {}, ...lines)), sum("sum = ", shown)];
   }
 
-  /** @param {Explanation} found */
-  windowTable({ terms = [], window = [1, 1], argmax }) {
+  /** A pooling window; its mean is a sum that is divided. @param {Explanation} found */
+  window({ terms = [], window = [1, 1], argmax, count, value }) {
+    const { decimals, value: shown } = addUp(terms.map(({ x }) => x), value, count); // prettier-ignore
+    const text = (/** @type {number} */ x) => (count ? fixed(x, decimals) : short(x));
     const table = make("table", {}, make("caption", {}, "window"));
-    terms.forEach((term, i) => {
+    terms.forEach(({ x, inside }, i) => {
       if (i % window[1] === 0) table.append(make("tr"));
-      const name = i === argmax ? "won" : term.inside ? "" : "outside";
-      table.lastElementChild?.append(make("td", { className: name }, term.inside ? short(term.x) : "outside"));
+      const name = i === argmax ? "won" : inside ? "term" : "outside";
+      table.lastElementChild?.append(make("td", { className: name }, inside ? text(x) : "outside"));
     });
-    return make("div", { className: "products" }, table);
+    if (!count) return [products(table), sum("= ", short(value))];
+    return [products(table), sum(`sum / ${count} = ${fixed(total(terms.map(({ x }) => x), decimals), decimals)} / ${count} = `, shown)]; // prettier-ignore
   }
 
-  /** The largest terms of a dense layer. @param {Term[]} terms */
-  largest(terms) {
+  /** The largest terms of a dense layer. @param {Explanation} found */
+  largest({ terms = [], bias = 0, value }) {
     const sorted = terms.map((term) => ({ ...term, product: term.x * term.weight }));
     sorted.sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
-    const rows = sorted.slice(0, MOST_TERMS).map(({ map, x, weight, product }) =>
-      make("tr", {}, ...[`entry ${map}`, short(x), short(weight), short(product)].map((text) => make("td", {}, text))),
-    );
-    const rest = sorted.slice(MOST_TERMS);
-    const sum = rest.reduce((total, term) => total + term.product, 0);
-    if (rest.length) rows.push(make("tr", {}, make("td", { colSpan: 3 }, `the other ${rest.length} products`), make("td", {}, short(sum))));
+    const top = sorted.slice(0, MOST_TERMS);
+    const rest = sorted.slice(MOST_TERMS).reduce((all, term) => all + term.product, 0);
+    const numbers = [...top.map(({ product }) => product), rest];
+    const { decimals, value: shown } = addUp([...numbers, bias], value);
+    const rows = top.map(({ map, x, weight, product }) => row("term", `entry ${map}`, short(x), short(weight), fixed(product, decimals)));
+    const others = sorted.length - top.length;
+    if (others) rows.push(row("term", `the other ${others} products`, "", "", fixed(rest, decimals)));
     const caption = make("caption", {}, "largest products: input x weight");
-    return make("div", { className: "products" }, make("table", {}, caption, ...rows));
+    return [products(make("table", {}, caption, ...rows)), withBias(total(numbers, decimals), bias, decimals, shown)];
   }
 
-  /** The windows and kernels of a convolution, the maps with the largest sums first.
-   * @param {Term[]} terms @param {number} size of a window @param {number} width of a window */
-  maps(terms, size, width) {
+  /** The windows and kernels of a convolution, the maps with the largest sums first. @param {Explanation} found */
+  maps({ terms = [], window = [1, 1], bias = 0, value }) {
+    const [height, width] = [window[0], window[1] ?? 1];
+    const size = height * width;
     const groups = Array.from({ length: terms.length / size }, (_, i) => terms.slice(i * size, (i + 1) * size));
-    const sums = groups.map((group) => group.reduce((sum, term) => sum + term.x * term.weight, 0));
+    const parts = groups.map((group) => group.map((term) => term.x * term.weight));
+    const sums = parts.map((part) => part.reduce((all, one) => all + one, 0));
     const order = groups.map((_, i) => i).sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]));
-    const found = order.slice(0, MOST_MAPS).map((i) => {
+    const top = order.slice(0, MOST_MAPS);
+    const rest = order.slice(MOST_MAPS).reduce((all, i) => all + sums[i], 0);
+    const numbers = [...top.flatMap((i) => parts[i]), rest];
+    const { decimals, value: shown } = addUp([...numbers, bias], value);
+    const found = top.map((i) => {
       const name = groups.length > 1 ? `map ${groups[i][0].map}: ` : "";
-      const columns = [
-        grid(`${name}window`, groups[i], width, (term) => term.x), grid("x kernel", groups[i], width, (term) => term.weight),
-        grid(`= products, sum ${short(sums[i])}`, groups[i], width, (term) => term.x * term.weight),
-      ]; // prettier-ignore
-      return make("div", { className: "products" }, ...columns);
+      const part = fixed(total(parts[i], decimals), decimals);
+      return products(
+        grid(`${name}window`, groups[i], width, "", ({ x }) => short(x)),
+        grid("x kernel", groups[i], width, "", ({ weight }) => short(weight)),
+        grid(`= products, sum ${part}`, groups[i], width, "term", (term) => fixed(term.x * term.weight, decimals)),
+      );
     });
-    const rest = order.slice(MOST_MAPS);
-    const sum = rest.reduce((total, i) => total + sums[i], 0);
-    return rest.length ? [...found, make("p", { className: "sum" }, `the other ${rest.length} maps: ${short(sum)}`)] : found;
-  }
-
-  /** @param {Explanation} found */
-  equation({ sum, bias, value }) {
-    if (sum === undefined || bias === undefined) return `= ${short(value)}`;
-    return `${short(sum)} ${bias < 0 ? "\u2212" : "+"} ${short(Math.abs(bias))} (bias) = ${short(value)}`;
+    const others = order.length - top.length;
+    if (others) found.push(sum(`the other ${others} maps: `, fixed(rest, decimals), "term"));
+    return [...found, withBias(total(numbers, decimals), bias, decimals, shown)];
   }
 }
 
-/** @param {string} title @param {Term[]} terms @param {number} width @param {(term: Term) => number} number */
-function grid(title, terms, width, number) {
+/** A number with the digits that a float32 has. @param {number} value */
+const precise = (value) => String(Number(value.toPrecision(9))).replace("-", "\u2212");
+
+/** @param {...HTMLElement} tables */
+const products = (...tables) => make("div", { className: "products" }, ...tables);
+
+/** A line with a number. @param {string} text @param {string} number @param {string} [name] class of the number */
+const sum = (text, number, name = "value") => make("p", { className: "sum" }, text, make("span", { className: name }, number));
+
+/** @param {number} all products @param {number} bias @param {number} decimals @param {string} value */
+function withBias(all, bias, decimals, value) {
+  const term = make("span", { className: "term" }, fixed(bias, decimals));
+  return make("p", { className: "sum" }, `${fixed(all, decimals)} + `, term, " (bias) = ", make("span", { className: "value" }, value));
+}
+
+/** A row; the class is that of its last cell. @param {string} name @param {...string} texts */
+function row(name, ...texts) {
+  const line = make("tr", {}, ...texts.map((text) => make("td", {}, text)));
+  if (name) line.lastElementChild?.classList.add(name);
+  return line;
+}
+
+/** @param {string} title @param {Term[]} terms @param {number} width @param {string} name of the cells' class
+ * @param {(term: Term) => string} text */
+function grid(title, terms, width, name, text) {
   const table = make("table", {}, make("caption", {}, title));
   terms.forEach((term, i) => {
     if (i % width === 0) table.append(make("tr"));
-    table.lastElementChild?.append(make("td", { className: term.inside ? "" : "outside" }, short(Number(number(term).toPrecision(4)))));
+    table.lastElementChild?.append(make("td", { className: `${name} ${term.inside ? "" : "outside"}` }, text(term)));
   });
   return table;
 }
