@@ -147,7 +147,7 @@ def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> 
 ROWS = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
 
 
-@pytest.mark.parametrize(("architecture", "exponent"), zip(EVERY_KIND, (1, 2, 1), strict=True))
+@pytest.mark.parametrize(("architecture", "exponent"), [*zip(EVERY_KIND, (1, 2, 1), strict=True)])
 def test_printed_terms_of_every_layer_add_up_to_the_printed_value(
     browser: Any, architecture: str, exponent: float
 ) -> None:
