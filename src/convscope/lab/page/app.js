@@ -6,6 +6,7 @@ import { LabMatrix } from "./learn/matrix.js";
 import { LabLearn } from "./learn/view.js";
 import { LabAnswer } from "./views/answer.js";
 import { LabArithmetic } from "./views/arithmetic.js";
+import { LabBackprop } from "./views/backprop.js";
 import { LabBoard } from "./views/board.js";
 import { LabCompare } from "./views/compare.js";
 import { byId } from "./views/dom.js";
@@ -28,6 +29,7 @@ const ELEMENTS = {
   "lab-compare": LabCompare,
   "lab-layers": LabLayers,
   "lab-arithmetic": LabArithmetic,
+  "lab-backprop": LabBackprop,
 };
 
 const lab = new Lab(new LabClient(makeWorker()));

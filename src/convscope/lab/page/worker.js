@@ -26,12 +26,22 @@ const ACTIONS = {
   },
   weights: ({ value }) => opened().weights(value),
   explain: ({ value, cell }) => opened().explain(value, cell),
+  backpropagate: ({ label }) => opened().trainer.backpropagate(opened().values, label),
+  weightGradient: ({ name, index }) => opened().trainer.weight(name, index),
+  step({ rate, momentum, one }) {
+    opened().trainer.step(rate, momentum, one);
+    return opened().answerAgain();
+  },
+  undoSteps() {
+    opened().trainer.reset();
+    return opened().answerAgain();
+  },
 };
 
 self.addEventListener("message", async ({ data: { id, action, ...request } }) => {
   try {
     const result = await ACTIONS[action](request);
-    const transfer = action.startsWith("classify") ? Object.values(result.values).map((values) => values.buffer) : [];
+    const transfer = result.probabilities ? Object.values(result.values).map((values) => values.buffer) : [];
     self.postMessage({ id, result }, { transfer });
   } catch (error) {
     self.postMessage({ id, error: error instanceof Error ? error.message : String(error) });

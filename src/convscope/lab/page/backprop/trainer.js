@@ -131,7 +131,7 @@ export class Trainer {
     for (let row = 0; row < height; row++) {
       for (let column = 0; column < width; column++) {
         const one = input === 2 ? 1 : factor(row, column);
-        if (one !== null) add(`row ${row}, column ${column}`, g[(index[0] * height + row) * width + column], one);
+        if (one !== null) add(`(${row}, ${column})`, g[(index[0] * height + row) * width + column], one);
       }
     }
     return terms;

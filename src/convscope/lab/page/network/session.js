@@ -4,6 +4,7 @@ import { isIntact, parseModel } from "../onnx/model.js";
 import { ModelError } from "../onnx/protobuf.js";
 import { zeros } from "../onnx/tensor.js";
 import { planModel, runPlan } from "../ops/execute.js";
+import { Trainer } from "../backprop/trainer.js";
 import { explainCell } from "./cell.js";
 import { findStages, weightsOf } from "./stages.js";
 
@@ -52,6 +53,7 @@ export class Session {
     /** @type {Preprocessing} */
     this.preprocessing = this.metadata?.preprocessing ?? assumedPreprocessing(plan.model.input.shape, this.channelsFirst);
     const { height, width, channels } = this.preprocessing;
+    this.trainer = new Trainer(plan);
     this.values = this.compute(new Uint8Array(height * width * channels));
     this.stages = findStages(plan, this.values);
     this.output = this.findOutput();
@@ -97,6 +99,7 @@ export class Session {
 
   /** @param {Pick<Answer, "pixels" | "notes" | "steps">} prepared of the network's size @returns {Answer} */
   answer({ pixels, notes, steps }) {
+    this.prepared = { pixels, notes, steps };
     const start = performance.now();
     this.values = this.compute(pixels.data);
     const milliseconds = performance.now() - start;
@@ -105,6 +108,12 @@ export class Session {
       this.stages.map(({ value }) => [value, Float32Array.from(this.values.get(value)?.data ?? [])]),
     );
     return { status: this.status(probabilities), probabilities, notes, steps, pixels, values, milliseconds };
+  }
+
+  /** The answer to the same image, for other weights. */
+  answerAgain() {
+    if (!this.prepared) throw new ModelError("open an image first");
+    return this.answer(this.prepared);
   }
 
   /** @param {string} value of a stage @param {number[]} cell (channel, row, column) or (unit) */
