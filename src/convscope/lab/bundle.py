@@ -1,17 +1,18 @@
 """The page as files to serve, and as one HTML file that works from disk.
 
 The page's modules import and export by name, without circles, so that they become one script without a parser: each is
-wrapped in a function that returns what it exports. Comments and needless spaces are left out.
+wrapped in a function that returns what it exports, and minified.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from rjsmin import jsmin
+from convscope.lab.minify import minify_script
 
 PAGE = Path(__file__).parent / "page"
 
@@ -27,8 +28,7 @@ def bundle_script(entry: str) -> str:
     """
     parts: dict[Path, str] = {}
     _collect(PAGE / entry, parts)
-    script: str = jsmin("".join(parts.values()))
-    return f'"use strict";\n{script}\n'
+    return '"use strict";\n' + "\n".join(parts.values()) + "\n"
 
 
 def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
@@ -65,16 +65,13 @@ def _collect(path: Path, parts: dict[Path, str]) -> None:
     text = path.read_text("utf-8")
     for _, source in _IMPORT.findall(text):
         _collect((path.parent / source).resolve(), parts)
-    parts[path] = _wrap(path, text)
+    variables = {one: f"${i}" for i, one in enumerate(parts)}
+    parts[path] = minify_script(f"const ${len(parts)} = {_wrap(path, text, variables)};")
 
 
-def _wrap(path: Path, text: str) -> str:
+def _wrap(path: Path, text: str, variables: Mapping[Path, str]) -> str:
+    """A module as a function call that returns its exports, given the variables that hold those of others."""
     exports = [name for _, name in _EXPORT.findall(text)]
     code = _EXPORT.sub(r"\1", text)
-    code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {_variable((path.parent / match[2]).resolve())};\n", code)
-    return f"const {_variable(path)} = (() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
-
-
-def _variable(path: Path) -> str:
-    """The name of a module in the script: `images/png.js` is `$images_png`."""
-    return "$" + "_".join(path.relative_to(PAGE).with_suffix("").parts)
+    code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {variables[(path.parent / match[2]).resolve()]};\n", code)
+    return f"(() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})()"

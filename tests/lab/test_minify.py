@@ -1,0 +1,43 @@
+"""Minified scripts do the same: run in Node before and after."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from convscope.lab.bundle import bundle_script
+from convscope.lab.minify import minify_script
+
+CASES = (Path(__file__).parent / "minify_cases.txt").read_text("utf-8")
+SCRIPTS = {name: script for name, _, script in (case.partition("\n") for case in CASES.split("# ")[1:])}
+
+
+def run(script: str) -> str:
+    node = str(shutil.which("node"))
+    source = f'"use strict"; const print = (...values) => console.log(...values);\n{script}'
+    return subprocess.run([node, "-e", source], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_minified_script_prints_the_same(name: str) -> None:
+    script = SCRIPTS[name]
+    printed = run(script)
+    assert printed.strip()
+    assert run(minify_script(script)) == printed
+
+
+def test_minify_script_shortens_names_and_leaves_texts() -> None:
+    script = 'const counter = (starting) => { const label = "counter of starting"; return label + starting; };'
+    assert minify_script(script) == 'const c=(a)=>{const b="counter of starting";return b+a;};'
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("entry", ["app.js", "worker.js"])
+def test_bundled_script_is_valid(entry: str) -> None:
+    command = [str(shutil.which("node")), "--check", "-"]
+    found = subprocess.run(command, input=bundle_script(entry), capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
