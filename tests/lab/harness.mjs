@@ -9,6 +9,8 @@ const { planModel, runPlan } = await load("ops/execute.js");
 const { preprocess } = await load("images/preprocess.js");
 const { openModel } = await load("network/session.js");
 const { decodeImage } = await load("images/decode.js");
+const { classMaps, occlude } = await load("network/why.js");
+const { coverWithPatches, spreadDrops } = await load("network/patches.js");
 const { Trainer } = await load("backprop/trainer.js");
 
 const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
@@ -68,6 +70,22 @@ const actions = {
   reset() {
     trainer.reset();
     return {};
+  },
+  classMaps({ targets }) {
+    const { heats, ...found } = classMaps(session, targets);
+    return { ...found, heats: heats.map(pack) };
+  },
+  occlude({ targets }) {
+    const { height, width } = session.prepared.pixels;
+    const patches = coverWithPatches(height, width);
+    const drops = [];
+    while (drops.length < patches.rows.length * patches.columns.length) drops.push(...occlude(session, targets, drops.length, 5));
+    const heats = targets.map((_, i) => pack(spreadDrops(drops.map((drop) => drop[i]), patches, height, width)));
+    return { patches, drops, heats };
+  },
+  switchChannel({ channel }) {
+    const { probabilities, before, off, values } = session.switchChannel(channel);
+    return { probabilities, before, off, values: pack({ data: values[channel.value] }) };
   },
   /** The arithmetic of some cells of every layer. */
   cells({ count }) {

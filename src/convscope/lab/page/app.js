@@ -9,12 +9,14 @@ import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBackprop } from "./views/backprop.js";
 import { LabBoard } from "./views/board.js";
 import { LabCompare } from "./views/compare.js";
+import { LabChannels } from "./views/channels.js";
 import { byId } from "./views/dom.js";
 import { LabLayer } from "./views/layer.js";
 import { LabLayers } from "./views/layers.js";
 import { LabMaps } from "./views/maps.js";
 import { LabSeen } from "./views/seen.js";
 import { LabWeights } from "./views/weights.js";
+import { LabWhy } from "./views/why.js";
 
 // To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
 const ELEMENTS = {
@@ -27,6 +29,8 @@ const ELEMENTS = {
   "lab-seen": LabSeen,
   "lab-answer": LabAnswer,
   "lab-compare": LabCompare,
+  "lab-why": LabWhy,
+  "lab-channels": LabChannels,
   "lab-layers": LabLayers,
   "lab-arithmetic": LabArithmetic,
   "lab-backprop": LabBackprop,

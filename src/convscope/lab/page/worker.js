@@ -1,6 +1,7 @@
 // Computes in the background, so that the page never freezes.
 import { decodeImage } from "./images/decode.js";
 import { openModel } from "./network/session.js";
+import { classMaps, occlude } from "./network/why.js";
 
 /** @type {import("./network/session.js").Session | null} */
 let session = null;
@@ -25,6 +26,9 @@ const ACTIONS = {
     return { ...opened().classify(decoded), decoded: decoded.pixels };
   },
   weights: ({ value }) => opened().weights(value),
+  classifySwitched: (channel) => opened().switchChannel(channel),
+  classMaps: ({ targets }) => classMaps(opened(), targets),
+  occlude: ({ targets, from, milliseconds }) => occlude(opened(), targets, from, milliseconds),
   explain: ({ value, cell }) => opened().explain(value, cell),
   backpropagate: ({ label }) => opened().trainer.backpropagate(opened().values, label),
   weightGradient: ({ name, index }) => opened().trainer.weight(name, index),

@@ -1,5 +1,6 @@
 // One step of learning by hand: the loss of an image, the gradient of any weight as a sum of terms, SGD with momentum.
 import { ModelError } from "../onnx/protobuf.js";
+import { without } from "../ops/execute.js";
 import { slide } from "../ops/window.js";
 import { GRADIENTS } from "./gradients.js";
 
@@ -158,8 +159,8 @@ export class Trainer {
   }
 }
 
-/** @param {import("../ops/execute.js").Plan} plan */
-function logitsOf({ model, nodes }) {
+/** The name of the values before softmax. @param {import("../ops/execute.js").Plan} plan */
+export function logitsOf({ model, nodes }) {
   if (model.outputs.includes("logits")) return "logits";
   const output = model.outputs[model.outputs.length - 1];
   const last = nodes.find((node) => node.outputs[0] === output);
@@ -174,6 +175,8 @@ export function backward(plan, values, name, start) {
   for (const node of plan.nodes.toReversed()) {
     const g = gradients.get(node.outputs[0]);
     if (!g) continue;
+    const off = plan.off?.filter(({ value }) => value === node.outputs[0]) ?? [];
+    without(g, values.get(node.outputs[0])?.shape ?? [], off);
     if (!GRADIENTS[node.operator]) {
       const integers = /Linear$/.test(node.operator);
       throw new ModelError(integers ? "a network in 8-bit integers does not learn: open the float32 file" : `the page knows no gradient of ${node.operator}`);

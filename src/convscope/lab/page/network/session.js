@@ -30,6 +30,11 @@ import { findStages, weightsOf } from "./stages.js";
  * @property {import("../images/pixels.js").Pixels} pixels what the network sees
  * @property {Record<string, Float32Array>} values of the stages
  * @property {number} milliseconds that the network took
+ * @property {Channel[]} off the channels that are switched off
+ * @property {number[]} [before] the probabilities with all channels on, if some are off
+ *
+ * @typedef {import("../ops/execute.js").Channel} Channel a map or unit of a stage
+ * @typedef {Pick<Answer, "pixels" | "notes" | "steps">} Prepared an image of the network's size
  */
 
 const SUPPORTED_FORMAT = 1;
@@ -44,6 +49,9 @@ export async function openModel(bytes) {
 }
 
 export class Session {
+  /** @type {Prepared | null} the newest image */
+  prepared = null;
+
   /** @param {import("../ops/execute.js").Plan} plan */
   constructor(plan) {
     this.plan = plan;
@@ -75,11 +83,12 @@ export class Session {
     };
   }
 
-  /** The values of the graph for an image. @param {Uint8Array} pixels of the network's size */
-  compute(pixels) {
+  /** The values of the graph for an image. @param {Uint8Array} pixels of the network's size
+   * @param {import("../ops/execute.js").Plan} plan */
+  compute(pixels, plan = this.plan) {
     const { height, width, channels, scale, mean } = this.preprocessing;
-    if (this.plan.model.input.type === "uint8") {
-      return runPlan(this.plan, { type: "uint8", shape: [1, height, width, channels], data: pixels });
+    if (plan.model.input.type === "uint8") {
+      return runPlan(plan, { type: "uint8", shape: [1, height, width, channels], data: pixels });
     }
     const shape = this.channelsFirst ? [1, channels, height, width] : [1, height, width, channels];
     const input = zeros("float32", shape);
@@ -89,7 +98,7 @@ export class Session {
       const to = this.channelsFirst ? channel * cells + Math.floor(i / channels) : i;
       input.data[to] = pixels[i] * scale[channel] - mean[channel];
     }
-    return runPlan(this.plan, input);
+    return runPlan(plan, input);
   }
 
   /** @param {import("../images/pixels.js").Decoded} decoded */
@@ -97,17 +106,27 @@ export class Session {
     return this.answer(preprocess(this.preprocessing, decoded));
   }
 
-  /** @param {Pick<Answer, "pixels" | "notes" | "steps">} prepared of the network's size @returns {Answer} */
+  /** @param {Prepared} prepared @returns {Answer} */
   answer({ pixels, notes, steps }) {
+    const { off = [] } = this.plan;
     this.prepared = { pixels, notes, steps };
     const start = performance.now();
     this.values = this.compute(pixels.data);
     const milliseconds = performance.now() - start;
     const probabilities = this.probabilities();
+    const before = off.length ? this.probabilities(this.compute(pixels.data, { ...this.plan, off: [] })) : undefined;
     const values = Object.fromEntries(
       this.stages.map(({ value }) => [value, Float32Array.from(this.values.get(value)?.data ?? [])]),
     );
-    return { status: this.status(probabilities), probabilities, notes, steps, pixels, values, milliseconds };
+    return { status: this.status(probabilities), probabilities, notes, steps, pixels, values, milliseconds, off, before };
+  }
+
+  /** Sets a channel to 0 from now on, or no longer. @param {Channel} channel @returns {Answer} to the newest image */
+  switchChannel({ value, channel }) {
+    const { off = [] } = this.plan;
+    const others = off.filter((one) => one.value !== value || one.channel !== channel);
+    this.plan.off = others.length < off.length ? others : [...others, { value, channel }];
+    return this.answerAgain();
   }
 
   /** The answer to the same image, for other weights. */
@@ -132,8 +151,8 @@ export class Session {
     return outputs.find((name) => name === "probabilities") ?? outputs[outputs.length - 1];
   }
 
-  probabilities() {
-    const output = Array.from(this.values.get(this.output)?.data ?? []);
+  probabilities(values = this.values) {
+    const output = Array.from(values.get(this.output)?.data ?? []);
     const sum = output.reduce((a, b) => a + b, 0);
     if (output.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return output;
     const largest = Math.max(...output);

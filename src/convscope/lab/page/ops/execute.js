@@ -7,10 +7,13 @@ import { OPERATORS } from "./operators.js";
  * @typedef {import("../onnx/model.js").Model} Model
  * @typedef {import("../onnx/model.js").Node} Node
  *
+ * @typedef {{value: string, channel: number}} Channel of a value (1, channels, ...)
+ *
  * A graph that is ready to run.
  * @typedef {object} Plan
  * @property {Model} model
  * @property {Map<string, Tensor>} constants those of the file, and what depends on nothing else
+ * @property {Channel[]} [off] channels that are set to 0
  * @property {Node[]} nodes that depend on the input, and on which an output depends
  */
 
@@ -52,8 +55,22 @@ function needed({ nodes, outputs }) {
 export function runPlan(plan, input) {
   const values = new Map([[plan.model.input.name, input]]);
   const known = { get: (/** @type {string} */ name) => values.get(name) ?? plan.constants.get(name) };
-  for (const node of plan.nodes) values.set(node.outputs[0], runNode(node, known, plan.model.opset));
+  for (const node of plan.nodes) {
+    const [name] = node.outputs;
+    const value = runNode(node, known, plan.model.opset);
+    const off = plan.off?.filter((one) => one.value === name) ?? [];
+    values.set(name, off.length ? { type: value.type, shape: value.shape, data: without(value.data.slice(), value.shape, off) } : value);
+  }
   return values;
+}
+
+/** Sets channels of a value, or of its gradient, to 0.
+ * @template {import("../onnx/tensor.js").Data} D
+ * @param {D} data @param {number[]} shape @param {Channel[]} off @returns {D} */
+export function without(data, shape, off) {
+  const size = data.length / shape[1];
+  for (const { channel } of off) data.fill(0, channel * size, (channel + 1) * size);
+  return data;
 }
 
 /**

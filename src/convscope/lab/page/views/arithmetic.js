@@ -1,5 +1,6 @@
 // The arithmetic of one cell, term by term.
 import { addUp, fixed, total } from "../network/adding.js";
+import { isSwitchedOff, switchButton } from "./channels.js";
 import { make, short } from "./dom.js";
 
 /** @typedef {import("../network/cell.js").Explanation} Explanation @typedef {import("../network/cell.js").Term} Term */
@@ -50,12 +51,15 @@ export class LabArithmetic extends HTMLElement {
     this.setAttribute("role", "region");
     this.setAttribute("aria-label", "Arithmetic of a cell");
     this.tabIndex = -1;
+    const toggle = this.lab && stage.operator !== "Softmax" ? [switchButton(this.lab, stage, cell[0])] : [];
+    const isFocused = document.activeElement?.matches("lab-arithmetic .switch");
     this.replaceChildren(
-      make("div", { className: "row spread" }, make("h2", {}, `${stage.name}: ${place}`), close),
+      make("div", { className: "row spread" }, make("h2", {}, `${stage.name}: ${place}`), ...toggle, close),
       make("p", {}, `${stage.summary}: ${found.rule}.`),
-      ...this.terms(found),
+      ...(this.lab && isSwitchedOff(this.lab, stage.value, cell[0]) ? [make("p", {}, "It is switched off: its values are 0.")] : this.terms(found)),
     );
     this.classList.add("open");
+    if (isFocused) toggle[0]?.focus();
   }
 
   close() {
