@@ -1,6 +1,5 @@
 // Connects the parts of the page: each is told of the opened network, of each answer and of the chosen cell (lab.js).
 import { LabClient } from "./client.js";
-import { fromBase64, Input, listenForFiles } from "./input.js";
 import { Lab } from "./lab.js";
 import { LabMatrix } from "./learn/matrix.js";
 import { LabLearn } from "./learn/view.js";
@@ -9,14 +8,15 @@ import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBackprop } from "./views/backprop.js";
 import { LabBoard } from "./views/board.js";
 import { LabCompare } from "./views/compare.js";
-import { LabChannels } from "./views/channels.js";
 import { byId } from "./views/dom.js";
 import { LabLayer } from "./views/layer.js";
 import { LabLayers } from "./views/layers.js";
 import { LabMaps } from "./views/maps.js";
 import { LabSeen } from "./views/seen.js";
 import { LabWeights } from "./views/weights.js";
-import { LabWhy } from "./views/why.js";
+import { LabChannels } from "./why/channels.js";
+import { LabWhy } from "./why/regions.js";
+import { fromBase64, Input, listenForFiles } from "./input.js";
 
 // To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
 const ELEMENTS = {

@@ -1,6 +1,6 @@
 // The arithmetic of one cell, term by term.
 import { addUp, fixed, total } from "../network/adding.js";
-import { isSwitchedOff, switchButton } from "./channels.js";
+import { isSwitchedOff, switchButton } from "../why/channels.js";
 import { make, short } from "./dom.js";
 
 /** @typedef {import("../network/cell.js").Explanation} Explanation @typedef {import("../network/cell.js").Term} Term */

@@ -1,6 +1,6 @@
 // Why the network answers so: maps of the regions that speak for the answer and for the runner-up.
 import { coverWithPatches, spreadDrops } from "../network/patches.js";
-import { make, paint } from "./dom.js";
+import { make, paint } from "../views/dom.js";
 
 /** @typedef {import("../network/session.js").Answer} Answer @typedef {import("../network/why.js").Heat} Heat */
 

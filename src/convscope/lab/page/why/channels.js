@@ -1,5 +1,5 @@
 // Channels that are switched off, and how that changes the answer.
-import { make, percent } from "./dom.js";
+import { make, percent } from "../views/dom.js";
 
 const MAX_ROWS = 3;
 
