@@ -42,8 +42,8 @@ const actions = {
       ),
     };
   },
-  async open({ model }) {
-    session = await openModel(decode(model));
+  async open({ model, record }) {
+    session = await openModel(decode(model), record);
     return session.describe();
   },
   async classify({ file }) {

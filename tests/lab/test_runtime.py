@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import convscope
 from convscope.api.verify import verify_model
@@ -80,6 +85,54 @@ def test_node_problem_an_old_node_is_named(tmp_path: Path, monkeypatch: pytest.M
     old.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda _: str(old))
     assert node_problem() == "it needs node 20, found v18.19.1"
+
+
+class Block(nn.Module):
+    """A residual block of dilated and depthwise convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(8, 16, 3, padding=2, dilation=2, groups=2), nn.BatchNorm2d(16), nn.SiLU(),
+            nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Hardswish(), nn.Conv2d(16, 8, 1),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = x + self.layers(x)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("layout", "order", "kind"), [("NCHW", "RGB", "logits"), ("NCHW", "BGR", "probabilities"), ("NHWC", "BGR", "logits")]
+)
+def test_verify_a_foreign_model_is_prepared_by_its_record(tmp_path: Path, layout: str, order: str, kind: str) -> None:
+    torch.manual_seed(0)
+    last = nn.Softmax(1) if kind == "probabilities" else nn.Identity()
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3), last)
+    if layout == "NHWC":
+        network.insert(0, Transposed())
+    shape = (1, 3, 20, 24) if layout == "NCHW" else (1, 20, 24, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network.eval(), (torch.zeros(shape),), str(tmp_path / "m.onnx"), dynamo=False)
+    record = {
+        "model": "m.onnx", "classes": ["a", "b", "c"], "height": 20, "width": 24, "channels": 3, "mean": [0.4, 0.5, 0.6],
+        "std": [0.1, 0.2, 0.3], "color_order": order, "layout": layout, "output_kind": kind,
+    }  # fmt: skip
+    (tmp_path / "m.json").write_text(json.dumps(record))
+    (tmp_path / "images").mkdir()
+    for i, size in enumerate([(20, 24, 3), (50, 31, 3), (12, 40, 3)]):
+        pixels = np.random.default_rng(i).integers(0, 256, size, np.uint8)
+        (tmp_path / "images" / f"{i}.png").write_bytes(encode_png(pixels))
+    found = verify_model(tmp_path / "m.json", tmp_path / "images", http=False)
+    (page,) = found.comparisons
+    assert (page.second, page.images, page.passed) == ("page (PNG)", 3, True)
+    assert page.max_difference < 1e-5
+
+
+class Transposed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 3, 1, 2)
 
 
 def test_node_page_a_damaged_model_is_an_error_with_its_reason(digits_run: convscope.Run, tmp_path: Path) -> None:

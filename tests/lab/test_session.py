@@ -161,3 +161,19 @@ def test_foreign_file_without_metadata_says_what_is_assumed(node: NodePage, cont
     found = node.ask("open", model=encode(foreign[:-86]))
     assert found["classes"][:2] == ["class 0", "class 1"]
     assert "does not say how images are prepared" in found["note"]
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ("no JSON", "expected a JSON file that describes a model, got no JSON"),
+        ("{}", "lacks 'classes', or it is wrong"),
+        ('{"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1, "mean": [0, 0]}', "lacks 'mean', or it is wrong"),
+    ],
+)
+def test_foreign_file_with_a_wrong_record_is_refused(node: NodePage, content: bytes, record: str, problem: str) -> None:
+    def strip(model: onnx.ModelProto) -> None:
+        del model.metadata_props[:]
+
+    with pytest.raises(PageError, match=problem):
+        node.ask("open", model=encode(edited(content, strip)[:-86]), record=record)

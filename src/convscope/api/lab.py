@@ -13,6 +13,7 @@ from convscope._reporting import Reporter
 from convscope.backends.onnx.read import read_model_file
 from convscope.data.options import cache_folder
 from convscope.errors import ModelFileError
+from convscope.lab.model import read_page_model
 from convscope.lab.server import serve_page
 
 RECIPE = "article"
@@ -35,8 +36,8 @@ def open_lab(source: str | Path | None, port: int, started: Callable[[LabInfo], 
     """Serve the lab on this machine until Ctrl-C.
 
     Args:
-        source: A run folder, a model file of convscope, or an ONNX file of another program, which only the page reads;
-            None if the user opens one in the page.
+        source: A run folder; a model file of convscope; a JSON file that describes a model of another program; or an
+            ONNX file, which only the page reads. None if the user opens one in the page.
         port: 0 takes a free one.
         started: Called as soon as the page can be opened.
 
@@ -45,7 +46,8 @@ def open_lab(source: str | Path | None, port: int, started: Callable[[LabInfo], 
         UsageError: The port is in use.
     """
     path = _model_file(Path(source)) if source is not None else None
-    serve_page(port, path, path.read_bytes() if path else None, lambda url: started(LabInfo(url=url, model=path)))
+    content = read_page_model(path) if path else None
+    serve_page(port, path, content, lambda url: started(LabInfo(url=url, model=path)))
 
 
 def _model_file(path: Path) -> Path:

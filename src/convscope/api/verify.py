@@ -68,7 +68,7 @@ def verify_model(
             skipped.append("HTTP: the extra 'serve' is not installed")
         elif http:
             runtimes.append(stack.enter_context(served_runtime(path)))
-        if problem := "it does not read a foreign model's record" if path.suffix == ".json" else node_problem():
+        if problem := node_problem():
             skipped.append(f"the lab's page: {problem}")
         else:
             page = stack.enter_context(node_page(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from convscope.errors import ConvscopeError
 from convscope.lab.bundle import PAGE
+from convscope.lab.model import read_page_model
 
 MIN_NODE = 20
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -74,13 +76,16 @@ class NodePage:
 
 
 @contextmanager
-def node_page(model: Path) -> Iterator[NodePage]:
-    """The page with a model file, as long as the context lasts; see `node_problem`."""
-    command = [str(shutil.which("node")), str(_RUNNER), str(PAGE), str(model)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield NodePage(process)
-        finally:
-            process.kill()
+def node_page(path: Path) -> Iterator[NodePage]:
+    """The page with a model, as long as the context lasts; see `node_problem` and `read_page_model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "model.onnx")
+        model.write_bytes(read_page_model(path))
+        command = [str(shutil.which("node")), str(_RUNNER), str(PAGE), str(model)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield NodePage(process)
+            finally:
+                process.kill()

@@ -51,10 +51,14 @@ function makeWorker() {
   return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
 }
 
-/** @param {Uint8Array} bytes @param {string} name */
-async function openModel(bytes, name) {
+/** @type {{bytes: Uint8Array, name: string}} */
+let newest = { bytes: new Uint8Array(), name: "" };
+
+/** @param {Uint8Array} bytes @param {string} name @param {string} [record] JSON that describes the model */
+async function openModel(bytes, name, record) {
   /** @type {import("./network/session.js").Description} */
-  const description = await lab.ask("load", { bytes });
+  const description = await lab.ask("load", { bytes, record });
+  newest = { bytes, name };
   const parameters = description.stages.reduce((sum, stage) => sum + stage.parameters, 0);
   byId("model").textContent = `${name}: ${description.architecture || "a model of another program"}; ${parameters.toLocaleString("en")} parameters`;
   lab.say(description.note);
@@ -76,6 +80,7 @@ function showView() {
 async function openFile(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (/\.onnx$/i.test(file.name)) await openModel(bytes, file.name);
+  else if (/\.json$/i.test(file.name) && newest.name) await openModel(newest.bytes, newest.name, await file.text());
   else if (lab.description) await input.openImage(bytes);
   else lab.say("Open a model first.");
 }

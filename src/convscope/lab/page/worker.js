@@ -13,8 +13,8 @@ function opened() {
 
 /** @type {Record<string, (request: any) => any>} */
 const ACTIONS = {
-  async load({ bytes }) {
-    const next = await openModel(bytes);
+  async load({ bytes, record }) {
+    const next = await openModel(bytes, record);
     const description = next.describe();
     session = next;
     return description;

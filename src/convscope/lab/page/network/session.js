@@ -6,6 +6,7 @@ import { zeros } from "../onnx/tensor.js";
 import { planModel, runPlan } from "../ops/execute.js";
 import { Trainer } from "../backprop/trainer.js";
 import { explainCell } from "./cell.js";
+import { assumeRecord, readRecord } from "./record.js";
 import { findStages, weightsOf } from "./stages.js";
 
 /**
@@ -39,27 +40,29 @@ import { findStages, weightsOf } from "./stages.js";
 
 const SUPPORTED_FORMAT = 1;
 
-/** Opens a model file. Throws ModelError. @param {Uint8Array} bytes */
-export async function openModel(bytes) {
+/** Opens a model file. Throws ModelError.
+ * @param {Uint8Array} bytes @param {string} [record] JSON that describes a model of another program */
+export async function openModel(bytes, record) {
   const model = parseModel(bytes);
   if (!(await isIntact(bytes, model))) {
     throw new ModelError("the checksum is wrong: the file is damaged, or was changed by another program");
   }
-  return new Session(planModel(model));
+  return new Session(planModel(model), record);
 }
 
 export class Session {
   /** @type {Prepared | null} the newest image */
   prepared = null;
 
-  /** @param {import("../ops/execute.js").Plan} plan */
-  constructor(plan) {
+  /** @param {import("../ops/execute.js").Plan} plan @param {string} [record] */
+  constructor(plan, record = plan.model.metadata.get("convscope.record")) {
     this.plan = plan;
+    this.hasRecord = record !== undefined;
     const text = plan.model.metadata.get("convscope");
     this.metadata = text === undefined ? null : readMetadata(text);
-    this.channelsFirst = !this.metadata && isChannelsFirst(plan.model.input.shape);
+    this.foreign = this.metadata ? null : record === undefined ? assumeRecord(plan.model.input.shape) : readRecord(record);
     /** @type {Preprocessing} */
-    this.preprocessing = this.metadata?.preprocessing ?? assumedPreprocessing(plan.model.input.shape, this.channelsFirst);
+    this.preprocessing = this.metadata?.preprocessing ?? this.foreign?.preprocessing;
     const { height, width, channels } = this.preprocessing;
     this.trainer = new Trainer(plan);
     this.values = this.compute(new Uint8Array(height * width * channels));
@@ -70,7 +73,7 @@ export class Session {
   /** @returns {Description} */
   describe() {
     const count = this.values.get(this.output)?.data.length ?? 0;
-    const classes = this.metadata?.classes ?? Array.from({ length: count }, (_, i) => `class ${i}`);
+    const classes = this.metadata?.classes ?? this.foreign?.classes ?? Array.from({ length: count }, (_, i) => `class ${i}`);
     if (classes.length !== count) throw new ModelError(`expected ${classes.length} probabilities, got ${count}`);
     return {
       classes,
@@ -79,7 +82,7 @@ export class Session {
       architecture: this.metadata?.architecture ?? "",
       precision: this.metadata?.precision ?? "",
       samples: (this.metadata?.golden ?? []).map((/** @type {any} */ { name, file }) => ({ name, file })),
-      note: this.metadata ? "" : "This file does not say how images are prepared, nor its classes: pixels are scaled to 0..1.",
+      note: this.metadata || this.hasRecord ? "" : "This file does not say how images are prepared, nor its classes: pixels are scaled to 0..1. Open the JSON file that describes it, if there is one.",
     };
   }
 
@@ -90,12 +93,13 @@ export class Session {
     if (plan.model.input.type === "uint8") {
       return runPlan(plan, { type: "uint8", shape: [1, height, width, channels], data: pixels });
     }
-    const shape = this.channelsFirst ? [1, channels, height, width] : [1, height, width, channels];
+    const { channelsFirst, isReversed } = /** @type {import("./record.js").Foreign} */ (this.foreign);
+    const shape = channelsFirst ? [1, channels, height, width] : [1, height, width, channels];
     const input = zeros("float32", shape);
     const cells = height * width;
     for (let i = 0; i < pixels.length; i++) {
-      const channel = i % channels;
-      const to = this.channelsFirst ? channel * cells + Math.floor(i / channels) : i;
+      const pixel = Math.floor(i / channels), channel = isReversed ? channels - 1 - (i % channels) : i % channels;
+      const to = channelsFirst ? channel * cells + pixel : pixel * channels + channel;
       input.data[to] = pixels[i] * scale[channel] - mean[channel];
     }
     return runPlan(plan, input);
@@ -148,13 +152,14 @@ export class Session {
   /** The name of the class probabilities, or of the logits of another program's model. */
   findOutput() {
     const { outputs } = this.plan.model;
-    return outputs.find((name) => name === "probabilities") ?? outputs[outputs.length - 1];
+    const wanted = this.foreign?.output || "probabilities";
+    return outputs.find((name) => name === wanted) ?? outputs[outputs.length - 1];
   }
 
   probabilities(values = this.values) {
     const output = Array.from(values.get(this.output)?.data ?? []);
     const sum = output.reduce((a, b) => a + b, 0);
-    if (output.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return output;
+    if (!this.foreign?.isLogits && output.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return output;
     const largest = Math.max(...output);
     const powers = output.map((value) => Math.exp(value - largest));
     const total = powers.reduce((a, b) => a + b, 0);
@@ -182,20 +187,4 @@ function readMetadata(text) {
     throw new ModelError(`expected format ${SUPPORTED_FORMAT} of convscope's model files, got ${metadata.format}`);
   }
   return metadata;
-}
-
-/** @param {(number | string)[]} shape */
-function isChannelsFirst([, channels]) {
-  return typeof channels === "number" && [1, 3, 4].includes(channels);
-}
-
-/** @param {(number | string)[]} shape @param {boolean} channelsFirst @returns {Preprocessing} */
-function assumedPreprocessing(shape, channelsFirst) {
-  const [, ...sides] = shape.map((side) => (typeof side === "number" ? side : NaN));
-  const [channels, height, width] = channelsFirst ? sides : [sides[2], sides[0], sides[1]];
-  if (shape.length !== 4 || ![1, 3, 4].includes(channels) || !(height > 0) || !(width > 0)) {
-    throw new ModelError(`expected an input of images with 1, 3 or 4 channels and a fixed size, got (${shape.join(", ")})`);
-  }
-  const each = (/** @type {number} */ value) => Array(channels).fill(value);
-  return { height, width, channels, fit: "letterbox", fill: each(0), polarity: "mixed", scale: each(1 / 255), mean: each(0) };
 }
