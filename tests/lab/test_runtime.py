@@ -103,12 +103,15 @@ class Block(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layout", "order", "kind"), [("NCHW", "RGB", "logits"), ("NCHW", "BGR", "probabilities"), ("NHWC", "BGR", "logits")]
+    ("layout", "order", "kind"),
+    [("NCHW", "RGB", "logits"), ("NCHW", "BGR", "probabilities"), ("NHWC", "BGR", "logits")],
 )
 def test_verify_a_foreign_model_is_prepared_by_its_record(tmp_path: Path, layout: str, order: str, kind: str) -> None:
     torch.manual_seed(0)
     last = nn.Softmax(1) if kind == "probabilities" else nn.Identity()
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3), last)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3), last
+    )
     if layout == "NHWC":
         network.insert(0, Transposed())
     shape = (1, 3, 20, 24) if layout == "NCHW" else (1, 20, 24, 3)
@@ -116,8 +119,8 @@ def test_verify_a_foreign_model_is_prepared_by_its_record(tmp_path: Path, layout
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (torch.zeros(shape),), str(tmp_path / "m.onnx"), dynamo=False)
     record = {
-        "model": "m.onnx", "classes": ["a", "b", "c"], "height": 20, "width": 24, "channels": 3, "mean": [0.4, 0.5, 0.6],
-        "std": [0.1, 0.2, 0.3], "color_order": order, "layout": layout, "output_kind": kind,
+        "model": "m.onnx", "classes": ["a", "b", "c"], "height": 20, "width": 24, "channels": 3,
+        "mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3], "color_order": order, "layout": layout, "output_kind": kind,
     }  # fmt: skip
     (tmp_path / "m.json").write_text(json.dumps(record))
     (tmp_path / "images").mkdir()

@@ -168,7 +168,10 @@ def test_foreign_file_without_metadata_says_what_is_assumed(node: NodePage, cont
     [
         ("no JSON", "expected a JSON file that describes a model, got no JSON"),
         ("{}", "lacks 'classes', or it is wrong"),
-        ('{"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1, "mean": [0, 0]}', "lacks 'mean', or it is wrong"),
+        (
+            '{"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1, "mean": [0, 0]}',
+            "lacks 'mean', or it is wrong",
+        ),
     ],
 )
 def test_foreign_file_with_a_wrong_record_is_refused(node: NodePage, content: bytes, record: str, problem: str) -> None:
