@@ -32,7 +32,25 @@ def test_minified_script_prints_the_same(name: str) -> None:
 
 def test_minify_script_shortens_names_and_leaves_texts() -> None:
     script = 'const counter = (starting) => { const label = "counter of starting"; return label + starting; };'
-    assert minify_script(script) == 'const c=(a)=>{const b="counter of starting";return b+a;};'
+    assert minify_script(script) == 'const c=a=>{const b="counter of starting";return b+a};'
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("const a = 1; const b = { c: 2, }; const d = () => { f(); }; f();", "const a=1,b={c:2},d=()=>{f()};f();"),
+        ("let a = 1; const b = 2; f(); const c = 3;", "let a=1;const b=2;f();const c=3;"),
+        ("const a = 1; (f)(); const b = 2;", "const a=1;(f)();const b=2;"),
+        (
+            "for (const { a } of b) { const c = a; if (c) f(); const d = 1; }",
+            "for(const{a}of b){const c=a;if(c)f();const d=1}",
+        ),
+        ("{ const a = 1; } const b = 2;", "{const a=1}const b=2;"),
+        ("async (a) => f(a, (b, c) => b)", "async a=>f(a,(b,c)=>b)"),
+    ],
+)
+def test_minify_script_leaves_out_needless_signs(script: str, expected: str) -> None:
+    assert minify_script(script) == expected
 
 
 @pytest.mark.usefixtures("node")

@@ -1,4 +1,4 @@
-"""Smaller scripts: without comments and needless spaces, and with short names for local variables.
+"""Smaller scripts: without comments and needless spaces and signs, and with short names for local variables.
 
 Statements must end with semicolons, as those of the page do.
 
@@ -43,8 +43,31 @@ def minify_script(script: str) -> str:
     """A script that does the same, with fewer bytes; it may hold no labels, and no names made of strings."""
     tokens = [token for token in _tokens(script, 0)[0] if token[0] != "space"]
     short = _short_names(tokens)
-    texts = [short.get(text, text) if kind == "name" else text for kind, text in tokens]
+    texts = _tighten([(kind, short.get(text, text) if kind == "name" else text) for kind, text in tokens])
     return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*texts, ";"]))
+
+
+def _tighten(tokens: list[Token]) -> list[str]:
+    """Leave out needless signs: one `const` for consecutive declarations, no comma or semicolon before a bracket."""
+    found: list[str] = []
+    declares = [""]  # for each open bracket, the word that declares if the statement in it is a declaration
+    for kind, text in tokens:
+        before = found[-1] if found else ";"
+        if kind == "sign" and text in _CLOSING:
+            declares[-1:] = ["" if before == ";" else declares[-1], ""]
+        elif kind == "sign" and text in _CLOSING.values():
+            declares.pop()
+            if before == "," or (before == ";" and text == "}"):
+                found.pop()
+        elif text == "=>" and before == ")" and found[-3] == "(" != found[-2]:
+            found[-3:] = [found[-2]]
+        elif text in ("const", "let") and before == ";" and declares[-1] == text:
+            found[-1] = ","
+            continue
+        elif before == ";" or (before in ("{", "}") and kind == "name" and text != "of"):
+            declares[-1] = text if text in ("const", "let") else ""
+        found.append(text)
+    return found
 
 
 def _needs_space(before: str, after: str) -> bool:
