@@ -188,3 +188,26 @@ def check_sum(panel: Any) -> None:
     elif not any(word in rule for word in ("another shape", "entry of a list", "a function of")):
         count = int(equation.split(" / ")[1].split(" ")[0]) if " / " in equation else 1
         assert (Decimal(sum(terms)) / count).quantize(value) == value, (rule, terms, count, value)
+
+
+def test_color_image_is_edited_a_channel_at_a_time_in_a_window(browser: Any) -> None:
+    case = NetworkCase("conv 2 3, relu, globalavg", (40, 30, 3), 2)
+    model = export(case.network, get_weights(trained_model(case)), random_preprocessing(case), "ab")
+    with opened(browser, serve(model), width=390) as page:
+        before = layer(page, "input").locator("lab-maps").evaluate("m => [...m.values]")
+        page.locator("#edit").click()
+        assert page.locator("lab-pixels td input").count() == 28 * 28
+        page.get_by_label("First row").fill("99")
+        page.get_by_label("First column").fill("1")
+        page.get_by_label("Channel").select_option("Green")
+        cell = page.get_by_label("row 12, column 1", exact=True)
+        cell.fill("200")
+        cell.press("ArrowUp")  # the change is taken when the focus leaves
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.activeElement.ariaLabel") == "row 11, column 1"
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.ariaLabel") == "row 11, column 0"
+        after = layer(page, "input").locator("lab-maps").evaluate("m => [...m.values]")
+        changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        assert changed == [(40 + 12) * 30 + 1]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -12,6 +12,7 @@ import { byId } from "./views/dom.js";
 import { LabLayer } from "./views/layer.js";
 import { LabLayers } from "./views/layers.js";
 import { LabMaps } from "./views/maps.js";
+import { LabPixels } from "./views/pixels.js";
 import { LabSeen } from "./views/seen.js";
 import { LabWeights } from "./views/weights.js";
 import { LabChannels } from "./why/channels.js";
@@ -20,6 +21,7 @@ import { fromBase64, Input, listenForFiles } from "./input.js";
 
 // To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
 const ELEMENTS = {
+  "lab-pixels": LabPixels,
   "lab-board": LabBoard,
   "lab-maps": LabMaps,
   "lab-weights": LabWeights,

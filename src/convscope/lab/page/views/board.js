@@ -1,5 +1,6 @@
-// Where the user draws, or sees the opened image; or edits each pixel as a number (article, A1).
+// Where the user draws, or sees the opened image, or its numbers.
 import { make, paint } from "./dom.js";
+import { LabPixels } from "./pixels.js";
 
 /** @typedef {import("../images/pixels.js").Pixels} Pixels */
 
@@ -8,7 +9,7 @@ const SIDE = 112;
 /** Fires "drawn" when the drawing changed. */
 export class LabBoard extends HTMLElement {
   canvas = make("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": "Drawing board" });
-  grid = make("div", { className: "grid", hidden: true });
+  grid = new LabPixels();
   light = false;
   isImage = false;
   /** @type {number[] | null} where the stroke is */
@@ -16,6 +17,7 @@ export class LabBoard extends HTMLElement {
 
   connectedCallback() {
     this.replaceChildren(this.canvas, this.grid);
+    this.grid.hidden = true;
     this.clear();
     let drawing = false;
     this.canvas.addEventListener("pointerdown", (event) => {
@@ -77,49 +79,11 @@ export class LabBoard extends HTMLElement {
     paint(this.canvas, pixels);
   }
 
-  /** Shows a table of numbers instead of the board; `changed` gets the pixels after each edit.
-   * @param {Pixels | null} pixels null shows the board again @param {(pixels: Pixels) => void} [changed] */
+  /** Shows numbers instead of the board. @param {Pixels | null} pixels null shows the board again
+   * @param {(pixels: Pixels) => void} [changed] gets the pixels after each edit */
   edit(pixels, changed = () => {}) {
     this.canvas.hidden = pixels !== null;
     this.grid.hidden = pixels === null;
-    if (!pixels) return;
-    const { height, width, channels, data } = pixels;
-    const edited = { ...pixels, data: data.slice() };
-    const table = make("table", { "aria-label": "Pixels, 0 to 255" });
-    for (let row = 0; row < height; row++) {
-      const line = make("tr");
-      for (let column = 0; column < width; column++) {
-        const at = (row * width + column) * channels;
-        const input = make("input", { inputMode: "numeric", value: String(data[at]), "aria-label": `row ${row}, column ${column}` });
-        shade(input, data[at]);
-        input.addEventListener("change", () => {
-          const value = Math.min(Math.max(Math.round(Number(input.value)) || 0, 0), 255);
-          input.value = String(value);
-          shade(input, value);
-          edited.data.fill(value, at, at + Math.min(channels, 3));
-          changed(edited);
-        });
-        line.append(make("td", {}, input));
-      }
-      table.append(line);
-    }
-    table.addEventListener("keydown", (event) => moveFocus(event, width));
-    this.grid.replaceChildren(table);
+    if (pixels) this.grid.edit(pixels, changed);
   }
-}
-
-/** @param {HTMLInputElement} input @param {number} value */
-function shade(input, value) {
-  input.style.background = `rgb(${value}, ${value}, ${value})`;
-  input.style.color = value > 127 ? "#000" : "#fff";
-}
-
-/** Arrow keys move between numbers. @param {KeyboardEvent} event @param {number} width of the table */
-function moveFocus(event, width) {
-  const step = { ArrowUp: -width, ArrowDown: width, ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!step || !(event.currentTarget instanceof HTMLElement)) return;
-  const inputs = [...event.currentTarget.querySelectorAll("input")];
-  const at = inputs.findIndex((input) => input === event.target);
-  inputs[at + step]?.focus();
-  event.preventDefault();
 }
