@@ -126,7 +126,7 @@ def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> 
         draw_one(page)
         assert page.locator("lab-compare figcaption").inner_text() == f"kept: {verdict}"
         heads = page.locator("lab-answer thead th").all_inner_texts()
-        assert heads == ["class", "", "now", "kept"]
+        assert heads == ["class", "now", "kept"]
         rows = {row[0]: row[2:] for row in page.locator("lab-answer tbody tr").evaluate_all(ROWS)}
         label, probability = verdict.split(" ", 1)
         assert rows[label][1] == probability

@@ -53,7 +53,7 @@ export class LabAnswer extends HTMLElement {
       fill(line, classes[i], probabilities[i], this.other?.[i]);
       body.append(line);
     }
-    const heads = ["class", "", "now", "kept"].map((text) => make("th", { scope: "col" }, text));
+    const heads = ["class", "", "now", "kept"].map((text) => (text ? make("th", { scope: "col" }, text) : make("td")));
     const head = this.other ? [make("thead", {}, make("tr", {}, ...heads))] : [];
     const table = make("table", { "aria-label": "Probabilities" }, ...head, body);
     this.replaceChildren(make("p", { className: "verdict", "aria-live": "polite" }, verdict), ...doubt, table);

@@ -29,6 +29,7 @@ export class LabArithmetic extends HTMLElement {
   /** @param {import("../lab.js").Choice} choice */
   async cellChosen(choice) {
     this.choice = choice;
+    this.from = /** @type {HTMLElement | null} */ (document.activeElement);
     await this.explain();
     this.focus({ preventScroll: true });
     choice.mark?.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -63,6 +64,7 @@ export class LabArithmetic extends HTMLElement {
   }
 
   close() {
+    if (this.contains(document.activeElement)) this.from?.focus({ preventScroll: true });
     this.choice = null;
     this.classList.remove("open");
   }
