@@ -70,8 +70,23 @@ def _collect(path: Path, parts: dict[Path, str]) -> None:
 
 
 def _wrap(path: Path, text: str, variables: Mapping[Path, str]) -> str:
-    """A module as a function call that returns its exports, given the variables that hold those of others."""
-    exports = [name for _, name in _EXPORT.findall(text)]
-    code = _EXPORT.sub(r"\1", text)
-    code = _IMPORT.sub(lambda match: f"const {{{match[1]}}} = {variables[(path.parent / match[2]).resolve()]};\n", code)
-    return f"(() => {{\n{code}\nreturn {{ {', '.join(exports)} }};\n}})()"
+    """A module as a function call that returns its exports as an array, whose entries may be called anything.
+
+    Args:
+        path: Of the module.
+        text: Its code.
+        variables: That hold the exports of the modules before.
+    """
+
+    def take(match: re.Match[str]) -> str:
+        wanted = {name.strip() for name in match[1].split(",")}
+        source = (path.parent / match[2]).resolve()
+        names = [name if name in wanted else "" for name in _exports(source.read_text("utf-8"))]
+        return f"const [{','.join(names).rstrip(',')}] = {variables[source]};\n"
+
+    code = _IMPORT.sub(take, _EXPORT.sub(r"\1", text))
+    return f"(() => {{\n{code}\nreturn [{', '.join(_exports(text))}];\n}})()"
+
+
+def _exports(text: str) -> list[str]:
+    return [name for _, name in _EXPORT.findall(text)]

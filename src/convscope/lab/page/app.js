@@ -1,23 +1,23 @@
 // Connects the parts of the page: each is told of the opened network, of each answer and of the chosen cell (lab.js).
 import { LabClient } from "./client.js";
+import { LabBoard } from "./input/board.js";
+import { fromBase64, Input, listenForFiles } from "./input/input.js";
+import { LabPixels } from "./input/pixels.js";
 import { Lab } from "./lab.js";
+import { LabLayer } from "./layers/layer.js";
+import { LabLayers } from "./layers/layers.js";
+import { LabMaps } from "./layers/maps.js";
+import { LabWeights } from "./layers/weights.js";
 import { LabMatrix } from "./learn/matrix.js";
 import { LabLearn } from "./learn/view.js";
 import { LabAnswer } from "./views/answer.js";
 import { LabArithmetic } from "./views/arithmetic.js";
 import { LabBackprop } from "./views/backprop.js";
-import { LabBoard } from "./views/board.js";
 import { LabCompare } from "./views/compare.js";
 import { byId } from "./views/dom.js";
-import { LabLayer } from "./views/layer.js";
-import { LabLayers } from "./views/layers.js";
-import { LabMaps } from "./views/maps.js";
-import { LabPixels } from "./views/pixels.js";
 import { LabSeen } from "./views/seen.js";
-import { LabWeights } from "./views/weights.js";
 import { LabChannels } from "./why/channels.js";
 import { LabWhy } from "./why/regions.js";
-import { fromBase64, Input, listenForFiles } from "./input.js";
 
 // To add a part: a row here, and its tag in index.html. Its methods are those of `Part` in lab.js.
 const ELEMENTS = {

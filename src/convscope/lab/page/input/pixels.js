@@ -1,5 +1,5 @@
 // The network's pixels as numbers that can be changed (article, A1): a channel at a time, and a window of a large image.
-import { make } from "./dom.js";
+import { make } from "../views/dom.js";
 
 /** @typedef {import("../images/pixels.js").Pixels} Pixels */
 

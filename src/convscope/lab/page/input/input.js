@@ -1,7 +1,7 @@
 // Where images come from: the board, files, the clipboard, the camera, the examples in the model file.
-import { byId, make } from "./views/dom.js";
+import { byId, make } from "../views/dom.js";
 
-/** @typedef {import("./network/session.js").Description} Description */
+/** @typedef {import("../network/session.js").Description} Description */
 
 /** @param {string} text */
 export const fromBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -10,7 +10,7 @@ export class Input {
   busy = false;
   again = false;
 
-  /** @param {import("./views/board.js").LabBoard} board @param {import("./lab.js").Lab} lab */
+  /** @param {import("./board.js").LabBoard} board @param {import("../lab.js").Lab} lab */
   constructor(board, lab) {
     this.board = board;
     this.lab = lab;

@@ -1,5 +1,5 @@
 // Maps, or a vector, on one canvas: pages of maps, zoom, and a cell that clicks and keys choose.
-import { make, short } from "./dom.js";
+import { make, short } from "../views/dom.js";
 
 /** @typedef {[number, number, number]} Cell map, row, column @typedef {import("./colors.js").Scale} Scale */
 

@@ -1,6 +1,6 @@
 // A layer: its maps, those of the image that is kept for comparing, and its weights.
 import { colorScale } from "./colors.js";
-import { make, short } from "./dom.js";
+import { make, short } from "../views/dom.js";
 import { LabMaps } from "./maps.js";
 import { LabWeights } from "./weights.js";
 

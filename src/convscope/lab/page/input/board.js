@@ -1,5 +1,5 @@
 // Where the user draws, or sees the opened image, or its numbers.
-import { make, paint } from "./dom.js";
+import { make, paint } from "../views/dom.js";
 import { LabPixels } from "./pixels.js";
 
 /** @typedef {import("../images/pixels.js").Pixels} Pixels */

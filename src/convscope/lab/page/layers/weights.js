@@ -1,6 +1,6 @@
 // The kernels of a convolution, or the weights of a dense layer's unit, as maps.
 import { colorScale } from "./colors.js";
-import { make } from "./dom.js";
+import { make } from "../views/dom.js";
 import { LabMaps } from "./maps.js";
 
 export class LabWeights extends HTMLElement {
