@@ -11,6 +11,7 @@ const { openModel } = await load("network/session.js");
 const { decodeImage } = await load("images/decode.js");
 const { classMaps, occlude } = await load("network/why.js");
 const { coverWithPatches, spreadDrops } = await load("network/patches.js");
+const { unlikeNotes } = await load("images/typical.js");
 const { Trainer } = await load("backprop/trainer.js");
 
 const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
@@ -96,6 +97,7 @@ const actions = {
       }),
     );
   },
+  unlike: ({ typical, data, ...rest }) => ({ notes: unlikeNotes(typical, { ...rest, data: decode(data) }) }),
   async file({ file, record }) {
     const decoded = await decodeImage(decode(file));
     return record ? actions.pixels({ record, decoded }) : { pixels: pack(decoded.pixels), notes: decoded.notes, deep: decoded.deep && encode(decoded.deep) };

@@ -19,10 +19,11 @@ from PIL import Image
 from convscope.data.load import load_data
 from convscope.errors import DataError
 from convscope.images.golden import golden_files
+from convscope.images.comparison import TypicalImages
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage, read_image
 from helpers.command import required
-from helpers.lab_page import NodePage, PageError
+from helpers.lab_page import NodePage, PageError, encode
 
 Pixels = NDArray[np.uint8]
 
@@ -215,3 +216,21 @@ def test_decode_png_suite_equals_python_or_is_refused_by_both(node: NodePage) ->
 def test_decode_damaged_png_is_refused(node: NodePage, change: Any, message: str) -> None:
     with pytest.raises(PageError, match=re.escape(message)):
         node.read(change(pngs()["rgb"]))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_notes_on_images_unlike_the_training_images_equal_python(node: NodePage, channels: int) -> None:
+    random = np.random.default_rng(channels)
+    shape = (9, 14, channels)
+    typical = TypicalImages.measure(random.integers(90, 150, (60, *shape), np.uint8))
+    seen = set()
+    for low, high in [(90, 150), (0, 20), (200, 256), (0, 256), (120, 122), (86, 158), (60, 160)]:
+        pixels = random.integers(low, high, shape, np.uint8)
+        (expected,) = typical.warn_each(pixels[None])
+        found = node.ask(
+            "unlike", typical=typical.model_dump(mode="json"), height=9, width=14, channels=channels,
+            data=encode(pixels.tobytes()),
+        )  # fmt: skip
+        assert tuple(found["notes"]) == expected
+        seen.update(expected)
+    assert len(seen) > 3

@@ -22,6 +22,7 @@ import { fitInside, resize } from "./resize.js";
  * @property {[number, number]} [uint16_range]
  * @property {number[]} scale
  * @property {number[]} mean
+ * @property {Record<string, number[]> | null} [typical] see typical.js
  *
  * @typedef {{name: string, pixels: Pixels}} Step what an image looked like after a step
  */

@@ -1,5 +1,6 @@
 // An opened model: its description, answers to images, and the arithmetic of its cells. Knows no browser.
 import { preprocess } from "../images/preprocess.js";
+import { unlikeNotes } from "../images/typical.js";
 import { isIntact, parseModel } from "../onnx/model.js";
 import { ModelError } from "../onnx/protobuf.js";
 import { zeros } from "../onnx/tensor.js";
@@ -107,7 +108,9 @@ export class Session {
 
   /** @param {import("../images/pixels.js").Decoded} decoded */
   classify(decoded) {
-    return this.answer(preprocess(this.preprocessing, decoded));
+    const { pixels, notes, steps } = preprocess(this.preprocessing, decoded);
+    const { typical } = this.preprocessing;
+    return this.answer({ pixels, steps, notes: typical ? [...notes, ...unlikeNotes(typical, pixels)] : notes });
   }
 
   /** @param {Prepared} prepared @returns {Answer} */
