@@ -18,8 +18,8 @@ from PIL import Image
 
 from convscope.data.load import load_data
 from convscope.errors import DataError
-from convscope.images.golden import golden_files
 from convscope.images.comparison import TypicalImages
+from convscope.images.golden import golden_files
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage, read_image
 from helpers.command import required

@@ -2,16 +2,15 @@
 
 Statements must end with semicolons, as those of the page do.
 
-A name becomes a short one everywhere in a script, if the script declares it and it is nowhere a property, a key of an
-object, part of a pattern such as `{width}`, or a member of a class. So no analysis of scopes is needed. Names that
-begin with $ stay.
+A name that the script declares becomes the same short one wherever it is a variable: no analysis of scopes is needed.
+Properties, keys of objects and members of classes stay; `{width}` becomes `{width:a}`. Names that begin with $ stay.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count, pairwise, product
 from string import ascii_letters
 
@@ -26,6 +25,9 @@ _TOKEN = re.compile(
 _REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[])+/[a-z]*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _DECLARING = {"const", "let", "function", "class"}
+_MODIFIERS = {"async", "get", "set", "static", "*"}
+_BINDING = {"(", ",", "{", "[", "...", ":"}
+_BEFORE_BLOCK = {")", "=>", ";", "}", "{", "else", "try", "finally", "do", ""}
 _NO_METHOD = {"if", "for", "while", "switch", "catch", "function", "return"}
 _RESERVED = set(
     re.findall(
@@ -42,9 +44,17 @@ Token = tuple[str, str]  # kind, text
 def minify_script(script: str) -> str:
     """A script that does the same, with fewer bytes; it may hold no labels, and no names made of strings."""
     tokens = [token for token in _tokens(script, 0)[0] if token[0] != "space"]
-    short = _short_names(tokens)
-    texts = _tighten([(kind, short.get(text, text) if kind == "name" else text) for kind, text in tokens])
-    return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*texts, ";"]))
+    roles = list(_roles(tokens))
+    short = _short_names(tokens, roles)
+    renamed = [(kind, _rename(text, role, short)) for (kind, text), role in zip(tokens, roles, strict=True)]
+    return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*_tighten(renamed), ";"]))
+
+
+def _rename(text: str, role: str, short: Mapping[str, str]) -> str:
+    new = short.get(text, text)
+    if role == "shorthand" and new != text:
+        return f"{text}:{new}"
+    return new if role == "variable" else text
 
 
 def _tighten(tokens: list[Token]) -> list[str]:
@@ -119,12 +129,15 @@ def _template(script: str, at: int) -> tuple[list[Token], int]:
     return found, at + 1
 
 
-def _short_names(tokens: list[Token]) -> dict[str, str]:
+def _short_names(tokens: list[Token], roles: list[str]) -> dict[str, str]:
     """Short names by those that they replace, the most frequent ones first."""
-    names = Counter(text for kind, text in tokens if kind == "name")
-    chosen = {name for name in _declared(tokens) - _fixed(tokens) - _RESERVED if not name.startswith("$")}
-    fresh = (name for name in _letters() if name not in names and name not in _RESERVED)
-    order = sorted(chosen, key=lambda name: (-names[name] * (len(name) - 1), name))
+    used = {text for kind, text in tokens if kind == "name"}
+    saved: Counter[str] = Counter()
+    for (_, text), role in zip(tokens, roles, strict=True):
+        saved[text] += {"variable": len(text) - 1, "shorthand": -2}.get(role, 0)
+    chosen = [name for name in _declared(tokens) - _RESERVED if saved[name] > 0 and not name.startswith("$")]
+    fresh = (name for name in _letters() if name not in used and name not in _RESERVED)
+    order = sorted(chosen, key=lambda name: (-saved[name], name))
     return {name: new for name in order if len(new := next(fresh)) < len(name)}
 
 
@@ -139,37 +152,59 @@ def _declared(code: list[Token]) -> set[str]:
     found: set[str] = set()
     for at, (_, text) in enumerate(code):
         before = code[at - 1][1] if at else ""
-        if before in _DECLARING or (before == "*" and code[at - 2][1] == "function") or _next(code, at) == "=>":
-            end = _end(code, at) if text in _CLOSING else at
-            found |= {name for kind, name in code[at : end + 1] if kind == "name"}
+        if before in _DECLARING or (before == "*" and code[at - 2][1] == "function"):
+            found |= _bound(code, at)
         elif text == "(":
-            end = _end(code, at)
-            follows = _next(code, end)
-            if follows == "=>" or (follows == "{" and before not in _NO_METHOD):
-                found |= {name for kind, name in code[at : end + 1] if kind == "name"}
+            follows = _next(code, _end(code, at))
+            if follows == "=>" or (follows == "{" and before not in _NO_METHOD - {"function"}):
+                found |= _bound(code, at)
+        elif _next(code, at) == "=>":
+            found |= _bound(code, at)
     return found
 
 
-def _fixed(code: list[Token]) -> set[str]:
-    """Names of properties, keys, parts of patterns and methods."""
-    found: set[str] = set()
+def _bound(code: list[Token], at: int) -> set[str]:
+    """The name at a place; or the names that a pattern or the parameters there bind, not those in default values."""
+    if code[at][1] not in _CLOSING:
+        return {code[at][1]} if code[at][0] == "name" else set()
+    places = range(at + 1, _end(code, at))
+    return {code[i][1] for i in places if code[i][0] == "name" and code[i - 1][1] in _BINDING and _next(code, i) != ":"}
+
+
+def _roles(code: list[Token]) -> Iterator[str]:
+    """What each token is: a variable; a property, key or member; a name that is both, as in `{width}`; or no name."""
     inside: list[str] = []
     for at, (kind, text) in enumerate(code):
-        if text in _CLOSING and kind == "sign":
-            is_class = text == "{" and "class" in (code[at - 2][1], code[at - 4][1])
-            inside.append("class" if is_class else text)
-        elif text in _CLOSING.values() and kind == "sign":
+        if kind == "sign" and text in _CLOSING:
+            inside.append(_brace(code, at) if text == "{" else text)
+        elif kind == "sign" and text in _CLOSING.values():
             inside.pop()
-        if kind != "name":
-            continue
-        before, after = code[at - 1][1] if at else "", _next(code, at)
-        in_braces = bool(inside) and inside[-1] == "{"
-        is_key = after == ":" or (in_braces and before in ("{", ",") and after in (",", "}", "="))
-        is_member = bool(inside) and inside[-1] == "class"
-        is_method = after == "(" and _next(code, _end(code, at + 1)) == "{" and before != "function"
-        if before in (".", "?.") or is_key or is_member or is_method:
-            found.add(text)
-    return found
+        yield _role(code, at, inside[-1] if inside else "") if kind == "name" else "none"
+
+
+def _brace(code: list[Token], at: int) -> str:
+    """Whether a brace begins a class, an object (or pattern), or a block."""
+    before = [text for _, text in code[max(0, at - 4) : at]][::-1] + [""] * 4
+    if "class" in (before[1], before[3]):
+        return "class"
+    return "block" if before[0] in _BEFORE_BLOCK else "object"
+
+
+def _role(code: list[Token], at: int, place: str) -> str:
+    before, after = code[at - 1][1] if at else "", _next(code, at)
+    if before in (".", "?."):
+        return "property"
+    start = at
+    while start and code[start - 1][1] in _MODIFIERS:
+        start -= 1
+    begins = code[start - 1][1] if start else ""
+    if place == "class" and begins in ("{", ";", "}"):
+        return "property"
+    if place == "object" and begins in ("{", ","):
+        if after in (",", "}", "="):
+            return "shorthand"
+        return "property"
+    return "variable"
 
 
 def _next(code: list[Token], at: int) -> str:
