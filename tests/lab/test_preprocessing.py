@@ -223,7 +223,7 @@ def test_notes_on_images_unlike_the_training_images_equal_python(node: NodePage,
     random = np.random.default_rng(channels)
     shape = (9, 14, channels)
     typical = TypicalImages.measure(random.integers(90, 150, (60, *shape), np.uint8))
-    seen = set()
+    seen: set[str] = set()
     for low, high in [(90, 150), (0, 20), (200, 256), (0, 256), (120, 122), (86, 158), (60, 160)]:
         pixels = random.integers(low, high, shape, np.uint8)
         (expected,) = typical.warn_each(pixels[None])
