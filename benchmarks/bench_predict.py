@@ -1,6 +1,6 @@
 """How much processor time does predicting many small files take, compared with a plain loop of Pillow and onnxruntime?
 
-    bench_predict.py [--files 2000] [--rounds 5] [--into RESULTS.md]
+    bench_predict.py [--files 10000] [--rounds 5] [--into RESULTS.md]
 
 Both classify the same PNGs of MNIST's test digits with the same model file, each time in a new process. Also measured
 with one file, which shows what starting costs. The table goes into RESULTS.md. Exit code 5: beyond the start,
@@ -51,7 +51,7 @@ Times = dict[tuple[str, int], list[float]]  # processor seconds by program and n
 def main() -> int:
     """Measure, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=2_000)
+    parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
