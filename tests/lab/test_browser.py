@@ -134,7 +134,12 @@ def test_image_files_get_the_probabilities_of_python(browser: Any, url: str, dig
         ("#image-file", "a.png", b"not an image", "not an image that this browser can read"),
         ("#image-file", "a.png", b"\x89PNG\r\n\x1a\n and nothing", "the file is truncated"),
         ("#image-file", "a.png", b"", "the file is empty"),
-        ("#image-file", "a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image that this browser can read"),
+        (
+            "#image-file",
+            "a.svg",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "not an image that this browser can read",
+        ),
         ("#image-file", "a.png", BOMB, "60000x60000 are 3600 megapixels, expected at most 25"),
         ("#model-file", "a.onnx", b"not a model", "no ONNX file"),
         ("#model-file", "a.onnx", b"", "expected an ONNX file"),
