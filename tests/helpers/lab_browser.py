@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convscope.lab.server import serve_page
+from convscope.lab.server import More, serve_page
 
 
-def serve(model: bytes) -> str:
+def serve(model: bytes, samples: More | None = None) -> str:
     """The address of the lab with a model, in a thread of this process."""
     started: list[str] = []
     ready = threading.Event()
@@ -20,7 +20,7 @@ def serve(model: bytes) -> str:
         started.append(address)
         ready.set()
 
-    threading.Thread(target=serve_page, args=(0, Path("run/model.onnx"), model, show), daemon=True).start()
+    threading.Thread(target=serve_page, args=(0, Path("run/model.onnx"), model, show, samples), daemon=True).start()
     assert ready.wait(20)
     return started[0]
 

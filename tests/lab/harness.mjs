@@ -12,6 +12,7 @@ const { decodeImage } = await load("images/decode.js");
 const { classMaps, occlude } = await load("network/why.js");
 const { coverWithPatches, spreadDrops } = await load("network/patches.js");
 const { unlikeNotes } = await load("images/typical.js");
+const { nearest, readFeatures, strongest, survey } = await load("network/survey.js");
 const { Trainer } = await load("backprop/trainer.js");
 
 const decode = (text) => new Uint8Array(Buffer.from(text, "base64"));
@@ -83,6 +84,15 @@ const actions = {
     while (drops.length < patches.rows.length * patches.columns.length) drops.push(...occlude(session, targets, drops.length, 5));
     const heats = targets.map((_, i) => pack(spreadDrops(drops.map((drop) => drop[i]), patches, height, width)));
     return { patches, drops, heats };
+  },
+  async survey({ files, channel, count, features, width }) {
+    const surveyed = [];
+    for (const file of files) surveyed.push(survey(session, (await decodeImage(decode(file))).pixels.data));
+    const rows = features ? readFeatures(decode(features).slice().buffer, width) : surveyed.map((one) => one.features);
+    return {
+      strongest: strongest(surveyed, channel, count),
+      nearest: nearest(rows, session.values.get("features").data, count),
+    };
   },
   switchChannel({ channel }) {
     const { probabilities, before, off, values } = session.switchChannel(channel);

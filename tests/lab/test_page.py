@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shutil
 import signal
@@ -48,13 +49,29 @@ def test_folders_hold_few_modules() -> None:
 
 def test_page_has_no_inline_script_or_style() -> None:
     html = (PAGE / "index.html").read_text("utf-8")
-    assert re.findall(r"<script[^>]*>", html) == ['<script type="module" src="app.js">']
+    assert re.findall(r"<script[^>]*>", html) == [
+        '<script type="module" src="samples.js">',
+        '<script type="module" src="app.js">',
+    ]
     assert "<style" not in html
     assert not re.search(r"\s(style|on\w+)=", html)
 
 
 def test_bundle_is_below_its_size() -> None:
     assert len(bundle_page().encode()) < MAX_PAGE_BYTES
+
+
+def test_bundle_with_samples_has_them_and_their_script() -> None:
+    name = "</script><script>alert(1)</script>"
+    page = bundle_page(b"a model", "x", {"samples": [{"name": name, "label": 0, "file": ""}], "note": ""})
+    found = re.search(r'<script id="lab-samples" type="application/json">(.*?)</script>', page)
+    assert found
+    assert json.loads(found[1])["samples"][0]["name"] == name
+    assert page.count("</script>") == 5
+    assert '"lab-samples"' in page.split('id="lab-samples"')[1]
+    assert (
+        page.index('id="lab-samples"') < page.index('customElements.define("lab-samples"') < page.index('"lab-answer"')
+    )
 
 
 def test_bundle_is_one_file_with_the_model_inside() -> None:

@@ -24,6 +24,7 @@ from convscope.deploy.quantization import MAX_CHANGED, Quantization, compare_qua
 from convscope.deploy.verify import Verification, predictor_runtime
 from convscope.errors import DataError, GateError, UsageError
 from convscope.lab.bundle import bundle_page
+from convscope.lab.samples import RunImages
 from convscope.runs.config import CARD_FILE, MODEL_FILE
 from convscope.runs.folder import Run, open_run
 from convscope.training.resolve import train_val_split
@@ -81,7 +82,7 @@ def export_model(run: Run | str | Path, *, reporter: Reporter | None = None, **o
         content = chosen.read_bytes()
         precision = read_model_file(chosen).metadata.precision
         out = wanted.out or Path(DEFAULT_OUT[wanted.to])
-        files = _output_files(run, wanted.to, out, content)
+        files = _output_files(run, wanted, out, content)
         write_results(files, wanted.force)
     model = next(iter(files))
     return Export(
@@ -176,11 +177,16 @@ def _gate_message(found: Quantization) -> str:
     )
 
 
-def _output_files(run: Run, to: str, out: Path, content: bytes) -> dict[Path, bytes]:
+def _output_files(run: Run, wanted: ExportOptions, out: Path, content: bytes) -> dict[Path, bytes]:
     """What is written; the model file, or the page that holds it, first."""
-    if to == "hub-folder":
+    if wanted.to == "hub-folder":
         return _hub_files(run, out, content)
-    return {out: bundle_page(content, run.path.name).encode() if to == "web" else content}
+    if wanted.to == "file":
+        return {out: content}
+    samples = RunImages(run, wanted.samples).samples if wanted.samples else None
+    if samples and samples["note"]:
+        raise DataError(f"--samples: {samples['note']}")
+    return {out: bundle_page(content, run.path.name, samples).encode()}
 
 
 def _hub_files(run: Run, folder: Path, content: bytes) -> dict[Path, bytes]:

@@ -14,7 +14,7 @@ from convscope.backends.onnx.read import read_model_file
 from convscope.data.options import cache_folder
 from convscope.errors import ModelFileError
 from convscope.lab.model import read_page_model
-from convscope.lab.server import serve_page
+from convscope.lab.server import More, serve_page
 
 RECIPE = "article"
 NEEDED = ("torch", "sklearn", "onnx")  # to train it
@@ -45,21 +45,24 @@ def open_lab(source: str | Path | None, port: int, started: Callable[[LabInfo], 
         ModelFileError: The file or folder does not exist, or the run is damaged.
         UsageError: The port is in use.
     """
-    path = _model_file(Path(source)) if source is not None else None
+    path, samples = _open(Path(source)) if source is not None else (None, None)
     content = read_page_model(path) if path else None
-    serve_page(port, path, content, lambda url: started(LabInfo(url=url, model=path)))
+    serve_page(port, path, content, lambda url: started(LabInfo(url=url, model=path)), samples)
 
 
-def _model_file(path: Path) -> Path:
+def _open(path: Path) -> tuple[Path, More | None]:
+    """The model file of a run or a path, and what the server answers about a run's data set."""
     kind = kind_of(path, ModelFileError)
     if kind == "folder":
-        from convscope.runs.folder import open_run  # here, because a model file does not need it
+        from convscope.lab.samples import RunImages  # here, because a model file does not need them
+        from convscope.runs.folder import open_run
 
-        return open_run(path).model_file
+        run = open_run(path)
+        return run.model_file, RunImages(run).answer
     if kind != "file":
         problem = "does not exist" if kind == "missing" else "is not a file"
         raise ModelFileError(f"expected a run folder or a model.onnx, but {path} {problem}")
-    return path
+    return path, None
 
 
 def open_lessons(port: int, started: Callable[[LabInfo], None], reporter: Reporter | None = None) -> None:

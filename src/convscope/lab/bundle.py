@@ -6,11 +6,13 @@ wrapped in a function that returns what it exports, and minified.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from convscope.lab.minify import minify_script
 
@@ -31,12 +33,13 @@ def bundle_script(entry: str) -> str:
     return '"use strict";\n' + "\n".join(parts.values()) + "\n"
 
 
-def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
+def bundle_page(model: bytes | None = None, name: str = "model.onnx", samples: Mapping[str, Any] | None = None) -> str:
     """The page as one HTML file that loads nothing else.
 
     Args:
         model: A model file that it opens; None asks for one.
         name: What the page calls the model.
+        samples: Images of the model's data set that the page offers, as `RunImages.samples` has them.
     """
     html = (PAGE / "index.html").read_text("utf-8")
     style = re.sub(r"\s*([{};,])\s*|(?<=:) ", r"\1", (PAGE / "lab.css").read_text("utf-8")).replace(";}", "}")
@@ -44,8 +47,11 @@ def bundle_page(model: bytes | None = None, name: str = "model.onnx") -> str:
     inside = [_script("lab-worker", "text/plain", bundle_script("worker.js"))]
     if model is not None:
         inside.append(_script("lab-model", "text/plain", b64encode(model).decode(), f' data-name="{escape(name)}"'))
+    if samples is not None:
+        inside.append(_script("lab-samples", "application/json", json.dumps(samples)))
+        inside.append(f'<script type="module">\n{_closed(bundle_script("samples.js"))}</script>\n')
     script = f'{"".join(inside)}<script type="module">\n{_closed(bundle_script("app.js"))}</script>\n</html>'
-    html = html.replace('<script type="module" src="app.js"></script>\n', "")
+    html = re.sub(r'<script type="module" src="\w+.js"></script>\n', "", html)
     return html.replace("</html>", script)
 
 

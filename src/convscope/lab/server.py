@@ -38,6 +38,9 @@ class Served(NamedTuple):
     headers: dict[str, str]
 
 
+More = Callable[[str], Served | None]  # what is answered to a path; None if nothing
+
+
 def page_files(model: bytes | None, name: str) -> dict[str, Served]:
     """What the server answers, by path.
 
@@ -57,14 +60,14 @@ def page_files(model: bytes | None, name: str) -> dict[str, Served]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for a fixed set of paths."""
+    """Answers GET and HEAD."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "convscope", ""
     timeout = 60
 
-    def __init__(self, files: dict[str, Served], *arguments: object) -> None:
-        self.files = files
+    def __init__(self, files: dict[str, Served], more: More, *arguments: object) -> None:
+        self.files, self.more = files, more
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -83,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
         if host not in (HOST, "localhost"):
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, Served("text/plain", b"another host\n", {}), with_body)
-        found = self.files.get(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
+        found = self.files.get(path) or self.more(path)
         if found is None:
             return self._send(HTTPStatus.NOT_FOUND, Served("text/plain", b"not found\n", {}), with_body)
         return self._send(HTTPStatus.OK, found, with_body)
@@ -108,7 +112,9 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-def serve_page(port: int, model: Path | None, content: bytes | None, started: Callable[[str], None]) -> None:
+def serve_page(
+    port: int, model: Path | None, content: bytes | None, started: Callable[[str], None], samples: More | None = None
+) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
@@ -116,13 +122,17 @@ def serve_page(port: int, model: Path | None, content: bytes | None, started: Ca
         model: The path of the model file, for its name.
         content: The model file; None if the user opens one in the page.
         started: Called with the address.
+        samples: Answers to other paths, about images of the model's data set.
 
     Raises:
         UsageError: The port is in use.
     """
     name = "/".join(model.parts[-2:]) if model else ""
+    files = page_files(content, name)
+    if samples:
+        files["/model.onnx"].headers["X-Lab-Samples"] = "offered"
     try:
-        server = _Server((HOST, port), partial(_Handler, page_files(content, name)))
+        server = _Server((HOST, port), partial(_Handler, files, samples or (lambda _: None)))
     except OSError as error:
         raise UsageError(f"port {port} cannot be used ({error.strerror}): choose another --port") from error
     with server:

@@ -87,9 +87,16 @@ async function openFile(file) {
   else lab.say("Open a model first.");
 }
 
+/** @param {object | null} inside images of the data set; null if the server has them */
+function offerSamples(inside) {
+  document.dispatchEvent(new CustomEvent("samples", { detail: { lab, input, inside } }));
+}
+
 /** The model that the server offers, or that is inside the single HTML file. */
 async function openFirst() {
   const inside = document.getElementById("lab-model");
+  const samples = document.getElementById("lab-samples");
+  if (samples) offerSamples(JSON.parse(samples.textContent ?? ""));
   if (inside) return openModel(fromBase64(inside.textContent ?? ""), inside.dataset.name ?? "model.onnx");
   let reply = await fetch("model.onnx");
   while (reply.status === 401) {
@@ -97,6 +104,7 @@ async function openFirst() {
     if (!token) break;
     reply = await fetch("model.onnx", { headers: { Authorization: `Bearer ${token}` } });
   }
+  if (reply.headers.has("X-Lab-Samples")) offerSamples(null);
   if (reply.ok) return openModel(new Uint8Array(await reply.arrayBuffer()), decodeURIComponent(reply.headers.get("X-Model-Name") ?? "model.onnx"));
   lab.say("Open a model.onnx, or drop one onto this page.");
 }

@@ -40,9 +40,9 @@ export class Input {
     return button;
   }
 
-  /** @param {Uint8Array} bytes */
-  async openImage(bytes) {
-    const answer = await this.lab.ask("classifyFile", { bytes });
+  /** @param {Uint8Array} bytes @param {string} action */
+  async openImage(bytes, action = "classifyFile") {
+    const answer = await this.lab.ask(action, { bytes });
     this.stopEditing();
     this.board.show(answer.decoded);
     this.lab.answered(answer);
