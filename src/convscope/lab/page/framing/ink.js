@@ -30,14 +30,12 @@ export function findInk(original) {
 /** @param {Pixels} gray */
 const radiusOf = ({ height, width }) => Math.max(1, Math.floor(Math.max(height, width) / 4));
 
-/** Above 0 if the ink is darker than its paper. @param {Pixels} gray */
-function darkness(gray) {
+/** Above 0 if the ink is darker than its paper. @param {Pixels} gray
+ * @param {Uint8Array} opened the opening of it @param {Uint8Array} closed that of its negative */
+function darkness(gray, opened, closed) {
   const { data } = gray;
-  const radius = radiusOf(gray);
-  const mean = localMean(gray, radius);
+  const mean = localMean(gray, radiusOf(gray));
   let cubes = 0, sizes = 0, light = 0, dark = 0;
-  const opened = opening(gray, radius).data;
-  const closed = opening({ ...gray, data: data.map((value) => 255 - value) }, radius).data;
   for (let i = 0; i < data.length; i++) {
     const cube = (data[i] - mean[i]) ** 3;
     cubes += cube;
@@ -55,9 +53,10 @@ function darkness(gray) {
 /** @param {Pixels} gray */
 function separate(gray) {
   const { height, width } = gray;
-  const dark = darkness(gray) > 0;
-  const lightInk = dark ? { ...gray, data: gray.data.map((value) => 255 - value) } : gray;
-  const opened = opening(lightInk, radiusOf(gray)).data;
+  const sides = [gray, { ...gray, data: gray.data.map((value) => 255 - value) }];
+  const [above, below] = sides.map((side) => opening(side, radiusOf(gray)).data);
+  const dark = darkness(gray, above, below) > 0;
+  const [lightInk, opened] = dark ? [sides[1], below] : [sides[0], above];
   const raised = lightInk.data.map((value, i) => value - opened[i]);
   const { threshold, base, noise } = paperOf(raised);
   const strong = raised.filter((value) => value > threshold);

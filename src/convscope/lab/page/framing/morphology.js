@@ -1,10 +1,7 @@
 // Windows over gray images, as `convscope.images.framing.morphology`.
 import { image } from "../images/pixels.js";
 
-/**
- * @typedef {import("../images/pixels.js").Pixels} Pixels
- * @typedef {(a: number, b: number) => number} Operation
- */
+/** @typedef {import("../images/pixels.js").Pixels} Pixels */
 
 /**
  * The mean of the part of each window that is inside the image, rounded half up.
@@ -33,11 +30,11 @@ export function localMean({ height, width, data }, radius) {
 
 /** What is light and narrower than a window is removed. @param {Pixels} gray @param {number} radius @returns {Pixels} */
 export function opening(gray, radius) {
-  return overWindows(Math.max, overWindows(Math.min, extended(gray, 2 * radius), radius), radius);
+  return overWindows(true, overWindows(false, extended(gray, 2 * radius), radius), radius);
 }
 
 /** The largest value at most `radius` rows and columns away. @param {Pixels} values @param {number} radius */
-export const dilation = (values, radius) => overWindows(Math.max, extended(values, radius), radius);
+export const dilation = (values, radius) => overWindows(true, extended(values, radius), radius);
 
 /** With its border pixels repeated n times outside. @param {Pixels} pixels @param {number} n @returns {Pixels} */
 function extended({ height, width, data }, n) {
@@ -49,23 +46,26 @@ function extended({ height, width, data }, n) {
   return result;
 }
 
-/** @param {Operation} operation @param {Pixels} pixels @param {number} radius @returns {Pixels} */
-function overWindows(operation, pixels, radius) {
-  return overRows(operation, overRows(operation, pixels, 2 * radius + 1), 2 * radius + 1);
+/** @param {boolean} isMax @param {Pixels} pixels @param {number} radius @returns {Pixels} */
+function overWindows(isMax, pixels, radius) {
+  return overRows(isMax, overRows(isMax, pixels, 2 * radius + 1), 2 * radius + 1);
 }
 
 /**
  * The minimum or maximum of n rows from each row on, transposed: of 1, 2, 4, ... rows, then of two overlapping parts.
- * @param {Operation} operation @param {Pixels} pixels @param {number} n
+ * @param {boolean} isMax @param {Pixels} pixels @param {number} n
  * @returns {Pixels}
  */
-function overRows(operation, { height, width, data }, n) {
+function overRows(isMax, { height, width, data }, n) {
   let values = data;
   let rows = height;
   const combine = (/** @type {number} */ distance) => {
     rows -= distance;
     const next = new Uint8Array(rows * width);
-    for (let i = 0, j = distance * width; i < next.length; i++, j++) next[i] = operation(values[i], values[j]);
+    for (let i = 0, j = distance * width; i < next.length; i++, j++) {
+      const a = values[i], b = values[j];
+      next[i] = a > b === isMax ? a : b;
+    }
     values = next;
   };
   let reach = 1;

@@ -115,18 +115,21 @@ function sheetOf(border) {
   if (2 * outer.reduce((a, b) => a + b, 0) < outer.length) return null;
   const { labels } = connectedComponents(border);
   const outside = new Set();
-  labels.forEach((label, i) => {
-    const row = Math.floor(i / width), column = i % width;
-    if (label && (row === 0 || row === height - 1 || column === 0 || column === width - 1)) outside.add(label);
-  });
-  const rest = image(height, width, 1, Uint8Array.from(labels, (label) => (outside.has(label) ? 0 : 1)));
+  for (let y = 0; y < height; y++) {
+    const isEdge = y === 0 || y === height - 1;
+    for (let x = 0; x < width; x += isEdge || width < 2 ? 1 : width - 1) outside.add(labels[y * width + x]);
+  }
+  outside.delete(0);
+  const rest = image(height, width, 1);
+  for (let i = 0; i < labels.length; i++) rest.data[i] = outside.has(labels[i]) ? 0 : 1;
   const parts = connectedComponents(rest);
   if (!parts.count) return null;
   const sizes = new Uint32Array(parts.count + 1);
-  parts.labels.forEach((label) => label && sizes[label]++);
+  for (const label of parts.labels) if (label) sizes[label]++;
   const area = sizes.reduce((a, b) => Math.max(a, b));
   const largest = sizes.indexOf(area);
-  const sheet = image(height, width, 1, Uint8Array.from(parts.labels, (label) => (label === largest ? 1 : 0)));
+  const sheet = image(height, width, 1);
+  for (let i = 0; i < labels.length; i++) sheet.data[i] = parts.labels[i] === largest ? 1 : 0;
   const box = boxOf(sheet);
   if (8 * area < height * width || Math.min(box.bottom - box.top, box.right - box.left) < 8) return null;
   const ink = sheet.data.reduce((sum, value, i) => sum + (value && border.data[i]), 0);

@@ -123,7 +123,7 @@ export class Session {
     const probabilities = this.probabilities();
     const before = off.length ? this.probabilities(this.compute(pixels.data, { ...this.plan, off: [] })) : undefined;
     const values = Object.fromEntries(
-      this.stages.map(({ value }) => [value, Float32Array.from(this.values.get(value)?.data ?? [])]),
+      this.stages.map(({ value }) => [value, new Float32Array(this.values.get(value)?.data ?? [])]),
     );
     return { status: this.status(probabilities), probabilities, notes, steps, pixels, values, milliseconds, off, before };
   }
