@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from convscope.lab.server import HOST
 from helpers.lab_browser import draw_one, opened
 
 pytestmark = pytest.mark.slow
+
+HEADER = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + HEADER + struct.pack(">I", zlib.crc32(HEADER)) + b"\0" * 12
 
 
 def verdict_of_python(page: Any, run: convscope.Run) -> str:
@@ -129,6 +134,13 @@ def test_image_files_get_the_probabilities_of_python(browser: Any, url: str, dig
         ("#image-file", "a.png", b"not an image", "not an image that this browser can read"),
         ("#image-file", "a.png", b"\x89PNG\r\n\x1a\n and nothing", "the file is truncated"),
         ("#image-file", "a.png", b"", "the file is empty"),
+        (
+            "#image-file",
+            "a.svg",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "not an image that this browser can read",
+        ),
+        ("#image-file", "a.png", BOMB, "60000x60000 are 3600 megapixels, expected at most 25"),
         ("#model-file", "a.onnx", b"not a model", "no ONNX file"),
         ("#model-file", "a.onnx", b"", "expected an ONNX file"),
     ],

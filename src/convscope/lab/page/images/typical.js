@@ -11,7 +11,7 @@ const WORDS = [["darker", "brighter"], ["lower contrast", "higher contrast"], ["
 export function unlikeNotes(typical, pixels) {
   const found = features(pixels);
   const differences = ["brightness", "contrast", "detail", "border", "color"].flatMap((name, i) => {
-    const [lowest, , , highest] = typical[name];
+    const [lowest, , , highest] = Object.values(typical[name]);
     const slack = Math.floor((highest - lowest) / 4);
     if (found[i] >= lowest - slack && found[i] <= highest + slack) return [];
     const [value, low, high] = [found[i], lowest, highest].map((one) => Math.floor(one / PARTS));
