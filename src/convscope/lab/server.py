@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+from convscope.deploy.server.static import read_files
 from convscope.errors import UsageError
 from convscope.lab.bundle import PAGE
 
 HOST = "127.0.0.1"
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 # No script, style, image or connection but this server's; `blob:` and `data:` are images that the page makes itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -48,12 +48,7 @@ def page_files(model: bytes | None, name: str) -> dict[str, Served]:
         model: The model file; None if the user opens one in the page.
         name: What the page calls it.
     """
-    files = {
-        f"/{path.relative_to(PAGE).as_posix()}": Served(f"{TYPES[path.suffix]}; charset=utf-8", path.read_bytes(), {})
-        for path in PAGE.rglob("*")
-        if path.suffix in TYPES
-    }
-    files["/"] = files.pop("/index.html")
+    files = {f"/{path}": Served(kind, content, {}) for path, (content, kind) in read_files(PAGE).items()}
     if model is not None:
         files["/model.onnx"] = Served("application/octet-stream", model, {"X-Model-Name": quote(name)})
     return files

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 
 from convscope._records import Record
 from convscope.deploy.predictor import Predictor
+from convscope.deploy.server.static import read_files
 
 PATH = "/lab/"
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 class StaticPage(Record):
@@ -36,12 +36,7 @@ def add_page(app: FastAPI, page: StaticPage, predictor: Predictor) -> None:
         page: Its files are read once.
         predictor: Whose model file the page opens; not that of a foreign model, whose record the page does not read.
     """
-    files = {
-        path.relative_to(page.folder).as_posix(): (path.read_bytes(), f"{TYPES[path.suffix]}; charset=utf-8")
-        for path in page.folder.rglob("*")
-        if path.suffix in TYPES
-    }
-    files[""] = files.pop("index.html")
+    files = read_files(page.folder)
     headers = dict(page.headers)
     if predictor.path.suffix == ".onnx":
         files["model.onnx"] = predictor.path.read_bytes(), "application/octet-stream"
