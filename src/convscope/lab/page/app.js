@@ -68,9 +68,9 @@ async function openModel(bytes, name, record) {
   showView();
 }
 
-/** The lessons at the address #learn, else the network if one is open. */
+/** The lessons at the addresses #learn and #learn-N, else the network if one is open. */
 function showView() {
-  const learns = location.hash === "#learn";
+  const learns = location.hash.startsWith("#learn");
   const lessons = /** @type {HTMLElement} */ (document.querySelector("lab-learn"));
   lessons.hidden = !learns;
   byId("main").hidden = learns || !lab.description;

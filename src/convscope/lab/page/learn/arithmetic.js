@@ -1,47 +1,67 @@
-// The operations of the lessons on small matrices, as `reference.py` writes them.
+// The operations of the lessons on small square matrices, as `reference.py` writes them, and kernels on images.
+import { short } from "../views/dom.js";
 
-/** @param {number[][]} image @param {number} pad zeros on each side */
-const padded = (image, pad) => {
-  const empty = Array(image[0].length + 2 * pad).fill(0);
-  const side = Array(pad).fill(0);
-  const rows = image.map((row) => [...side, ...row, ...side]);
-  return [...Array(pad).fill(empty), ...rows, ...Array(pad).fill(empty)];
+/** A window's values, row by row. @typedef {number[]} Window */
+
+/** Zeros before and after each row and column. @param {number} side @param {number} size of the window
+ * @param {number} stride @param {string} pad "valid", "same" or a number */
+function padsOf(side, size, stride, pad) {
+  if (pad !== "same") return [Number(pad) || 0, Number(pad) || 0];
+  const total = Math.max((Math.ceil(side / stride) - 1) * stride + size - side, 0);
+  return [Math.floor(total / 2), Math.ceil(total / 2)];
+}
+
+/** All windows of an image. @param {number[][]} image @param {number} size @param {number} stride @param {string} pad
+ * @returns {{windows: Window[][], before: number}} `before`: zeros added at the top and the left */
+export function slide(image, size, stride, pad) {
+  const [before, after] = padsOf(image.length, size, stride, pad);
+  const places = Array.from({ length: Math.floor((image.length + before + after - size) / stride) + 1 }, (_, i) => i * stride - before);
+  const steps = [...Array(size).keys()];
+  const windows = places.map((top) => places.map((left) => steps.flatMap((y) => steps.map((x) => image[top + y]?.[left + x] ?? 0))));
+  return { windows, before };
+}
+
+/** @param {number[]} values */
+export const sumOf = (values) => values.reduce((a, b) => a + b, 0);
+
+/** @param {number[]} a @param {number[]} b */
+export const dot = (a, b) => sumOf(a.map((value, i) => value * b[i]));
+
+/** The products of `dot`, in words. @param {number[]} a @param {number[]} b */
+export function termsOf(a, b) {
+  const term = (/** @type {number} */ value) => (value < 0 ? `(${short(value)})` : short(value));
+  return a.map((value, i) => `${term(value)}·${term(b[i])}`).join(" + ");
+}
+
+/** @type {Record<string, (window: Window) => number>} */
+export const POOLS = {
+  max: (window) => Math.max(...window),
+  min: (window) => Math.min(...window),
+  average: (window) => sumOf(window) / window.length,
 };
-
-/** f of each window. @param {number[][]} image @param {number[]} size @param {number} stride
- * @param {(window: number[][]) => number} f */
-const slideOver = (image, [height, width], stride, f) => {
-  const rows = Math.floor((image.length - height) / stride) + 1, columns = Math.floor((image[0].length - width) / stride) + 1;
-  const window = (/** @type {number} */ y, /** @type {number} */ x) =>
-    image.slice(y * stride, y * stride + height).map((row) => row.slice(x * stride, x * stride + width));
-  return Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_value, x) => f(window(y, x))));
-};
-
-/** @param {number[][]} image @param {number[][]} kernel @param {number} stride @param {number} pad */
-export function convolveMatrix(image, kernel, stride, pad) {
-  const sum = (/** @type {number[][]} */ window) =>
-    window.flatMap((row, y) => row.map((value, x) => value * kernel[y][x])).reduce((a, b) => a + b, 0);
-  return slideOver(padded(image, pad), [kernel.length, kernel[0].length], stride, sum);
-}
-
-/** The terms of a cell, in words. @param {number[][]} image @param {number[][]} kernel @param {number} stride
- * @param {number} pad @param {number} row @param {number} column */
-export function termsOfCell(image, kernel, stride, pad, row, column) {
-  const source = padded(image, pad);
-  return kernel.flatMap((line, y) => line.map((weight, x) => `${source[row * stride + y][column * stride + x]}·${weight}`)).join(" + ");
-}
-
-/** @param {number[][]} image @param {"max" | "min" | "average"} kind @param {number} size */
-export function poolMatrix(image, kind, size) {
-  return slideOver(image, [size, size], size, (window) => {
-    const values = window.flat();
-    if (kind === "max") return Math.max(...values);
-    return kind === "min" ? Math.min(...values) : values.reduce((a, b) => a + b, 0) / values.length;
-  });
-}
 
 /** @param {number[]} logits */
 export function softmaxOf(logits) {
   const powers = logits.map((logit) => Math.exp(logit - Math.max(...logits)));
-  return powers.map((power) => power / powers.reduce((a, b) => a + b, 0));
+  return powers.map((power) => power / sumOf(powers));
+}
+
+/** Applies a 3x3 kernel to each color; pixels beyond an edge equal those at it. @param {ImageData} image
+ * @param {number[]} kernel @returns {ImageData} */
+export function filterImage({ width, height, data }, kernel) {
+  const result = new ImageData(width, height);
+  const inside = (/** @type {number} */ value, /** @type {number} */ side) => Math.min(Math.max(value, 0), side - 1);
+  for (let i = 0; i < data.length; i++) {
+    const x = (i >> 2) % width, y = Math.floor((i >> 2) / width);
+    const at = (/** @type {number} */ j) => 4 * (inside(y + Math.floor(j / 3) - 1, height) * width + inside(x + (j % 3) - 1, width));
+    result.data[i] = i % 4 === 3 ? 255 : kernel.reduce((sum, weight, j) => sum + weight * data[at(j) + (i % 4)], 0);
+  }
+  return result;
+}
+
+/** The 95 % Wilson interval of a fraction. @param {number} fraction @param {number} n */
+export function intervalOf(fraction, n) {
+  const z = 1.959964;
+  const center = fraction + (z * z) / (2 * n), spread = z * Math.sqrt((fraction * (1 - fraction)) / n + (z * z) / (4 * n * n));
+  return [center - spread, center + spread].map((limit) => limit / (1 + (z * z) / n));
 }

@@ -10,18 +10,8 @@ export class LabMatrix extends HTMLElement {
   /** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] makes it editable */
   open(name, rows, changed = null) {
     this.rows = rows.map((row) => [...row]);
-    const table = make("table", { "aria-label": name }, make("caption", {}, name));
-    this.cells = this.rows.map((row, y) => {
-      const line = make("tr");
-      const cells = row.map((value, x) => {
-        const cell = make("td", {}, changed ? this.input(y, x, changed) : short(value));
-        line.append(cell);
-        return cell;
-      });
-      table.append(line);
-      return cells;
-    });
-    this.replaceChildren(table);
+    this.cells = this.rows.map((row, y) => row.map((value, x) => make("td", {}, changed ? this.input(y, x, changed) : short(value))));
+    this.replaceChildren(make("table", { "aria-label": name }, make("caption", {}, name), ...this.cells.map((row) => make("tr", {}, ...row))));
     return this;
   }
 
@@ -29,9 +19,9 @@ export class LabMatrix extends HTMLElement {
   input(y, x, changed) {
     const input = make("input", { value: String(this.rows[y][x]), inputMode: "decimal", "aria-label": `row ${y + 1}, column ${x + 1}` });
     input.addEventListener("input", () => {
-      const value = Number(input.value);
-      input.classList.toggle("wrong", input.value.trim() === "" || !Number.isFinite(value));
-      if (input.classList.contains("wrong")) return;
+      const value = input.value.trim() ? Number(input.value.replace(",", ".")) : NaN;
+      input.ariaInvalid = String(!Number.isFinite(value));
+      if (!Number.isFinite(value)) return;
       this.rows[y][x] = value;
       changed();
     });

@@ -1,21 +1,71 @@
-// The lessons on the page, with the number of tasks that are done.
+// The lessons on the page, one at a time, at the addresses #learn-1, #learn-2...; with their list and what is done.
 import { make } from "../views/dom.js";
-import { LESSONS } from "./lessons.js";
+import { LAYERS } from "./layers.js";
+import { PRACTICE } from "./practice.js";
+
+const LESSONS = [...LAYERS, ...PRACTICE];
 
 export class LabLearn extends HTMLElement {
-  connectedCallback() {
-    if (this.childElementCount) return;
-    const finished = new Set();
-    const count = make("p", { className: "hint", role: "status" });
-    const sections = LESSONS.map(({ title, text, task, build }, i) => {
-      const goal = make("p", { className: "task" }, `Task: ${task}`);
-      const examples = build((isDone) => {
-        if (isDone && this.childElementCount) finished.add(i);
-        goal.classList.toggle("done", finished.has(i));
-        count.textContent = `${finished.size} of ${LESSONS.length} tasks done`;
-      });
-      return make("section", { className: "card lesson" }, make("h2", {}, `${i + 1}. ${title}`), make("p", {}, text), ...examples, goal);
+  at = 0;
+  /** @type {Set<number>} */
+  finished = new Set();
+  /** @type {HTMLElement[]} built when first shown */
+  sections = [];
+  count = make("summary", { role: "status" });
+  links = LESSONS.map(({ title }, i) => make("a", { href: `#learn-${i + 1}` }, title));
+  list = make("details", { open: matchMedia("(min-width: 760px)").matches }, this.count, make("ol", {}, ...this.links.map((link) => make("li", {}, link))));
+  box = make("div");
+
+  /** @param {import("../lab.js").Lab} lab */
+  joined(lab) {
+    this.lab = lab;
+    this.append(make("nav", { className: "card", "aria-label": "Lessons" }, this.list), this.box);
+    addEventListener("hashchange", () => {
+      if (!this.show()) return;
+      this.box.querySelector("h2")?.focus();
+      scrollTo(0, 0);
     });
-    this.append(count, ...sections);
+    this.show();
+  }
+
+  /** The lesson of the address; false elsewhere. */
+  show() {
+    const [isLesson, number] = location.hash.match(/^#learn(?:-(\d+))?$/) ?? [];
+    if (!isLesson || !this.lab) return false;
+    if (number) this.at = Math.min(Math.max(Number(number), 1), LESSONS.length) - 1;
+    this.box.replaceChildren((this.sections[this.at] ??= this.build(this.at, this.lab)));
+    this.showDone();
+    return true;
+  }
+
+  showDone() {
+    this.count.textContent = `${this.finished.size} of ${LESSONS.length} lessons done`;
+    this.links.forEach((link, i) => {
+      const isDone = this.finished.has(i);
+      link.textContent = LESSONS[i].title + (isDone ? " \u2713" : "");
+      link.ariaLabel = LESSONS[i].title + (isDone ? ", done" : "");
+      link.ariaCurrent = i === this.at ? "page" : null;
+    });
+  }
+
+  /** @param {number} i @param {import("../lab.js").Lab} lab */
+  build(i, lab) {
+    const { rows, title, text, task, hint, build } = LESSONS[i];
+    const [isRight, ...example] = build(lab);
+    const verdict = make("p", { role: "status" });
+    const isLast = i + 1 === LESSONS.length;
+    const next = make("a", { className: "button", href: isLast ? "#" : `#learn-${i + 2}` }, isLast ? "To the network" : "Next lesson");
+    const controls = make("div", { className: "row" }, make("button", {}, "Check"), next);
+    const form = make("form", { className: "card lesson" }, make("h2", { tabIndex: -1 }, `${i + 1}. ${title}`), make("p", {}, text), ...example, make("p", { className: "task" }, `Task: ${task}`), controls, verdict);
+    form.dataset.rows = rows;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const right = isRight();
+      if (right) this.finished.add(i);
+      form.classList.toggle("done", right);
+      verdict.textContent = right ? "Right." : `Not yet. ${hint}`;
+      this.showDone();
+    });
+    return form;
   }
 }

@@ -1,0 +1,208 @@
+// The lessons on layers, from the pixel to a step of learning, in the article's order.
+import { make, percent, short } from "../views/dom.js";
+import { dot, softmaxOf, termsOf } from "./arithmetic.js";
+import { LabMatrix } from "./matrix.js";
+import { button, choice, line, matrix, question, row, shades, side } from "./parts.js";
+import { buildConvolution, buildPooling } from "./windows.js";
+
+/** @typedef {import("./parts.js").Example} Example */
+
+/** @type {import("./parts.js").Lesson[]} */
+export const LAYERS = [
+  {
+    rows: "A1",
+    title: "An image is a matrix",
+    text: "A gray image is a table of numbers, from 0 for black to 255 for white. A color image has three such tables, for red, green and blue light. Where all three are equal, the pixel is gray.",
+    task: "Make the pixel in the middle yellow.",
+    hint: "Yellow is red and green light together, without blue: 255, 255 and 0.",
+    build: buildPixels,
+  },
+  {
+    rows: "A2 A3",
+    title: "Convolution",
+    text: "A kernel, or feature detector, slides over the image by its stride. At each place its weights are multiplied with the pixels below, and the products are added: a cell of the feature map. Padding adds zeros around the image: “valid” none, “same” so many that the map is as large as the image with stride 1.",
+    task: "Make a feature map of 2x2 cells.",
+    hint: "A stride of 2 skips every other place; or use a larger kernel.",
+    build: buildConvolution,
+  },
+  {
+    rows: "A4",
+    title: "ReLU",
+    text: "ReLU replaces negative numbers by 0. Without such a bend, any number of layers could compute only what one layer can.",
+    task: "Change the numbers so that ReLU changes none of them.",
+    hint: "Numbers below 0 are still left.",
+    build: buildRelu,
+  },
+  {
+    rows: "A5",
+    title: "Pooling",
+    text: "Pooling keeps one number of each window: the largest, the smallest or the mean. The map becomes smaller, and small shifts of the image matter less. Max pooling keeps the strongest features.",
+    task: "Find the pooling that gives 3 4 / 3 4.",
+    hint: "Neither the largest nor the smallest numbers give it; the windows do not overlap.",
+    build: buildPooling,
+  },
+  {
+    rows: "A6",
+    title: "Depth and cost",
+    text: "Each further layer lets a cell see more of the image, and costs more. A 3x3 convolution from c to f maps of h x w cells takes h · w · f · c · 9 multiply-adds. Here the image has 28x28 pixels, and all maps are as large.",
+    task: "Let a cell see 9x9 pixels, for less than 3 million multiply-adds.",
+    hint: "Each layer adds one pixel on every side. The cost grows with the square of the number of maps.",
+    build: buildDepth,
+  },
+  {
+    rows: "A7",
+    title: "Flatten",
+    text: "Dense layers read a list. Flatten goes through the rows, then the columns, then the maps: with two maps, their cells take turns. Point at a cell, or move to it with Tab, to see where it goes.",
+    task: "Which entry, counted from 0, is row 1, column 0 of the second map? Rows and columns count from 0, too.",
+    hint: "Point at the 30, and count the entries before it.",
+    build: buildFlatten,
+  },
+  {
+    rows: "A8",
+    title: "Dense layer",
+    text: "Each unit of a dense (fully connected) layer adds all inputs, each times a weight of its own, and a bias. In the last layer every class has a unit, whose sum is called its logit. The class with the largest wins.",
+    task: "Let unit 2 win by changing its bias only.",
+    hint: "Unit 2 needs a larger sum than unit 1. Restore other numbers that you changed.",
+    build: buildDense,
+  },
+  {
+    rows: "A9",
+    title: "Softmax",
+    text: "Softmax makes logits probabilities: e to the power of each, divided by the sum of all these powers. They add up to 100 %.",
+    task: "Give the second class more than 90 %.",
+    hint: "Raise its logit, or lower the others.",
+    build: buildSoftmax,
+  },
+  {
+    rows: "A8 A13",
+    title: "One step of learning",
+    text: "The loss is −log of the true class's probability. Backpropagation finds its gradient: at a logit it is the probability, less 1 at the true class; a weight's is that times its input. SGD with momentum: velocity = 0.9 · velocity − 0.01 · gradient; weight = weight + velocity. Here the inputs are 1 and 2, and the first class is right.",
+    task: "Take steps until the loss is below 0.5.",
+    hint: "Press “Take a step” again: momentum makes the steps longer.",
+    build: buildStep,
+  },
+];
+
+/** @returns {Example} */
+function buildPixels() {
+  const box = make("div", { className: "shades", role: "img", "aria-label": "The image" });
+  const tables = ["red", "green", "blue"].map((name) => matrix(name, [[0, 40, 90], [40, 90, 160], [90, 160, 230]], update));
+  update();
+  return [() => String(tables.map(({ rows }) => rows[1][1])) === "255,255,0", side(...tables, box)];
+  function update() {
+    box.replaceChildren(...shades(tables[0].rows.flatMap((one, y) => one.map((_, x) => `rgb(${tables.map(({ rows }) => rows[y][x])})`))));
+  }
+}
+
+/** @returns {Example} */
+function buildRelu() {
+  const before = matrix("before", [[-2, 0.5, 3], [1, -0.1, -4]], update), after = new LabMatrix();
+  const boxes = ["Before", "After"].map((name) => make("div", { className: "shades", role: "img", "aria-label": name }));
+  update();
+  return [() => before.rows.flat().every((value) => value >= 0), side(before, boxes[0], after, boxes[1])];
+  function update() {
+    after.open("after", before.rows.map((one) => one.map((value) => Math.max(0, value))));
+    const gray = (/** @type {number} */ value) => `hsl(0 0% ${50 + 12 * value}%)`;
+    [before, after].forEach(({ rows }, i) => boxes[i].replaceChildren(...shades(rows.flat().map(gray))));
+  }
+}
+
+/** @returns {Example} */
+function buildDepth() {
+  const depth = choice("Layers", [1, 2, 3, 4, 5, 6], 1, update), maps = choice("Maps of each", [8, 16, 32], 32, update);
+  const text = line();
+  const state = () => {
+    const n = Number(depth.select.value), f = Number(maps.select.value);
+    return { seen: 2 * n + 1, cost: 28 * 28 * 9 * f * (1 + (n - 1) * f) };
+  };
+  update();
+  return [() => state().seen === 9 && state().cost < 3e6, row(depth.label, maps.label), text];
+  function update() {
+    const { seen, cost } = state();
+    text.textContent = `A cell of the last map sees ${seen}x${seen} pixels. ${cost.toLocaleString("en")} multiply-adds.`;
+  }
+}
+
+/** @returns {Example} */
+function buildFlatten() {
+  const names = ["first map", "second map"];
+  const maps = [matrix(names[0], [[1, 2], [3, 4]]), matrix(names[1], [[10, 20], [30, 40]])];
+  const list = matrix("list", [[1, 10, 2, 20, 3, 30, 4, 40]]);
+  const text = line();
+  list.cells[0].forEach((entry, i) => {
+    const map = i % 2, y = i >> 2, x = (i >> 1) % 2;
+    const cell = maps[map].cells[y][x];
+    const show = () => {
+      maps.forEach((one, j) => one.mark((row_, column) => j === map && row_ === y && column === x));
+      list.mark((_, at) => at === i);
+      text.textContent = `row ${y}, column ${x} of the ${names[map]} is entry ${i}`;
+    };
+    for (const one of [entry, cell]) {
+      one.tabIndex = 0;
+      one.addEventListener("mouseenter", show);
+      one.addEventListener("focus", show);
+    }
+  });
+  const [isRight, ...asked] = question("Entry:", () => 5);
+  return [isRight, side(...maps, list), text, ...asked];
+}
+
+/** @returns {Example} */
+function buildDense() {
+  const start = [[[1, 2, 0.5]], [[0.5, 1, 2], [1, -0.5, 2]], [[0.5, 0]]];
+  const [inputs, weights, biases] = ["inputs", "weights, a row for each unit", "biases"].map((name, i) => matrix(name, start[i], update));
+  const texts = [line(), line()];
+  const sums = () => weights.rows.map((one, i) => dot(inputs.rows[0], one) + biases.rows[0][i]);
+  const unchanged = () => String([inputs.rows, weights.rows, biases.rows[0][0]]) === String([start[0], start[1], 0.5]);
+  update();
+  return [() => unchanged() && sums()[1] > sums()[0], side(inputs, weights, biases), ...texts];
+  function update() {
+    texts.forEach((text, i) => {
+      text.textContent = `unit ${i + 1}: ${termsOf(inputs.rows[0], weights.rows[i])} + ${short(biases.rows[0][i])} = ${short(sums()[i])}`;
+    });
+  }
+}
+
+/** @returns {Example} */
+function buildSoftmax() {
+  const logits = matrix("logits", [[1, 2, 0.5]], update), text = line();
+  update();
+  return [() => softmaxOf(logits.rows[0])[1] > 0.9, logits, text];
+  function update() {
+    text.textContent = softmaxOf(logits.rows[0]).map(percent).join("   ");
+  }
+}
+
+/** @returns {Example} */
+function buildStep() {
+  const inputs = [1, 2];
+  const weights = [[0.1, -0.2], [0.3, 0.1]];
+  const velocity = [[0, 0], [0, 0]];
+  const view = side(), text = line();
+  const state = () => {
+    const found = softmaxOf(weights.map((one) => dot(one, inputs)));
+    return { found, loss: -Math.log(found[0]), gradient: found.map((p, i) => inputs.map((x) => (p - (i ? 0 : 1)) * x)) };
+  };
+  const step = button("Take a step", () => {
+    state().gradient.forEach((one, i) => one.forEach((value, j) => {
+      velocity[i][j] = 0.9 * velocity[i][j] - 0.01 * value;
+      weights[i][j] += velocity[i][j];
+    }));
+    update();
+  });
+  update();
+  return [() => state().loss < 0.5, row(step, button("A step of the opened network", openNetwork)), view, text];
+  function update() {
+    const { found, loss, gradient } = state();
+    view.replaceChildren(matrix("weights", weights), matrix("gradient", gradient), matrix("velocity", velocity));
+    text.textContent = `probabilities ${found.map(percent).join(", ")}; loss ${loss.toFixed(4)}`;
+  }
+}
+
+/** Shows the opened network, at its panel of backpropagation. */
+function openNetwork() {
+  const panel = document.querySelector("lab-backprop details");
+  addEventListener("hashchange", () => panel?.querySelector("summary")?.focus(), { once: true });
+  location.hash = "";
+  if (panel instanceof HTMLDetailsElement) panel.open = true;
+}

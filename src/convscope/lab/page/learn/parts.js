@@ -1,0 +1,89 @@
+// What the lessons are made of.
+import { make } from "../views/dom.js";
+import { LabMatrix } from "./matrix.js";
+
+/**
+ * @typedef {import("../lab.js").Lab} Lab
+ * @typedef {[() => boolean, ...Node[]]} Example whether its task is solved, and what is shown
+ *
+ * @typedef {object} Lesson
+ * @property {string} rows of the article
+ * @property {string} title
+ * @property {string} text
+ * @property {string} task
+ * @property {string} hint after a wrong answer
+ * @property {(lab: Lab) => Example} build
+ */
+
+/** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] */
+export const matrix = (name, rows, changed) => new LabMatrix().open(name, rows, changed);
+
+/** @param {...Node} nodes side by side */
+export const side = (...nodes) => make("div", { className: "products" }, ...nodes);
+
+/** @param {...Node} nodes such as buttons and choices */
+export const row = (...nodes) => make("div", { className: "row" }, ...nodes);
+
+/** A line that is read aloud after a change. */
+export const line = () => make("p", { className: "sum", "aria-live": "polite" });
+
+/** @param {string} text @param {() => void} pressed */
+export function button(text, pressed) {
+  const one = make("button", { type: "button" }, text);
+  one.addEventListener("click", pressed);
+  return one;
+}
+
+/** @param {string} name @param {(string | number)[]} values @param {string | number} value @param {() => void} [changed] */
+export function choice(name, values, value, changed = () => {}) {
+  const select = make("select", {}, ...values.map((one) => make("option", {}, String(one))));
+  select.value = String(value);
+  select.addEventListener("change", changed);
+  return { select, label: make("label", {}, `${name} `, select) };
+}
+
+/** A question for a number. @param {string} label @param {() => number} answer @returns {Example} */
+export function question(label, answer) {
+  const input = make("input", { inputMode: "numeric", size: 10 });
+  return [() => input.value.replace(/[\s,.]/g, "") === String(answer()), make("label", {}, `${label} `, input)];
+}
+
+/** @param {(string | number)[][]} rows the first one is the head */
+export function table(rows) {
+  return make("table", {}, ...rows.map((cells, i) => make("tr", {}, ...cells.map((cell) => make(i ? "td" : "th", {}, cell.toLocaleString("en"))))));
+}
+
+/** Squares of the given colors, 3 in a row. @param {string[]} colors */
+export function shades(colors) {
+  return colors.map((background) => {
+    const shade = make("span");
+    shade.style.background = background;
+    return shade;
+  });
+}
+
+/** Buttons that walk through the cells of a map; people who want little motion get no Play.
+ * @param {(at: number) => boolean} show a cell; returns whether it is the last one */
+export function walker(show) {
+  let at = -1, timer = 0;
+  const play = button("Play", () => (timer ? stop() : start()));
+  const next = button("Next cell", step);
+  play.hidden = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  return { nodes: [play, next], reset: () => (at = -1) };
+  function step() {
+    if (show(++at)) {
+      at = -1;
+      stop();
+    }
+  }
+  function start() {
+    play.textContent = "Pause";
+    timer = setInterval(() => (play.isConnected ? step() : stop()), 700);
+    step();
+  }
+  function stop() {
+    clearInterval(timer);
+    timer = 0;
+    play.textContent = "Play";
+  }
+}
