@@ -10,7 +10,7 @@ import { imageRow } from "./images.js";
  */
 
 const MOST = 6;
-const CHUNK = 4; // images that the worker surveys at once
+const CHUNK_MS = 40; // of the worker, which then looks for a new image
 const IDLE_MS = 700; // without an answer, before it does
 
 export class LabSamples extends HTMLElement {
@@ -91,9 +91,11 @@ export class LabSamples extends HTMLElement {
 
   /** Lets the worker compute all samples, while it has nothing else to do. @param {Sample[]} samples */
   async survey(samples) {
-    for (let from = 0; from < samples.length && samples === this.samples; from += CHUNK) {
+    while (this.surveyed < samples.length && samples === this.samples) {
+      const from = this.surveyed;
       while (performance.now() - this.quietSince < IDLE_MS) await new Promise((resolve) => setTimeout(resolve, IDLE_MS / 4));
-      const files = samples.slice(from, from + CHUNK).map(({ file }) => fromBase64(file));
+      const count = Math.max(1, Math.round(CHUNK_MS / (this.lab.answer?.milliseconds ?? CHUNK_MS)));
+      const files = samples.slice(from, from + count).map(({ file }) => fromBase64(file));
       await this.lab.ask("survey", { files, from });
       this.surveyed = from + files.length;
     }
