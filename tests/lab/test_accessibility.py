@@ -49,6 +49,7 @@ def test_page_has_no_violation_of_accessibility_rules(
         show(page)
         page.wait_for_timeout(400)
         assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_tab_visits_every_control_in_the_order_of_the_page_and_shows_the_focus(browser: Any, url: str) -> None:

@@ -17,7 +17,7 @@ export class LabBackprop extends HTMLElement {
   array = make("select");
   index = make("input", { size: 12 });
   loss = make("p", { className: "sum", "aria-live": "polite" });
-  view = make("div", { className: "terms" });
+  view = make("div", { className: "terms", tabIndex: 0, role: "group", "aria-label": "Gradient" });
   buttons = ["Step this weight", "Step all weights", "Undo all steps"].map((text) => make("button", { type: "button" }, text));
   details = make("details", {}, make("summary", {}, make("h2", {}, "One step of backpropagation")));
 
