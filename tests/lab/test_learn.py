@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from convscope import reference
+from convscope.lab.bundle import bundle_page
 from convscope.reference import cross_entropy, cross_entropy_backward, dense, dense_backward, one_hot, sgd_momentum
 
 pytestmark = pytest.mark.slow
@@ -271,7 +272,7 @@ def test_lesson_of_a_step_leads_to_that_of_the_opened_network(page: Any) -> None
     """A8."""
     open_lesson(page, "One step").get_by_role("button", name="opened network").click()
     page.wait_for_selector("lab-backprop details[open]")
-    page.wait_for_function("document.activeElement === document.querySelector('lab-backprop summary')")
+    page.wait_for_function("() => document.activeElement === document.querySelector('lab-backprop summary')")
 
 
 def test_lesson_of_data_shows_the_first_nine_digits(page: Any) -> None:
@@ -308,7 +309,7 @@ def test_lesson_of_kernels_filters_an_image(page: Any, tmp_path: Path) -> None:
     after = found.locator("canvas").nth(1)
     assert pixels(after).max() > 200, "an image is shown at first"
     found.locator("input[type=file]").set_input_files(tmp_path / "image.png")
-    page.wait_for_function("document.querySelector('.filtered canvas').width === 9")
+    page.wait_for_function("() => document.querySelector('.filtered canvas').width === 9")
     np.testing.assert_array_equal(pixels(after), image)
     for name in found.locator("option").all_inner_texts():
         choose(found, kernel=name)
@@ -336,3 +337,21 @@ def test_lessons_lead_back_to_the_network(page: Any) -> None:
     assert not page.locator("#main").is_visible()
     page.locator("#learn-link").click()
     page.wait_for_selector("#main:not([hidden])")
+
+
+def test_lessons_work_in_the_html_file_without_a_network(browser: Any, tmp_path: Path) -> None:
+    """Every lesson is built, also without a model."""
+    file = tmp_path / "lab.html"
+    file.write_text(bundle_page(), "utf-8")
+    page = browser.new_page()
+    trouble: list[str] = []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    for i, solution in enumerate(SOLUTIONS):
+        page.goto(f"{file.as_uri()}#learn-{i + 1}")
+        lesson = page.locator(".lesson", has=page.locator("h2", has_text=f"{i + 1}. {solution.title}"))
+        assert check(page, lesson).startswith("Not yet. ")
+        solve(page, lesson, solution)
+        assert check(page, lesson) == "Right."
+    assert page.locator("lab-learn summary").inner_text() == "17 of 17 lessons done"
+    page.close()
+    assert trouble == []
