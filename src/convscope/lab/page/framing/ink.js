@@ -37,7 +37,7 @@ function darkness(gray, opened, closed) {
   const mean = localMean(gray, radiusOf(gray));
   let cubes = 0, sizes = 0, light = 0, dark = 0;
   for (let i = 0; i < data.length; i++) {
-    const cube = (data[i] - mean[i]) ** 3;
+    const distance = data[i] - mean[i], cube = distance * distance * distance;
     cubes += cube;
     sizes += Math.abs(cube);
     light += data[i] - opened[i];

@@ -1,5 +1,5 @@
 // Windows over gray images, as `convscope.images.framing.morphology`.
-import { image } from "../images/pixels.js";
+import { image, inverted } from "../images/pixels.js";
 
 /** @typedef {import("../images/pixels.js").Pixels} Pixels */
 
@@ -30,11 +30,12 @@ export function localMean({ height, width, data }, radius) {
 
 /** What is light and narrower than a window is removed. @param {Pixels} gray @param {number} radius @returns {Pixels} */
 export function opening(gray, radius) {
-  return overWindows(true, overWindows(false, extended(gray, 2 * radius), radius), radius);
+  const eroded = inverted(largest(extended(inverted(gray), 2 * radius), radius));
+  return largest(eroded, radius);
 }
 
 /** The largest value at most `radius` rows and columns away. @param {Pixels} values @param {number} radius */
-export const dilation = (values, radius) => overWindows(true, extended(values, radius), radius);
+export const dilation = (values, radius) => largest(extended(values, radius), radius);
 
 /** With its border pixels repeated n times outside. @param {Pixels} pixels @param {number} n @returns {Pixels} */
 function extended({ height, width, data }, n) {
@@ -46,17 +47,15 @@ function extended({ height, width, data }, n) {
   return result;
 }
 
-/** @param {boolean} isMax @param {Pixels} pixels @param {number} radius @returns {Pixels} */
-function overWindows(isMax, pixels, radius) {
-  return overRows(isMax, overRows(isMax, pixels, 2 * radius + 1), 2 * radius + 1);
-}
+/** The largest value of each window inside the image. @param {Pixels} pixels @param {number} radius */
+const largest = (pixels, radius) => largestOfRows(largestOfRows(pixels, 2 * radius + 1), 2 * radius + 1);
 
 /**
- * The minimum or maximum of n rows from each row on, transposed: of 1, 2, 4, ... rows, then of two overlapping parts.
- * @param {boolean} isMax @param {Pixels} pixels @param {number} n
+ * The largest of n rows from each row on, transposed: of 1, 2, 4, ... rows, then of two overlapping parts.
+ * @param {Pixels} pixels @param {number} n
  * @returns {Pixels}
  */
-function overRows(isMax, { height, width, data }, n) {
+function largestOfRows({ height, width, data }, n) {
   let values = data;
   let rows = height;
   const combine = (/** @type {number} */ distance) => {
@@ -64,7 +63,7 @@ function overRows(isMax, { height, width, data }, n) {
     const next = new Uint8Array(rows * width);
     for (let i = 0, j = distance * width; i < next.length; i++, j++) {
       const a = values[i], b = values[j];
-      next[i] = a > b === isMax ? a : b;
+      next[i] = a > b ? a : b;
     }
     values = next;
   };
@@ -90,8 +89,9 @@ export function connectedComponents({ height, width, data }) {
     const open = [start];
     for (let at = open.pop(); at !== undefined; at = open.pop()) {
       const row = Math.floor(at / width), column = at % width;
-      for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, height - 1); y++) {
-        for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, width - 1); x++) {
+      const bottom = Math.min(row + 1, height - 1), left = Math.max(column - 1, 0), right = Math.min(column + 1, width - 1);
+      for (let y = Math.max(row - 1, 0); y <= bottom; y++) {
+        for (let x = left; x <= right; x++) {
           const next = y * width + x;
           if (!data[next] || labels[next]) continue;
           labels[next] = count;
