@@ -22,7 +22,7 @@ export const LAYERS = [
     title: "Convolution",
     text: "A kernel, or feature detector, slides over the image by its stride. At each place its weights are multiplied with the pixels below, and the products are added: a cell of the feature map. Padding adds zeros around the image: “valid” none, “same” so many that the map is as large as the image with stride 1.",
     task: "Make a feature map of 2x2 cells.",
-    hint: "A stride of 2 skips every other place; or use a larger kernel.",
+    hint: "A stride of 2 skips every other place, so the map has fewer cells.",
     build: buildConvolution,
   },
   {
