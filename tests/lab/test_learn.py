@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from convscope import reference
 from convscope.lab.bundle import bundle_page
@@ -275,13 +274,14 @@ def test_lesson_of_a_step_leads_to_that_of_the_opened_network(page: Any) -> None
     page.wait_for_function("() => document.activeElement === document.querySelector('lab-backprop summary')")
 
 
-def test_lesson_of_data_shows_the_first_nine_digits(page: Any) -> None:
+def test_lesson_of_data_shows_digits_with_their_labels(page: Any) -> None:
     """A10."""
-    images, labels = load_digits(return_X_y=True)
     found = open_lesson(page, "Data")
-    assert found.locator("figcaption").all_inner_texts() == [f"label {label}" for label in labels[:9]]
-    for canvas, image in zip(found.locator("canvas").all(), images, strict=False):
-        np.testing.assert_array_equal(pixels(canvas)[..., 0].ravel(), 17 * np.minimum(image, 15))
+    assert found.locator("figcaption").all_inner_texts() == [f"label {label}" for label in range(9)]
+    drawn = [pixels(canvas)[..., 0] for canvas in found.locator("canvas").all()]
+    assert {one.shape for one in drawn} == {(8, 8)}
+    assert len({one.tobytes() for one in drawn}) == 9
+    assert min(np.ptp(one) for one in drawn) > 150
 
 
 def test_lesson_of_the_network_counts_the_article_s_parameters(page: Any) -> None:

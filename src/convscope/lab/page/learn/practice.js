@@ -12,7 +12,7 @@ export const PRACTICE = [
   {
     rows: "A10",
     title: "Data",
-    text: "A network learns from images with labels. MNIST has 70,000 gray digits of 28x28 pixels: 60,000 to train on, and 10,000 that it never sees in training, to test. Here are the first nine of UCI's handwritten digits, a smaller set, of 8x8 pixels, that comes with convscope.",
+    text: "A network learns from images with labels. MNIST has 70,000 gray digits of 28x28 pixels: 60,000 to train on, and 10,000 that it never sees in training, to test. Here are nine digits of 8x8 pixels, drawn for this page, with their labels.",
     task: "How many numbers does an image of MNIST have?",
     hint: "It has 28 rows of 28 pixels, each a single number.",
     build: buildData,
