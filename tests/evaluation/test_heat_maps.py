@@ -60,6 +60,13 @@ def test_class_map_after_a_global_average_is_that_of_zhou() -> None:
     np.testing.assert_allclose(found, maps @ weights[1] / (8 * 6), rtol=1e-5, atol=1e-7)
 
 
+def test_class_map_is_of_the_last_maps_with_more_than_one_position() -> None:
+    network = parse_network("conv 6 3, relu, maxpool 6, flatten", SHAPE, 4)
+    image = record().normalize(random_image()[None])[0]
+    found = class_map(build_model(network).eval(), network, image, 1)
+    assert (found.kind, found.layer, found.heat.shape) == ("HiResCAM", "relu1", (8, 6))
+
+
 @pytest.mark.parametrize("head", ["flatten, dense 5, relu", "globalavg, dense 5, tanh"])
 def test_class_map_of_other_heads_is_hirescam(head: str) -> None:
     """Activation times gradient, by finite differences of the head."""

@@ -30,6 +30,8 @@ LINES = {
     "flatten": "contributions",
     "conv 6 3, relu, avgpool 2, flatten, dense 8, batchnorm, relu": "HiResCAM",
     "conv 6 3, relu, globalavg, dense 5, tanh": "HiResCAM",
+    "conv 6 3, relu, avgpool 5, minpool 3 stride 2, flatten": "HiResCAM",
+    "conv 6 3, relu, avgpool 5, maxpool 3 stride 2, relu, globalavg": "HiResCAM",
 }
 
 

@@ -29,7 +29,7 @@ Kind = Literal["class activation map", "contributions", "HiResCAM"]
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """How much each position of the last feature maps adds to a class's logit.
+    """How much each position of the last feature maps of more than one position adds to a class's logit.
 
     A value is the sum over the channels of activation times the logit's gradient (HiResCAM; Draelos and Carin, 2020).
     If only one dense layer follows the pooled or flattened maps, the sum of all values plus the class's bias is the
@@ -59,7 +59,7 @@ def class_map(model: nn.Sequential, network: Network, image: Floats, target: int
         target: Number of the class.
     """
     *layers, _softmax = network.layers
-    start = next(i for i, layer in enumerate(layers) if len(layer.output_shape) == 1)
+    start = next(i for i, layer in enumerate(layers) if np.prod(layer.output_shape[:-1]) == 1)
     with torch.no_grad():
         x = as_batch(image[None])
         for layer in layers[:start]:

@@ -28,7 +28,8 @@ export function classMaps({ plan, values, stages }, targets) {
     const node = plan.nodes[at];
     const shape = values.get(name)?.shape ?? [];
     if (!node) throw new ModelError("this network has no feature maps");
-    if (shape.length === 4 && !COPIES.test(node.operator) && !GLOBAL.test(node.operator)) break;
+    const isOne = shape.length < 4 || (shape[2] * shape[3] === 1 && node.operator !== "Add"); // of no use as a map
+    if (!isOne && !COPIES.test(node.operator) && !GLOBAL.test(node.operator) && !/\.negate$/.test(name)) break;
     if (!COPIES.test(node.operator)) after.push(node.operator);
     [name] = node.inputs;
   }
