@@ -22,10 +22,10 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
    This is the triangle filter, widened when shrinking (antialiasing) and renormalized at the ends; m = n changes
    nothing.
 5. Polarity, only for 1 channel and a polarity that is not mixed. v becomes 255 - v if the background of the resized
-   image is light and the network's polarity dark, or vice versa. The background is the median of the border (first and
-   last row and column); the median is the lower one: number (k - 1) // 2 of k sorted values. It is light if it exceeds
-   the threshold that separates the image's light from its dark values best (`otsu_threshold`), or 127 if all values
-   are equal.
+   image (if step 2a cut a margin, of the part that had it) is light and the network's polarity dark, or vice versa. The
+   background is the median of the border (first and last row and column); the median is the lower one: number
+   (k - 1) // 2 of k sorted values. It is light if it exceeds the threshold that separates the image's light from its
+   dark values best (`otsu_threshold`), or 127 if all values are equal.
 5a. Stretch, only if the record has a `background`; docs/framing.md has the steps.
 6. Pad. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
 7. Frame, only if the training images share one. If the result is not in the frame, with or without step 5, the ink of
@@ -245,33 +245,38 @@ class Preprocessing(Record):
     def _fit(self, pixels: Pixels) -> tuple[Pixels, list[str]]:
         """Steps 3 to 6, and notes on them."""
         notes: list[str] = []
-        pixels = self._crop(self._cut_surroundings(pixels, notes), notes)
-        pixels = self._stretch(self._match_polarity(self._resize(pixels, notes), notes), notes)
+        pixels, around = self._cut_surroundings(pixels, notes)
+        pixels = self._resize(self._crop(pixels, notes), notes)
+        if around is None:
+            around = pixels
+        if background := self._other_polarity(around):
+            notes.append(f"{_INVERTED_NOTE} its background is {background}")
+            pixels, around = 255 - pixels, 255 - around
+        pixels = self._stretch(pixels, around, notes)
         if pixels.shape[:2] != (self.height, self.width):
             notes.append(f"letterboxed to {self.width}x{self.height}")
         return self._pad(pixels), notes
 
-    def _match_polarity(self, pixels: Pixels, notes: list[str]) -> Pixels:
+    def _other_polarity(self, around: Pixels) -> str:
+        """The background of an image if it is not that of the training images; else ""."""
         if self.channels > 1 or self.polarity == "mixed":
-            return pixels
-        background = "light" if has_light_background(pixels[..., 0]) else "dark"
-        if background == self.polarity:
-            return pixels
-        notes.append(f"{_INVERTED_NOTE} its background is {background}")
-        return 255 - pixels
+            return ""
+        background = "light" if has_light_background(around[..., 0]) else "dark"
+        return "" if background == self.polarity else background
 
-    def _cut_surroundings(self, pixels: Pixels, notes: list[str]) -> Pixels:
+    def _cut_surroundings(self, pixels: Pixels, notes: list[str]) -> tuple[Pixels, Pixels | None]:
+        """The subject, and what shows its background if a margin was cut."""
         is_foreign = pixels.shape[:2] != (self.height, self.width)
-        box = self.background.crop(pixels[..., 0]) if self.background and is_foreign else None
-        if box is None:
-            return pixels
-        (height, width), (rows, columns) = pixels.shape[:2], pixels[box].shape[:2]
+        subject = self.background.crop(pixels[..., 0]) if self.background and is_foreign else None
+        if subject is None:
+            return pixels, None
+        (height, width), (rows, columns) = pixels.shape[:2], pixels[subject.box].shape[:2]
         notes.append(f"cut out of its surroundings {width}x{height} -> {columns}x{rows}")
-        return pixels[box]
+        return pixels[subject.box], None if subject.around is None else subject.around[..., None]
 
-    def _stretch(self, pixels: Pixels, notes: list[str]) -> Pixels:
-        light = _light_on_black(pixels[..., 0], self.polarity)
-        stretched = self.background.stretch(light) if self.background else None
+    def _stretch(self, pixels: Pixels, around: Pixels, notes: list[str]) -> Pixels:
+        light, surroundings = (_light_on_black(one[..., 0], self.polarity) for one in (pixels, around))
+        stretched = self.background.stretch(light, surroundings) if self.background else None
         if stretched is None:
             return pixels
         notes.append(f"contrast stretched from the background to {'white' if self.polarity == 'dark' else 'black'}")

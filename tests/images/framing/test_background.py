@@ -97,7 +97,11 @@ def test_measure_gray_backgrounds_and_small_subjects_are_kept() -> None:
     assert 23 <= measured.level <= 26
     wide = np.pad(images[0] // 4, 30, constant_values=8)
     assert Background(level=24, fills=False).crop(wide) is None
-    assert Background(level=24, fills=True).crop(wide) == (slice(38, 42), slice(38, 42))
+    subject = Background(level=24, fills=True).crop(wide)
+    assert subject is not None
+    assert subject.box == (slice(38, 42), slice(38, 42))
+    assert subject.around is not None
+    assert subject.around.shape == wide.shape
 
 
 def test_measure_frame_needs_no_background(data_folder: object) -> None:
@@ -110,8 +114,23 @@ def test_background_equals_the_documented_steps_to_the_bit(name: str, clothes: P
     for image in clothes[:2, ..., 0]:
         drawn = np.ascontiguousarray(FOREIGN[name](image)[::2, ::2])
         for fills in (True, False):
-            box = Background(level=16, fills=fills).crop(drawn)
-            cut = drawn if box is None else drawn[box]
+            subject = Background(level=16, fills=fills).crop(drawn)
+            cut = drawn if subject is None else drawn[subject.box]
             assert cut.tolist() == without_surroundings(drawn.tolist(), fills)
-        after = Background(level=16, fills=True).stretch(drawn)
+        after = Background(level=16, fills=True).stretch(drawn, drawn)
         assert (drawn if after is None else after).tolist() == stretched(drawn.tolist(), 16)
+
+
+def test_transform_polarity_of_a_subject_cut_from_its_margin_is_that_of_the_margin() -> None:
+    """Digits whose strokes reach the border of their box are no light backgrounds."""
+    digits = load_data("digits")
+    record = Preprocessing.plain(digits.train.images)
+    assert record.background is not None
+    assert record.background.fills
+    for image in digits.test.images[:60, ..., 0]:
+        drawn = np.pad(enlarged(image), 24)
+        dark, notes = record.transform(DecodedImage(drawn[..., None]))
+        light, other_notes = record.transform(DecodedImage(255 - drawn[..., None]))
+        assert not any(note.startswith("inverted") for note in notes)
+        assert any(note == "inverted because its background is light" for note in other_notes)
+        assert abs(dark.astype(int) - light).max() <= 1

@@ -5,7 +5,7 @@ docs/framing.md specifies every step.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,18 @@ INK = 16  # a pixel belongs to the subject of a training image if it exceeds bla
 MIN_FILLED_PERCENT = 99  # of the training images
 MIN_CONTRAST = 8  # gray levels between background and subject
 SUBJECT_PARTS = 8  # the subject begins at this part of the largest difference from the background
+
+
+class Subject(NamedTuple):
+    """What is kept of an image.
+
+    Attributes:
+        box: Its rows and columns.
+        around: The part whose margin was cut, reduced, uint8 (h, w), which tells the background; None if no margin was.
+    """
+
+    box: Box
+    around: Gray | None
 
 
 class Background(Record):
@@ -47,12 +59,13 @@ class Background(Record):
             fills=bool(100 * filled >= MIN_FILLED_PERCENT * len(images)),
         )
 
-    def crop(self, gray: Gray) -> Box | None:
+    def crop(self, gray: Gray) -> Subject | None:
         """The part of an image, uint8 (h, w), without a border of another color, and without a margin; None if all."""
         reduced = reduce_gray(gray)
         inside = inside_rectangle(reduced)
         if inside is None or not _has_subject(reduced, inside):
             inside = slice(0, reduced.shape[0]), slice(0, reduced.shape[1])
+        around = inside
         if self.fills:
             inside = _without_margin(reduced, inside)
         if reduced[inside].shape == reduced.shape:
@@ -61,15 +74,16 @@ class Background(Record):
             slice(part.start * side // small, max(part.start * side // small + 1, part.stop * side // small))
             for part, side, small in zip(inside, gray.shape, reduced.shape, strict=True)
         )
-        return rows, columns
+        return Subject((rows, columns), None if inside == around else reduced[around])
 
-    def stretch(self, gray: Gray) -> Gray | None:
+    def stretch(self, gray: Gray, around: Gray) -> Gray | None:
         """Make a background lighter than those of the training images black; None if it is not, or not uniform.
 
         Args:
             gray: uint8 (h, w), light on black.
+            around: What has the background as its border, likewise; see `Subject`, else `gray`.
         """
-        background = int(border_colors(gray[None, ..., None])[0, 0])
+        background = int(border_colors(around[None, ..., None])[0, 0])
         if background <= self.level or 2 * lower_quantile(gray.ravel(), 1, 20) < background:
             return None
         contrast = lower_quantile(gray.ravel(), 99, 100) - background

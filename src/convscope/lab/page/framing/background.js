@@ -8,17 +8,19 @@ import { cutBox, insideRectangle, reduceGray } from "./surroundings.js";
  * @typedef {{level: number, fills: boolean}} Background
  */
 
-/** What is kept of an image; null if all. @param {Background} background @param {Pixels} gray @returns {Box | null} */
+/** What is kept of an image, and if a margin was cut, the part around it, reduced; null if all is kept.
+ * @param {Background} background @param {Pixels} gray @returns {{box: Box, around: Pixels | null} | null} */
 export function cropSurroundings(background, gray) {
   const reduced = reduceGray(gray);
   const { height, width } = reduced;
   let inside = insideRectangle(reduced);
   if (!inside || !hasSubject(reduced, inside)) inside = { top: 0, bottom: height, left: 0, right: width };
+  const around = inside;
   if (background.fills) inside = withoutMargin(reduced, inside);
   if (inside.bottom - inside.top === height && inside.right - inside.left === width) return null;
   const [top, bottom] = enlarged(inside.top, inside.bottom, gray.height, height);
   const [left, right] = enlarged(inside.left, inside.right, gray.width, width);
-  return { top, bottom, left, right };
+  return { box: { top, bottom, left, right }, around: inside === around ? null : cutBox(reduced, around) };
 }
 
 /** @param {number} start @param {number} stop @param {number} side @param {number} small */
@@ -28,9 +30,10 @@ function enlarged(start, stop, side, small) {
 }
 
 /** A background lighter than those of the training images becomes black; null if it is not.
- * @param {Background} background @param {Pixels} gray light on black @returns {Pixels | null} */
-export function stretch(background, gray) {
-  const level = borderLevel(gray);
+ * @param {Background} background @param {Pixels} gray light on black @param {Pixels} around what has the background as its
+ * border @returns {Pixels | null} */
+export function stretch(background, gray, around) {
+  const level = borderLevel(around);
   if (level <= background.level || 2 * lowerQuantile(gray.data, 1, 20) < level) return null;
   const contrast = lowerQuantile(gray.data, 99, 100) - level;
   if (contrast < 8) return null;

@@ -63,7 +63,7 @@ function fit(record, pixels) {
     steps.push({ name, pixels: changed });
   };
   const size = ({ height, width } = result) => `${width}x${height}`;
-  const inside = cutSurroundings(record, result);
+  const { inside, around } = cutSurroundings(record, result);
   keep("cut out", inside, `cut out of its surroundings ${size()} -> ${size(inside)}`);
   const cropped = crop(record, result);
   keep("cropped", cropped, `cropped ${size()} -> ${size(cropped)}`);
@@ -71,11 +71,15 @@ function fit(record, pixels) {
   if (rows !== result.height || columns !== result.width) {
     keep("resized", resize(result, rows, columns), `resized ${size()} -> ${columns}x${rows}`);
   }
+  let surroundings = around ?? result;
   if (record.channels === 1 && record.polarity !== "mixed") {
-    const background = hasLightBackground(result) ? "light" : "dark";
-    if (background !== record.polarity) keep("inverted", inverted(result), `inverted because its background is ${background}`);
+    const background = hasLightBackground(surroundings) ? "light" : "dark";
+    if (background !== record.polarity) {
+      surroundings = inverted(surroundings);
+      keep("inverted", inverted(result), `inverted because its background is ${background}`);
+    }
   }
-  const stretched = record.background && stretch(record.background, onBlack(result, record));
+  const stretched = record.background && stretch(record.background, onBlack(result, record), onBlack(surroundings, record));
   if (stretched) {
     const target = record.polarity === "dark" ? "white" : "black";
     keep("stretched", onBlack(stretched, record), `contrast stretched from the background to ${target}`);
@@ -94,8 +98,10 @@ function onBlack(pixels, record) {
 /** @param {Preprocessing} record @param {Pixels} pixels */
 function cutSurroundings(record, pixels) {
   const isForeign = pixels.height !== record.height || pixels.width !== record.width;
-  const box = record.background && isForeign ? cropSurroundings(record.background, pixels) : null;
-  return box ? cut(pixels, box.top, box.bottom, box.left, box.right) : pixels;
+  const subject = record.background && isForeign ? cropSurroundings(record.background, pixels) : null;
+  if (!subject) return { inside: pixels, around: null };
+  const { top, bottom, left, right } = subject.box;
+  return { inside: cut(pixels, top, bottom, left, right), around: subject.around };
 }
 
 /** @param {Preprocessing} record @param {Pixels} pixels */
