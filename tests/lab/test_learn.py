@@ -269,7 +269,7 @@ def test_lesson_of_a_step_follows_the_textbook(page: Any) -> None:
 
 def test_lesson_of_a_step_leads_to_that_of_the_opened_network(page: Any) -> None:
     """A8."""
-    open_lesson(page, "One step").get_by_role("button", name="opened network").click()
+    open_lesson(page, "One step").get_by_role("button", name="whole network").click()
     page.wait_for_selector("lab-backprop details[open]")
     page.wait_for_function("() => document.activeElement === document.querySelector('lab-backprop summary')")
 

@@ -112,7 +112,7 @@ def served(*arguments: object) -> Iterator[int]:
     assert process.stderr
     try:
         line = process.stderr.readline()
-        found = re.fullmatch(r"the lab is at http://127\.0\.0\.1:(\d+)/; Ctrl-C stops\n", line)
+        found = re.fullmatch(r"the lab is at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C stops\)\n", line)
         assert found, line
         yield int(found[1])
     finally:

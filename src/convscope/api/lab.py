@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from convscope._files import kind_of, lock_folder, write_atomically
+from convscope._files import kind_of, lock_folder
 from convscope._records import Record
 from convscope._reporting import Reporter
-from convscope.backends.onnx.read import read_model_file
 from convscope.data.options import cache_folder
 from convscope.errors import ModelFileError
 from convscope.lab.model import read_page_model
@@ -78,18 +78,18 @@ def open_lessons(port: int, started: Callable[[LabInfo], None], reporter: Report
     Raises:
         UsageError: The port is in use.
     """
-    path = lesson_model(reporter or Reporter())
-    name = Path("digits", "model.onnx") if path else None
-    content = path.read_bytes() if path else None
-    serve_page(port, name, content, lambda url: started(LabInfo(url=f"{url}#learn", model=path)))
+    run = lesson_run(reporter or Reporter())
+    path, samples = _open(run) if run else (None, None)
+    content = read_page_model(path) if path else None
+    serve_page(port, path, content, lambda url: started(LabInfo(url=f"{url}#learn", model=path)), samples)
 
 
-def lesson_model(reporter: Reporter) -> Path | None:
-    """The model file of a network for scikit-learn's digits, in the user's cache; None if it cannot be trained.
+def lesson_run(reporter: Reporter) -> Path | None:
+    """The run folder of a network for scikit-learn's digits, in the user's cache; None if it cannot be trained.
 
     It is the article's network, which is trained in a few seconds.
     """
-    path = cache_folder() / "learn" / "digits.onnx"
+    path = cache_folder() / "learn" / "digits"
     with lock_folder(path.parent, wait=True):
         if _is_usable(path):
             return path
@@ -97,20 +97,23 @@ def lesson_model(reporter: Reporter) -> Path | None:
             reporter.message("the lessons come without a network: pip install 'convscope[train]' trains a small one")
             return None
         reporter.message("training a small network on the built-in digits, once; it takes a few seconds")
-        write_atomically(path, _train())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            _train(Path(folder, "digits"))
+            shutil.rmtree(path, ignore_errors=True)
+            Path(folder, "digits").rename(path)
     return path
 
 
-def _is_usable(path: Path) -> bool:
+def _is_usable(run: Path) -> bool:
     try:
-        read_model_file(path)
+        _open(run)
     except ModelFileError:  # there is none, or it is damaged, or that of another version
         return False
     return True
 
 
-def _train() -> bytes:
+def _train(run: Path) -> None:
     from convscope.api.train import train_model  # here, because it takes seconds to import
 
-    with tempfile.TemporaryDirectory() as folder:
-        return train_model("digits", model=MODEL, recipe=RECIPE, run=Path(folder, "digits")).model_file.read_bytes()
+    train_model("digits", model=MODEL, recipe=RECIPE, run=run)

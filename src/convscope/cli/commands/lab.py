@@ -56,6 +56,6 @@ def _show(info: LabInfo, what: str, open_browser: bool, as_json: bool) -> None:
     if as_json:
         print_result(True, info, [])
         sys.stdout.flush()  # the program that started the page waits for this
-    print_message(f"{what} at {info.url}; Ctrl-C stops")
+    print_message(f"{what} at {info.url} (Ctrl-C stops)")
     if open_browser:
         webbrowser.open(info.url)

@@ -76,7 +76,7 @@ export const LAYERS = [
   {
     rows: "A8 A13",
     title: "One step of learning",
-    text: "The loss is −log of the true class's probability. Backpropagation finds its gradient: at a logit it is the probability, less 1 at the true class; a weight's is that times its input. SGD with momentum: velocity = 0.9 · velocity − 0.01 · gradient; weight = weight + velocity. Here the inputs are 1 and 2, and the first class is right.",
+    text: "The loss is −log (natural logarithm) of the true class's probability. Backpropagation finds its gradient: at a logit it is the probability, less 1 at the true class; a weight's is that times its input. SGD with momentum: velocity = 0.9 · velocity − 0.01 · gradient; weight = weight + velocity. Here the inputs are 1 and 2 (columns), and the first of two classes (rows) is right. The gradient shown is the one of the newest step.",
     task: "Take steps until the loss is below 0.5.",
     hint: "Press “Take a step” again: momentum makes the steps longer.",
     build: buildStep,
@@ -86,7 +86,7 @@ export const LAYERS = [
 /** @returns {Example} */
 function buildPixels() {
   const box = make("div", { className: "shades", role: "img", "aria-label": "The image" });
-  const tables = ["red", "green", "blue"].map((name) => matrix(name, [[0, 40, 90], [40, 90, 160], [90, 160, 230]], update));
+  const tables = ["red", "green", "blue"].map((name) => matrix(name, [[0, 40, 90], [40, 90, 160], [90, 160, 230]], update, [0, 255]));
   update();
   return [() => String(tables.map(({ rows }) => rows[1][1])) === "255,255,0", side(...tables, box)];
   function update() {
@@ -169,7 +169,8 @@ function buildSoftmax() {
   update();
   return [() => softmaxOf(logits.rows[0])[1] > 0.9, logits, text];
   function update() {
-    text.textContent = softmaxOf(logits.rows[0]).map(percent).join("   ");
+    const powers = logits.rows[0].map(Math.exp);
+    text.textContent = `powers ${powers.map((one) => one.toFixed(2)).join(" + ")} = ${powers.reduce((a, b) => a + b).toFixed(2)}; probabilities ${softmaxOf(logits.rows[0]).map(percent).join(", ")}`;
   }
 }
 
@@ -178,23 +179,25 @@ function buildStep() {
   const inputs = [1, 2];
   const weights = [[0.1, -0.2], [0.3, 0.1]];
   const velocity = [[0, 0], [0, 0]];
+  let used = /** @type {number[][] | null} */ (null);
   const view = side(), text = line();
   const state = () => {
     const found = softmaxOf(weights.map((one) => dot(one, inputs)));
     return { found, loss: -Math.log(found[0]), gradient: found.map((p, i) => inputs.map((x) => (p - (i ? 0 : 1)) * x)) };
   };
   const step = button("Take a step", () => {
-    state().gradient.forEach((one, i) => one.forEach((value, j) => {
+    used = state().gradient;
+    used.forEach((one, i) => one.forEach((value, j) => {
       velocity[i][j] = 0.9 * velocity[i][j] - 0.01 * value;
       weights[i][j] += velocity[i][j];
     }));
     update();
   });
   update();
-  return [() => state().loss < 0.5, row(step, button("A step of the opened network", openNetwork)), view, text];
+  return [() => state().loss < 0.5, row(step, button("A step of the whole network", openNetwork)), view, text];
   function update() {
     const { found, loss, gradient } = state();
-    view.replaceChildren(matrix("weights", weights), matrix("gradient", gradient), matrix("velocity", velocity));
+    view.replaceChildren(matrix("weights", weights), matrix("gradient", used ?? gradient), matrix("velocity", velocity));
     text.textContent = `probabilities ${found.map(percent).join(", ")}; loss ${loss.toFixed(4)}`;
   }
 }

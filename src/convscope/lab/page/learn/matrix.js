@@ -6,9 +6,12 @@ export class LabMatrix extends HTMLElement {
   rows = [];
   /** @type {HTMLElement[][]} */
   cells = [];
+  range = [0, 0];
 
-  /** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] makes it editable */
-  open(name, rows, changed = null) {
+  /** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] makes it editable
+   * @param {number[]} [range] of its numbers */
+  open(name, rows, changed = null, range = [-1e9, 1e9]) {
+    this.range = range;
     this.rows = rows.map((row) => [...row]);
     this.cells = this.rows.map((row, y) => row.map((value, x) => make("td", {}, changed ? this.input(y, x, changed) : short(value))));
     this.replaceChildren(make("table", { "aria-label": name }, make("caption", {}, name), ...this.cells.map((row) => make("tr", {}, ...row))));
@@ -20,8 +23,11 @@ export class LabMatrix extends HTMLElement {
     const input = make("input", { value: String(this.rows[y][x]), inputMode: "decimal", "aria-label": `row ${y + 1}, column ${x + 1}` });
     input.addEventListener("input", () => {
       const value = input.value.trim() ? Number(input.value.replace(",", ".")) : NaN;
-      input.ariaInvalid = String(!Number.isFinite(value));
-      if (!Number.isFinite(value)) return;
+      const [low, high] = this.range;
+      const isRight = value >= low && value <= high;
+      input.ariaInvalid = String(!isRight);
+      input.title = isRight ? "" : `expected a number from ${low} to ${high}`;
+      if (!isRight) return;
       this.rows[y][x] = value;
       changed();
     });

@@ -15,8 +15,8 @@ import { LabMatrix } from "./matrix.js";
  * @property {(lab: Lab) => Example} build
  */
 
-/** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] */
-export const matrix = (name, rows, changed) => new LabMatrix().open(name, rows, changed);
+/** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] @param {number[]} [range] */
+export const matrix = (name, rows, changed, range) => new LabMatrix().open(name, rows, changed, range);
 
 /** @param {...Node} nodes side by side */
 export const side = (...nodes) => make("div", { className: "products" }, ...nodes);

@@ -62,7 +62,7 @@ export const PRACTICE = [
     title: "Kernels on your own image",
     text: "Before networks learned their kernels, people designed them, and effects for photos still use them: edges, blur, sharpening, emboss. Results below 0 are black. Open an image, or drop one here; each color is filtered alone.",
     task: "Choose or make a kernel that turns areas of one color black.",
-    hint: "In such an area the result is the color times the sum of the weights: it must be 0, but not all weights.",
+    hint: "In such an area the result is the color times the sum of the weights. Find weights that add up to 0, without all being 0.",
     build: buildFilter,
   },
   {
@@ -85,7 +85,7 @@ function buildData() {
 
 /** @returns {Example} */
 function buildPreprocessing() {
-  const pixels = matrix("pixels", [[0, 128, 255]], update), label = choice("Label", [...Array(10).keys()], 7, update);
+  const pixels = matrix("pixels", [[0, 128, 255]], update, [0, 255]), label = choice("Label", [...Array(10).keys()], 7, update);
   const view = side();
   update();
   return [() => pixels.rows[0][0] === 51 && label.select.value === "3", row(label.label), pixels, view];
@@ -121,7 +121,7 @@ function buildNetwork() {
 
 /** @returns {Example} */
 function buildCurves() {
-  const losses = matrix("loss after each epoch: training, validation", [[0.9, 0.5, 0.35, 0.25, 0.18, 0.12], [0.95, 0.6, 0.48, 0.44, 0.49, 0.58]], update);
+  const losses = matrix("loss after epochs 1 to 6: training, validation", [[0.9, 0.5, 0.35, 0.25, 0.18, 0.12], [0.95, 0.6, 0.48, 0.44, 0.49, 0.58]], update);
   const curves = ["", ""].map(() => make("div"));
   const chart = make("div", { className: "chart", role: "img", "aria-label": "The losses as curves" }, ...curves);
   update();
@@ -138,7 +138,7 @@ function buildCurves() {
 
 /** @returns {Example} */
 function buildEvaluation() {
-  const counts = matrix("confusion matrix", [[95, 3, 2], [1, 98, 1], [4, 2, 94]], update), text = line();
+  const counts = matrix("confusion matrix", [[95, 3, 2], [1, 98, 1], [4, 2, 94]], update, [0, 1e6]), text = line();
   const accuracy = () => sumOf(counts.rows.map((one, i) => one[i])) / sumOf(counts.rows.flat());
   update();
   return [() => accuracy() > 0.98, counts, text];

@@ -8,7 +8,7 @@ const LESSONS = [...LAYERS, ...PRACTICE];
 export class LabLearn extends HTMLElement {
   at = 0;
   /** @type {Set<number>} */
-  finished = new Set();
+  finished = new Set((sessionStorage.getItem("lessons") || "").split(",").filter(Boolean).map(Number)); // kept when reloading
   /** @type {HTMLElement[]} built when first shown */
   sections = [];
   count = make("summary", { role: "status" });
@@ -30,7 +30,7 @@ export class LabLearn extends HTMLElement {
 
   /** The lesson of the address; false elsewhere. */
   show() {
-    const [isLesson, number] = location.hash.match(/^#learn(?:-(\d+))?$/) ?? [];
+    const [isLesson, number] = location.hash.match(/^#learn(?:-(\d+))?\b/) ?? [];
     if (!isLesson || !this.lab) return false;
     if (number) this.at = Math.min(Math.max(Number(number), 1), LESSONS.length) - 1;
     this.box.replaceChildren((this.sections[this.at] ??= this.build(this.at, this.lab)));
@@ -58,10 +58,12 @@ export class LabLearn extends HTMLElement {
     const controls = make("div", { className: "row" }, make("button", {}, "Check"), next);
     const form = make("form", { className: "card lesson" }, make("h2", { tabIndex: -1 }, `${i + 1}. ${title}`), make("p", {}, text), ...example, make("p", { className: "task" }, `Task: ${task}`), controls, verdict);
     form.dataset.rows = rows;
+    form.addEventListener("input", () => (verdict.textContent = ""));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const right = isRight();
       if (right) this.finished.add(i);
+      sessionStorage.setItem("lessons", String([...this.finished]));
       form.classList.toggle("done", right);
       verdict.textContent = right ? "Right." : `Not yet. ${hint}`;
       this.showDone();

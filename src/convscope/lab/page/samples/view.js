@@ -17,6 +17,7 @@ export class LabSamples extends HTMLElement {
   /** @type {Sample[]} */
   samples = [];
   surveyed = 0;
+  answers = 0;
   quietSince = 0;
   isOpened = false;
   /** @type {Sample | null} the one whose answer comes next */
@@ -58,6 +59,7 @@ export class LabSamples extends HTMLElement {
     const button = make("button", { type: "button" }, `Nearest ${this.inside ? "of these images" : "training images"}`);
     button.addEventListener("click", () => this.lab.attempt(() => this.startNearest(button)));
     this.replaceChildren(title, strip, this.verdict, this.fires, button, this.near);
+    if (this.answers < 2) await this.choose(samples[0]); // instead of an example, unless another image was opened
     await this.survey(samples);
   }
 
@@ -81,6 +83,7 @@ export class LabSamples extends HTMLElement {
   /** @param {import("../network/session.js").Answer} answer */
   answered({ probabilities }) {
     this.quietSince = performance.now();
+    this.answers++;
     const best = probabilities.indexOf(Math.max(...probabilities));
     const { next } = this;
     this.next = null;

@@ -7,6 +7,8 @@ import { make, percent, short } from "./dom.js";
  */
 
 const MOST_TERMS = 10;
+/** @type {Record<number, string>} what an index counts, by its length */
+const NAMES = { 1: "channel or unit", 2: "unit, input", 4: "filter, channel, row, column" };
 
 export class LabBackprop extends HTMLElement {
   /** @type {Loss | null} */
@@ -15,7 +17,8 @@ export class LabBackprop extends HTMLElement {
   rate = make("input", { type: "number", value: "0.01", step: "any", min: "0" });
   momentum = make("input", { type: "number", value: "0.9", step: "any", min: "0" });
   array = make("select");
-  index = make("input", { size: 12 });
+  index = make("input", { size: 16 });
+  names = make("span", { className: "hint" });
   loss = make("p", { className: "sum", "aria-live": "polite" });
   view = make("div", { className: "terms", tabIndex: 0, role: "group", "aria-label": "Gradient" });
   buttons = ["Step this weight", "Step all weights", "Undo all steps"].map((text) => make("button", { type: "button" }, text));
@@ -29,7 +32,7 @@ export class LabBackprop extends HTMLElement {
       make("p", { className: "hint" }, "The loss is \u2212log of the true class's probability, before calibration. A weight's gradient is a sum over all outputs, at (row, column), that use it: the gradient of the output, times the input it met."),
       make("div", { className: "row" }, label("True class", this.label), label("Learning rate", this.rate), label("Momentum", this.momentum)),
       this.loss,
-      make("div", { className: "row" }, label("Weights", this.array), label("Index", this.index)),
+      make("div", { className: "row" }, label("Weights", this.array), label("Index", this.index), this.names),
       this.view,
       make("div", { className: "row" }, ...this.buttons),
     );
@@ -96,7 +99,7 @@ export class LabBackprop extends HTMLElement {
     const shape = this.chosen?.shape ?? [];
     const index = this.index.value.split(/[\s,]+/).filter(Boolean).map(Number);
     if (index.length !== shape.length || index.some((one, i) => !(Number.isInteger(one) && one >= 0 && one < shape[i]))) {
-      throw new Error(`expected ${shape.length} numbers from 0 to ${shape.map((side) => side - 1).join(", ")}, got "${this.index.value}"`);
+      throw new Error(`expected ${shape.length} numbers, at most ${shape.map((side) => side - 1).join(", ")}, got "${this.index.value}"`);
     }
     return index;
   }
@@ -104,6 +107,7 @@ export class LabBackprop extends HTMLElement {
   async showWeight() {
     const { lab, chosen } = this;
     if (!lab || !chosen) return;
+    this.names.textContent = NAMES[chosen.shape.length] ?? "";
     /** @type {Node[]} */
     let content;
     try {

@@ -17,7 +17,7 @@ export const isSwitchedOff = (lab, value, channel) =>
  * @param {import("../network/stages.js").Stage} stage @param {number} channel */
 export function switchButton(lab, { value, shape }, channel) {
   const isOff = isSwitchedOff(lab, value, channel);
-  const button = make("button", { type: "button", className: "switch", "aria-pressed": isOff }, `Switch ${shape.length > 1 ? "map" : "unit"} ${channel} off`);
+  const button = make("button", { type: "button", className: "switch", }, `Switch ${shape.length > 1 ? "map" : "unit"} ${channel} ${isOff ? "on" : "off"}`);
   button.addEventListener("click", () => switchChannel(lab, { value, channel }));
   return button;
 }
