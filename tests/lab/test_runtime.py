@@ -143,8 +143,8 @@ def test_node_page_a_damaged_model_is_an_error_with_its_reason(digits_run: convs
     damaged[len(damaged) // 2] ^= 1
     file = tmp_path / "model.onnx"
     file.write_bytes(damaged)
-    with node_page(file) as page, pytest.raises(ConvscopeError, match=r"cannot open the model: .*checksum"):
-        page.classify([encode_png(convscope.load_data("digits").test.images[0])])
+    with pytest.raises(ConvscopeError, match=r"cannot open the model: .*checksum"), node_page(file):
+        pytest.fail("it was opened")
 
 
 def test_node_page_a_damaged_image_is_an_error_with_its_reason(digits_run: convscope.Run) -> None:

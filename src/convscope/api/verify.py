@@ -57,7 +57,7 @@ def verify_model(
         ModelFileError: A model file cannot be used.
         DataError: The folder has no image that can be read.
         UsageError: There is nothing to compare.
-        ConvscopeError: The server does not start.
+        ConvscopeError: The server does not start, or the lab's page cannot open a model of convscope.
     """
     run = open_run(model) if kind_of(Path(model), ModelFileError) == "folder" else None
     path = run.model_file if run else Path(model)
@@ -68,10 +68,16 @@ def verify_model(
             skipped.append("HTTP: the extra 'serve' is not installed")
         elif http:
             runtimes.append(stack.enter_context(served_runtime(path)))
-        if problem := node_problem():
+        problem = node_problem()
+        try:
+            page = None if problem else stack.enter_context(node_page(path))
+        except ConvscopeError as error:
+            if path.suffix != ".json":
+                raise
+            page, problem = None, str(error)  # a foreign model may have operators that the page does not know
+        if page is None:
             skipped.append(f"the lab's page: {problem}")
         else:
-            page = stack.enter_context(node_page(path))
             runtimes.append(Runtime("page (PNG)", page.classify, runtimes[0].precision, is_png))
         return verify_runtimes(path, runtimes, paths).model_copy(update={"skipped": tuple(skipped)})
 

@@ -52,23 +52,16 @@ class NodePage:
         """Probabilities, (n, classes), of the contents of PNG files.
 
         Raises:
-            ConvscopeError: The page cannot open the model or read a file; the message says why.
+            ConvscopeError: The page cannot read a file; the message says why.
         """
         return np.array([self._ask(file) for file in files])
 
     def _ask(self, file: bytes) -> list[float]:
         process = self._process
-        assert process.stdin and process.stdout and process.stderr
-        try:
-            process.stdin.write(b64encode(file).decode() + "\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            pass  # what it wrote before it ended says why
-        line = process.stdout.readline()
-        if not line:
-            reasons = [text for text in process.stderr.read().splitlines() if "Error: " in text]
-            raise ConvscopeError(f"the lab's page cannot open the model: {reasons[0] if reasons else 'node ended'}")
-        answer = json.loads(line)
+        assert process.stdin and process.stdout
+        process.stdin.write(b64encode(file).decode() + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
         if "error" in answer:
             raise ConvscopeError(f"the lab's page cannot classify an image: {answer['error']}")
         found: list[float] = answer["probabilities"]
@@ -77,7 +70,11 @@ class NodePage:
 
 @contextmanager
 def node_page(path: Path) -> Iterator[NodePage]:
-    """The page with a model, as long as the context lasts; see `node_problem` and `read_page_model`."""
+    """The page with a model, as long as the context lasts; see `node_problem` and `read_page_model`.
+
+    Raises:
+        ConvscopeError: The page cannot open the model; the message says why.
+    """
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
         model.write_bytes(read_page_model(path))
@@ -85,7 +82,11 @@ def node_page(path: Path) -> Iterator[NodePage]:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
+            assert process.stdout and process.stderr
             try:
+                if not process.stdout.readline():
+                    reasons = [text for text in process.stderr.read().splitlines() if "Error: " in text]
+                    raise ConvscopeError(f"the page cannot open the model: {reasons[0] if reasons else 'node ended'}")
                 yield NodePage(process)
             finally:
                 process.kill()

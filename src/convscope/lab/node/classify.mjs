@@ -1,5 +1,5 @@
 // Classifies images in Node with the page's code: arguments are the page's folder and a model file; on standard input, a
-// file in Base64 per line; on standard output, for each line its probabilities, or the reason why there are none, as JSON.
+// file in Base64 per line; on standard output, "opened", then for each line its probabilities, or the reason why there are none, as JSON.
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
@@ -10,6 +10,7 @@ const { openModel } = await load("network/session.js");
 const { decodeImage } = await load("images/decode.js");
 
 const session = await openModel(new Uint8Array(await readFile(model)));
+process.stdout.write("opened\n");
 for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {

@@ -11,7 +11,7 @@ export class LabLearn extends HTMLElement {
   finished = new Set((sessionStorage.getItem("lessons") || "").split(",").filter(Boolean).map(Number)); // kept when reloading
   /** @type {HTMLElement[]} built when first shown */
   sections = [];
-  count = make("summary", { role: "status" });
+  count = make("summary");
   links = LESSONS.map(({ title }, i) => make("a", { href: `#learn-${i + 1}` }, title));
   list = make("details", { open: matchMedia("(min-width: 760px)").matches }, this.count, make("ol", {}, ...this.links.map((link) => make("li", {}, link))));
   box = make("div");
