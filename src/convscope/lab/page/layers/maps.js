@@ -30,6 +30,7 @@ export class LabMaps extends HTMLElement {
   scale = null;
   canvas = make("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "feature maps" });
   mark = make("div", { className: "mark", hidden: true });
+  resized = new ResizeObserver(() => this.mark.hidden || this.showMark()); // as when the arithmetic opens
   live = make("p", { className: "reading", "aria-live": "polite" });
   tools = make("div", { className: "row tools" });
   /** @type {ImageData | null} */
@@ -45,6 +46,7 @@ export class LabMaps extends HTMLElement {
     const help = `Arrow keys choose a cell${isVector ? "" : ", Page keys a map"}, Enter selects it, plus and minus zoom.`;
     this.canvas.setAttribute("aria-label", `${label}. ${help}`);
     this.replaceChildren(make("div", { className: "maps" }, this.canvas, this.mark), this.tools, this.live);
+    this.resized.observe(this.canvas);
     this.canvas.onclick = (event) => this.pick(event);
     this.canvas.onkeydown = (event) => this.press(event);
     this.offerTools(label);
