@@ -102,16 +102,19 @@ def test_weights_of_a_dense_layer_are_shown_as_the_maps_before_flatten(page: Any
 
 
 def test_mark_stays_on_its_cell_when_the_arithmetic_narrows_the_layer(page: Any) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
-    canvas = page.locator("lab-layer canvas").last
+    page.set_viewport_size({"width": 1200, "height": 900})
+    canvas = page.locator("lab-layer canvas").nth(1)
+    wide = canvas.bounding_box()["width"]
     canvas.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
+    for key in ("PageDown", "PageDown", "Enter"):
+        page.keyboard.press(key)
     page.wait_for_selector("lab-arithmetic.open")
     page.wait_for_timeout(300)
     mark, box = page.locator("lab-layer .mark:visible").bounding_box(), canvas.bounding_box()
-    columns = canvas.evaluate("canvas => canvas.width")
-    assert mark["x"] - box["x"] == pytest.approx(2 * box["width"] / columns, abs=1)  # unit 1, after a gap of a unit
+    assert box["width"] < wide
+    script = "c => { const m = c.parentElement.parentElement; return [2 * (m.wide + m.gap), c.width]; }"
+    left, columns = canvas.evaluate(script)
+    assert mark["x"] - box["x"] == pytest.approx(left * box["width"] / columns, abs=1.5)
 
 
 def test_entry_of_flatten_marks_its_cell_and_the_reverse(page: Any) -> None:
