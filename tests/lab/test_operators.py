@@ -63,6 +63,10 @@ CASES: dict[str, tuple[str, Array, list[Array], dict[str, Any]]] = {
     "MatMul": ("MatMul", ROWS, [weights(10, 5)], {}),
     "MatMul of maps": ("MatMul", MAPS, [weights(6, 5)], {}),
     "BatchNormalization": ("BatchNormalization", MAPS, [*weights(3, 4), ABS[0, :, 0, 0]], {"epsilon": 0.01}),
+    "LayerNormalization": ("LayerNormalization", MAPS, [weights(MAPS.shape[3]), weights(MAPS.shape[3])], {}),
+    "LayerNormalization of maps": (
+        "LayerNormalization", MAPS, [weights(*MAPS.shape[1:])], {"axis": 1, "epsilon": 0.01},
+    ),
     "MaxPool": ("MaxPool", MAPS, [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "MaxPool ceil": ("MaxPool", MAPS, [], CEIL),
     "MaxPool dilated": ("MaxPool", MAPS, [], {"kernel_shape": [2, 2], "dilations": [2, 3]}),

@@ -94,3 +94,16 @@ export function batchNormalization([x, scale, bias, mean, variance], { epsilon =
   }
   return floats(x.shape, result);
 }
+
+/** Each part of the last axes less its mean, divided by its standard deviation, times scale plus shift.
+ * @param {Tensor[]} inputs @param {import("../onnx/model.js").Attributes} attributes @returns {Tensor} */
+export function layerNormalization([x, scale, shift], { axis = -1, epsilon = 1e-5 }) {
+  const result = zeros("float32", x.shape), size = sizeOf(x.shape.slice(axis));
+  for (let start = 0; start < x.data.length; start += size) {
+    const part = Array.from(x.data.subarray(start, start + size));
+    const mean = part.reduce((a, b) => a + b, 0) / size;
+    const deviation = Math.sqrt(part.reduce((sum, value) => sum + (value - mean) ** 2, 0) / size + epsilon);
+    part.forEach((value, i) => (result.data[start + i] = ((value - mean) / deviation) * scale.data[i] + (shift?.data[i] ?? 0)));
+  }
+  return result;
+}

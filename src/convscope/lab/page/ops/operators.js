@@ -3,7 +3,7 @@ import { ModelError } from "../onnx/protobuf.js";
 import { floats, typeOf, zeros } from "../onnx/tensor.js";
 import { conv } from "./convolution.js";
 import { gemm, matMul } from "./dense.js";
-import { batchNormalization, each, erf, gelu, pairwise, sigmoid } from "./elementwise.js";
+import { batchNormalization, each, erf, gelu, layerNormalization, pairwise, sigmoid } from "./elementwise.js";
 import { globalPool, pool } from "./pooling.js";
 import { dequantizeLinear, positiveSums, quantizeLinear } from "./quantize.js";
 import { reduce, softmax } from "./reduce.js";
@@ -57,6 +57,7 @@ export const OPERATORS = {
   HardSigmoid: unary((x, { alpha = 0.2, beta = 0.5 }) => Math.min(Math.max(alpha * x + beta, 0), 1)),
   HardSwish: unary((x) => x * Math.min(Math.max(x / 6 + 0.5, 0), 1)),
   Identity: ([x]) => x,
+  LayerNormalization: layerNormalization,
   LeakyRelu: unary((x, { alpha = 0.01 }) => (x < 0 ? alpha * x : x)),
   Log: unary(Math.log),
   LogSoftmax: ([x], attributes, opset) => softmax(x, attributes, opset, true),
