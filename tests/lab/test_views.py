@@ -112,8 +112,9 @@ def test_mark_stays_on_its_cell_when_the_arithmetic_narrows_the_layer(page: Any)
     page.wait_for_timeout(300)
     mark, box = page.locator("lab-layer .mark:visible").bounding_box(), canvas.bounding_box()
     assert box["width"] < wide
-    script = "c => { const m = c.parentElement.parentElement; return [2 * (m.wide + m.gap), c.width]; }"
+    script = "c => { const m = c.parentElement.parentElement; return [m.cell[0] * (m.wide + m.gap), c.width]; }"
     left, columns = canvas.evaluate(script)
+    assert left > 0
     assert mark["x"] - box["x"] == pytest.approx(left * box["width"] / columns, abs=1.5)
 
 
