@@ -68,7 +68,9 @@ def page(browser: Any, url: str) -> Iterator[Any]:
 
 def open_lesson(page: Any, title: str) -> Any:
     page.get_by_role("link", name=re.compile(f"^{re.escape(title)}")).click()
-    return page.locator(".lesson", has=page.locator("h2", has_text=title))
+    found = page.locator(".lesson", has=page.locator("h2", has_text=title))
+    found.wait_for()
+    return found
 
 
 def numbers(lesson: Any, index: int) -> np.ndarray:
