@@ -15,7 +15,7 @@ from convscope.network.keywords import KEYWORDS
 from convscope.network.pools import POOLS, PoolKind
 from convscope.reference import Floats
 
-X = np.linspace(-6, 6, 1201)[np.r_[0:600, 601:1201]]  # without 0, where ReLU has no derivative
+X = np.arange(-7, 7, 0.01) + 0.005  # without whole numbers, where some have no derivative
 
 
 def torch_function(name: str) -> nn.Module:

@@ -40,6 +40,13 @@ def test_a12_network_of_the_article_has_542230_parameters() -> None:
     assert network.multiply_adds == 26 * 26 * 32 * 9 + 5408 * 100 + 100 * 10
 
 
+def test_names_of_a_keyword_that_ends_with_a_digit_are_not_those_of_another() -> None:
+    """The 61st relu and the first relu6."""
+    names = [layer.name for layer in parse_network("relu6, 61 * (relu), flatten").layers]
+    assert len(set(names)) == len(names)
+    assert names[0] == "relu6_1"
+
+
 def test_a12_network_of_the_article_hidden_layers_are_he_and_classifier_is_glorot() -> None:
     layers = [layer for layer in parse_network(ARTICLE).layers if isinstance(layer, Conv | Dense)]
     assert [layer.initialization for layer in layers] == ["he", "he", "glorot"]

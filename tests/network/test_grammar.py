@@ -34,6 +34,15 @@ def as_lists(nodes: tuple[Node, ...]) -> list[object]:
         ("conv 8 3 init he groups 4 pad 2", [["conv", "8", "3", "init=he", "groups=4", "pad=2"]]),
         ("maxpool 2 stride 1", [["maxpool", "2", "stride=1"]]),
         ("maxpool 3 stride 2 pad 1", [["maxpool", "3", "stride=2", "pad=1"]]),
+        ("relu6, conv8 3, maxpool2", [["relu6"], ["conv", "8", "3"], ["maxpool", "2"]]),
+        (
+            "batchnorm eps 0.001, batchnorm eps 1e-3, batchnorm eps 1",
+            [
+                ["batchnorm", "eps=0.001"],
+                ["batchnorm", "eps=1e-3"],
+                ["batchnorm", "eps=1"],
+            ],
+        ),
         ("whiten 2, globalmax", [["whiten", "2"], ["globalmax"]]),
         ("dropout .25, dropout 0, dropout 0.5", [["dropout", ".25"], ["dropout", "0"], ["dropout", "0.5"]]),
         ("residual(relu, tanh)", [["residual", [["relu"], ["tanh"]]]]),
@@ -107,6 +116,10 @@ SYNTAX_ERRORS = [
     ("conv 32 3 strid 2", f"unexpected 'strid': {CONV_TAKES}", "strid"),
     ("conv 32 3 pad same valid", f"unexpected 'valid': {CONV_TAKES}", "valid"),
     ("relu 3", "unexpected '3': 'relu' takes no values", "3"),
+    ("relu 6", "unexpected '6': 'relu' takes no values", "6"),
+    ("relu61", "unexpected '61': 'relu' takes no values", "61"),
+    ("leakyrelu6", "unexpected '6': 'leakyrelu' takes no values", "6"),
+    ("batchnorm 0.001", "unexpected '0.001': 'batchnorm' takes no values and the options eps", "0.001"),
     ("globalmax 2", "unexpected '2': 'globalmax' takes no values", "2"),
     ("whiten 2 3", "unexpected '3': 'whiten' takes kernel size", "3"),
     ("whiten 2 stride 2", "unexpected 'stride': 'whiten' takes kernel size", "stride"),
@@ -127,6 +140,8 @@ SYNTAX_ERRORS = [
     ("conv 8 3 init 2", "option 'init' of 'conv' must be he or glorot or identity, got '2'", "init 2"),
     ("flatten, dense 5 init identity", "option 'init' of 'dense' must be he or glorot, got 'identity'",
      "init identity"),
+    ("batchnorm eps", "option 'eps' of 'batchnorm' must be a number, got nothing", "eps"),
+    ("batchnorm eps tiny", "option 'eps' of 'batchnorm' must be a number, got 'tiny'", "eps tiny"),
     ("maxpool 2 stride same", "option 'stride' of 'maxpool' must be a whole number, got 'same'", "stride same"),
     # numbers
     ("conv 0 3", f"{FROM_1} '0'", "0"),
@@ -139,6 +154,10 @@ SYNTAX_ERRORS = [
     ("conv 8 3 groups 0", f"{FROM_1} '0'", "0"),
     ("conv 8 3 pad 1000001", "expected a whole number from 0 to 1,000,000, got '1000001'", "1000001"),
     ("maxpool 2 stride 0", f"{FROM_1} '0'", "0"),
+    ("conv 8 3 stride 1e3", "option 'stride' of 'conv' must be a whole number, got '1e3'", "stride 1e3"),
+    ("batchnorm eps 0", "expected a number from 1e-12 to 1, got '0'", "0"),
+    ("batchnorm eps -0.1", "expected a number from 1e-12 to 1, got '-0.1'", "-0.1"),
+    ("batchnorm eps 1e99999", "expected a number from 1e-12 to 1, got '1e99999'", "1e99999"),
     ("flatten, dense 2.5", f"{FROM_1} '2.5'", "2.5"),
     ("conv 8 " + "9" * 5000, f"{FROM_1} '{'9' * 5000}'", "9" * 5000),
     # parentheses and repetitions
@@ -191,7 +210,23 @@ def test_pointer_word_occurs_twice_marks_the_wrong_one(architecture: str, caret:
     assert caught.value.pointer == f"{architecture}\n{caret}"
 
 
-WORDS = (*KEYWORDS, *"(),*", "stride", "pad", "groups", "init", "same", "he", "identity", "0", "2", "3", "0.5")
+WORDS = (
+    *KEYWORDS,
+    *"(),*",
+    "stride",
+    "pad",
+    "groups",
+    "init",
+    "same",
+    "he",
+    "identity",
+    "0",
+    "2",
+    "3",
+    "0.5",
+    "eps",
+    "1e-3",
+)
 PHRASES = ("conv 2 3 pad same", "maxpool 2", "residual(", "2 * (", ", ", "dense 3")
 WORD_SOUP = st.lists(st.sampled_from([*WORDS, *PHRASES]), max_size=12).map(" ".join)
 DIGITS = st.text("0123456789.-", max_size=20).map(lambda digits: f"conv {digits} 3, flatten")

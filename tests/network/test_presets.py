@@ -7,11 +7,12 @@ import re
 import pytest
 
 from convscope.errors import UsageError
+from convscope.network.backbones import BACKBONES
 from convscope.network.build import parse_network
 from convscope.network.cost import network_cost, preset_costs
 from convscope.network.presets import MNIST_SHAPE, PRESETS, resolve_architecture
 
-KNOWN = f"presets are {', '.join(PRESETS)}, or write an architecture such as '{PRESETS['article']}'"
+KNOWN = f"presets are {', '.join([*PRESETS, *BACKBONES])}, or write an architecture such as '{PRESETS['article']}'"
 
 
 def test_a12_preset_article_is_the_network_of_the_article() -> None:
@@ -54,6 +55,7 @@ def test_preset_digits_fit(name: str) -> None:
     ("text", "architecture"),
     [
         *PRESETS.items(),
+        *((name, backbone.architecture) for name, backbone in BACKBONES.items()),
         ("conv 8 3, flatten", "conv 8 3, flatten"),
         ("flatten", "flatten"),
         ("globalavg", "globalavg"),

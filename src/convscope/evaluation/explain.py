@@ -16,7 +16,7 @@ from convscope.evaluation.trace import LayerTrace
 from convscope.network.layers.base import Layer, shape_text
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten, Softmax
-from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
+from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 
@@ -147,12 +147,14 @@ def _dense(traced: LayerTrace, index: Index) -> Arithmetic:
 
 
 def _batch_norm(traced: LayerTrace, index: Index) -> Arithmetic:
+    layer = traced.layer
+    assert isinstance(layer, BatchNorm)
     channel = {name: float(array[index[-1]]) for name, array in traced.weights.items() if array.ndim}
-    scale = channel["weight"] / sqrt(channel["running_var"] + BATCH_NORM_EPSILON)
+    scale = channel["weight"] / sqrt(channel["running_var"] + layer.epsilon)
     shift = channel["bias"] - channel["running_mean"] * scale
     rule = (
         f"(input - mean {channel['running_mean']:.6g}) / sqrt(variance {channel['running_var']:.6g} + "
-        f"{BATCH_NORM_EPSILON:g}) x weight {channel['weight']:.6g} + bias {channel['bias']:.6g}, written as one "
+        f"{layer.epsilon:g}) x weight {channel['weight']:.6g} + bias {channel['bias']:.6g}, written as one "
         "product and one sum"
     )
     return _sum(rule, [_term(index, traced.input[index], scale)], shift)

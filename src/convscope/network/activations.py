@@ -31,6 +31,8 @@ class ActivationFunction:
         torch_arguments: Keyword arguments of that class.
         onnx_operator: Name of the ONNX operator.
         onnx_attributes: Attributes of that operator.
+        onnx_constants: Numbers that it reads after x, by name.
+        onnx_gated: Whether f(x) is x times its result.
         initialization: Rule for the initial weights of the layer before it: "he" if f cuts off negative values.
     """
 
@@ -41,6 +43,8 @@ class ActivationFunction:
     torch_arguments: Mapping[str, float] = field(default_factory=dict)
     onnx_operator: str
     onnx_attributes: Mapping[str, Any] = field(default_factory=dict)
+    onnx_constants: Mapping[str, float] = field(default_factory=dict)
+    onnx_gated: bool = False
     initialization: Literal["he", "glorot"]
 
 
@@ -68,6 +72,47 @@ def _normal_distribution(x: Floats) -> Floats:
     return np.asarray((1 + erf) / 2, x.dtype)
 
 
+def silu(x: Floats) -> Floats:
+    """Sigmoid linear unit (Elfwing et al., 2017; swish of Ramachandran et al., 2017): x times the sigmoid of x.
+
+    >>> silu(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([-0.1423,  0.    ,  2.8577])
+    """
+    return x * _sigmoid(x)
+
+
+def silu_derivative(x: Floats) -> Floats:
+    """Derivative of `silu` at x.
+
+    >>> silu_derivative(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([-0.0881,  0.5   ,  1.0881])
+    """
+    sigmoid = _sigmoid(x)
+    return sigmoid * (1 + x * (1 - sigmoid))
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.asarray((1 + np.tanh(x / 2)) / 2, x.dtype)  # 1 / (1 + exp(-x)), but exp cannot overflow
+
+
+def hardswish(x: Floats) -> Floats:
+    """`silu` with straight lines for the sigmoid (Howard et al., 2019): x * min(max(x + 3, 0), 6) / 6.
+
+    >>> hardswish(np.array([-3.0, -1.5, 0.0, 1.5, 3.0]))
+    array([-0.   , -0.375,  0.   ,  1.125,  3.   ])
+    """
+    return np.asarray(x * (np.clip(x + 3, 0, 6) / 6), x.dtype)
+
+
+def hardswish_derivative(x: Floats) -> Floats:
+    """Derivative of `hardswish` at x.
+
+    >>> hardswish_derivative(np.array([-4.0, 0.0, 4.0]))
+    array([0. , 0.5, 1. ])
+    """
+    return np.select([x <= -3, x < 3], [np.zeros_like(x), x / 3 + 0.5], np.ones_like(x))
+
+
 ACTIVATIONS: dict[str, ActivationFunction] = {
     "relu": ActivationFunction(
         forward=reference.relu,
@@ -87,12 +132,38 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
         onnx_attributes={"alpha": NEGATIVE_SLOPE},
         initialization="he",
     ),
+    "relu6": ActivationFunction(
+        forward=lambda x: np.clip(x, 0, 6),
+        derivative=lambda x: np.where((x > 0) & (x < 6), 1, 0).astype(x.dtype),
+        rule="min(max(0, input), 6)",
+        torch_module="ReLU6",
+        onnx_operator="Clip",
+        onnx_constants={"min": 0, "max": 6},
+        initialization="he",
+    ),
     "gelu": ActivationFunction(
         forward=gelu,
         derivative=gelu_derivative,
         rule="the input times the normal distribution function at the input",
         torch_module="GELU",
         onnx_operator="Gelu",
+        initialization="he",
+    ),
+    "silu": ActivationFunction(
+        forward=silu,
+        derivative=silu_derivative,
+        rule="the input times the sigmoid of the input",
+        torch_module="SiLU",
+        onnx_operator="Sigmoid",
+        onnx_gated=True,
+        initialization="he",
+    ),
+    "hardswish": ActivationFunction(
+        forward=hardswish,
+        derivative=hardswish_derivative,
+        rule="the input x min(max(0, input + 3), 6) / 6",
+        torch_module="Hardswish",
+        onnx_operator="HardSwish",
         initialization="he",
     ),
     "tanh": ActivationFunction(

@@ -21,8 +21,8 @@ MAX_LAYERS = 1_000
 MAX_REPEATS = 100
 MAX_NUMBER = 1_000_000  # a larger number is a typing error, not a layer
 MAX_DIGITS = 9  # int() refuses thousands of digits
-NUMBER_PATTERN = r"-?\d*\.?\d+"
-TOKEN_PATTERN = rf"[^\W\d]+|{NUMBER_PATTERN}|\S"
+NUMBER_PATTERN = r"-?\d*\.?\d+(?:e-?\d+)?"
+TOKEN_PATTERN = rf"[^\W\d]+|{NUMBER_PATTERN}|\S"  # of keywords without digits: `conv32 3` is `conv 32 3`
 BODY_EXAMPLE = "(conv 16 3 pad same, relu)"
 
 
@@ -32,11 +32,24 @@ class Option:
 
     Attributes:
         words: Accepted words.
-        minimum: The smallest accepted whole number; None if the option takes no number.
+        minimum: The smallest accepted whole number; None if the option takes no whole number.
+        is_decimal: Whether any number is accepted; the layer checks it.
     """
 
     words: tuple[str, ...] = ()
     minimum: int | None = None
+    is_decimal: bool = False
+
+    def accepts(self, text: str) -> bool:
+        """Whether a token may follow the option's name."""
+        is_number = bool(re.fullmatch(NUMBER_PATTERN, text)) if self.is_decimal else text.isdecimal()
+        return text in self.words or (is_number and (self.is_decimal or self.minimum is not None))
+
+    @property
+    def expected(self) -> str:
+        """What may follow the option's name, for messages."""
+        whole = ["a whole number"] if self.minimum is not None else []
+        return " or ".join([*self.words, *whole, *(["a number"] if self.is_decimal else [])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +136,9 @@ class Parser:
     def __init__(self, architecture: str, keywords: Mapping[str, Syntax]) -> None:
         self.architecture = architecture
         self.keywords = keywords
-        self.tokens = [Token(match.group(), match.start()) for match in re.finditer(TOKEN_PATTERN, architecture)]
+        with_digits = [rf"{word}(?!\w)|" for word in keywords if not word.isalpha()]
+        matches = re.finditer("".join(with_digits) + TOKEN_PATTERN, architecture)
+        self.tokens = [Token(match.group(), match.start()) for match in matches]
         self.tokens.append(Token("", len(architecture)))
         self.position = 0
         self.depth = 0
@@ -215,11 +230,9 @@ class Parser:
 
     def _option_value(self, word: Token, name: Token) -> Token:
         option = self.keywords[word.text].options[name.text]
-        takes_number = option.minimum is not None
-        if self._next.text not in option.words and not (takes_number and self._next.text.isdecimal()):
-            expected = " or ".join([*option.words, *(["a whole number"] if takes_number else [])])
+        if not option.accepts(self._next.text):
             got = repr(self._next.text) if self._next.text else "nothing"
-            self._fail(name, f"option {name.text!r} of {word.text!r} must be {expected}, got {got}", self._next)
+            self._fail(name, f"option {name.text!r} of {word.text!r} must be {option.expected}, got {got}", self._next)
         return self._take()
 
     def _fail_unknown(self, word: Token) -> NoReturn:

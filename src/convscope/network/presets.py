@@ -6,6 +6,7 @@ import difflib
 import re
 
 from convscope.errors import UsageError
+from convscope.network.backbones import BACKBONES
 from convscope.network.keywords import KEYWORDS
 from convscope.network.layers.base import Shape
 
@@ -53,11 +54,14 @@ def resolve_architecture(text: str) -> str:
     """
     if text in PRESETS:
         return PRESETS[text]
+    if text in BACKBONES:
+        return BACKBONES[text].architecture
     if re.fullmatch(r"[\w.-]+", text.strip()) and text.strip() not in KEYWORDS:
-        similar = difflib.get_close_matches(text, PRESETS, 1)
+        names = [*PRESETS, *BACKBONES]
+        similar = difflib.get_close_matches(text, names, 1)
         hint = f"did you mean {similar[0]!r}? " if similar else ""
         raise UsageError(
-            f"unknown preset {text!r}: {hint}presets are {', '.join(PRESETS)}, or write an architecture such as "
+            f"unknown preset {text!r}: {hint}presets are {', '.join(names)}, or write an architecture such as "
             f"{PRESETS['article']!r}"
         )
     return text

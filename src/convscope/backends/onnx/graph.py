@@ -24,10 +24,11 @@ from convscope.backends.onnx.metadata import (
 )
 from convscope.backends.onnx.ood import add_ood_score, add_statistics
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.activations import ACTIVATIONS
 from convscope.network.layers.base import Layer
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten, Softmax
-from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
+from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
@@ -203,14 +204,27 @@ def _dense(graph: GraphBuilder, _: Dense, value: str, name: str) -> str:
     return graph.add_linear("Gemm", name, value, transB=1)
 
 
-def _batch_norm(graph: GraphBuilder, _: BatchNorm, value: str, name: str) -> str:
+def _batch_norm(graph: GraphBuilder, layer: BatchNorm, value: str, name: str) -> str:
     inputs = [value, *graph.add_weights(name, ("weight", "bias", "running_mean", "running_var"))]
-    return graph.add_node("BatchNormalization", name, inputs, epsilon=BATCH_NORM_EPSILON)
+    return graph.add_node("BatchNormalization", name, inputs, epsilon=layer.epsilon)
 
 
 def _activation(graph: GraphBuilder, layer: Activation, value: str, name: str) -> str:
-    function = layer.function
-    return graph.add_node(function.onnx_operator, name, [value], **function.onnx_attributes)
+    return add_activation(graph, layer.kind, value, name)
+
+
+def add_activation(graph: GraphBuilder, kind: str, value: str, name: str) -> str:
+    """Add the nodes of an activation, a key of `ACTIVATIONS`; its constants are shared by all that are equal."""
+    function = ACTIVATIONS[kind]
+    constants = [
+        graph.add_constant(f"{kind}.{part}", np.array(number, np.float32))
+        for part, number in function.onnx_constants.items()
+    ]
+    inputs = [value, *constants]
+    if not function.onnx_gated:
+        return graph.add_node(function.onnx_operator, name, inputs, **function.onnx_attributes)
+    gate = graph.add_node(function.onnx_operator, f"{name}.gate", inputs, **function.onnx_attributes)
+    return graph.add_node("Mul", name, [value, gate])
 
 
 def _pool(graph: GraphBuilder, layer: Pool, value: str, name: str) -> str:

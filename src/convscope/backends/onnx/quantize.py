@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convscope.backends.onnx.graph import GraphBuilder, Weights
 from convscope.backends.onnx.quantized_graph import QuantizedGraphBuilder, is_folded
 from convscope.network.layers.base import Layer
-from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Dropout
+from convscope.network.layers.elementwise import BatchNorm, Dropout
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
 
@@ -91,27 +91,27 @@ def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[Any
         The weights without those of the batch normalizations that are folded.
     """
     found = dict(weights)
-    for linear, norm in _folds(network.layers, ""):
+    for linear, norm, epsilon in _folds(network.layers, ""):
         gamma, beta, mean, variance = (
             found.pop(f"{norm}.{part}").astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
         )
-        factor = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        factor = gamma / np.sqrt(variance + epsilon)
         weight, bias = found[f"{linear}.weight"], found.get(f"{linear}.bias", np.zeros(1))
         found[f"{linear}.weight"] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
         found[f"{linear}.bias"] = ((bias - mean) * factor + beta).astype(np.float32)
     return found
 
 
-def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str]]:
-    """The names of each convolution or dense layer and the batch normalization that is folded into it."""
+def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str, float]]:
+    """The names of each convolution or dense layer and the batch normalization folded into it, and its epsilon."""
     before: Layer | None = None
     for layer in layers:
         if isinstance(layer, Dropout):
             continue
         if isinstance(layer, Residual):
             yield from _folds(layer.body, f"{prefix}{layer.name}.body.")
-        if before is not None and is_folded(layer, before):
-            yield prefix + before.name, prefix + layer.name
+        if before is not None and isinstance(layer, BatchNorm) and is_folded(layer, before):
+            yield prefix + before.name, prefix + layer.name, layer.epsilon
         else:
             before = layer
 

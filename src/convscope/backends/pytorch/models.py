@@ -22,7 +22,7 @@ from convscope.errors import UsageError
 from convscope.network.layers.base import Layer
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten, Softmax
-from convscope.network.layers.elementwise import BATCH_NORM_EPSILON, Activation, BatchNorm, Dropout
+from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 from convscope.network.network import Network
@@ -112,7 +112,7 @@ def _conv(layer: Conv) -> nn.Module:
 
 def _batch_norm(layer: BatchNorm) -> nn.Module:
     kind = nn.BatchNorm2d if len(layer.input_shape) == 3 else nn.BatchNorm1d
-    return kind(layer.input_shape[-1], BATCH_NORM_EPSILON)
+    return kind(layer.input_shape[-1], layer.epsilon)
 
 
 def _activation(layer: Activation) -> nn.Module:

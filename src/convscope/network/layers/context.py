@@ -56,7 +56,7 @@ class ShapeInference:
         keyword = self.keywords[word]
         is_first = not self.counts
         self.counts[word] = self.counts.get(word, 0) + 1
-        context = LayerContext(self, node, f"{word}{self.counts[word]}", shape, following, is_first)
+        context = LayerContext(self, node, self._name(word), shape, following, is_first)
         if keyword.input == "maps" and len(shape) != 3:
             context.fail(f"{word!r} needs feature maps, got a vector of {shape[0]}: move it before flatten")
         if keyword.input == "vector" and len(shape) == 3:
@@ -65,6 +65,10 @@ class ShapeInference:
                 "add flatten, globalavg or globalmax before it"
             )
         return keyword.build(context)
+
+    def _name(self, word: str) -> str:
+        """The keyword and its number; without the underscore, the first relu6 would be the 61st relu."""
+        return f"{word}{'_' * word[-1].isdecimal()}{self.counts[word]}"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from math import prod
 
 from convscope.network.activations import ACTIVATIONS, ActivationFunction
+from convscope.network.grammar import Option
 from convscope.network.layers.base import Layer
 from convscope.network.layers.context import Keyword, LayerContext
 
-BATCH_NORM_EPSILON = 1e-5  # added to the variance; PyTorch's default
+BATCH_NORM_EPSILON = 1e-5  # PyTorch's default
+EPSILON_RANGE = 1e-12, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,13 @@ class Activation(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNorm(Layer):
-    """Batch normalization over the channels (Ioffe and Szegedy, 2015), with scale and shift."""
+    """Batch normalization over the channels (Ioffe and Szegedy, 2015), with scale and shift.
+
+    Attributes:
+        epsilon: Added to the variance.
+    """
+
+    epsilon: float
 
     @property
     def parameters(self) -> int:
@@ -56,11 +64,20 @@ def _dropout(context: LayerContext) -> Dropout:
     return Dropout(**context.fields(), rate=rate)
 
 
+def _batch_norm(context: LayerContext) -> BatchNorm:
+    option = context.node.option("eps")
+    epsilon = BATCH_NORM_EPSILON if option is None else float(option.text)
+    low, high = EPSILON_RANGE
+    if option and not low <= epsilon <= high:
+        context.fail_at_value(option, f"expected a number from {low:g} to {high:g}, got {option.text!r}")
+    return BatchNorm(**context.fields(), epsilon=epsilon)
+
+
 ELEMENTWISE_KEYWORDS = {
     **{
         name: Keyword(example=name, build=lambda context: Activation(**context.fields(), kind=context.keyword))
         for name in ACTIVATIONS
     },
-    "batchnorm": Keyword(example="batchnorm", build=lambda context: BatchNorm(**context.fields())),
+    "batchnorm": Keyword(example="batchnorm", options={"eps": Option(is_decimal=True)}, build=_batch_norm),
     "dropout": Keyword(example="dropout 0.5", values=("rate",), build=_dropout),
 }

@@ -29,6 +29,7 @@ const SUMMARIES = {
   Conv: "convolution", Flatten: "flatten", Gemm: "dense", GlobalAveragePool: "global average",
   GlobalMaxPool: "global maximum", MatMul: "dense", MaxPool: "max pooling", Neg: "min pooling", Relu: "ReLU",
   Reshape: "flatten", Softmax: "softmax", Gelu: "GELU", LeakyRelu: "leaky ReLU",
+  Mul: "product of two branches",
 }; // prettier-ignore
 
 /**
@@ -47,7 +48,7 @@ function isShown(node, value, names) {
   if (!value || value.type !== "float32" || value.shape.length < 2) return false;
   if (node.name === INPUT) return true;
   if (/^(ood|calibrate|input)\.|^(calibrate|ood_score)$/.test(node.name) || HIDDEN.has(node.operator)) return false;
-  const helper = node.name.match(/^(.+)\.(transpose|negate|pool|mean|max)$/);
+  const helper = node.name.match(/^(.+)\.(transpose|negate|pool|gate|mean|max)$/);
   return !helper || !names.has(helper[1]) || helper[2] === "mean" || helper[2] === "max";
 }
 

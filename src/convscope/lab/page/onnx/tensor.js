@@ -9,7 +9,7 @@ import { ModelError, asBytes, asNumbers, asText, fields } from "./protobuf.js";
  * @typedef {{data: Data, scale: Data, zero: Data | null, axis: number}} Quantized
  *
  * The exact integers behind a value: value = sums * scale[channel]; channels are the second axis.
- * @typedef {{sums: Int32Array | Float64Array, scale: Float32Array}} Sums
+ * @typedef {{sums: Int32Array | Float64Array, scale: Float32Array, most: number}} Sums, at most `most`
  *
  * @typedef {{type: Type, shape: number[], data: Data, quantized?: Quantized, sums?: Sums}} Tensor
  */

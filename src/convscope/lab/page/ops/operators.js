@@ -37,7 +37,7 @@ export const OPERATORS = {
   Clip: ([x, low, high], attributes) => {
     const from = low ? low.data[0] : (attributes.min ?? -Infinity);
     const to = high ? high.data[0] : (attributes.max ?? Infinity);
-    return each(x, (value) => Math.min(Math.max(value, from), to));
+    return { ...each(x, (value) => Math.min(Math.max(value, from), to)), sums: from === 0 ? positiveSums(x, to) : undefined };
   },
   Concat: (inputs, attributes) => concat(inputs, attributes),
   Constant: (_, attributes) => constant(attributes),
@@ -78,7 +78,7 @@ export const OPERATORS = {
   ReduceMin: reduction("ReduceMin"),
   ReduceSum: reduction("ReduceSum"),
   ReduceSumSquare: reduction("ReduceSumSquare"),
-  Relu: ([x]) => ({ ...each(x, (value) => (value > 0 ? value : 0)), sums: positiveSums(x) }),
+  Relu: ([x]) => ({ ...each(x, (value) => (value > 0 ? value : 0)), sums: positiveSums(x, Infinity) }),
   Reshape: ([x, shape], attributes) => reshape(x, shape, attributes),
   Shape: ([x]) => ({ type: "int64", shape: [x.shape.length], data: Float64Array.from(x.shape) }),
   Sigmoid: unary(sigmoid),

@@ -32,7 +32,7 @@ export function quantizeLinear([x, scale, zero]) {
   const factors = sums && Float32Array.from(sums.scale, (factor) => factor / scale.data[0]);
   for (let i = 0; i < data.length; i++) {
     const exact = sums && factors
-      ? round(round(sums.sums[i]) * factors[factors.length > 1 ? Math.floor(i / cells) % channels : 0])
+      ? Math.min(round(round(sums.sums[i]) * factors[factors.length > 1 ? Math.floor(i / cells) % channels : 0]), sums.most / scale.data[0])
       : round(x.data[i] / scale.data[0]); // prettier-ignore
     const limited = Math.min(Math.max(exact, lowest - offset), highest - offset);
     data[i] = roundHalfEven(limited) + offset;
@@ -79,11 +79,12 @@ export function integerSums([x, weight, bias], shape, compute) {
   for (let i = 0; i < sums.length; i++) {
     result.data[i] = round(sums[i]) * scale[scale.length > 1 ? Math.floor(i / cells) % shape[1] : 0];
   }
-  result.sums = { sums, scale };
+  result.sums = { sums, scale, most: Infinity };
   return result;
 }
 
-/** ReLU keeps the integers behind its input; rounding to 0..255 cuts off the same values. @param {Tensor} x */
-export function positiveSums(x) {
-  return x.sums && { sums: x.sums.sums.map((value) => Math.max(0, value)), scale: x.sums.scale };
+/** ReLU and ReLU6 keep the integers behind their input; rounding to 0..255 cuts off the same values.
+ * @param {Tensor} x @param {number} most */
+export function positiveSums(x, most) {
+  return x.sums && { sums: x.sums.sums.map((value) => Math.max(0, value)), scale: x.sums.scale, most };
 }
