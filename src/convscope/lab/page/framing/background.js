@@ -1,6 +1,6 @@
 // Gray images of sets without a frame, as `convscope.images.framing.background`.
-import { borderLevel, lowerQuantile } from "../images/pixels.js";
-import { cutBox, insideRectangle, reduceGray } from "./surroundings.js";
+import { borderLevel, histogram, lowerQuantile, mapLevels } from "../images/pixels.js";
+import { boxOf, cutBox, insideRectangle, reduceGray } from "./surroundings.js";
 
 /**
  * @typedef {import("../images/pixels.js").Pixels} Pixels
@@ -33,18 +33,17 @@ function enlarged(start, stop, side, small) {
  * @param {Background} background @param {Pixels} gray light on black @param {Pixels} around what has the background as its
  * border @returns {Pixels | null} */
 export function stretch(background, gray, around) {
-  const level = borderLevel(around);
-  if (level <= background.level || 2 * lowerQuantile(gray.data, 1, 20) < level) return null;
-  const contrast = lowerQuantile(gray.data, 99, 100) - level;
+  const level = borderLevel(around), counts = histogram(gray.data);
+  if (level <= background.level || 2 * lowerQuantile(counts, 1, 20) < level) return null;
+  const contrast = lowerQuantile(counts, 99, 100) - level;
   if (contrast < 8) return null;
-  const data = gray.data.map((value) => Math.min(Math.max(Math.floor(((value - level) * 255) / contrast), 0), 255));
-  return { ...gray, data };
+  return mapLevels(gray, (value) => Math.min(Math.max(Math.floor(((value - level) * 255) / contrast), 0), 255));
 }
 
 /** @param {Pixels} gray @param {Box} inside */
 function hasSubject(gray, inside) {
-  const part = cutBox(gray, inside);
-  const contrast = lowerQuantile(part.data, 19, 20) - lowerQuantile(part.data, 1, 20);
+  const part = cutBox(gray, inside), counts = histogram(part.data);
+  const contrast = lowerQuantile(counts, 19, 20) - lowerQuantile(counts, 1, 20);
   return 4 * contrast >= Math.abs(borderLevel(gray) - borderLevel(part));
 }
 
@@ -54,14 +53,7 @@ function withoutMargin(gray, inside) {
   const border = borderLevel(part);
   const largest = part.data.reduce((most, value) => Math.max(most, Math.abs(value - border)), 0);
   const limit = Math.max(16, Math.floor(largest / 8));
-  let [top, bottom, left, right] = [part.height, -1, part.width, -1];
-  part.data.forEach((value, i) => {
-    if (Math.abs(value - border) <= limit) return;
-    const row = Math.floor(i / part.width), column = i % part.width;
-    [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
-    [left, right] = [Math.min(left, column), Math.max(right, column)];
-  });
-  const longer = Math.max(bottom - top, right - left) + 1;
-  if (bottom < 0 || 8 * longer >= 7 * Math.max(part.height, part.width)) return inside;
-  return { top: inside.top + top, bottom: inside.top + bottom + 1, left: inside.left + left, right: inside.left + right + 1 };
+  const { top, bottom, left, right } = boxOf(mapLevels(part, (value) => Math.abs(value - border) > limit));
+  if (!bottom || 8 * Math.max(bottom - top, right - left) >= 7 * Math.max(part.height, part.width)) return inside;
+  return { top: inside.top + top, bottom: inside.top + bottom, left: inside.left + left, right: inside.left + right };
 }

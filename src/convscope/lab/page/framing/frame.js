@@ -1,7 +1,8 @@
 // Drawing ink in the frame of the training images, as `convscope.images.framing.frame` and `.strokes`.
-import { image, lowerQuantile, otsuThreshold } from "../images/pixels.js";
+import { between, histogram, image, isEven, lowerQuantile, mapLevels, otsuThreshold } from "../images/pixels.js";
 import { fitInside, resize } from "../images/resize.js";
 import { dilation } from "./morphology.js";
+import { boxOf } from "./surroundings.js";
 
 /**
  * @typedef {import("../images/pixels.js").Pixels} Pixels
@@ -14,19 +15,12 @@ import { dilation } from "./morphology.js";
 const SUBPIXELS = 256;
 
 /** Whether an image, light ink on black, is in the frame already. @param {Pixels} gray @param {Frame} frame */
-export function isFramed({ height, width, data }, frame) {
-  let [top, bottom, left, right] = [height, -1, width, -1];
-  let peak = 0;
-  const ink = data.map((value) => (value > frame.threshold ? value : 0));
-  data.forEach((value, i) => {
-    peak = Math.max(peak, value);
-    if (value <= frame.threshold) return;
-    const row = Math.floor(i / width), column = i % width;
-    [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
-    [left, right] = [Math.min(left, column), Math.max(right, column)];
-  });
-  const side = bottom < 0 ? 0 : Math.max(bottom - top, right - left) + 1;
-  const { mass, rows, columns } = moments(image(height, width, 1, ink));
+export function isFramed(gray, frame) {
+  const ink = mapLevels(gray, (value) => (value > frame.threshold ? value : 0));
+  const { top, bottom, left, right } = boxOf(ink);
+  const peak = gray.data.reduce((a, b) => Math.max(a, b), 0);
+  const side = bottom && Math.max(bottom - top, right - left); // 0 without ink
+  const { mass, rows, columns } = moments(ink);
   const isCentered = [[rows, frame.row], [columns, frame.column]].every(
     ([moment, center]) => Math.abs(Math.floor((SUBPIXELS * moment) / mass) - center) <= frame.offset,
   ); // prettier-ignore
@@ -57,11 +51,11 @@ export function placeInk(ink, frame, height, width) {
 /** The sums of the levels (at least 1), of row * level and of column * level. @param {Pixels} levels */
 function moments({ width, data }) {
   let mass = 0, rows = 0, columns = 0;
-  data.forEach((level, i) => {
-    mass += level;
-    rows += level * Math.floor(i / width);
-    columns += level * (i % width);
-  });
+  for (let i = 0; i < data.length; i++) {
+    mass += data[i];
+    rows += data[i] * Math.floor(i / width);
+    columns += data[i] * (i % width);
+  }
   return { mass: Math.max(1, mass), rows, columns };
 }
 
@@ -90,10 +84,7 @@ function scaleStrokes(levels, height, width, stroke) {
   if (before < after) {
     let best = scaled, distance = Infinity;
     for (let middle = 128; middle <= 208; middle += 16) {
-      const data = scaled.data.map((level) =>
-        Math.min(Math.max(Math.floor(((level - middle) * after) / before) + middle, 0), 255),
-      );
-      const sharp = { ...scaled, data };
+      const sharp = mapLevels(scaled, (level) => Math.min(Math.max(Math.floor(((level - middle) * after) / before) + middle, 0), 255));
       const miss = Math.abs(strokeWidth(sharp) - stroke);
       if (miss < distance) [best, distance] = [sharp, miss];
     }
@@ -117,9 +108,8 @@ function withMargin({ height, width, data }, n) {
 function scale(levels, height, width) {
   const [rows, columns] = fitInside(levels.height, levels.width, height, width);
   const scaled = resize(levels, rows, columns);
-  const { data } = scaled;
-  const isEven = data.every((value) => value === data[0]);
-  const threshold = isEven ? -1 : otsuThreshold(data);
-  const full = Math.max(1, lowerQuantile(data.filter((value) => value > threshold), 1, 2));
-  return { ...scaled, data: data.map((level) => Math.min(255, Math.floor((level * 255) / full))) };
+  const counts = histogram(scaled.data);
+  const threshold = isEven(counts) ? -1 : otsuThreshold(counts);
+  const full = Math.max(1, lowerQuantile(between(counts, threshold, 255), 1, 2));
+  return mapLevels(scaled, (level) => Math.min(255, Math.floor((level * 255) / full)));
 }

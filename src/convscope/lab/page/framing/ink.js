@@ -1,5 +1,5 @@
 // The ink of a gray image apart from its paper, as `convscope.images.framing.ink`; docs/framing.md has the steps.
-import { image, lowerQuantile, otsuThreshold, ring } from "../images/pixels.js";
+import { between, histogram, inverted, lowerQuantile, mapLevels, otsuThreshold, ring } from "../images/pixels.js";
 import { connectedComponents, dilation, localMean, opening } from "./morphology.js";
 import { boxOf, cutBox, findSheet, insideRectangle, reduceGray } from "./surroundings.js";
 
@@ -43,8 +43,7 @@ function darkness(gray, opened, closed) {
     light += data[i] - opened[i];
     dark += 255 - closed[i] - data[i];
   }
-  const border = ring(gray);
-  const threshold = otsuThreshold(data);
+  const border = ring(gray), threshold = otsuThreshold(histogram(data));
   const lightBorder = border.reduce((sum, value) => sum + (value > threshold ? 1 : 0), 0);
   return Math.floor((-1000 * cubes) / (sizes + 1)) + Math.floor((2000 * lightBorder) / border.length) - 1000 +
     Math.floor((500 * (dark - light)) / (dark + light + 1)); // prettier-ignore
@@ -53,31 +52,31 @@ function darkness(gray, opened, closed) {
 /** @param {Pixels} gray */
 function separate(gray) {
   const { height, width } = gray;
-  const sides = [gray, { ...gray, data: gray.data.map((value) => 255 - value) }];
+  const sides = [gray, inverted(gray)];
   const [above, below] = sides.map((side) => opening(side, radiusOf(gray)).data);
   const dark = darkness(gray, above, below) > 0;
   const [lightInk, opened] = dark ? [sides[1], below] : [sides[0], above];
-  const raised = lightInk.data.map((value, i) => value - opened[i]);
-  const { threshold, base, noise } = paperOf(raised);
-  const strong = raised.filter((value) => value > threshold);
-  if (!strong.length) return null;
-  const full = lowerQuantile(strong, 1, 2);
+  const raised = { ...gray, data: lightInk.data.map((value, i) => value - opened[i]) };
+  const counts = histogram(raised.data);
+  const { threshold, base, noise } = paperOf(counts);
+  const full = lowerQuantile(between(counts, threshold, 255), 1, 2); // 0 without ink
   if (full - base < 8) return null;
   const faint = base + Math.max(Math.floor((full - base) / 8), 2 * noise);
-  const isInk = image(height, width, 1, raised.map((value) => (value > threshold ? 1 : 0)));
+  const isInk = mapLevels(raised, (value) => value > threshold);
   const near = dilation(isInk, Math.max(2, Math.floor(Math.max(height, width) / 40))).data;
-  const levels = raised.map((value) => Math.min(Math.max(Math.floor(((value - base) * 255) / (full - base)), 0), 255));
-  const mask = image(height, width, 1, raised.map((value, i) => (value > faint && near[i] ? 1 : 0)));
-  const kept = mainComponents(mask, isInk.data, levels);
-  const inked = image(height, width, 1, levels.map((level, i) => (kept[i] ? level : 0)));
+  const levels = mapLevels(raised, (value) => Math.min(Math.max(Math.floor(((value - base) * 255) / (full - base)), 0), 255));
+  const mask = mapLevels(raised, (value) => value > faint);
+  for (let i = 0; i < near.length; i++) mask.data[i] *= near[i];
+  const kept = mainComponents(mask, isInk.data, levels.data);
+  const inked = { ...levels, data: levels.data.map((level, i) => (kept[i] ? level : 0)) };
   return { levels: cutBox(inked, boxOf(inked)), dark };
 }
 
-/** @param {Uint8Array} raised */
-function paperOf(raised) {
-  let threshold = otsuThreshold(raised), base = 0, noise = 0;
+/** @param {Uint32Array} counts of the raised levels */
+function paperOf(counts) {
+  let threshold = otsuThreshold(counts), base = 0, noise = 0;
   for (let i = 0; i < 2; i++) {
-    const paper = raised.filter((value) => value <= threshold);
+    const paper = between(counts, -1, threshold);
     base = lowerQuantile(paper, 1, 2);
     noise = base - lowerQuantile(paper, 1, 10);
     threshold = Math.max(threshold, base + 4 * noise);
@@ -90,14 +89,14 @@ function paperOf(raised) {
  * @param {Pixels} mask @param {Uint8Array} isInk @param {Uint8Array} levels
  */
 function mainComponents(mask, isInk, levels) {
-  const { labels, count } = connectedComponents(mask);
-  const masses = Array(count + 1).fill(0), inked = Array(count + 1).fill(false);
-  labels.forEach((label, i) => {
-    masses[label] += levels[i];
-    if (isInk[i]) inked[label] = true;
-  });
+  const { labels, sizes } = connectedComponents(mask);
+  const masses = sizes.map(() => 0), inked = sizes.map(() => false);
+  for (let i = 0; i < labels.length; i++) {
+    masses[labels[i]] += levels[i];
+    if (isInk[i]) inked[labels[i]] = true;
+  }
   const own = masses.map((mass, label) => (label && inked[label] ? mass : 0));
-  const lines = areLines(labels, count, mask);
+  const lines = areLines(labels, sizes.length, mask);
   const others = own.map((mass, label) => (lines[label] ? 0 : mass));
   const largest = (/** @type {number[]} */ list) => list.reduce((a, b) => Math.max(a, b), 0);
   const chosen = 8 * largest(others) >= largest(own) ? others : own;
@@ -106,11 +105,12 @@ function mainComponents(mask, isInk, levels) {
 }
 
 /** Which components go across the image, and are narrow or avoid its middle. @param {Int32Array} labels
- * @param {number} count @param {Pixels} size */
+ * @param {number} count of labels, with 0 @param {Pixels} size */
 function areLines(labels, count, { height, width }) {
-  const boxes = Array.from({ length: count + 1 }, () => ({ top: height, bottom: -1, left: width, right: -1, middle: false }));
+  const boxes = Array.from({ length: count }, () => ({ top: height, bottom: -1, left: width, right: -1, middle: false }));
   const [top, left] = [Math.floor(height / 4), Math.floor(width / 4)];
   labels.forEach((label, i) => {
+    if (!label) return;
     const y = Math.floor(i / width), x = i % width;
     const box = boxes[label];
     box.top = Math.min(box.top, y);

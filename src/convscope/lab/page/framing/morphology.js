@@ -30,75 +30,72 @@ export function localMean({ height, width, data }, radius) {
 
 /** What is light and narrower than a window is removed. @param {Pixels} gray @param {number} radius @returns {Pixels} */
 export function opening(gray, radius) {
-  const eroded = inverted(largest(extended(inverted(gray), 2 * radius), radius));
-  return largest(eroded, radius);
+  return largest(inverted(largest(inverted(gray), radius, 2 * radius)), radius, 0);
 }
 
 /** The largest value at most `radius` rows and columns away. @param {Pixels} values @param {number} radius */
-export const dilation = (values, radius) => largest(extended(values, radius), radius);
+export const dilation = (values, radius) => largest(values, radius, radius);
 
-/** With its border pixels repeated n times outside. @param {Pixels} pixels @param {number} n @returns {Pixels} */
-function extended({ height, width, data }, n) {
-  const result = image(height + 2 * n, width + 2 * n, 1);
-  for (let y = 0, at = 0; y < result.height; y++) {
-    const row = Math.min(Math.max(y - n, 0), height - 1) * width;
-    for (let x = 0; x < result.width; x++) result.data[at++] = data[row + Math.min(Math.max(x - n, 0), width - 1)];
-  }
-  return result;
-}
-
-/** The largest value of each window inside the image. @param {Pixels} pixels @param {number} radius */
-const largest = (pixels, radius) => largestOfRows(largestOfRows(pixels, 2 * radius + 1), 2 * radius + 1);
+/** The largest value of each window inside the image, with its border pixels repeated `extra` times outside.
+ * @param {Pixels} pixels @param {number} radius @param {number} extra */
+const largest = (pixels, radius, extra) => largestOfRows(largestOfRows(pixels, radius, extra), radius, extra);
 
 /**
- * The largest of n rows from each row on, transposed: of 1, 2, 4, ... rows, then of two overlapping parts.
- * @param {Pixels} pixels @param {number} n
+ * The largest of 2 * radius + 1 rows, transposed. The rows are in blocks of so many: a window is the end of one and the
+ * beginning of the next (van Herk, 1992).
+ * @param {Pixels} pixels @param {number} radius @param {number} extra
  * @returns {Pixels}
  */
-function largestOfRows({ height, width, data }, n) {
-  let values = data;
-  let rows = height;
-  const combine = (/** @type {number} */ distance) => {
-    rows -= distance;
-    const next = new Uint8Array(rows * width);
-    for (let i = 0, j = distance * width; i < next.length; i++, j++) {
-      const a = values[i], b = values[j];
-      next[i] = a > b ? a : b;
+function largestOfRows({ height, width, data }, radius, extra) {
+  const size = 2 * radius + 1, rows = height + 2 * extra, last = rows - 1;
+  const begins = new Uint8Array(rows * width), ends = begins.slice();
+  const running = (/** @type {Uint8Array} */ into, /** @type {number} */ y, /** @type {number} */ before) => {
+    let from = Math.min(Math.max(y - extra, 0), height - 1) * width;
+    for (let to = y * width, old = before * width, end = to + width; to < end; to++, old++, from++) {
+      into[to] = Math.max(data[from], into[old]);
     }
-    values = next;
   };
-  let reach = 1;
-  for (; 2 * reach <= n; reach *= 2) combine(reach);
-  combine(n - reach);
-  const result = image(width, rows, 1);
-  for (let y = 0, i = 0; y < rows; y++) for (let x = 0; x < width; x++) result.data[x * rows + y] = values[i++];
+  for (let y = 0; y < rows; y++) running(begins, y, y % size ? y - 1 : y);
+  for (let y = last; y >= 0; y--) running(ends, y, (y + 1) % size && y < last ? y + 1 : y);
+  const count = rows - 2 * radius;
+  const result = image(width, count, 1);
+  for (let y = 0, at = 0, end = 2 * radius * width; y < count; y++) {
+    for (let to = y; to < result.data.length; to += count, at++, end++) result.data[to] = Math.max(ends[at], begins[end]);
+  }
   return result;
 }
 
 /**
  * Numbers the sets of pixels that touch at sides or corners, in the order of their first pixels by rows.
  * @param {Pixels} mask pixels that are not 0
- * @returns {{labels: Int32Array, count: number}} 1 to count, and 0 outside the mask
+ * @returns {{labels: Int32Array, sizes: number[]}} 1, 2, ..., and 0 outside the mask; how many pixels have each, 0 outside
  */
-export function connectedComponents({ height, width, data }) {
-  const labels = new Int32Array(height * width);
-  let count = 0;
+export function connectedComponents(mask) {
+  const labels = new Int32Array(mask.data.length);
+  const sizes = [0];
   for (let start = 0; start < labels.length; start++) {
-    if (!data[start] || labels[start]) continue;
-    labels[start] = ++count;
-    const open = [start];
-    for (let at = open.pop(); at !== undefined; at = open.pop()) {
-      const row = Math.floor(at / width), column = at % width;
-      const bottom = Math.min(row + 1, height - 1), left = Math.max(column - 1, 0), right = Math.min(column + 1, width - 1);
-      for (let y = Math.max(row - 1, 0); y <= bottom; y++) {
-        for (let x = left; x <= right; x++) {
-          const next = y * width + x;
-          if (!data[next] || labels[next]) continue;
-          labels[next] = count;
-          open.push(next);
-        }
+    const size = fill(mask, labels, start, sizes.length);
+    if (size) sizes.push(size);
+  }
+  return { labels, sizes };
+}
+
+/** Labels the pixels that touch one, itself included, if it is in the mask and has no label; how many they are.
+ * @param {Pixels} mask @param {Int32Array} labels @param {number} start @param {number} label */
+export function fill({ height, width, data }, labels, start, label) {
+  if (!data[start] || labels[start]) return 0;
+  const open = [start];
+  labels[start] = label;
+  for (let i = 0; i < open.length; i++) {
+    const row = Math.floor(open[i] / width), column = open[i] - row * width;
+    const bottom = Math.min(row + 1, height - 1), left = Math.max(column - 1, 0), right = Math.min(column + 1, width - 1);
+    for (let y = Math.max(row - 1, 0); y <= bottom; y++) {
+      for (let next = y * width + left; next <= y * width + right; next++) {
+        if (!data[next] || labels[next]) continue;
+        labels[next] = label;
+        open.push(next);
       }
     }
   }
-  return { labels, count };
+  return open.length;
 }

@@ -1,7 +1,7 @@
 // What surrounds the paper in an image, as `convscope.images.framing.surroundings`; docs/framing.md has the steps.
-import { borderLevel, cut, image, lowerQuantile, otsuThreshold, ring } from "../images/pixels.js";
+import { between, borderLevel, cut, histogram, image, lowerQuantile, mapLevels, otsuThreshold, ring } from "../images/pixels.js";
 import { fitInside, resize } from "../images/resize.js";
-import { connectedComponents, dilation } from "./morphology.js";
+import { connectedComponents, dilation, fill } from "./morphology.js";
 
 /**
  * @typedef {import("../images/pixels.js").Pixels} Pixels
@@ -42,8 +42,8 @@ export function findSheet(gray) {
   return first(borders(gray), (border) => {
     const sheet = sheetOf(border);
     if (!sheet) return null;
-    const paper = lowerQuantile(gray.data.filter((_, i) => sheet.data[i] && !border.data[i]), 1, 2);
-    const outside = dilation({ ...sheet, data: sheet.data.map((value) => 1 - value) }, 2);
+    const paper = lowerQuantile(histogram(gray.data.filter((_, i) => sheet.data[i] && !border.data[i])), 1, 2);
+    const outside = dilation(mapLevels(sheet, (value) => 1 - value), 2);
     const filled = { ...gray, data: gray.data.map((value, i) => (outside.data[i] ? paper : value)) };
     return cutBox(filled, boxOf(sheet));
   });
@@ -60,25 +60,26 @@ function first(items, f) {
 
 /** What may be border, masks of 0 and 1. @param {Pixels} gray @returns {Generator<Pixels>} */
 function* borders(gray) {
-  const mask = (/** @type {(value: number) => boolean} */ f) => ({ ...gray, data: gray.data.map((value) => (f(value) ? 1 : 0)) });
   const edge = borderLevel(gray);
-  yield mask((value) => Math.abs(value - edge) <= 24);
-  const threshold = otsuThreshold(gray.data);
-  const sides = [gray.data.filter((value) => value <= threshold), gray.data.filter((value) => value > threshold)];
-  for (const level of [threshold, ...sides.filter((side) => side.length).map(otsuThreshold)]) {
-    yield mask((value) => value <= level);
-    yield mask((value) => value > level);
+  yield mapLevels(gray, (value) => Math.abs(value - edge) <= 24);
+  const counts = histogram(gray.data), threshold = otsuThreshold(counts);
+  const sides = [between(counts, -1, threshold), between(counts, threshold, 255)].filter((side) => side.some(Boolean));
+  for (const level of [threshold, ...sides.map(otsuThreshold)]) {
+    yield mapLevels(gray, (value) => value <= level);
+    yield mapLevels(gray, (value) => value > level);
   }
 }
 
 /** The number of pixels that are not 0, by row and by column. @param {Pixels} mask */
 function countLines({ height, width, data }) {
   const rows = new Uint32Array(height), columns = new Uint32Array(width);
-  data.forEach((value, i) => {
-    if (!value) return;
-    rows[Math.floor(i / width)]++;
-    columns[i % width]++;
-  });
+  for (let row = 0, at = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      if (!data[at++]) continue;
+      rows[row]++;
+      columns[column]++;
+    }
+  }
   return { rows, columns };
 }
 
@@ -113,27 +114,27 @@ function sheetOf(border) {
   const { height, width } = border;
   const outer = ring(border);
   if (2 * outer.reduce((a, b) => a + b, 0) < outer.length) return null;
-  const { labels } = connectedComponents(border);
-  const outside = new Set();
+  const outside = new Int32Array(height * width);
+  let left = outside.length;
   for (let y = 0; y < height; y++) {
     const isEdge = y === 0 || y === height - 1;
-    for (let x = 0; x < width; x += isEdge || width < 2 ? 1 : width - 1) outside.add(labels[y * width + x]);
+    for (let x = 0; x < width; x += isEdge || width < 2 ? 1 : width - 1) left -= fill(border, outside, y * width + x, 1);
   }
-  outside.delete(0);
-  const rest = image(height, width, 1);
-  for (let i = 0; i < labels.length; i++) rest.data[i] = outside.has(labels[i]) ? 0 : 1;
-  const parts = connectedComponents(rest);
-  if (!parts.count) return null;
-  const sizes = new Uint32Array(parts.count + 1);
-  for (const label of parts.labels) if (label) sizes[label]++;
+  if (8 * left < height * width) return null;
+  const { labels, sizes } = connectedComponents(select(border, outside, 0));
   const area = sizes.reduce((a, b) => Math.max(a, b));
-  const largest = sizes.indexOf(area);
-  const sheet = image(height, width, 1);
-  for (let i = 0; i < labels.length; i++) sheet.data[i] = parts.labels[i] === largest ? 1 : 0;
+  const sheet = select(border, labels, sizes.indexOf(area));
   const box = boxOf(sheet);
   if (8 * area < height * width || Math.min(box.bottom - box.top, box.right - box.left) < 8) return null;
   const ink = sheet.data.reduce((sum, value, i) => sum + (value && border.data[i]), 0);
   return 100 * ink >= area && area >= 4 * ink && isRectangle(cutBox(sheet, box), area) ? sheet : null;
+}
+
+/** The mask of a label. @param {Pixels} size @param {Int32Array} labels @param {number} label */
+function select({ height, width }, labels, label) {
+  const mask = image(height, width, 1);
+  for (let i = 0; i < labels.length; i++) mask.data[i] = Number(labels[i] === label);
+  return mask;
 }
 
 /** Whether a mask fills 90 % of the smallest rectangle around it, at any angle. @param {Pixels} box @param {number} area */

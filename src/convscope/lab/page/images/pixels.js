@@ -30,8 +30,16 @@ export function cut(pixels, top, bottom, left, right) {
   return result;
 }
 
-/** @param {Pixels} pixels @returns {Pixels} */
-export const inverted = (pixels) => ({ ...pixels, data: pixels.data.map((value) => 255 - value) });
+/** Each level replaced. @param {Pixels} pixels @param {(level: number) => number | boolean} f @returns {Pixels} */
+export function mapLevels(pixels, f) {
+  const table = new Uint8Array(256), data = new Uint8Array(pixels.data.length);
+  for (let level = 0; level < 256; level++) table[level] = Number(f(level));
+  for (let i = 0; i < data.length; i++) data[i] = table[pixels.data[i]];
+  return { ...pixels, data };
+}
+
+/** @param {Pixels} pixels */
+export const inverted = (pixels) => mapLevels(pixels, (level) => 255 - level);
 
 /**
  * Step 0: a range of 16-bit values to 0..255.
@@ -102,25 +110,30 @@ export function toGray({ height, width, data }) {
 /** The values of the first and last row and column of a gray image. @param {Pixels} pixels @returns {Uint8Array} */
 export function ring({ height, width, data }) {
   const found = [];
-  for (let i = 0; i < data.length; i++) {
-    const row = Math.floor(i / width), column = i % width;
-    if (row === 0 || row === height - 1 || column === 0 || column === width - 1) found.push(data[i]);
+  for (let row = 0; row < height; row++) {
+    const step = row === 0 || row === height - 1 || width < 2 ? 1 : width - 1;
+    for (let column = 0; column < width; column += step) found.push(data[row * width + column]);
   }
   return Uint8Array.from(found);
 }
 
 /** How often each value occurs. @param {Uint8Array} values */
-function histogram(values) {
+export function histogram(values) {
   const counts = new Uint32Array(256);
-  for (const value of values) counts[value]++;
+  for (let i = 0; i < values.length; i++) counts[values[i]]++;
   return counts;
 }
 
-/** Number (k - 1) * numerator // denominator of k sorted values. @param {Uint8Array} values
+/** The counts of the levels above one, up to another. @param {Uint32Array} counts @param {number} low @param {number} high */
+export const between = (counts, low, high) => counts.map((count, level) => (level > low && level <= high ? count : 0));
+
+/** @param {Uint32Array} counts */
+const total = (counts) => counts.reduce((a, b) => a + b);
+
+/** Number (k - 1) * numerator // denominator of k sorted values. @param {Uint32Array} counts of the values
  * @param {number} numerator @param {number} denominator */
-export function lowerQuantile(values, numerator, denominator) {
-  let rest = Math.floor(((values.length - 1) * numerator) / denominator);
-  const counts = histogram(values);
+export function lowerQuantile(counts, numerator, denominator) {
+  let rest = Math.floor(((total(counts) - 1) * numerator) / denominator);
   for (let level = 0; level < 256; level++) {
     if (rest < counts[level]) return level;
     rest -= counts[level];
@@ -129,29 +142,30 @@ export function lowerQuantile(values, numerator, denominator) {
 }
 
 /** @param {Pixels} gray the lower median of its first and last row and column */
-export const borderLevel = (gray) => lowerQuantile(ring(gray), 1, 2);
+export const borderLevel = (gray) => lowerQuantile(histogram(ring(gray)), 1, 2);
 
-/** Otsu's threshold (docs/framing.md). @param {Uint8Array} values */
-export function otsuThreshold(values) {
-  const counts = histogram(values);
-  const total = counts.reduce((sum, count, level) => sum + count * level, 0);
-  const n = values.length;
+/** Otsu's threshold (docs/framing.md). @param {Uint32Array} counts of the values */
+export function otsuThreshold(counts) {
+  const n = total(counts), whole = counts.reduce((sum, count, level) => sum + count * level, 0);
   let best = -1, threshold = 255, below = 0, sum = 0;
   for (let level = 0; level < 255; level++) {
     below += counts[level];
     sum += counts[level] * level;
     const above = n - below;
     if (!below || !above) continue;
-    const distance = Math.floor((16 * (total - sum)) / above) - Math.floor((16 * sum) / below);
+    const distance = Math.floor((16 * (whole - sum)) / above) - Math.floor((16 * sum) / below);
     const between = Math.floor((16384 * below) / n) * Math.floor((16384 * above) / n) * distance ** 2;
     if (between > best) [best, threshold] = [between, level];
   }
   return threshold;
 }
 
+/** Whether there is one level. @param {Uint32Array} counts */
+export const isEven = (counts) => counts.indexOf(total(counts)) >= 0;
+
 /** Step 5: whether the background of a gray image is light. @param {Pixels} gray */
 export function hasLightBackground(gray) {
   const border = borderLevel(gray);
-  const isEven = gray.data.every((value) => value === gray.data[0]);
-  return border > (isEven ? 127 : otsuThreshold(gray.data));
+  const counts = histogram(gray.data);
+  return border > (isEven(counts) ? 127 : otsuThreshold(counts));
 }

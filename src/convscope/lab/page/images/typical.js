@@ -1,5 +1,5 @@
 // Whether an image clearly differs from the training images: the twin of `convscope.images.comparison`.
-import { lowerQuantile, ring, toGray } from "./pixels.js";
+import { histogram, lowerQuantile, ring, toGray } from "./pixels.js";
 
 /** @typedef {import("./pixels.js").Pixels} Pixels */
 
@@ -35,7 +35,7 @@ function features({ height, width, channels, data }) {
     if (i + width < size) steps += Math.abs(gray.data[i + width] - gray.data[i]);
     if (channels > 1) color += Math.max(...colors(i)) - Math.min(...colors(i));
   }
-  const edge = ring(gray), middle = lowerQuantile(edge, 1, 2);
+  const edge = ring(gray), middle = lowerQuantile(histogram(edge), 1, 2);
   const border = edge.reduce((/** @type {number} */ total, /** @type {number} */ one) => total + Math.abs(one - middle), 0);
   return [
     brightness, ...[[contrast, size], [steps, 2 * size], [border, edge.length], [color, size]].map(([total, count]) => Math.floor((PARTS * total) / count)),
