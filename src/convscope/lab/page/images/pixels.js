@@ -154,8 +154,8 @@ export function otsuThreshold(counts) {
     const above = n - below;
     if (!below || !above) continue;
     const distance = Math.floor((16 * (whole - sum)) / above) - Math.floor((16 * sum) / below);
-    const between = Math.floor((16384 * below) / n) * Math.floor((16384 * above) / n) * distance ** 2;
-    if (between > best) [best, threshold] = [between, level];
+    const variance = Math.floor((16384 * below) / n) * Math.floor((16384 * above) / n) * distance ** 2;
+    if (variance > best) [best, threshold] = [variance, level];
   }
   return threshold;
 }
