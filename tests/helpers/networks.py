@@ -61,7 +61,7 @@ PADDED_POOL_CASES = [  # on maps of even and odd sides with values of both signs
     for size, pad in [(2, "1"), (2, "same"), (3, "2"), (4, "same")]
 ]
 
-ELEMENTWISE = tuple(keyword.example for keyword in ELEMENTWISE_KEYWORDS.values())
+ELEMENTWISE = (*(keyword.example for keyword in ELEMENTWISE_KEYWORDS.values()), "batchnorm eps 0.01")
 ShapeRule = Callable[[Shape], Shape]
 Piece = tuple[str, list[ShapeRule]]  # source text, and a rule for each of its layers
 SMALL_COUNTS = st.integers(1, 3)

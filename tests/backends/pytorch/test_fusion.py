@@ -33,8 +33,7 @@ from helpers.networks import (
 
 Values = dict[str, Tensor]
 DETERMINISTIC = [layer for layer in ELEMENTWISE if not layer.startswith("dropout")]
-
-
+ZERO_BUT_FOR_ROUNDING = 1e-9  # of gradients in float64
 DETERMINISTIC_CASES = [name for name in ALL_CASES if name != "layer dropout"]
 
 
@@ -56,13 +55,19 @@ def distances(found: Values, exact: Values) -> dict[str, float]:
 
 
 def inexact_values(model: nn.Module, case: NetworkCase) -> list[str]:
-    """Names of the tensors that differ from float64 by over 10 times torch's error and 1e-5 of their size."""
+    """Names of the tensors that differ from float64 by over 10 times torch's error and 1e-5 of their size.
+
+    Some gradients are zero but for rounding, such as that of a shift that the next batch normalization subtracts. What
+    is left of their sum depends on its terms, so they are measured by the largest tensor.
+    """
     fused = values(model, case)
     with without_native():
         plain, truth = values(model, case), values(model, case, torch.float64)
     assert fused.keys() == plain.keys() == truth.keys()
     allowed, found = distances(plain, truth), distances(fused, truth)
-    return [name for name in truth if found[name] > 10 * allowed[name] + 1e-5 * float(truth[name].norm()) + 1e-6]
+    sizes = {name: float(tensor.norm()) for name, tensor in truth.items()}
+    sizes = {name: size if size > ZERO_BUT_FOR_ROUNDING else max(sizes.values()) for name, size in sizes.items()}
+    return [name for name in truth if found[name] > 10 * allowed[name] + 1e-5 * sizes[name] + 1e-6]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 
-CUTTING = "Relu", "Clip"  # operators that runtimes leave out before a rounding that cuts off the same values
+CLAMPS = "Relu", "Clip"  # runtimes drop them before a quantization that clips the same values
 
 
 class QuantizedGraphBuilder(GraphBuilder):
@@ -64,7 +64,7 @@ class QuantizedGraphBuilder(GraphBuilder):
             is_linear or isinstance(layer, Flatten | Pool | GlobalAvgPool | GlobalMaxPool)
         ):
             return output
-        if is_linear and isinstance(following, Activation) and following.function.onnx_operator in CUTTING:
+        if is_linear and isinstance(following, Activation) and following.function.onnx_operator in CLAMPS:
             self._before_relu.add(output)
             return output
         return self.quantize(output, self._points[value] if _keeps_values(layer) else "")

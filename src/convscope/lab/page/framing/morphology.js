@@ -41,8 +41,8 @@ export const dilation = (values, radius) => largest(values, radius, radius);
 const largest = (pixels, radius, extra) => largestOfRows(largestOfRows(pixels, radius, extra), radius, extra);
 
 /**
- * The largest of 2 * radius + 1 rows, transposed. The rows are in blocks of so many: a window is the end of one and the
- * beginning of the next (van Herk, 1992).
+ * The largest of each 2 * radius + 1 rows, transposed. The rows are divided into blocks of that size, so a window is the
+ * end of one block and the beginning of the next (van Herk, 1992).
  * @param {Pixels} pixels @param {number} radius @param {number} extra
  * @returns {Pixels}
  */

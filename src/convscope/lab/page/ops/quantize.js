@@ -83,7 +83,7 @@ export function integerSums([x, weight, bias], shape, compute) {
   return result;
 }
 
-/** ReLU and ReLU6 keep the integers behind their input; rounding to 0..255 cuts off the same values.
+/** ReLU and ReLU6 keep the integers behind their input; quantization clips the same values.
  * @param {Tensor} x @param {number} most */
 export function positiveSums(x, most) {
   return x.sums && { sums: x.sums.sums.map((value) => Math.max(0, value)), scale: x.sums.scale, most };
