@@ -67,6 +67,19 @@ def assert_equals_torch(case: NetworkCase, seed: int) -> None:
     np.testing.assert_allclose(probabilities, expected.softmax(1).numpy(), rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_export_activation_from_minus_8_to_8_equals_numpy(kind: str) -> None:
+    """The values of small random networks are too small for ReLU6 to cut them off."""
+    case = NetworkCase(f"{kind}, flatten", (16, 16, 1), 3)
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    preprocessing = Preprocessing.plain(images).model_copy(update={"scale": (1 / 16,), "mean": (8.0,)})
+    content = export(case.network, get_weights(trained_model(case)), preprocessing, ["a", "b", "c"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (features,) = session.run(["features"], {"images": images})
+    expected = ACTIVATIONS[kind].forward(preprocessing.normalize(images))
+    np.testing.assert_allclose(features, expected.reshape(1, 256), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @many_examples
 @given(network_cases(), st.integers(0, 99))
