@@ -14,6 +14,7 @@ from convscope import reference
 from convscope.backends.onnx.read import read_model_file
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.deploy.int8 import to_int8
+from convscope.network.activations import ACTIVATIONS
 from helpers.lab_page import NodePage, PageError, decode, encode
 from helpers.model_files import export
 from helpers.networks import ALL_CASES, NetworkCase, random_images, random_preprocessing, trained_model
@@ -56,9 +57,15 @@ def autograd(case: NetworkCase, images: NDArray[np.uint8]) -> tuple[float, dict[
     return float(loss.detach()), found
 
 
-@pytest.mark.parametrize("name", ALL_CASES)
+CASES = ALL_CASES | {
+    f"weights before {kind}": NetworkCase(f"conv 8 3, batchnorm, {kind}, conv 4 3, {kind}, flatten", (9, 8, 3), 4)
+    for kind in ACTIVATIONS
+}
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_gradients_of_every_weight_agree_with_autograd(node: NodePage, name: str) -> None:
-    case = ALL_CASES[name]
+    case = CASES[name]
     images = random_images(case, 1)
     node.load(model_file(case))
     found, (loss, expected) = backpropagate(node, images), autograd(case, images)
