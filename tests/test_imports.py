@@ -21,15 +21,15 @@ ROOT = Path(convscope.__file__).parent
 # Rooms in the order in which they may import each other: the way data flows in the design.
 ROOMS = [
     "errors", "_text", "_records", "_reporting", "_extras", "_files", "_cgroups", "_hardware", "_statistics",
-    "_workers", "reference", "images", "network", "backends", "data", "training", "evaluation", "runs", "report",
-    "deploy", "lab", "api", "integrations", "cli",
+    "_workers", "reference", "images", "network", "backends", "data", "pretrained", "training", "evaluation", "runs",
+    "report", "deploy", "lab", "api", "integrations", "cli",
 ]  # fmt: skip
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.
 WITHOUT_TRAINING = (
     "", ".deploy.predictor", ".cli.main", ".cli.format_data", ".cli.format_evaluation", ".cli.format_models",
     ".cli.format_prediction", ".cli.format_training", ".runs.folder", ".network.presets", ".api.evaluate",
-    ".api.filter", ".api.inspect", ".data.load", ".data.audit.report",
+    ".api.filter", ".api.inspect", ".data.load", ".data.audit.report", ".pretrained.load",
 )  # fmt: skip
 HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
 
@@ -240,9 +240,23 @@ def pickling(tree: ast.Module) -> list[str]:
     return found
 
 
+# State dicts of others are pickles. Torch reads them without building anything but tensors, in a process with limits.
+STATE_DICT_WORKER = "pretrained.pth_worker"
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_nothing_is_pickled(name: str) -> None:
-    assert pickling(SOURCES[name]) == []
+    assert pickling(SOURCES[name]) == (["torch.load"] if name == STATE_DICT_WORKER else [])
+
+
+def test_state_dicts_are_read_in_a_process_of_their_own_and_only_tensors() -> None:
+    (call,) = (
+        node
+        for node in ast.walk(SOURCES[STATE_DICT_WORKER])
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    )
+    assert {word.arg: ast.unparse(word.value) for word in call.keywords}["weights_only"] == "True"
+    assert [name for name, tree in SOURCES.items() if STATE_DICT_WORKER in inner_imports(tree)] == []
 
 
 @pytest.mark.parametrize(

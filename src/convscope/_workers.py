@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
+from threading import Timer
 from typing import IO
 
 LENGTH = struct.Struct("<Q")
@@ -45,6 +46,24 @@ class Worker:
         if not answer:
             raise ConnectionResetError("the worker has ended")
         return answer
+
+    def request_within(self, message: bytes, seconds: float) -> bytes:
+        """`request`, but a worker that has not answered after so many seconds is killed.
+
+        Raises:
+            OSError: There is no answer; the message says what the process did instead.
+        """
+        timer = Timer(seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.request(message)
+        except OSError as error:
+            late = not timer.is_alive()
+            why = f"took longer than {seconds:g} s" if late else "ended, for lack of memory or by a fault of its own"
+            raise OSError(why) from error
+        finally:
+            timer.cancel()
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -96,6 +115,20 @@ def map_in_order(workers: list[Worker], messages: Iterable[bytes], fallback: Han
             yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def limit_resources(max_memory_gb: float) -> None:
+    """Limit this process, where the system can: address space, no files to write, no core dumps."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for kind, limit in (
+        (resource.RLIMIT_AS, int(max_memory_gb * 1e9)),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (limit, limit))
 
 
 def serve(handler: Handler) -> None:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from convscope import Predictor
 from convscope.backends.onnx.metadata import ModelMetadata
-from convscope.backends.onnx.quantize import MAX_WEIGHT, fold_batch_norm
+from convscope.backends.onnx.quantize import MAX_WEIGHT
 from convscope.backends.onnx.read import read_model_file
 from convscope.backends.pytorch.models import get_weights
 from convscope.deploy.int8 import to_int8
 from convscope.deploy.session import open_session
 from convscope.errors import ModelFileError
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.folding import fold_batch_norm
 from helpers.model_files import Edit, edited, export
 from helpers.networks import ALL_CASES, NetworkCase, random_images, random_preprocessing, trained_model
 

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.backends.onnx.metadata import INPUT, PROBABILITIES, GoldenInput, ModelMetadata
-from convscope.backends.onnx.quantize import Range, fold_batch_norm, quantize
+from convscope.backends.onnx.quantize import Range, quantize
 from convscope.backends.onnx.read import ModelFile
 from convscope.deploy.session import open_session, run_session
 from convscope.images.read import read_image
 from convscope.network.build import parse_network
+from convscope.network.folding import fold_batch_norm
 
 DECIMALS = 3  # of the golden answers of int8, which differ more between runtimes
 MAX_BATCH, MAX_BATCH_BYTES = 64, 2**28  # images whose activations are in memory at once

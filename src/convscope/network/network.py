@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from convscope.network.layers.base import Layer, Shape, shape_text, walk
+from convscope.network.layers.base import Layer, Shape, shape_text, walk, walk_paths
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Network:
     def activation_bytes(self) -> int:
         """Bytes of all float32 layer outputs for one image."""
         return sum(layer.activation_bytes for layer in self.layers)
+
+    @property
+    def tensors(self) -> dict[str, Shape]:
+        """Shapes of all weights and statistics, by the names and in the order of the PyTorch model's `state_dict`."""
+        named = walk_paths((layer.name, layer) for layer in self.layers)
+        return {f"{path}.{part}": shape for path, layer in named for part, shape in layer.tensors.items()}
 
     def walk(self) -> Iterator[Layer]:
         """All records; those inside a block come after the block."""

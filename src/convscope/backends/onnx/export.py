@@ -82,7 +82,7 @@ def to_calibration_onnx(network: Network, weights: Weights, metadata: ModelMetad
 
     Args:
         network: The layers.
-        weights: After `quantize.fold_batch_norm`.
+        weights: After `folding.fold_batch_norm`.
         metadata: The scale and mean of preprocessing.
     """
     graph = CalibrationGraphBuilder(weights)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convscope.backends.onnx.graph import GraphBuilder, Weights
-from convscope.backends.onnx.quantized_graph import QuantizedGraphBuilder, is_folded
-from convscope.network.layers.base import Layer
-from convscope.network.layers.elementwise import BatchNorm, Dropout
-from convscope.network.layers.residual import Residual
-from convscope.network.network import Network
+from convscope.backends.onnx.quantized_graph import QuantizedGraphBuilder
 
 # Weights that are multiplied by integers have 7 bits: processors without VNNI add two products of uint8 and int8 in 16
 # bits, and 2 * 255 * 127 saturates where 2 * 255 * 63 does not.
@@ -55,7 +51,7 @@ def quantize(
     """Quantize weights: symmetric, with one scale per filter.
 
     Args:
-        weights: Float32, after `fold_batch_norm`; what a model file holds besides weights stays as it is.
+        weights: Float32, after `folding.fold_batch_norm`; what a model file holds besides weights stays as it is.
         inputs: See `CalibrationGraphBuilder`.
         ranges: Smallest and largest value of each point.
 
@@ -78,42 +74,6 @@ def quantize(
         if point_of_input and bias is not None:
             found[f"{name}.bias"] = np.rint(bias / (found[f"{point_of_input}.scale"] * scale)).astype(np.int32)
     return found
-
-
-def fold_batch_norm(network: Network, weights: Weights) -> dict[str, NDArray[Any]]:
-    """Multiply batch normalization into the convolution or dense layer right before it.
-
-    Args:
-        network: The layers.
-        weights: By name, float32.
-
-    Returns:
-        The weights without those of the batch normalizations that are folded.
-    """
-    found = dict(weights)
-    for linear, norm, epsilon in _folds(network.layers, ""):
-        gamma, beta, mean, variance = (
-            found.pop(f"{norm}.{part}").astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        factor = gamma / np.sqrt(variance + epsilon)
-        weight, bias = found[f"{linear}.weight"], found.get(f"{linear}.bias", np.zeros(1))
-        found[f"{linear}.weight"] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        found[f"{linear}.bias"] = ((bias - mean) * factor + beta).astype(np.float32)
-    return found
-
-
-def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str, float]]:
-    """The names of each convolution or dense layer and the batch normalization folded into it, and its epsilon."""
-    before: Layer | None = None
-    for layer in layers:
-        if isinstance(layer, Dropout):
-            continue
-        if isinstance(layer, Residual):
-            yield from _folds(layer.body, f"{prefix}{layer.name}.body.")
-        if before is not None and isinstance(layer, BatchNorm) and is_folded(layer, before):
-            yield prefix + before.name, prefix + layer.name, layer.epsilon
-        else:
-            before = layer
 
 
 def _scale(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

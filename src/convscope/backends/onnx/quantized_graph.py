@@ -16,10 +16,11 @@ import numpy as np
 
 from convscope.backends.onnx.graph import GraphBuilder, Weights
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.folding import is_folded
 from convscope.network.layers.base import Layer
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten
-from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
+from convscope.network.layers.elementwise import Activation, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
 
@@ -146,11 +147,6 @@ def executed(layers: Sequence[Layer]) -> list[Layer]:
         if not isinstance(layer, Dropout) and not (found and is_folded(layer, found[-1])):
             found.append(layer)
     return found
-
-
-def is_folded(layer: Layer, before: Layer) -> bool:
-    """Whether a layer is a batch normalization that becomes part of the layer before it."""
-    return isinstance(layer, BatchNorm) and isinstance(before, Conv | Dense)
 
 
 def _keeps_values(layer: Layer) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,21 +75,11 @@ class ForeignSession:
 
     def _request(self, message: bytes, purpose: str) -> bytes:
         """The worker's answer. Raises ModelFileError if it fails, takes too long, or ends."""
-        seconds = self.record.timeout
         with self._lock:
-            timer = Timer(seconds, self._worker.process.kill)
-            timer.daemon = True
-            timer.start()
             try:
-                answer = self._worker.request(message)
+                answer = self._worker.request_within(message, self.record.timeout)
             except OSError as error:
-                late = not timer.is_alive()
-                why = (
-                    f"took longer than {seconds:g} s" if late else "ended, for lack of memory or by a fault of its own"
-                )
-                raise self._refusal(f"its process {why}, when it was to {purpose}") from error
-            finally:
-                timer.cancel()
+                raise self._refusal(f"its process {error}, when it was to {purpose}") from error
         if answer[0] == FAILED:
             raise self._refusal(answer[1:].decode(errors="replace"))
         return answer[1:]

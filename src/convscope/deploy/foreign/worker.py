@@ -7,7 +7,6 @@ outputs, or `FAILED` and the reason.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope._text import reason_of
-from convscope._workers import serve
+from convscope._workers import limit_resources, serve
 from convscope.deploy.foreign.record import ForeignModel
 from convscope.deploy.session import open_session
 from convscope.errors import ModelFileError
@@ -86,20 +85,6 @@ class ForeignNetwork:
             raise ValueError(
                 f"its input is {kind} {shape}, but the record says {record.layout} ['n', {str(expected)[1:]}"
             )
-
-
-def limit_resources(max_memory_gb: float) -> None:
-    """Limit this process, where the system can: address space, no files to write, no core dumps."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    for kind, limit in (
-        (resource.RLIMIT_AS, int(max_memory_gb * 1e9)),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (limit, limit))
 
 
 class _Handler:

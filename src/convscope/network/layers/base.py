@@ -6,7 +6,7 @@ table and the explainer are all derived from records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -46,9 +46,19 @@ class Layer:
         return BYTES_PER_FLOAT * prod(self.output_shape)
 
     @property
+    def tensors(self) -> Mapping[str, Shape]:
+        """Shapes of its weights and statistics, by name, without those of the records inside this one."""
+        return {}
+
+    @property
+    def named_children(self) -> tuple[tuple[str, Layer], ...]:
+        """Records inside this one, in order of execution, by the paths of their modules."""
+        return ()
+
+    @property
     def children(self) -> tuple[Layer, ...]:
         """Records inside this one, in order of execution."""
-        return ()
+        return tuple(layer for _, layer in self.named_children)
 
 
 def shape_text(shape: Shape) -> str:
@@ -65,6 +75,13 @@ def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
     for layer in layers:
         yield layer
         yield from walk(layer.children)
+
+
+def walk_paths(layers: Iterable[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
+    """All records by the paths of their modules; those inside a layer come after it."""
+    for path, layer in layers:
+        yield path, layer
+        yield from walk_paths((f"{path}.{name}", child) for name, child in layer.named_children)
 
 
 def inference_bytes(layers: Iterable[Layer]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, cast
 
 from convscope.network.activations import ACTIVATIONS
 from convscope.network.grammar import Option
-from convscope.network.layers.base import Layer
+from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.context import Keyword, LayerContext
 from convscope.network.layers.window import NO_PADDING, PADDING_OPTION, Padding, padding_of, window_output
 from convscope.network.pools import POOLS
@@ -45,6 +46,11 @@ class Conv(Layer):
     @property
     def multiply_adds(self) -> int:
         return self._weights_per_filter * prod(self.output_shape)
+
+    @property
+    def tensors(self) -> Mapping[str, Shape]:
+        weight = (self.filters, self.input_shape[-1] // self.groups, self.kernel_size, self.kernel_size)
+        return {"weight": weight} | ({"bias": (self.filters,)} if self.bias else {})
 
     @property
     def _weights_per_filter(self) -> int:

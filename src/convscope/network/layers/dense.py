@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from convscope.network.grammar import Option
-from convscope.network.layers.base import Layer
+from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.context import Keyword, LayerContext
 from convscope.network.layers.convolution import Initialization, initialization_of
 
@@ -35,6 +36,10 @@ class Dense(Layer):
     @property
     def multiply_adds(self) -> int:
         return self.input_shape[0] * self.units
+
+    @property
+    def tensors(self) -> Mapping[str, Shape]:
+        return {"weight": (self.units, self.input_shape[0]), "bias": (self.units,)}
 
 
 @dataclass(frozen=True, kw_only=True)

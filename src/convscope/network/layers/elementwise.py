@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from convscope.network.activations import ACTIVATIONS, ActivationFunction
 from convscope.network.grammar import Option
-from convscope.network.layers.base import Layer
+from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.context import Keyword, LayerContext
 
 BATCH_NORM_EPSILON = 1e-5  # PyTorch's default
@@ -47,6 +48,12 @@ class BatchNorm(Layer):
     @property
     def multiply_adds(self) -> int:
         return prod(self.input_shape)
+
+    @property
+    def tensors(self) -> Mapping[str, Shape]:
+        shape = self.input_shape[-1:]
+        parts = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
+        return {**parts, "num_batches_tracked": ()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,9 @@ class Residual(Layer):
         return super().activation_bytes + sum(layer.activation_bytes for layer in self.children)
 
     @property
-    def children(self) -> tuple[Layer, ...]:
-        return (*self.body, self.projection) if self.projection else self.body
+    def named_children(self) -> tuple[tuple[str, Layer], ...]:
+        body = [(f"body.{layer.name}", layer) for layer in self.body]
+        return (*body, ("projection", self.projection)) if self.projection else tuple(body)
 
 
 def _residual(context: LayerContext) -> Residual:

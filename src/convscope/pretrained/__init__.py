@@ -1,0 +1,1 @@
+"""Pretrained backbones: networks that know something already, and where their weights come from."""
