@@ -51,14 +51,14 @@ class Layer:
         return {}
 
     @property
-    def named_children(self) -> tuple[tuple[str, Layer], ...]:
-        """Records inside this one, in order of execution, by the paths of their modules."""
+    def children(self) -> tuple[Layer, ...]:
+        """Records inside this one, in order of execution."""
         return ()
 
     @property
-    def children(self) -> tuple[Layer, ...]:
-        """Records inside this one, in order of execution."""
-        return tuple(layer for _, layer in self.named_children)
+    def named_children(self) -> list[tuple[str, Layer]]:
+        """The same by the paths of their modules: `projection` for `residual1.projection`."""
+        return [(layer.name.rpartition(".")[2], layer) for layer in self.children]
 
 
 def shape_text(shape: Shape) -> str:

@@ -34,9 +34,14 @@ class Residual(Layer):
         return super().activation_bytes + sum(layer.activation_bytes for layer in self.children)
 
     @property
-    def named_children(self) -> tuple[tuple[str, Layer], ...]:
-        body = [(f"body.{layer.name}", layer) for layer in self.body]
-        return (*body, ("projection", self.projection)) if self.projection else tuple(body)
+    def children(self) -> tuple[Layer, ...]:
+        return (*self.body, self.projection) if self.projection else self.body
+
+    @property
+    def named_children(self) -> list[tuple[str, Layer]]:
+        named = super().named_children
+        body = [(f"body.{name}", layer) for name, layer in named[: len(self.body)]]
+        return body + named[len(self.body) :]
 
 
 def _residual(context: LayerContext) -> Residual:
