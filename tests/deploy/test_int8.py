@@ -14,9 +14,9 @@ from convscope import Predictor
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.backends.onnx.quantize import MAX_WEIGHT
 from convscope.backends.onnx.read import read_model_file
+from convscope.backends.onnx.session import open_session
 from convscope.backends.pytorch.models import get_weights
 from convscope.deploy.int8 import to_int8
-from convscope.deploy.session import open_session
 from convscope.errors import ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.folding import fold_batch_norm

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from convscope.backends.onnx.read import read_model_file
+from convscope.backends.onnx.session import open_session
 from convscope.backends.pytorch.models import get_weights
 from convscope.deploy.int8 import to_int8
-from convscope.deploy.session import open_session
 from helpers.lab_page import NodePage, PageError
 from helpers.model_files import export
 from helpers.networks import ALL_CASES, NetworkCase, network_cases, random_images, random_preprocessing, trained_model

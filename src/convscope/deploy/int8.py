@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convscope.backends.onnx.metadata import INPUT, PROBABILITIES, GoldenInput, ModelMetadata
 from convscope.backends.onnx.quantize import Range, quantize
 from convscope.backends.onnx.read import ModelFile
-from convscope.deploy.session import open_session, run_session
+from convscope.backends.onnx.session import open_session, run_session
 from convscope.images.read import read_image
 from convscope.network.build import parse_network
 from convscope.network.folding import fold_batch_norm

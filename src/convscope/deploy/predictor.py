@@ -17,9 +17,9 @@ from convscope._reporting import Reporter
 from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES
 from convscope.backends.onnx.prune import without_ood_score
 from convscope.backends.onnx.read import read_model_file
+from convscope.backends.onnx.session import Session, open_session, run_session
 from convscope.deploy.prediction import Prediction, Predictions, Status
 from convscope.deploy.prepare import BATCH_SIZE, BatchOptions, PreparedImage, prepare_images
-from convscope.deploy.session import Session, open_session, run_session
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import EncodedImage, ImageSource, PassedOver
 from convscope.deploy.sources.read import read_archives

@@ -11,8 +11,8 @@ from convscope.backends.onnx.export import to_statistics_onnx
 from convscope.backends.onnx.graph import Weights
 from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection
 from convscope.backends.onnx.ood import STATISTICS
+from convscope.backends.onnx.session import open_session, run_session
 from convscope.data.dataset import Split
-from convscope.deploy.session import open_session, run_session
 from convscope.evaluation.calibration import UNCALIBRATED, find_min_probability, fit_calibration, softmax
 from convscope.evaluation.ood import OodInputs, fit_ood
 from convscope.network.layers.base import inference_bytes

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from convscope._text import reason_of
 from convscope._workers import limit_resources, serve
+from convscope.backends.onnx.session import open_session
 from convscope.deploy.foreign.record import ForeignModel
-from convscope.deploy.session import open_session
 from convscope.errors import ModelFileError
 
 OK, FAILED = b"\0", b"\1"

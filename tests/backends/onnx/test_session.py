@@ -61,7 +61,7 @@ def test_session_is_the_only_module_that_imports_onnxruntime() -> None:
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             if any(name.partition(".")[0] == "onnxruntime" for name in names):
                 importing.add(path.relative_to(root).as_posix())
-    assert importing == {"deploy/session.py"}
+    assert importing == {"backends/onnx/session.py"}
 
 
 def _only_for_types(node: ast.AST, tree: ast.Module) -> bool:
