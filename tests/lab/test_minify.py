@@ -47,6 +47,7 @@ def test_minify_script_shortens_names_and_leaves_texts() -> None:
         ),
         ("{ const a = 1; } const b = 2;", "{const a=1}const b=2;"),
         ("async (a) => f(a, (b, c) => b)", "async a=>f(a,(b,c)=>b)"),
+        ("f(true, false, undefined, 0.5, 10.5, a.true);", "f(!0,!1,void 0,.5,10.5,a.true);"),
     ],
 )
 def test_minify_script_leaves_out_needless_signs(script: str, expected: str) -> None:

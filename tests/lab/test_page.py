@@ -86,7 +86,7 @@ def test_bundle_is_one_file_with_the_model_inside() -> None:
 def test_bundled_script_has_each_module_once_and_no_import(entry: str) -> None:
     script = bundle_script(entry)
     assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
-    names = re.findall(r"const (\$\w+)=\(\(\)=>\{", script)
+    names = re.findall(r"(\$\d+)=\[", script)
     assert len(names) == len(set(names)) > 3
     assert "/**" not in script
 

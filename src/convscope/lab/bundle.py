@@ -1,7 +1,7 @@
 """The page as files to serve, and as one HTML file that works from disk.
 
-The page's modules import and export by name, without circles, so that they become one script without a parser: each is
-wrapped in a function that returns what it exports, and minified.
+The page's modules import and export by name, without circles, so that they become one script without a parser: each
+becomes a minified block that puts what it exports into a variable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def bundle_script(entry: str) -> str:
     """
     parts: dict[Path, str] = {}
     _collect(PAGE / entry, parts)
-    return '"use strict";\n' + "\n".join(parts.values()) + "\n"
+    variables = ",".join(f"${i}" for i in range(len(parts)))
+    return f'"use strict";let {variables};\n' + "\n".join(parts.values()) + "\n"
 
 
 def bundle_page(model: bytes | None = None, name: str = "model.onnx", samples: Mapping[str, Any] | None = None) -> str:
@@ -72,11 +73,11 @@ def _collect(path: Path, parts: dict[Path, str]) -> None:
     for _, source in _IMPORT.findall(text):
         _collect((path.parent / source).resolve(), parts)
     variables = {one: f"${i}" for i, one in enumerate(parts)}
-    parts[path] = minify_script(f"const ${len(parts)} = {_wrap(path, text, variables)};")
+    parts[path] = minify_script(_block(path, text, variables))
 
 
-def _wrap(path: Path, text: str, variables: Mapping[Path, str]) -> str:
-    """A module as a function call that returns its exports as an array, whose entries may be called anything.
+def _block(path: Path, text: str, variables: Mapping[Path, str]) -> str:
+    """A module as a block that assigns its exports, as an array whose entries may be called anything, to a variable.
 
     Args:
         path: Of the module.
@@ -91,7 +92,7 @@ def _wrap(path: Path, text: str, variables: Mapping[Path, str]) -> str:
         return f"const [{','.join(names).rstrip(',')}] = {variables[source]};\n"
 
     code = _IMPORT.sub(take, _EXPORT.sub(r"\1", text))
-    return f"(() => {{\n{code}\nreturn [{', '.join(_exports(text))}];\n}})()"
+    return f"{{\n{code}\n${len(variables)} = [{', '.join(_exports(text))}];\n}}"
 
 
 def _exports(text: str) -> list[str]:

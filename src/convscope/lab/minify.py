@@ -25,6 +25,7 @@ _TOKEN = re.compile(
 _REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[])+/[a-z]*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _DECLARING = {"const", "let", "function", "class"}
+_SHORT_VALUES = {"true": "!0", "false": "!1", "undefined": "void 0"}
 _MODIFIERS = {"async", "get", "set", "static", "*"}
 _BINDING = {"(", ",", "{", "[", "...", ":"}
 _BEFORE_BLOCK = {")", "=>", ";", "}", "{", "else", "try", "finally", "do", ""}
@@ -46,6 +47,7 @@ def minify_script(script: str) -> str:
     tokens = [token for token in _tokens(script, 0)[0] if token[0] != "space"]
     roles = list(_roles(tokens))
     short = _short_names(tokens, roles)
+    short |= _SHORT_VALUES | {text: text[1:] for kind, text in tokens if kind == "number" and text.startswith("0.")}
     renamed = [(kind, _rename(text, role, short)) for (kind, text), role in zip(tokens, roles, strict=True)]
     return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*_tighten(renamed), ";"]))
 
@@ -179,7 +181,7 @@ def _roles(code: list[Token]) -> Iterator[str]:
             inside.append(_brace(code, at) if text == "{" else text)
         elif kind == "sign" and text in _CLOSING.values():
             inside.pop()
-        yield _role(code, at, inside[-1] if inside else "") if kind == "name" else "none"
+        yield _role(code, at, inside[-1] if inside else "") if kind in ("name", "number") else "none"
 
 
 def _brace(code: list[Token], at: int) -> str:
