@@ -18,11 +18,13 @@ from torch import nn
 
 from convscope.backends.pytorch.models import build_model
 from convscope.images.preprocessing import Preprocessing
+from convscope.network.activations import ACTIVATIONS
 from convscope.network.build import parse_network
 from convscope.network.keywords import KEYWORDS
 from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.elementwise import ELEMENTWISE_KEYWORDS
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import GATES, SqueezeExcite
 from convscope.network.network import Network
 from convscope.network.pools import POOLS
 from convscope.network.presets import MNIST_SHAPE, PRESETS
@@ -106,9 +108,18 @@ def pools(draw: st.DrawFn, maps: Shape) -> Piece:
 
 
 @st.composite
+def squeezes(draw: st.DrawFn) -> Piece:
+    """For feature maps of any shape."""
+    act = draw(st.sampled_from(["", *(name for name in ACTIVATIONS if name not in GATES)]))
+    gate = draw(st.sampled_from(["", *GATES]))
+    source = f"squeeze {draw(SMALL_COUNTS)}" + (f" act {act}" if act else "") + (f" gate {gate}" if gate else "")
+    return elementwise(source)
+
+
+@st.composite
 def blocks(draw: st.DrawFn, layers: Sequence[str], depth: int = 0) -> Piece:
     """residual(...) or N * (...), for feature maps of any shape."""
-    inner = convolutions() | st.sampled_from(layers).map(elementwise)
+    inner = convolutions() | squeezes() | st.sampled_from(layers).map(elementwise)
     if depth < 2:
         inner |= blocks(layers, depth + 1)
     pieces = draw(st.lists(inner, min_size=1, max_size=2))
@@ -141,7 +152,8 @@ def network_cases(draw: st.DrawFn, layers: Sequence[str] = ELEMENTWISE, ends: Se
     shapes: list[Shape] = []
     whitened = draw(st.sampled_from([False, False, True]))
     for position in range(draw(st.integers(whitened, 4))):
-        pieces = convolutions(shape), pools(shape), blocks(layers), st.sampled_from(layers).map(elementwise)
+        plain = st.sampled_from(layers).map(elementwise)
+        pieces = convolutions(shape), pools(shape), blocks(layers), squeezes(), plain
         source, rules = draw(whitenings(shape) if whitened and position == 0 else st.one_of(pieces))
         sources.append(source)
         shapes += apply_rules(rules, shape)
@@ -166,6 +178,8 @@ def module_records(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[
             yield from module_records(layer.body, f"{prefix}{layer.name}.body.")
             if layer.projection:
                 yield prefix + layer.projection.name, layer.projection
+        if isinstance(layer, SqueezeExcite):
+            yield from module_records(layer.gate, prefix)
 
 
 def trained_model(case: NetworkCase, seed: int = 0) -> nn.Sequential:

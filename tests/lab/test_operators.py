@@ -194,6 +194,7 @@ INT8_CASES = {
         "batchnorm": "conv 4 3, relu, conv 6 3 pad same, batchnorm, relu, avgpool 2, conv 5 2, gelu, globalavg",
         "residual": "conv 4 3, relu, residual(conv 6 3 pad same, batchnorm, relu, conv 6 3 pad same), relu, globalmax",
         "relu6": "conv 4 3, relu6, conv 8 3, relu6, conv 8 1, batchnorm eps 0.1, relu6, globalavg",
+        "squeeze": "conv 4 3, relu, residual(conv 4 1, silu, squeeze 2 gate hardsigmoid), squeeze 3, flatten",
         "grouped": "conv 4 3, tanh, conv 8 3 groups 2, relu, minpool 2, flatten",
     }.items()
 }

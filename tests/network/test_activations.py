@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convscope import reference
+from convscope.backends.pytorch.modules import module_class
 from convscope.network.activations import ACTIVATIONS
 from convscope.network.keywords import KEYWORDS
 from convscope.network.pools import POOLS, PoolKind
@@ -27,10 +28,12 @@ def torch_function(name: str) -> nn.Module:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_forward_and_derivative_equal_torch(name: str) -> None:
     x = torch.from_numpy(X).requires_grad_()
-    y = torch_function(name)(x)
+    function = ACTIVATIONS[name]
+    y = module_class(function.torch_module)(**function.torch_arguments)(x)
     y.sum().backward()
     assert x.grad is not None
-    np.testing.assert_allclose(ACTIVATIONS[name].forward(X), y.detach().numpy(), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(function.forward(X), y.detach().numpy(), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(function.forward(X), torch_function(name)(torch.from_numpy(X)), rtol=0, atol=1e-14)
     np.testing.assert_allclose(ACTIVATIONS[name].derivative(X), x.grad.numpy(), rtol=0, atol=1e-14)
 
 
@@ -52,9 +55,9 @@ def test_activation_keeps_shape_and_dtype(name: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_initialization_is_he_if_negative_values_are_cut_off(name: str) -> None:
-    cut_off = abs(ACTIVATIONS[name].forward(np.array(-10.0))) < 0.5
-    assert ACTIVATIONS[name].initialization == ("he" if cut_off else "glorot")
+def test_activation_initialization_is_he_if_only_negative_values_are_cut_off(name: str) -> None:
+    low, high = ACTIVATIONS[name].forward(np.array([-10.0, 10.0]))
+    assert ACTIVATIONS[name].initialization == ("he" if abs(low) < 0.5 and high > 1 else "glorot")
 
 
 def test_activations_are_keywords() -> None:

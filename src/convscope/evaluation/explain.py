@@ -19,6 +19,7 @@ from convscope.network.layers.dense import Dense, Flatten, Softmax
 from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import SqueezeExcite
 
 FLOAT32_TOLERANCE = 1e-5  # of a recomputed value, relative to the sizes of its terms
 
@@ -228,6 +229,11 @@ def _residual(traced: LayerTrace, index: Index) -> Arithmetic:
     return _sum("the output of the body, plus the shortcut", terms)
 
 
+def _squeeze_excite(traced: LayerTrace, index: Index) -> Arithmetic:
+    factor = float(traced.weights["factors"][index[-1]])
+    return _sum("the input x the factor of its map", [_term(index, traced.input[index], factor)])
+
+
 # The arithmetic of each layer. An entry is optional: a layer without one shows only its result.
 LAYER_ARITHMETIC: dict[type[Layer], Callable[[LayerTrace, Index], Arithmetic]] = {
     Conv: _conv,
@@ -241,4 +247,5 @@ LAYER_ARITHMETIC: dict[type[Layer], Callable[[LayerTrace, Index], Arithmetic]] =
     Flatten: _flatten,
     Softmax: _softmax,
     Residual: _residual,
+    SqueezeExcite: _squeeze_excite,
 }

@@ -16,6 +16,7 @@ from convscope.backends.pytorch.models import as_batch
 from convscope.evaluation.calibration import UNCALIBRATED, softmax
 from convscope.network.layers.base import Layer
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import SqueezeExcite
 from convscope.network.network import Network
 
 Floats = NDArray[np.float32]
@@ -66,10 +67,12 @@ def trace(
 def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Tensor:
     """Trace consecutive layers; returns the output of the last one."""
     for layer in layers:
-        module = modules.get_submodule(layer.name)
+        module = modules.get_submodule(layer.name.split(".")[-1])
         y, weights = module(x), _weights(module)
         if isinstance(layer, Residual):
             weights |= _trace_block(layer, module, x, traces)
+        if isinstance(layer, SqueezeExcite):
+            weights = {"factors": _to_numpy(_trace_layers(layer.gate, module, x, traces))}
         traces[layer.name] = LayerTrace(layer, _to_numpy(x), _to_numpy(y), weights)
         x = y
     return x

@@ -72,13 +72,31 @@ def _normal_distribution(x: Floats) -> Floats:
     return np.asarray((1 + erf) / 2, x.dtype)
 
 
+def sigmoid(x: Floats) -> Floats:
+    """Logistic function: 1 / (1 + exp(-x)).
+
+    >>> sigmoid(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([0.0474, 0.5   , 0.9526])
+    """
+    return np.asarray((1 + np.tanh(x / 2)) / 2, x.dtype)  # the same, but exp cannot overflow
+
+
+def sigmoid_derivative(x: Floats) -> Floats:
+    """Derivative of `sigmoid` at x.
+
+    >>> sigmoid_derivative(np.array([-3.0, 0.0, 3.0])).round(4)
+    array([0.0452, 0.25  , 0.0452])
+    """
+    return sigmoid(x) * (1 - sigmoid(x))
+
+
 def silu(x: Floats) -> Floats:
     """Sigmoid linear unit (Elfwing et al., 2017; swish of Ramachandran et al., 2017): x times the sigmoid of x.
 
     >>> silu(np.array([-3.0, 0.0, 3.0])).round(4)
     array([-0.1423,  0.    ,  2.8577])
     """
-    return x * _sigmoid(x)
+    return x * sigmoid(x)
 
 
 def silu_derivative(x: Floats) -> Floats:
@@ -87,21 +105,35 @@ def silu_derivative(x: Floats) -> Floats:
     >>> silu_derivative(np.array([-3.0, 0.0, 3.0])).round(4)
     array([-0.0881,  0.5   ,  1.0881])
     """
-    sigmoid = _sigmoid(x)
-    return sigmoid * (1 + x * (1 - sigmoid))
+    gate = sigmoid(x)
+    return gate * (1 + x * (1 - gate))
 
 
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray((1 + np.tanh(x / 2)) / 2, x.dtype)  # 1 / (1 + exp(-x)), but exp cannot overflow
+def hardsigmoid(x: Floats) -> Floats:
+    """`sigmoid` with straight lines (Howard et al., 2019): min(max(x + 3, 0), 6) / 6.
+
+    >>> hardsigmoid(np.array([-4.0, -1.5, 0.0, 4.0]))
+    array([0.  , 0.25, 0.5 , 1.  ])
+    """
+    return np.asarray(np.clip(x + 3, 0, 6) / 6, x.dtype)
+
+
+def hardsigmoid_derivative(x: Floats) -> Floats:
+    """Derivative of `hardsigmoid` at x.
+
+    >>> hardsigmoid_derivative(np.array([-4.0, 0.0, 4.0])).round(4)
+    array([0.    , 0.1667, 0.    ])
+    """
+    return np.where(np.abs(x) < 3, 1 / 6, 0).astype(x.dtype)
 
 
 def hardswish(x: Floats) -> Floats:
-    """`silu` with straight lines for the sigmoid (Howard et al., 2019): x * min(max(x + 3, 0), 6) / 6.
+    """`silu` with `hardsigmoid` for the sigmoid (Howard et al., 2019): x * min(max(x + 3, 0), 6) / 6.
 
     >>> hardswish(np.array([-3.0, -1.5, 0.0, 1.5, 3.0]))
     array([-0.   , -0.375,  0.   ,  1.125,  3.   ])
     """
-    return np.asarray(x * (np.clip(x + 3, 0, 6) / 6), x.dtype)
+    return np.asarray(x * hardsigmoid(x), x.dtype)
 
 
 def hardswish_derivative(x: Floats) -> Floats:
@@ -165,6 +197,23 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
         torch_module="Hardswish",
         onnx_operator="HardSwish",
         initialization="he",
+    ),
+    "sigmoid": ActivationFunction(
+        forward=sigmoid,
+        derivative=sigmoid_derivative,
+        rule="1 / (1 + exp(-input))",
+        torch_module="Sigmoid",
+        onnx_operator="Sigmoid",
+        initialization="glorot",
+    ),
+    "hardsigmoid": ActivationFunction(
+        forward=hardsigmoid,
+        derivative=hardsigmoid_derivative,
+        rule="min(max(0, input + 3), 6) / 6",
+        torch_module="Hardsigmoid",
+        onnx_operator="HardSigmoid",
+        onnx_attributes={"alpha": 1 / 6, "beta": 0.5},
+        initialization="glorot",
     ),
     "tanh": ActivationFunction(
         forward=np.tanh,

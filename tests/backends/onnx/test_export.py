@@ -104,7 +104,15 @@ def test_export_is_valid_and_names_values_after_layers(case: NetworkCase) -> Non
     names = [node.output[0] for node in model.graph.node]
     assert len(set(names)) == len(names)
     expected = {name for name, layer in module_records(case.network.layers) if not isinstance(layer, Dropout)}
-    parts = {"transpose", "mean", "max", "negate", "pool", "gate"}  # suffixes of layers with more than one node
+    parts = {
+        "transpose",
+        "mean",
+        "max",
+        "negate",
+        "pool",
+        "gate",
+        "factors",
+    }  # suffixes of layers with more than one node
     assert {name for name in names if name.split(".")[-1] not in parts and not name.startswith("input.")} == (
         expected | {"features", "logits", "calibrate", "probabilities"}
     )
@@ -120,6 +128,7 @@ def test_export_constants_are_the_weights_under_their_names(case: NetworkCase) -
     assert found.pop("input.scale")[:, 0, 0] == pytest.approx(random_preprocessing(case).scale)
     assert found.pop("input.mean")[:, 0, 0] == pytest.approx(random_preprocessing(case).mean)
     assert found.pop("calibrate.scale").tolist() == [1.0]
+    assert found.pop("squeeze.axes", np.array([2, 3])).tolist() == [2, 3]
     for kind, function in ACTIVATIONS.items():
         for name, number in function.onnx_constants.items():
             assert found.pop(f"{kind}.{name}", number) == number

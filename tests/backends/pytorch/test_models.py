@@ -27,8 +27,9 @@ from convscope.network.layers.base import Layer, Shape
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten
 from convscope.network.layers.elementwise import Activation
-from convscope.network.layers.pooling import GlobalMaxPool, Pool
+from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import SqueezeExcite
 from convscope.reference import Floats
 from helpers.networks import (
     PADDED_POOL_CASES,
@@ -78,10 +79,15 @@ class Textbook:
             case Activation():
                 function = layer.function
                 return function.forward(x), lambda grad: grad * function.derivative(x)
+            case GlobalAvgPool():
+                cells = x.shape[1] * x.shape[2]
+                return x.mean((1, 2)), lambda grad: np.broadcast_to(grad[:, None, None] / cells, x.shape)
             case GlobalMaxPool():
                 return self.global_max(x)
             case Flatten():
                 return reference.flatten(x), lambda grad: reference.flatten_backward(grad, x.shape)
+            case SqueezeExcite():
+                return self.squeeze_excite(layer, x, name)
             case Residual():
                 return self.residual(layer, x, name)
         raise AssertionError(layer)
@@ -114,6 +120,11 @@ class Textbook:
         largest = x.max((1, 2), keepdims=True)
         share = (x == largest) / (x == largest).sum((1, 2), keepdims=True)  # equal values share the gradient
         return largest[:, 0, 0], lambda grad: grad[:, None, None] * share
+
+    def squeeze_excite(self, layer: SqueezeExcite, x: Floats, name: str) -> tuple[Floats, Backward]:
+        factors, back = self.sequence(layer.gate, x, name.removesuffix(layer.name))
+        factors = factors[:, None, None]
+        return x * factors, lambda grad: grad * factors + back((grad * x).sum((1, 2)))
 
     def residual(self, layer: Residual, x: Floats, name: str) -> tuple[Floats, Backward]:
         y, back = self.sequence(layer.body, x, f"{name}.body.")

@@ -31,6 +31,7 @@ from convscope.network.layers.dense import Dense, Flatten, Softmax
 from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import SqueezeExcite
 from convscope.network.network import Network
 
 NHWC_TO_NCHW = [0, 3, 1, 2]
@@ -252,6 +253,13 @@ def _flatten(graph: GraphBuilder, _: Flatten, value: str, name: str) -> str:
     return graph.add_node("Flatten", name, [value])
 
 
+def _squeeze_excite(graph: GraphBuilder, layer: SqueezeExcite, value: str, name: str) -> str:
+    gate = graph.add_layers(layer.gate, value, name.removesuffix(layer.name))
+    axes = graph.add_constant("squeeze.axes", np.array([2, 3], np.int64))
+    factors = graph.add_node("Unsqueeze", f"{name}.factors", [gate, axes])
+    return graph.add_node("Mul", name, [value, factors])
+
+
 def _residual(graph: GraphBuilder, layer: Residual, value: str, name: str) -> str:
     body = graph.add_layers(layer.body, value, f"{name}.body.")
     shortcut = graph.add_layer(layer.projection, value, f"{name}.projection") if layer.projection else value
@@ -274,6 +282,7 @@ LAYER_WRITERS: dict[type[Layer], Callable[[GraphBuilder, Any, str, str], str]] =
     GlobalMaxPool: _global_max,
     Flatten: _flatten,
     Residual: _residual,
+    SqueezeExcite: _squeeze_excite,
     Dropout: _unchanged,
     Softmax: _unchanged,  # `to_onnx` adds it after the logits
 }

@@ -25,6 +25,7 @@ from convscope.network.layers.dense import Dense, Flatten, Softmax
 from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
 from convscope.network.layers.pooling import GlobalAvgPool, GlobalMaxPool, Pool
 from convscope.network.layers.residual import Residual
+from convscope.network.layers.squeeze_excite import SqueezeExcite
 from convscope.network.network import Network
 
 MAX_PARAMETERS = 1_000_000_000  # float32 weights, gradients, momenta and the best weights: 16 GB
@@ -57,7 +58,7 @@ def build_model(network: Network, seed: int = 0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     records = {layer.name: layer for layer in network.walk()}
     for name, module in model.named_modules():
-        record = records.get(_record_name(name))
+        record = records.get(".".join(name.split(".")[-2:])) or records.get(name.split(".")[-1])
         if isinstance(record, Conv | Dense) and isinstance(module, nn.Conv2d | nn.Linear):
             _initialize(module, record, generator)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
@@ -94,8 +95,12 @@ def set_weights(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
 
 def _sequential(layers: tuple[Layer, ...]) -> FusedSequential:
     layers = tuple(layer for layer in layers if not isinstance(layer, Softmax))
-    children = OrderedDict((layer.name, LAYER_MODULES[type(layer)](layer)) for layer in layers)
-    return FusedSequential(children, layers)
+    return FusedSequential(_children(layers), layers)
+
+
+def _children(layers: tuple[Layer, ...]) -> OrderedDict[str, nn.Module]:
+    """The module of each layer by its name: of `squeeze1.reduce`, `reduce`."""
+    return OrderedDict((layer.name.split(".")[-1], LAYER_MODULES[type(layer)](layer)) for layer in layers)
 
 
 def _conv(layer: Conv) -> nn.Module:
@@ -143,13 +148,8 @@ LAYER_MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
     GlobalMaxPool: lambda _: modules.GlobalMaxPool2d(),
     Flatten: lambda _: modules.FlattenHWC(),
     Residual: _residual,
+    SqueezeExcite: lambda layer: modules.SqueezeExcite(_children(layer.gate)),
 }
-
-
-def _record_name(module_name: str) -> str:
-    """The name of a module's record: `conv2` for `residual1.body.conv2`, but `residual1.projection` is unchanged."""
-    parts = module_name.split(".")
-    return ".".join(parts[-2:]) if parts[-1] == "projection" else parts[-1]
 
 
 def _initialize(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: torch.Generator) -> None:

@@ -27,6 +27,13 @@ class MinPool2d(nn.Module):
         return -functional.max_pool2d(-x, self.kernel_size, self.stride)
 
 
+class Hardsigmoid(nn.Module):
+    """min(max(x + 3, 0), 6) / 6; the gradient of nn.Hardsigmoid is that of float32, also in float64."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu6(x + 3) / 6
+
+
 class PaddedPool2d(nn.Module):
     """A pool of padded feature maps; padding is never the result and does not count in a mean.
 
@@ -129,6 +136,16 @@ class WhiteningConv2d(nn.Conv2d):
         variances, directions = torch.linalg.eigh((patches.T @ patches / len(patches)).double())
         kernels = (directions / (variances + self.VARIANCE_FLOOR).sqrt()).T.reshape(-1, *self.weight.shape[1:])
         self.weight.data.copy_(torch.cat([kernels, -kernels]))
+
+
+class SqueezeExcite(nn.Sequential):
+    """Its modules compute a factor for each feature map, (n, channels), by which the map is multiplied."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        factors = x
+        for module in self:
+            factors = module(factors)
+        return x * factors[:, :, None, None]
 
 
 class ResidualBlock(nn.Module):

@@ -33,17 +33,17 @@ class Layer:
     @property
     def parameters(self) -> int:
         """Number of weights learned from the training images."""
-        return 0
+        return sum(layer.parameters for layer in self.children)
 
     @property
     def multiply_adds(self) -> int:
         """Multiplications, each with its addition, in the forward pass of one image."""
-        return 0
+        return sum(layer.multiply_adds for layer in self.children)
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of the float32 output for one image."""
-        return BYTES_PER_FLOAT * prod(self.output_shape)
+        """Bytes of the float32 output for one image, and of those inside."""
+        return BYTES_PER_FLOAT * prod(self.output_shape) + sum(layer.activation_bytes for layer in self.children)
 
     @property
     def tensors(self) -> Mapping[str, Shape]:

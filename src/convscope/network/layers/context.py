@@ -120,6 +120,11 @@ class LayerContext:
         token = self.node.option(name)
         return default if token is None else self.number(token, 1)
 
+    def word(self, name: str, default: str) -> str:
+        """The word of an option."""
+        token = self.node.option(name)
+        return default if token is None else token.text
+
     def number(self, token: Token, minimum: int) -> int:
         """The whole number that a token stands for."""
         return whole_number(self.inference.architecture, token, minimum)

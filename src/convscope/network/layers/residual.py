@@ -22,18 +22,6 @@ class Residual(Layer):
     projection: Conv | None
 
     @property
-    def parameters(self) -> int:
-        return sum(layer.parameters for layer in self.children)
-
-    @property
-    def multiply_adds(self) -> int:
-        return sum(layer.multiply_adds for layer in self.children)
-
-    @property
-    def activation_bytes(self) -> int:
-        return super().activation_bytes + sum(layer.activation_bytes for layer in self.children)
-
-    @property
     def children(self) -> tuple[Layer, ...]:
         return (*self.body, self.projection) if self.projection else self.body
 

@@ -32,6 +32,7 @@ export const GRADIENTS = {
   Gemm: dense,
   GlobalAveragePool: (place) => [wholeMap(place, true)],
   GlobalMaxPool: (place) => [wholeMap(place, false)],
+  HardSigmoid: unary((_, y, { alpha = 0.2 }) => (y > 0 && y < 1 ? alpha : 0)),
   HardSwish: unary((x) => (x > 3 ? 1 : x > -3 ? x / 3 + 0.5 : 0)),
   Identity: same,
   LeakyRelu: unary((x, _, { alpha = 0.01 }) => (x > 0 ? 1 : alpha)),
