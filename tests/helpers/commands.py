@@ -12,6 +12,8 @@ def all_commands() -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for name in COMMANDS:
         command = load_command(name)
-        inner = getattr(command, "commands", None)
-        found += [(name, command)] if inner is None else [(f"{name} {sub}", inner[sub]) for sub in inner]
+        inner: dict[str, Any] | None = getattr(command, "commands", None)
+        if inner is None or command.invoke_without_command:
+            found.append((name, command))
+        found += [(f"{name} {sub}", inner_command) for sub, inner_command in (inner or {}).items()]
     return found

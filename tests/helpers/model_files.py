@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -10,8 +11,10 @@ import onnx
 from convscope.backends.onnx.export import to_onnx
 from convscope.backends.onnx.graph import Weights
 from convscope.backends.onnx.metadata import DIGEST_KEY, ModelMetadata, TemperatureScaling, digest_entry
+from convscope.backends.pytorch.models import get_weights
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.network import Network
+from helpers.networks import NetworkCase, random_preprocessing, trained_model
 
 Edit = Callable[[onnx.ModelProto], Any]
 
@@ -50,3 +53,10 @@ def with_metadata(content: bytes, text: str) -> bytes:
         model.metadata_props[0].value = text
 
     return edited(content, edit)
+
+
+def float_file(case: NetworkCase, path: Path) -> Path:
+    """Write the model file of a network with random weights; its path."""
+    names = [f"class {i}" for i in range(case.classes)]
+    path.write_bytes(export(case.network, get_weights(trained_model(case)), random_preprocessing(case), names))
+    return path

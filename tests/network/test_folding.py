@@ -24,6 +24,7 @@ CASES = {
     "dense": NetworkCase("flatten, dense 7, dropout 0.2, batchnorm, relu", (4, 4, 1), 3),
     "behind a pool": NetworkCase("conv 4 3, batchnorm, conv 4 3, maxpool 2, batchnorm, flatten", (9, 8, 3), 3),
     "before and behind a pool": NetworkCase("conv 4 3, batchnorm, maxpool 2, batchnorm, flatten", (9, 8, 3), 3),
+    "end of a block": NetworkCase("residual(conv 3 1, batchnorm), batchnorm, globalavg", (4, 4, 3), 3),
     "twice": NetworkCase("conv 4 3, batchnorm eps 0.1, batchnorm, relu, globalmax", (9, 8, 3), 3),
 }
 
@@ -58,6 +59,7 @@ def test_fold_features_computes_the_same_features(case: NetworkCase) -> None:
         ("dense", "flatten, dense 7, dropout 0.2, relu"),
         ("behind a pool", "conv 4 3, conv 4 3, maxpool 2, batchnorm, flatten"),
         ("before and behind a pool", "conv 4 3, batchnorm, maxpool 2, batchnorm, flatten"),
+        ("end of a block", "residual(conv 3 1, batchnorm), batchnorm, globalavg"),
         ("twice", "conv 4 3, relu, globalmax"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from convscope.network.layers.base import shape_text
 if TYPE_CHECKING:
     from convscope.api.benchmark import BenchmarkResult
     from convscope.backends.native.roofline import Roofline
+    from convscope.pretrained.catalog import BackboneList
 
 
 def layer_table(cost: NetworkCost) -> Table:
@@ -32,6 +33,22 @@ def preset_lines(presets: PresetList) -> list[str]:
         work = f"{preset.parameters:,} parameters, {short_number(preset.multiply_adds)} multiply-adds"
         lines += [f"{preset.name:<{width}}{work}", f"{'':<{width}}{preset.architecture}"]
     return [*lines, "", "Costs are for 28x28x1 images and 10 classes. For all layers of one: convscope models article"]
+
+
+def backbone_lines(found: BackboneList) -> list[Any]:
+    """A table of the backbones, how to get those that are missing, and the files that cannot be used."""
+    rows = [
+        (one.name, f"{one.image_size}", f"{one.parameters:,}", short_number(one.multiply_adds),
+         "-" if one.top1 is None else percent(one.top1, 1), one.license or "unknown", one.sha256[:8],
+         "yes" if one.path else "no", one.source)
+        for one in found.backbones
+    ]  # fmt: skip
+    columns = ("backbone", "pixels", "parameters", "multiply-adds", "top-1", "license", "SHA-256", "here", "source")
+    table = plain_table(columns, rows)
+    for column in table.columns[5:]:
+        column.justify = "left"
+    how = "Top-1 is the published accuracy on ImageNet-1k. Add one: convscope backbones add FILE --as NAME"
+    return [table, "", how, *found.problems]
 
 
 def cost_lines(cost: NetworkCost) -> list[Any]:

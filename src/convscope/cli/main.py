@@ -35,6 +35,7 @@ COMMANDS = {
     "serve": ("serve", "Answer HTTP requests with a model's predictions."),
     "lab": ("lab", "See a network think in the browser: every layer, and the arithmetic of any cell."),
     "learn": ("lab", "Learn how convolutional networks work: lessons in the browser."),
+    "backbones": ("backbones", "List pretrained networks, or add one from a file or by download."),
     "models": ("models", "List the presets, or show what a network costs."),
     "bench": ("models", "Measure how fast this machine trains, compared with plain PyTorch."),
     "filter": ("filter", "Slide a kernel over an image, or pool it."),

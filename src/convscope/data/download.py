@@ -1,7 +1,8 @@
-"""Downloading a named data set into the cache: from several mirrors, resumed after a cut, verified, written whole."""
+"""Downloading data sets into the cache, and single files: from mirrors, resumed after a cut, verified, whole."""
 
 from __future__ import annotations
 
+import hashlib
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -45,9 +46,40 @@ def fetch(wanted: NamedSet, folder: Path, reporter: Reporter | None = None) -> d
             contents, missing = _read_cache(wanted, folder)
             return contents | _download(wanted.mirrors, missing, folder, reporter or Reporter())
     except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {folder} ({error.strerror or error}): free some space or change its permissions"
-        ) from error
+        raise _not_writable(folder, error) from error
+
+
+def fetch_file(url: str, sha256: str, folder: Path, reporter: Reporter) -> bytes:
+    """Download one file, and check its content. An interrupted download is resumed next time.
+
+    Args:
+        url: its address, which ends in its name.
+        sha256: of the content; the first digits are enough.
+        folder: where the file grows as `NAME.part`, which does not stay; created if necessary.
+        reporter: receives the progress in bytes.
+
+    Raises:
+        DataError: it cannot be downloaded, has another content, or `folder` cannot be written.
+    """
+    part = folder / f"{url.rpartition('/')[2]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder, wait=True):
+            _transfer(url, part, reporter)
+            content = part.read_bytes()
+            part.unlink()
+    except MirrorError as error:
+        raise DataError(f"{url} cannot be downloaded ({error}): try again, or get it with another program") from error
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    if not (digest := hashlib.sha256(content).hexdigest()).startswith(sha256):
+        raise DataError(f"{url} is not the published file, its SHA-256 is {digest}: try again")
+    return content
+
+
+def _not_writable(folder: Path, error: OSError) -> DataError:
+    why = error.strerror or error
+    return DataError(f"cannot write to the cache {folder} ({why}): free some space or change its permissions")
 
 
 def _read_cache(wanted: NamedSet, folder: Path) -> tuple[dict[str, bytes], list[Package]]:

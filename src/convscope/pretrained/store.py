@@ -10,44 +10,79 @@ from convscope._files import open_regular, write_atomically
 from convscope.data.options import cache_folder
 from convscope.errors import ConvscopeError, DataError
 from convscope.pretrained.backbone import PretrainedBackbone, read_backbone
-from convscope.pretrained.published import PackageFile, PublishedBackbone
+from convscope.pretrained.published import PublishedBackbone
 from convscope.pretrained.state_dict import import_published
 
 MAX_BYTES = 2**31
+SUFFIX = ".safetensors"
+
+
+def backbones_folder() -> Path:
+    """The user's folder of backbones."""
+    return cache_folder() / "backbones"
 
 
 def stored_file(name: str) -> Path:
     """Where the user's folder keeps a backbone."""
-    return cache_folder() / "backbones" / f"{name}.safetensors"
+    return backbones_folder() / f"{name}{SUFFIX}"
 
 
-def installed_file(package: PackageFile | None) -> Path | None:
-    """A file of an installed package, or None if it is not installed."""
-    spec = find_spec(package.package) if package else None
-    if package is None or spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0], package.file)
-    return path if path.is_file() else None
+def stored_names() -> list[str]:
+    """The names of the backbones in the user's folder."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in backbones_folder().glob(f"[!.]*{SUFFIX}"))
+
+
+def own_package_file(name: str) -> Path | None:
+    """The file in the distribution `convscope-weights-NAME`, if that is installed."""
+    return _installed(f"convscope_weights_{name.replace('-', '_')}", f"{name}{SUFFIX}")
+
+
+def original_file(published: PublishedBackbone) -> Path | None:
+    """The file as published in the pip package that carries it, if that is installed."""
+    package = published.package
+    return _installed(package.package, package.file) if package else None
+
+
+def location(published: PublishedBackbone) -> Path | None:
+    """The file from which a published backbone would be read; None if it is not on this machine."""
+    stored = stored_file(published.name)
+    return stored if stored.is_file() else own_package_file(published.name) or original_file(published)
 
 
 def find_backbone(published: PublishedBackbone) -> PretrainedBackbone | None:
-    """A published backbone that is on this machine; one from a .pth file is kept in the user's folder.
+    """A published backbone, if it is on this machine.
+
+    One from a .pth file is kept in the user's folder. A file there that is damaged, or of another version of convscope,
+    is made again if a package has the original.
 
     Raises:
-        DataError: A file is damaged.
+        DataError: A file is damaged, or not what was published.
+        MissingExtraError: It is a .pth file, and torch is not installed.
     """
-    path = stored_file(published.name)
-    if path.exists():
-        return read_file(path)
-    original = installed_file(published.package)
+    stored, package, original = stored_file(published.name), own_package_file(published.name), original_file(published)
+    if stored.is_file():
+        try:
+            return _read_published(stored, published)
+        except DataError:
+            if package is None and original is None:
+                raise
+    if package:
+        return _read_published(package, published)
     if original is None:
         return None
     try:
         backbone = import_published(published, read_content(original))
     except DataError as error:
         raise DataError(f"{original}: {error}") from error
-    with suppress(ConvscopeError):  # without it, the next start takes some seconds again
+    with suppress(ConvscopeError):  # without it, the next start imports again, in seconds
         keep_backbone(backbone)
+    return backbone
+
+
+def check_published(backbone: PretrainedBackbone, published: PublishedBackbone) -> PretrainedBackbone:
+    """The backbone. Raises DataError, without the name of its file, unless it was made from the published one."""
+    if not backbone.provenance.sha256.startswith(published.sha256):
+        raise DataError(f"it was not made from {published.file} with the SHA-256 {published.sha256}: add the original")
     return backbone
 
 
@@ -74,5 +109,21 @@ def read_content(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}") from error
     if len(content) > MAX_BYTES:
-        raise DataError(f"has more than {MAX_BYTES / 2**30:.0f} GiB, which no backbone has")
+        raise DataError(f"expected a file of at most {MAX_BYTES / 2**30:.0f} GiB, it is larger: name another file")
     return content
+
+
+def _read_published(path: Path, published: PublishedBackbone) -> PretrainedBackbone:
+    try:
+        return check_published(read_backbone(read_content(path)), published)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _installed(package: str, file: str) -> Path | None:
+    """A file of an installed package, which is not imported."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0], file)
+    return path if path.is_file() else None
