@@ -29,7 +29,13 @@ RESIDUAL = NetworkCase(
     (9, 8, 3),
     5,
 )
-CASES = {**ALL_CASES, "residual blocks": RESIDUAL}
+SHORTCUT = NetworkCase(
+    "conv 4 3, batchnorm, relu, residual(conv 6 3 stride 2 pad 1, batchnorm, relu, conv 6 3 pad 1, batchnorm, "
+    "shortcut(conv 6 1 stride 2, batchnorm)), relu, globalavg",
+    (9, 8, 3),
+    5,
+)
+CASES = {**ALL_CASES, "residual blocks": RESIDUAL, "shortcut": SHORTCUT}
 
 
 def int8_content(case: NetworkCase, folder: Path) -> bytes:

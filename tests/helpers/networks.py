@@ -118,7 +118,7 @@ def squeezes(draw: st.DrawFn) -> Piece:
 
 @st.composite
 def blocks(draw: st.DrawFn, layers: Sequence[str], depth: int = 0) -> Piece:
-    """residual(...) or N * (...), for feature maps of any shape."""
+    """residual(...), with a shortcut or without, or N * (...), for feature maps of any shape."""
     inner = convolutions() | squeezes() | st.sampled_from(layers).map(elementwise)
     if depth < 2:
         inner |= blocks(layers, depth + 1)
@@ -128,7 +128,17 @@ def blocks(draw: st.DrawFn, layers: Sequence[str], depth: int = 0) -> Piece:
     if draw(st.booleans()):
         times = draw(SMALL_COUNTS)
         return f"{times} * ({source})", times * rules
-    return f"residual({source})", [lambda shape: list(apply_rules(rules, shape))[-1]]
+    shortcut = shortcut_for(rules, draw(st.sampled_from(layers))) if draw(st.booleans()) else ""
+    return f"residual({source}{shortcut})", [lambda shape: list(apply_rules(rules, shape))[-1]]
+
+
+def shortcut_for(rules: Sequence[ShapeRule], last: str) -> str:
+    """A shortcut with the same output: the rules divide the sides and set the number of channels."""
+    side, channels = 6**12, -1
+    *_, (found, _, filters) = apply_rules(rules, (side, side, channels))
+    stride = side // found
+    kernel = "" if filters == channels else f"conv {filters} 1{f' stride {stride}' if stride > 1 else ''}, "
+    return f", shortcut({kernel}{last})"
 
 
 def apply_rules(rules: Sequence[ShapeRule], shape: Shape) -> Iterator[Shape]:
@@ -176,6 +186,7 @@ def module_records(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[
         yield prefix + layer.name, layer
         if isinstance(layer, Residual):
             yield from module_records(layer.body, f"{prefix}{layer.name}.body.")
+            yield from module_records(layer.shortcut, f"{prefix}{layer.name}.shortcut.")
             if layer.projection:
                 yield prefix + layer.projection.name, layer.projection
         if isinstance(layer, SqueezeExcite):

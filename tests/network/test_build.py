@@ -158,6 +158,19 @@ def test_residual_shape_changes_has_a_projection() -> None:
     assert "residual1.projection" not in by_name(parse_network("residual(conv 3 3 pad same), flatten", (6, 7, 3)))
 
 
+def test_residual_with_shortcut_has_its_layers_and_no_projection() -> None:
+    text = "residual(conv 8 3 stride 2 pad 1, batchnorm, shortcut(avgpool 2, conv 8 1, batchnorm)), relu, flatten"
+    network = parse_network(text, (6, 8, 3))
+    assert list(dict.fromkeys(name.rpartition(".")[0] for name in network.tensors)) == [
+        "residual1.body.conv1", "residual1.body.batchnorm1", "residual1.shortcut.conv2",
+        "residual1.shortcut.batchnorm2", "classifier",
+    ]  # fmt: skip
+    layers = by_name(network)
+    assert (layers["avgpool1"].input_shape, layers["conv2"].output_shape) == ((6, 8, 3), (3, 4, 8))
+    assert [layers[name].initialization for name in ("conv1", "conv2")] == ["he", "he"]  # type: ignore[attr-defined]
+    assert layers["residual1"].parameters == 27 * 8 + 16 + 3 * 8 + 16
+
+
 def test_whiten_record_has_two_kernels_per_number_of_a_patch() -> None:
     whiten, _, conv, *_ = parse_network("whiten 2, gelu, conv 4 3, globalmax", (6, 7, 3)).layers
     assert isinstance(whiten, Conv)
@@ -279,6 +292,10 @@ TOO_SMALL = "remove a layer before it or use larger images"
 NOT_FIRST = "'whiten' must be the first layer: its kernels are computed from patches of the images"
 VECTOR = "needs feature maps, got a vector of"
 BEFORE_FLATTEN = "move it before flatten"
+MISPLACED = (
+    "'shortcut' must be the last of several layers in residual(...), as in "
+    "'residual(conv 16 3 pad same, relu, shortcut(conv 16 1, batchnorm))'"
+)
 NO_PROJECTION = "no 1x1 projection can turn the block's input of 8x10x3 into its output of"
 USE_SAME = "use 'pad same' inside residual(...)"
 
@@ -328,6 +345,14 @@ SHAPE_ERRORS = [
     ("dropout -0.5, flatten", "expected a dropout rate of at least 0 and below 1, got -0.5", "-0.5"),
     ("residual(conv 8 3), flatten", f"{NO_PROJECTION} 6x8x8: {USE_SAME}", "residual(conv 8 3)"),
     ("residual(conv 3 3 pad 2), flatten", f"{NO_PROJECTION} 10x12x3: {USE_SAME}", "residual(conv 3 3 pad 2)"),
+    ("residual(conv 8 3, shortcut(conv 8 1)), flatten",
+     "expected 6x8x8 as from the layers before 'shortcut', got 8x10x8: "
+     "use the same number of filters, strides and padding",
+     "shortcut(conv 8 1)"),
+    ("residual(shortcut(relu)), flatten", MISPLACED, "shortcut(relu)"),
+    ("residual(shortcut(relu), conv 8 1), flatten", MISPLACED, "shortcut(relu)"),
+    ("residual(2 * (relu, shortcut(relu))), flatten", MISPLACED, "shortcut(relu)"),
+    ("shortcut(relu), flatten", MISPLACED, "shortcut(relu)"),
     ("residual(flatten), flatten", f"{NO_PROJECTION} 240: {USE_SAME}", "residual(flatten)"),
     ("residual(globalavg)", f"{NO_PROJECTION} 3: {USE_SAME}", "residual(globalavg)"),
     ("2 * (residual(relu, conv 8 3)), flatten", f"{NO_PROJECTION} 6x8x8: {USE_SAME}", "residual(relu, conv 8 3)"),

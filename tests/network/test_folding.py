@@ -21,6 +21,12 @@ CASES = {
         (9, 8, 3),
         5,
     ),
+    "shortcut": NetworkCase(
+        "residual(conv 6 3 stride 2 pad 1, batchnorm, relu, conv 6 1, shortcut(avgpool 3 stride 2 pad 1, conv 6 1, "
+        "batchnorm eps 0.1, batchnorm)), residual(conv 6 1, shortcut(batchnorm)), globalavg",
+        (9, 8, 3),
+        5,
+    ),
     "dense": NetworkCase("flatten, dense 7, dropout 0.2, batchnorm, relu", (4, 4, 1), 3),
     "behind a pool": NetworkCase("conv 4 3, batchnorm, conv 4 3, maxpool 2, batchnorm, flatten", (9, 8, 3), 3),
     "before and behind a pool": NetworkCase("conv 4 3, batchnorm, maxpool 2, batchnorm, flatten", (9, 8, 3), 3),
@@ -56,6 +62,8 @@ def test_fold_features_computes_the_same_features(case: NetworkCase) -> None:
     [
         ("blocks", "conv 4 3, relu, residual(conv 6 3 stride 2 pad same, relu, conv 6 1), residual(conv 6 1), "
          "residual(conv 6 1), relu, globalavg"),
+        ("shortcut", "residual(conv 6 3 stride 2 pad 1, relu, conv 6 1, shortcut(avgpool 3 stride 2 pad 1, conv 6 1)), "
+         "residual(conv 6 1, shortcut(batchnorm)), globalavg"),
         ("dense", "flatten, dense 7, dropout 0.2, relu"),
         ("behind a pool", "conv 4 3, conv 4 3, maxpool 2, batchnorm, flatten"),
         ("before and behind a pool", "conv 4 3, batchnorm, maxpool 2, batchnorm, flatten"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
 
@@ -90,7 +91,7 @@ def explain_cell(traces: dict[str, LayerTrace], layer: str, index: Index) -> Cel
     Raises:
         UsageError: If the network has no such layer or the layer no such index.
     """
-    layer = layer.split(".body.")[-1]
+    layer = re.split(r"\.(?:body|shortcut)\.", layer)[-1]
     if layer not in traces:
         raise UsageError(f"unknown layer {layer!r}: layers are {', '.join(traces)}")
     traced = traces[layer]

@@ -81,10 +81,9 @@ def _trace_layers(layers: Iterable[Layer], modules: nn.Module, x: Tensor, traces
 def _trace_block(layer: Residual, module: nn.Module, x: Tensor, traces: dict[str, LayerTrace]) -> Weights:
     """Trace the layers inside a block; returns what the block adds up."""
     _trace_layers(layer.body, module.get_submodule("body"), x, traces)
-    projection = module.get_submodule("projection")
-    shortcut = _to_numpy(projection(x))
+    shortcut = _to_numpy(_trace_layers(layer.shortcut, module.get_submodule("shortcut"), x, traces))
     if layer.projection:
-        traces[layer.projection.name] = LayerTrace(layer.projection, _to_numpy(x), shortcut, _weights(projection))
+        shortcut = _to_numpy(_trace_layers([layer.projection], module, x, traces))
     return {"body": traces[layer.body[-1].name].output, "shortcut": shortcut}
 
 

@@ -84,6 +84,7 @@ def _folds(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, str, flo
             continue
         if isinstance(layer, Residual):
             yield from _folds(layer.body, f"{prefix}{layer.name}.body.")
+            yield from _folds(layer.shortcut, f"{prefix}{layer.name}.shortcut.")
         if before is not None and isinstance(layer, BatchNorm) and is_folded(layer, before):
             yield prefix + before.name, prefix + layer.name, layer.epsilon
         else:
@@ -96,7 +97,9 @@ def _line(layers: Iterable[Layer], prefix: str, left_out: set[str]) -> str:
     for layer in layers:
         path = prefix + layer.name
         if isinstance(layer, Residual):
-            sources.append(f"residual({_line(layer.body, f'{path}.body.', left_out)})")
+            body = _line(layer.body, f"{path}.body.", left_out)
+            shortcut = _line(layer.shortcut, f"{path}.shortcut.", left_out)
+            sources.append(f"residual({body}{f', shortcut({shortcut})' if shortcut else ''})")
         elif path not in left_out:
             sources.append(layer.source)
     return ", ".join(sources)

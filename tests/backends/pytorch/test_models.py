@@ -128,9 +128,9 @@ class Textbook:
 
     def residual(self, layer: Residual, x: Floats, name: str) -> tuple[Floats, Backward]:
         y, back = self.sequence(layer.body, x, f"{name}.body.")
-        if layer.projection is None:
-            return x + y, lambda grad: grad + back(grad)
-        shortcut, shortcut_backward = self.conv(layer.projection, x, f"{name}.projection")
+        shortcut, shortcut_backward = self.sequence(layer.shortcut, x, f"{name}.shortcut.")
+        if layer.projection:
+            shortcut, shortcut_backward = self.conv(layer.projection, x, f"{name}.projection")
         return y + shortcut, lambda grad: back(grad) + shortcut_backward(grad)
 
 

@@ -32,9 +32,50 @@ def conv_norm(channels: int, filters: int, size: int, stride: int = 1, groups: i
     return [nn.Conv2d(channels, filters, size, stride, padding, groups=groups, bias=False), nn.BatchNorm2d(filters)]
 
 
+class BasicBlock(nn.Module):
+    """Of ResNet; the shortcut of a block with a stride is normalized, too."""
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*conv_norm(channels, filters, 3, stride), nn.ReLU(), *conv_norm(filters, filters, 3))
+        self.downsample = nn.Sequential(*conv_norm(channels, filters, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.body(x) + self.downsample(x))
+
+
+class InvertedResidual(nn.Module):
+    """Of MobileNetV3."""
+
+    def __init__(self, channels: int, inside: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *conv_norm(channels, inside, 1), nn.Hardswish(), *conv_norm(inside, inside, 5, groups=inside),
+            nn.Hardswish(), SqueezeExcitation(inside, 2, nn.ReLU, nn.Hardsigmoid), *conv_norm(inside, channels, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.body(x)
+        return result
+
+
 CASES: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "squeeze-and-excite": ("squeeze 2", lambda: SqueezeExcitation(3, 2, nn.ReLU, nn.Sigmoid)),
     "of EfficientNet": ("squeeze 2 act silu", lambda: SqueezeExcitation(3, 2, nn.SiLU, nn.Sigmoid)),
+    "stem of ResNet": (
+        "conv 4 7 stride 2 pad 3, batchnorm, relu, maxpool 3 stride 2 pad 1",
+        lambda: nn.Sequential(*conv_norm(3, 4, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+    ),
+    "block of ResNet": (
+        "residual(conv 4 3 stride 2 pad 1, batchnorm, relu, conv 4 3 pad 1, batchnorm, "
+        "shortcut(conv 4 1 stride 2, batchnorm)), relu",
+        lambda: BasicBlock(3, 4, 2),
+    ),
+    "block of MobileNetV3": (
+        "residual(conv 6 1, batchnorm, hardswish, conv 6 5 pad 2 groups 6, batchnorm, hardswish, "
+        "squeeze 2 gate hardsigmoid, conv 3 1, batchnorm)",
+        lambda: InvertedResidual(3, 6),
+    ),
     "of MobileNetV3": ("squeeze 5 gate hardsigmoid", lambda: SqueezeExcitation(3, 5, nn.ReLU, nn.Hardsigmoid)),
 }
 

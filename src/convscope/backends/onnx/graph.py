@@ -109,7 +109,7 @@ class GraphBuilder:
             value: The input of the first.
             prefix: What comes before their names: the path of the block they are in.
         """
-        for layer, following in zip(layers, (*layers[1:], None), strict=True):
+        for layer, following in zip(layers, (*layers, None)[1:], strict=True):
             value = self.add_layer(layer, value, prefix + layer.name, following)
         return value
 
@@ -262,7 +262,9 @@ def _squeeze_excite(graph: GraphBuilder, layer: SqueezeExcite, value: str, name:
 
 def _residual(graph: GraphBuilder, layer: Residual, value: str, name: str) -> str:
     body = graph.add_layers(layer.body, value, f"{name}.body.")
-    shortcut = graph.add_layer(layer.projection, value, f"{name}.projection") if layer.projection else value
+    shortcut = graph.add_layers(layer.shortcut, value, f"{name}.shortcut.")
+    if layer.projection:
+        shortcut = graph.add_layer(layer.projection, value, f"{name}.projection")
     return graph.add_node("Add", name, [body, shortcut])
 
 

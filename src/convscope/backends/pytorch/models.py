@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from convscope.backends.pytorch import modules
 from convscope.backends.pytorch.fusion import FusedSequential
 from convscope.errors import UsageError
-from convscope.network.layers.base import Layer
+from convscope.network.layers.base import Layer, walk_paths
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.dense import Dense, Flatten, Softmax
 from convscope.network.layers.elementwise import Activation, BatchNorm, Dropout
@@ -56,11 +56,9 @@ def build_model(network: Network, seed: int = 0) -> nn.Sequential:
         )
     model = _sequential(network.layers)
     generator = torch.Generator().manual_seed(seed)
-    records = {layer.name: layer for layer in network.walk()}
-    for name, module in model.named_modules():
-        record = records.get(".".join(name.split(".")[-2:])) or records.get(name.split(".")[-1])
-        if isinstance(record, Conv | Dense) and isinstance(module, nn.Conv2d | nn.Linear):
-            _initialize(module, record, generator)
+    for path, record in walk_paths((layer.name, layer) for layer in network.layers):
+        if isinstance(record, Conv | Dense):
+            _initialize(model.get_submodule(path), record, generator)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     return model
 
@@ -133,7 +131,7 @@ def _pool(layer: Pool) -> nn.Module:
 
 def _residual(layer: Residual) -> nn.Module:
     projection = _conv(layer.projection) if layer.projection else nn.Identity()
-    return modules.ResidualBlock(_sequential(layer.body), projection)
+    return modules.ResidualBlock(_sequential(layer.body), _sequential(layer.shortcut), projection)
 
 
 # The module of each layer. To add a layer, add an entry.
@@ -152,7 +150,7 @@ LAYER_MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
 }
 
 
-def _initialize(module: nn.Conv2d | nn.Linear, record: Conv | Dense, generator: torch.Generator) -> None:
+def _initialize(module: Any, record: Conv | Dense, generator: torch.Generator) -> None:
     """He-uniform (He et al., 2015) or Glorot-uniform (Glorot and Bengio, 2010), with fans as Keras counts them.
 
     "identity" makes the first filters copy the input channels (Zagoruyko and Komodakis, 2017).

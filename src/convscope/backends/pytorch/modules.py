@@ -149,11 +149,11 @@ class SqueezeExcite(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """body(x) + projection(x); the projection is nn.Identity if the shapes are equal."""
+    """body(x) + projection(shortcut(x)); a block has at most one of the two, the other returns its input."""
 
-    def __init__(self, body: nn.Sequential, projection: nn.Module) -> None:
+    def __init__(self, body: nn.Sequential, shortcut: nn.Sequential, projection: nn.Module) -> None:
         super().__init__()
-        self.body, self.projection = body, projection
+        self.body, self.shortcut, self.projection = body, shortcut, projection
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast("Tensor", self.body(x) + self.projection(x))
+        return cast("Tensor", self.body(x) + self.projection(self.shortcut(x)))

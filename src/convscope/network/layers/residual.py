@@ -1,9 +1,11 @@
-"""Residual blocks: `residual(...)`."""
+"""Residual blocks: `residual(...)`, with `shortcut(...)` inside."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
+from convscope.network.grammar import Node, fail_at
 from convscope.network.layers.base import Layer, Shape, shape_text
 from convscope.network.layers.context import Keyword, LayerContext
 from convscope.network.layers.convolution import Conv
@@ -11,32 +13,57 @@ from convscope.network.layers.convolution import Conv
 
 @dataclass(frozen=True, kw_only=True)
 class Residual(Layer):
-    """`body(x) + x` (He et al., 2015), or `body(x) + projection(x)`.
+    """`body(x) + shortcut(x)` (He et al., 2015).
 
     Attributes:
         body: The layers inside the block.
-        projection: A 1x1 convolution if the body changes the shape, else None.
+        shortcut: The layers in `shortcut(...)`; without any, the shortcut is x itself or the projection.
+        projection: A 1x1 convolution if the body changes the shape and there is no `shortcut(...)`, else None.
     """
 
     body: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...]
     projection: Conv | None
 
     @property
     def children(self) -> tuple[Layer, ...]:
-        return (*self.body, self.projection) if self.projection else self.body
+        return tuple(layer for _, layer in self.named_children)
 
     @property
     def named_children(self) -> list[tuple[str, Layer]]:
-        named = super().named_children
-        body = [(f"body.{name}", layer) for name, layer in named[: len(self.body)]]
-        return body + named[len(self.body) :]
+        parts = ("body", self.body), ("shortcut", self.shortcut)
+        named = [(f"{part}.{layer.name}", layer) for part, layers in parts for layer in layers]
+        return [*named, ("projection", self.projection)] if self.projection else named
 
 
 def _residual(context: LayerContext) -> Residual:
-    body = context.inference.build_layers(context.node.body, context.input_shape, context.following)
-    output_shape = body[-1].output_shape
-    projection = None if output_shape == context.input_shape else _projection(context, output_shape)
-    return Residual(**context.fields(output_shape), body=body, projection=projection)
+    *nodes, last = context.node.body
+    has_shortcut = bool(nodes) and last.keyword.text == SHORTCUT
+    body = _layers(context, tuple(nodes) if has_shortcut else context.node.body)
+    shape = body[-1].output_shape
+    shortcut = _shortcut(context, last, shape) if has_shortcut else ()
+    projection = None if has_shortcut or shape == context.input_shape else _projection(context, shape)
+    return Residual(**context.fields(shape), body=body, shortcut=shortcut, projection=projection)
+
+
+def _layers(context: LayerContext, nodes: tuple[Node, ...]) -> tuple[Layer, ...]:
+    return context.inference.build_layers(nodes, context.input_shape, context.following)
+
+
+def _shortcut(context: LayerContext, node: Node, output_shape: Shape) -> tuple[Layer, ...]:
+    layers = _layers(context, node.body)
+    found = layers[-1].output_shape
+    if found != output_shape:
+        message = (
+            f"expected {shape_text(output_shape)} as from the layers before 'shortcut', got {shape_text(found)}: "
+            "use the same number of filters, strides and padding"
+        )
+        fail_at(context.inference.architecture, node.keyword, node.last_token, message)
+    return layers
+
+
+def _fail_misplaced(context: LayerContext) -> NoReturn:
+    context.fail(f"'shortcut' must be the last of several layers in residual(...), as in {SHORTCUT_EXAMPLE!r}")
 
 
 def _projection(context: LayerContext, output_shape: Shape) -> Conv:
@@ -62,6 +89,9 @@ def _projection(context: LayerContext, output_shape: Shape) -> Conv:
     )
 
 
+SHORTCUT, SHORTCUT_EXAMPLE = "shortcut", "residual(conv 16 3 pad same, relu, shortcut(conv 16 1, batchnorm))"
+
 RESIDUAL_KEYWORDS = {
+    SHORTCUT: Keyword(example=SHORTCUT_EXAMPLE, has_body=True, build=_fail_misplaced),
     "residual": Keyword(example="residual(conv 16 3 pad same, relu)", has_body=True, input="maps", build=_residual),
 }
