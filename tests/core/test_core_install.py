@@ -71,6 +71,8 @@ WORKING = [
     ("data", "show", FOLDER / "digits.npz"),
     ("data", "show", FOLDER / "images"),
     ("data", "check", FOLDER / "images"),
+    ("backbones",),
+    ("backbones", "add", FOLDER / "run", "--as", "mine"),
     ("models",),
     ("models", "article"),
     ("models", "conv 4 3, relu, flatten", "--data", FOLDER / "digits.npz"),
@@ -83,6 +85,7 @@ NEEDING_TRAINING = [
     ("--golden", ("export", FOLDER / "run", "--golden", FOLDER / "images")),
     ("explain", ("explain", FOLDER / "run", IMAGE)),
     ("bench", ("bench",)),
+    ("reading a .pth file", ("backbones", "add", IMAGE, "--network", "efficientnet-lite0")),
     ("digits", ("evaluate", FOLDER / "digits-run")),
     ("digits", ("data", "show", "digits")),
 ]
@@ -148,7 +151,7 @@ def test_wheel_contains_license_notice_and_types() -> None:
 
 def test_wheel_metadata_names_extras_and_project_urls() -> None:
     found = metadata.metadata("convscope")
-    assert found.get_all("Provides-Extra") == ["train", "parquet", "serve", "cluster", "dev"]
+    assert found.get_all("Provides-Extra") == ["train", "pretrained", "parquet", "serve", "cluster", "dev"]
     assert found["License-Expression"] == "Apache-2.0"
     assert len(found.get_all("Project-URL") or ()) == 4
     assert len(found.get_all("Classifier") or ()) > 10

@@ -89,10 +89,11 @@ class PretrainedBackbone(BackboneInfo):
     weights: SkipValidation[Mapping[str, NDArray[Any]]] = Field(repr=False, exclude=True)
 
     def to_bytes(self) -> bytes:
-        """The content of a safetensors file that describes itself."""
+        """The content of a safetensors file that describes itself; the same backbone always gives the same bytes."""
         weights = {name: np.array(array, order="C") for name, array in self.weights.items()}
         info = BackboneInfo.model_validate(self.model_dump()).model_dump_json()
-        return save(weights, {METADATA_KEY: info, DIGEST_KEY: _digest(info, save(weights))})
+        content = save(weights)
+        return _with_metadata(content, {METADATA_KEY: info, DIGEST_KEY: _digest(info, content)})
 
 
 def is_safetensors(content: bytes) -> bool:
@@ -155,6 +156,14 @@ def with_weights(info: BackboneInfo, weights: Mapping[str, NDArray[Any]]) -> Pre
         if not np.isfinite(array).all():
             raise DataError(f"its weights {name!r} are not all finite numbers")
     return PretrainedBackbone(**info.model_dump(), weights={name: weights[name] for name in expected})
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """A safetensors file with metadata, which `save` would write in a random order."""
+    entries, size = json.dumps({"__metadata__": metadata}), HEADER_BYTES + _header_size(content)
+    header = entries[:-1].encode() + b"," + content[HEADER_BYTES + 1 : size].rstrip()
+    header += b" " * (-len(header) % 8)  # weights are aligned to 8 bytes
+    return len(header).to_bytes(HEADER_BYTES, "little") + header + content[size:]
 
 
 def _header_text(content: bytes) -> bytes:

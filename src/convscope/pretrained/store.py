@@ -10,7 +10,7 @@ from convscope._files import open_regular, write_atomically
 from convscope.data.options import cache_folder
 from convscope.errors import ConvscopeError, DataError
 from convscope.pretrained.backbone import PretrainedBackbone, read_backbone
-from convscope.pretrained.published import PublishedBackbone
+from convscope.pretrained.published import PackageFile, PublishedBackbone
 from convscope.pretrained.state_dict import import_published
 
 MAX_BYTES = 2**31
@@ -32,15 +32,20 @@ def stored_names() -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in backbones_folder().glob(f"[!.]*{SUFFIX}"))
 
 
+def own_package(name: str) -> PackageFile:
+    """The file in the distribution `convscope-weights-NAME`."""
+    distribution = f"convscope-weights-{name}"
+    return PackageFile(distribution, distribution.replace("-", "_"), f"{name}{SUFFIX}")
+
+
 def own_package_file(name: str) -> Path | None:
-    """The file in the distribution `convscope-weights-NAME`, if that is installed."""
-    return _installed(f"convscope_weights_{name.replace('-', '_')}", f"{name}{SUFFIX}")
+    """The same, if that is installed."""
+    return _installed(own_package(name))
 
 
 def original_file(published: PublishedBackbone) -> Path | None:
     """The file as published in the pip package that carries it, if that is installed."""
-    package = published.package
-    return _installed(package.package, package.file) if package else None
+    return _installed(published.package) if published.package else None
 
 
 def location(published: PublishedBackbone) -> Path | None:
@@ -120,10 +125,10 @@ def _read_published(path: Path, published: PublishedBackbone) -> PretrainedBackb
         raise DataError(f"{path}: {error}") from error
 
 
-def _installed(package: str, file: str) -> Path | None:
+def _installed(wanted: PackageFile) -> Path | None:
     """A file of an installed package, which is not imported."""
-    spec = find_spec(package)
+    spec = find_spec(wanted.package)
     if spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(spec.submodule_search_locations[0], file)
+    path = Path(spec.submodule_search_locations[0], wanted.file)
     return path if path.is_file() else None

@@ -1,0 +1,1 @@
+"""EfficientNet-Lite0 for convscope, in `efficientnet-lite0.safetensors`. There is no code."""
