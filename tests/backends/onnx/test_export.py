@@ -20,6 +20,7 @@ from convscope.backends.onnx.metadata import ModelMetadata, TemperatureScaling
 from convscope.backends.pytorch.models import as_batch, get_weights
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.activations import ACTIVATIONS
+from convscope.network.backbones import BACKBONES
 from convscope.network.build import parse_network
 from convscope.network.layers.elementwise import Dropout
 from helpers.model_files import export
@@ -90,6 +91,12 @@ def test_export_any_network_equals_torch(case: NetworkCase, seed: int) -> None:
 @pytest.mark.parametrize("name", ALL_CASES)
 def test_export_every_layer_and_preset_equals_torch(name: str) -> None:
     assert_equals_torch(ALL_CASES[name], seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_export_backbone_equals_torch(name: str) -> None:
+    assert_equals_torch(NetworkCase(BACKBONES[name].architecture, (65, 65, 3), 5), seed=1)
 
 
 @pytest.mark.parametrize("case", PADDED_POOL_CASES, ids=lambda case: case.architecture)
