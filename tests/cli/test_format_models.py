@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convscope._hardware import hardware_info
 from convscope.cli.format_models import cost_lines, preset_lines
+from convscope.network.backbones import BACKBONES
 from convscope.network.build import parse_network
 from convscope.network.cost import NetworkCost, TimeEstimate, TrainingCost, network_cost, preset_costs
 from convscope.network.presets import PRESETS
@@ -59,4 +60,11 @@ def test_cost_lines_of_network_that_rejects_4k_do_not_mention_it(printed: Printe
 def test_preset_lines_have_every_preset_with_its_architecture(printed: Printed) -> None:
     text = printed(preset_lines(preset_costs()))
     assert all(line in text for line in PRESETS.values())
-    assert "article        542,230 parameters, 736 k multiply-adds" in text
+    assert "article             542,230 parameters, 736 k multiply-adds" in text
+
+
+def test_preset_lines_have_every_backbone_with_its_images(printed: Printed) -> None:
+    text = printed(preset_lines(preset_costs()))
+    assert all(f"\n{name} " in text for name in BACKBONES)
+    resnet = "resnet18            11,689,512 parameters, 1.82 G multiply-adds for 224x224x3 images and 1,000 classes"
+    assert resnet in text

@@ -40,6 +40,15 @@ def test_preset_costs_are_those_on_mnist() -> None:
         assert (preset.multiply_adds, preset.activation_bytes) == (work.multiply_adds, work.activation_bytes)
 
 
+def test_preset_costs_backbones_are_those_of_their_images_and_imagenet() -> None:
+    found = {one.name: one for one in preset_costs().backbones}
+    assert list(found) == list(BACKBONES)
+    one = found["efficientnet-lite1"]
+    assert (one.image_size, one.classes, one.parameters) == (240, 1000, 5_416_680)
+    work = network_cost(parse_network(BACKBONES[one.name].architecture, (240, 240, 3), 1000)).image
+    assert (one.multiply_adds, one.activation_bytes) == (work.multiply_adds, work.activation_bytes)
+
+
 @pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_common_image_sizes_fit(name: str, image: tuple[int, int, int]) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from convscope._text import duration, percent, pluralize
 from convscope.cli.console import aligned, plain_table, short_number
-from convscope.network.cost import NetworkCost, PresetList, TrainingCost, Work
+from convscope.network.cost import NetworkCost, PresetCost, PresetList, TrainingCost, Work
 from convscope.network.layers.base import shape_text
 
 if TYPE_CHECKING:
@@ -27,12 +27,19 @@ def layer_table(cost: NetworkCost) -> Table:
 
 
 def preset_lines(presets: PresetList) -> list[str]:
-    """The presets with their costs and architectures."""
-    lines, width = [], 2 + max(len(preset.name) for preset in presets.presets)
+    """The presets with their costs and architectures, and the published networks with their costs."""
+    lines, width = [], 2 + max(len(one.name) for one in (*presets.presets, *presets.backbones))
     for preset in presets.presets:
-        work = f"{preset.parameters:,} parameters, {short_number(preset.multiply_adds)} multiply-adds"
-        lines += [f"{preset.name:<{width}}{work}", f"{'':<{width}}{preset.architecture}"]
-    return [*lines, "", "Costs are for 28x28x1 images and 10 classes. For all layers of one: convscope models article"]
+        lines += [f"{preset.name:<{width}}{_size_text(preset)}", f"{'':<{width}}{preset.architecture}"]
+    lines += ["", "Costs are for 28x28x1 images and 10 classes. For all layers of one: convscope models article", ""]
+    for one in presets.backbones:
+        shape = f"{one.image_size}x{one.image_size}x3 images and {one.classes:,} classes"
+        lines.append(f"{one.name:<{width}}{_size_text(one)} for {shape}")
+    return [*lines, "", "These are published networks. With their weights: convscope backbones"]
+
+
+def _size_text(one: PresetCost) -> str:
+    return f"{one.parameters:,} parameters, {short_number(one.multiply_adds)} multiply-adds"
 
 
 def backbone_lines(found: BackboneList) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convscope._hardware import HardwareInfo, available_memory
 from convscope._records import Record
 from convscope.errors import ArchitectureError, UsageError
+from convscope.network.backbones import BACKBONES, IMAGENET_CLASSES
 from convscope.network.build import parse_network
 from convscope.network.layers.base import Layer, Shape
 from convscope.network.network import Network
@@ -42,10 +43,18 @@ class PresetCost(Work):
     architecture: str
 
 
+class BackboneCost(PresetCost):
+    """The work of a published network for the square color images and the classes that it was published for."""
+
+    image_size: int
+    classes: int
+
+
 class PresetList(Record):
-    """The presets with their work for images and classes of MNIST."""
+    """The presets with their work for images and classes of MNIST, and published networks."""
 
     presets: tuple[PresetCost, ...]
+    backbones: tuple[BackboneCost, ...]
 
 
 class TimeEstimate(Record):
@@ -153,9 +162,21 @@ def _at_4k(network: Network) -> Network | None:
 
 
 def preset_costs() -> PresetList:
-    """Count the cost of every preset for images and classes of MNIST."""
-    costs = []
-    for name, architecture in PRESETS.items():
-        work = network_cost(parse_network(architecture, MNIST_SHAPE)).image
-        costs.append(PresetCost(name=name, architecture=architecture, **dict(work)))
-    return PresetList(presets=tuple(costs))
+    """Count the cost of every preset for images and classes of MNIST, and of every backbone as published."""
+    presets = tuple(
+        PresetCost(name=name, architecture=line, **_work(parse_network(line, MNIST_SHAPE)))
+        for name, line in PRESETS.items()
+    )
+    return PresetList(presets=presets, backbones=tuple(_backbone_cost(name) for name in BACKBONES))
+
+
+def _backbone_cost(name: str) -> BackboneCost:
+    backbone = BACKBONES[name]
+    network = parse_network(backbone.architecture, backbone.input_shape, IMAGENET_CLASSES)
+    return BackboneCost(
+        name=name,
+        architecture=backbone.architecture,
+        image_size=backbone.image_size,
+        classes=IMAGENET_CLASSES,
+        **_work(network),
+    )

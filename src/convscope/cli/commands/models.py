@@ -24,7 +24,7 @@ def models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the presets, or show what a network costs per layer, image and epoch, and in time on this machine."""
+    """List presets and published networks, or show what one costs per layer, image and epoch, and in time here."""
     from convscope.cli.format_models import cost_lines, preset_lines
     from convscope.network.cost import preset_costs
 
