@@ -20,7 +20,9 @@ from convscope.api.training.plan import make_plan
 from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError
+from convscope.images.fit import Fit
 from convscope.images.read import read_image
+from convscope.images.resize import resize
 from convscope.training.recipes import recipe_named
 from helpers.callbacks import Interrupt
 from helpers.command import Command
@@ -80,7 +82,7 @@ def test_check_prints_one_page_and_writes_nothing(command: Command, folder: Path
 
 @pytest.mark.usefixtures("folder")
 def test_check_json_lists_every_file(command: Command) -> None:
-    answer = command("data", "check", "pets", "--json", "--image-size", "16", "--crop", "--channels", "1")
+    answer = command("data", "check", "pets", "--json", "--image-size", "16", "--fit", "crop", "--channels", "1")
     found = json.loads(answer.out)
     assert found["classes"] == [{"name": "cat", "files": 26, "used": 24}, {"name": "dog", "files": 27, "used": 25}]
     assert found["input"] == "16x16 gray, crop, mixed background"
@@ -110,7 +112,7 @@ def test_check_shortens_long_lists_and_refers_to_json(command: Command, folder: 
 
 
 def test_train_on_image_folder_reports_its_issues(command: Command, folder: Path) -> None:
-    answer = command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
+    answer = command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--fit", "crop")
     assert answer.code == 0
     lines = answer.err.splitlines()
     assert lines[0] == "warning: 1 image in two classes: cat and dog; excluded from both"
@@ -143,8 +145,43 @@ def test_predictor_preprocesses_a_file_as_training_did(command: Command, folder:
     assert predictor.predict(folder / "pets" / "cat" / "3.png")[0].probabilities
 
 
+def test_train_stretched_images_predict_evaluate_and_verify_agree(command: Command, folder: Path) -> None:
+    images = {name: noise(i, 12 + i % 5, 31) for i, name in enumerate(animals(20))}
+    write_images(folder / "wide", images)
+    answer = command("train", "wide", *QUICK, "--run", "run", "--image-size", "16", "--fit", "stretch")
+    assert answer.code == 0
+    run, predictor = open_run("run"), Predictor("run")
+    assert run.config.preprocessing.fit == "stretch"
+    paths = [folder / "wide" / name for name in images]
+    pixels = np.stack([resize(image, 16, 16) for image in images.values()])
+    probabilities = predictor.predict_proba(pixels)
+    for path, expected, prediction in zip(paths, probabilities, predictor.predict(paths), strict=True):
+        assert prediction.label == run.config.classes[int(expected.argmax())], path
+        assert prediction.probability == pytest.approx(expected.max(), abs=1e-6)
+    evaluated = json.loads(command("evaluate", "run", "--json").out)
+    assert evaluated["confusion"] == json.loads((folder / "run" / "evaluation.json").read_text())["confusion"]
+    verified = command("verify", "run", "--images", "wide")
+    assert verified.code == 0
+    assert "BROKEN" not in verified.out
+    assert "PyTorch / HTTP" in " ".join(verified.out.split())
+
+
+@pytest.mark.parametrize(("fit", "framed"), [(None, True), ("crop", True), ("stretch", False)])
+def test_make_plan_stretched_images_share_no_frame(folder: Path, fit: Fit | None, framed: bool) -> None:
+    images: dict[str, Pixels | bytes] = {}
+    for i in range(60):
+        image = np.zeros((28, 28, 1), np.uint8)
+        image[4:24, 12:16] = noise(i, 20, 4, 1) // 2 + 120
+        images[f"{'ab'[i % 2]}/{i}.png"] = image
+    options = TrainOptions(model="flatten", fit=fit)
+    dataset, origin = options.load_data(write_images(folder / "digits", images), SilentReporter())
+    preprocessing = make_plan(dataset, options, origin).config.preprocessing
+    assert preprocessing.fit == (fit or "letterbox")
+    assert (preprocessing.frame is not None) == framed
+
+
 def test_evaluate_run_on_another_folder_resizes_its_images(command: Command, folder: Path) -> None:
-    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--crop")
+    command("train", "pets", *QUICK, "--run", "run", "--image-size", "16", "--fit", "crop")
     write_images(
         folder / "others",
         {name: np.repeat(some, 3, 0) for name, some in animals(10, 500).items() if not isinstance(some, bytes)},

@@ -737,10 +737,10 @@ def test_train_model_with_epochs_and_budget_stops_at_whichever_comes_first(strip
 
 
 def test_train_model_image_options_without_image_files_are_reported(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="^digits has no image files: image_size, group_by have no effect$"):
+    with pytest.warns(UserWarning, match="^digits has no image files: image_size, fit, group_by have no effect$"):
         run = train_model(
-            "digits", "flatten", epochs=1, budget="60s", target_accuracy=0.97, image_size=64, group_by=".", threads=1,
-            run=tmp_path / "run",
+            "digits", "flatten", epochs=1, budget="60s", target_accuracy=0.97, image_size=64, fit="letterbox",
+            group_by=".", threads=1, run=tmp_path / "run",
         )  # fmt: skip
     assert run.config.recipe.stopping.target_accuracy == 0.97
 

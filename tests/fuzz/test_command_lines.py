@@ -63,7 +63,7 @@ OPTIONS = [
     "--max-megapixels",
     "--image-size",
     "--group-by",
-    "--crop",
+    "--fit",
     "--channels",
     "--top",
     "--threads",

@@ -244,7 +244,7 @@ def test_record_round_trips_through_json() -> None:
         ({"height": 0}, "greater than or equal to 1"),
         ({"width": 100_000}, "less than or equal to 16384"),
         ({"polarity": "blue"}, "Input should be 'dark', 'light' or 'mixed'"),
-        ({"fit": "stretch"}, "Input should be 'letterbox' or 'crop'"),
+        ({"fit": "squeeze"}, "Input should be 'letterbox', 'crop' or 'stretch'"),
         ({"gamma": 2.2}, "Extra inputs are not permitted"),
     ],
 )

@@ -63,6 +63,10 @@ RECORDS = {
     "rgb cropped": color_record(3, "crop"),
     "rgba": color_record(4),
     "gray cropped": color_record(1, "crop"),
+    "gray stretched": color_record(1, "stretch"),
+    "rgb stretched": color_record(3, "stretch"),
+    "rgba stretched": color_record(4, "stretch"),
+    "dark stretched": background_record("dark").model_copy(update={"background": None, "fit": "stretch"}),
 }
 
 
@@ -110,6 +114,19 @@ def assert_same(node: NodePage, image: DecodedImage, record: Preprocessing) -> N
     found, found_notes = node.preprocess(image, record)
     np.testing.assert_array_equal(found, expected)
     assert found_notes == notes
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    sides=st.tuples(st.one_of(st.just(1), st.integers(1, 90)), st.one_of(st.just(1), st.integers(1, 90))),
+    channels=st.sampled_from([1, 3, 4]),
+    name=st.sampled_from([name for name in RECORDS if "stretched" in name]),
+)
+def test_preprocess_stretched_noise_equals_python_to_the_bit(
+    node: NodePage, sides: tuple[int, int], channels: int, name: str
+) -> None:
+    pixels = np.random.default_rng(sides).integers(0, 256, (*sides, channels), np.uint8)
+    assert_same(node, DecodedImage(pixels), RECORDS[name])
 
 
 @pytest.mark.parametrize("name", RECORDS)

@@ -164,6 +164,28 @@ def test_foreign_file_without_metadata_says_what_is_assumed(node: NodePage, cont
 
 
 @pytest.mark.parametrize(
+    ("fit", "notes"),
+    [
+        ("crop", ["cropped 16x32 -> 16x16", "resized 16x16 -> 8x8"]),
+        ("letterbox", ["resized 16x32 -> 4x8", "letterboxed to 8x8"]),
+        ("stretch", ["resized 16x32 -> 8x8"]),
+    ],
+)
+def test_foreign_file_images_fit_in_as_its_record_says(
+    node: NodePage, content: bytes, fit: str, notes: list[str]
+) -> None:
+    def strip(model: onnx.ModelProto) -> None:
+        del model.metadata_props[:]
+
+    record = {
+        "classes": [*"0123456789"], "height": 8, "width": 8, "channels": 1, "mean": [0], "std": [1], "fit": fit,
+        "output_kind": "probabilities",
+    }  # fmt: skip
+    node.ask("open", model=encode(edited(content, strip)[:-86]), record=json.dumps(record))
+    assert node.ask("classify", file=encode(encode_png(np.zeros((32, 16, 1), np.uint8))))["notes"] == notes
+
+
+@pytest.mark.parametrize(
     ("record", "problem"),
     [
         ("no JSON", "expected a JSON file that describes a model, got no JSON"),
@@ -171,6 +193,10 @@ def test_foreign_file_without_metadata_says_what_is_assumed(node: NodePage, cont
         (
             '{"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1, "mean": [0, 0]}',
             "lacks 'mean', or it is wrong",
+        ),
+        (
+            '{"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1, "mean": [0], "std": [1], "fit": "wide"}',
+            "lacks 'fit', or it is wrong",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from convscope._records import Record
 from convscope._reporting import Reporter
+from convscope.images.fit import DEFAULT_FIT, Fit
 from convscope.images.preprocessing import Preprocessing
 
 MAX_MEGAPIXELS = 50.0
@@ -22,7 +23,8 @@ class LoadOptions(Record):
     Attributes:
         image_size: side of the network's square input, in pixels.
         channels: 1 gray, 3 RGB, 4 RGBA.
-        fit: "letterbox" keeps the whole image and pads it, "crop" cuts off the longer side.
+        fit: "letterbox" keeps the whole image and pads it, "crop" cuts off the longer side, "stretch" resizes rows and
+            columns independently.
         group_by: a regular expression that is searched in each file's name. Files of one class with the same match
             (the same groups, if the expression has groups) stay in one split. If it contains a "/", it is searched in
             the path below the folder, and files with the same match stay together across classes.
@@ -37,7 +39,7 @@ class LoadOptions(Record):
 
     image_size: int | None = Field(default=None, ge=8, le=512)
     channels: Literal[1, 3, 4] | None = None
-    fit: Literal["letterbox", "crop"] = "letterbox"
+    fit: Fit = DEFAULT_FIT
     group_by: str | None = None
     class_level: Literal[1, 2] | None = None
     max_megapixels: float = Field(default=MAX_MEGAPIXELS, gt=0)

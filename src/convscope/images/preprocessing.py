@@ -13,7 +13,7 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
    and a margin around its subject are cut off; docs/framing.md has the steps.
 3. Crop, only if `fit` is "crop". If w * H > h * W, the w" = max(1, h * W // H) columns from (w - w") // 2 on are kept.
    If w * H < h * W, the h" = max(1, w * H // W) rows from (h - h") // 2 on are kept.
-4. Resize. The image keeps its aspect ratio inside height x width (H x W):
+4. Resize. If `fit` is "stretch", h' = H and w' = W. Otherwise the image keeps its aspect ratio inside H x W:
        if h * W <= H * w:  w' = W, h' = max(1, (2 * h * W + w) // (2 * w))
        else:               h' = H, w' = max(1, (2 * w * H + h) // (2 * h))
    First the rows, n = h to m = h', then the columns, n = w to m = w', each rounded to uint8. For output i of m:
@@ -26,10 +26,13 @@ bits. `//` rounds down. Pixels are (h, w, k) with k = 1 gray, 3 RGB or 4 RGBA.
    background is the median of the border (first and last row and column); the median is the lower one: number
    (k - 1) // 2 of k sorted values. It is light if it exceeds the threshold that separates the image's light from its
    dark values best (`otsu_threshold`), or 127 if all values are equal.
-5a. Stretch, only if the record has a `background`; docs/framing.md has the steps.
+5a. Contrast, only if the record has a `background`; docs/framing.md has the steps.
 6. Pad. (H - h') // 2 rows of `fill` go above and (W - w') // 2 columns to the left, the rest below and to the right.
-7. Frame, only if the training images share one. If the result is not in the frame, with or without step 5, the ink of
+7. Frame, only if the record has a `frame`. If the result is not in the frame, with or without step 5, the ink of
    the image after step 2 is drawn in the frame instead of steps 3 to 6; docs/framing.md has the steps.
+
+A record whose `fit` is "stretch" has neither `frame` nor `background`: both are measured on training images that keep
+their aspect ratio, and say nothing about stretched ones. Polarity (step 5) is that of the stretched image.
 
 For sides up to 2^20 float64, and so JavaScript's numbers, hold all of this exactly: when shrinking, at most 2n / m + 1
 weights are not 0 and none exceeds 2n, so T <= 6 n^2 and 2 * S + T <= 511 T < 2^52; when enlarging T is smaller still.
@@ -52,6 +55,7 @@ from convscope._records import Record
 from convscope.images.color import convert_channels
 from convscope.images.comparison import TypicalImages
 from convscope.images.depth import FULL_RANGE
+from convscope.images.fit import DEFAULT_FIT, Fit
 from convscope.images.framing.background import Background
 from convscope.images.framing.frame import Frame
 from convscope.images.framing.ink import Ink, find_ink
@@ -83,7 +87,7 @@ class Preprocessing(Record):
         width: width of the network's input, in pixels.
         channels: 1 gray, 3 RGB, 4 RGBA.
         fit: how an image of another aspect ratio is fitted in: "letterbox" keeps the whole image and pads it with
-            `fill`, "crop" cuts the longer side equally at both ends.
+            `fill`, "crop" cuts the longer side equally at both ends, "stretch" resizes rows and columns independently.
         fill: color of the padding, 0..255 per channel.
         polarity: the background of 90 % or more of the training images: "dark" (below 64), "light" (over 191) or
             "mixed".
@@ -106,7 +110,7 @@ class Preprocessing(Record):
     height: Side
     width: Side
     channels: Literal[1, 3, 4]
-    fit: Literal["letterbox", "crop"] = "letterbox"
+    fit: Fit = DEFAULT_FIT
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...]
     polarity: Polarity
     frame: Frame | None = None
@@ -123,6 +127,12 @@ class Preprocessing(Record):
                 raise ValueError(f"expected {self.channels} values in {name}, one per channel")
         if self.uint16_range[0] > self.uint16_range[1]:
             raise ValueError(f"expected a lower and an upper value in uint16_range, got {self.uint16_range}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_stretched_images_share_nothing(self) -> Self:
+        if self.fit == "stretch" and (self.frame or self.background):
+            raise ValueError("expected neither frame nor background with fit 'stretch', which changes aspect ratios")
         return self
 
     @classmethod
@@ -237,7 +247,9 @@ class Preprocessing(Record):
 
     def _resize(self, pixels: Pixels, notes: list[str]) -> Pixels:
         height, width = pixels.shape[:2]
-        rows, columns = fit_inside(height, width, self.height, self.width)
+        rows, columns = self.height, self.width
+        if self.fit != "stretch":
+            rows, columns = fit_inside(height, width, rows, columns)
         if (rows, columns) != (height, width):
             notes.append(f"resized {width}x{height} -> {columns}x{rows}")
         return resize(pixels, rows, columns)
@@ -252,7 +264,7 @@ class Preprocessing(Record):
         if background := self._other_polarity(around):
             notes.append(f"{_INVERTED_NOTE} its background is {background}")
             pixels, around = 255 - pixels, 255 - around
-        pixels = self._stretch(pixels, around, notes)
+        pixels = self._stretch_contrast(pixels, around, notes)
         if pixels.shape[:2] != (self.height, self.width):
             notes.append(f"letterboxed to {self.width}x{self.height}")
         return self._pad(pixels), notes
@@ -274,9 +286,9 @@ class Preprocessing(Record):
         notes.append(f"cut out of its surroundings {width}x{height} -> {columns}x{rows}")
         return pixels[subject.box], None if subject.around is None else subject.around[..., None]
 
-    def _stretch(self, pixels: Pixels, around: Pixels, notes: list[str]) -> Pixels:
+    def _stretch_contrast(self, pixels: Pixels, around: Pixels, notes: list[str]) -> Pixels:
         light, surroundings = (_light_on_black(one[..., 0], self.polarity) for one in (pixels, around))
-        stretched = self.background.stretch(light, surroundings) if self.background else None
+        stretched = self.background.stretch_contrast(light, surroundings) if self.background else None
         if stretched is None:
             return pixels
         notes.append(f"contrast stretched from the background to {'white' if self.polarity == 'dark' else 'black'}")

@@ -22,6 +22,7 @@ from convscope.data.formats.image_files import analyze, build_dataset
 from convscope.data.load import load_data
 from convscope.data.options import LoadContext, LoadOptions
 from convscope.errors import DataError, UsageError
+from convscope.images.fit import Fit
 from helpers.images import Pixels, animals, noise, write_images
 from helpers.reporting import FailingReporter
 
@@ -256,6 +257,19 @@ def test_find_issues_finds_each_kind(
     assert issue.text.startswith(text)
     assert len(issue.files) == files
     assert {name for some in issue.files for name in some} == (set(images) if files else set())
+
+
+@pytest.mark.parametrize(
+    ("fit", "action"),
+    [
+        ("letterbox", "mostly padding for the network"),
+        ("crop", "cropped to the center"),
+        ("stretch", "squeezed for the network"),
+    ],
+)
+def test_find_issues_says_what_happens_to_long_images(examine: Examine, fit: Fit, action: str) -> None:
+    images: dict[str, Pixels | bytes] = {"cat/x.png": noise(5, 12, 40)}
+    assert issues_of(examine(animals() | images, LoadOptions(fit=fit)))["aspect-ratio"].action == action
 
 
 def test_find_issues_clean_data_has_none(examine: Examine) -> None:

@@ -122,15 +122,25 @@ def test_predictor_record_of_another_layout_and_color_order_is_followed(network:
     np.testing.assert_allclose(Predictor(record).predict_proba(images(5)), expected, rtol=0, atol=1e-5)
 
 
-def test_commands_take_a_foreign_model(network: nn.Sequential, tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, "cropped 40x96 -> 40x32"),
+        ({"fit": "letterbox"}, "letterboxed to 40x32"),
+        ({"fit": "stretch"}, "resized 40x96 -> 40x32"),
+    ],
+)
+def test_commands_take_a_foreign_model(
+    network: nn.Sequential, tmp_path: Path, command: Command, changes: dict[str, str], note: str
+) -> None:
     torch_export(network, tmp_path / "m.onnx", None)
-    record, photo = write_record(tmp_path), tmp_path / "a.png"
+    record, photo = write_record(tmp_path, **changes), tmp_path / "a.png"
     photo.write_bytes(encode_png(images(1)[0].repeat(3, axis=0)))
     answer = command("predict", record, photo, "--json")
     assert answer.code == 0
     (prediction,) = json.loads(answer.out)["predictions"]
     assert prediction["label"] == Predictor(record).predict(photo)[0].label
-    assert prediction["notes"] == ["cropped 40x96 -> 40x32"]
+    assert prediction["notes"][-1] == note
 
 
 def test_predictor_sha256_changes_with_the_model_and_with_its_record(network: nn.Sequential, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_background_equals_the_documented_steps_to_the_bit(name: str, clothes: P
             subject = Background(level=16, fills=fills).crop(drawn)
             cut = drawn if subject is None else drawn[subject.box]
             assert cut.tolist() == without_surroundings(drawn.tolist(), fills)
-        after = Background(level=16, fills=True).stretch(drawn, drawn)
+        after = Background(level=16, fills=True).stretch_contrast(drawn, drawn)
         assert (drawn if after is None else after).tolist() == stretched(drawn.tolist(), 16)
 
 

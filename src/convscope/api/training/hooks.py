@@ -9,6 +9,7 @@ from typing import Literal, TypedDict
 
 from convscope._reporting import Reporter
 from convscope.errors import UsageError
+from convscope.images.fit import Fit
 from convscope.report.render_pool import Renderer, render_serially
 from convscope.training.callbacks import Callback
 from convscope.training.config import Augment
@@ -61,7 +62,7 @@ class TrainKeywords(HookKeywords, total=False):
     budget: float | str | None
     image_size: int | None
     channels: Literal[1, 3, 4] | None
-    crop: bool
+    fit: Fit | None
     group_by: str | None
     class_level: Literal[1, 2] | None
     max_megapixels: float | None

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope._text import parse_duration
+from convscope.images.fit import DEFAULT_FIT, Fit
 from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Kind, Recipe, recipe_named
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ DECODE_FRACTION = 0.3  # of a budget, at most
 IMAGE_FIELDS = (
     "image_size",
     "channels",
-    "crop",
+    "fit",
     "group_by",
     "class_level",
     "max_megapixels",
@@ -75,7 +76,11 @@ class TrainOptions(Record):
     channels: Literal[1, 3, 4] | None = Field(
         default=None, description="1 for gray, 3 for color, 4 for color with transparency."
     )
-    crop: bool = Field(default=False, description="Crop images to a square instead of padding them.")
+    fit: Fit | None = Field(
+        default=None,
+        description="How images of another aspect ratio fit in: letterbox pads, crop cuts, stretch does neither; by "
+        "default letterbox.",
+    )
     group_by: str | None = Field(
         default=None,
         description="Keep files of a class in one split if the pattern matches the same text in their names.",
@@ -130,7 +135,7 @@ class TrainOptions(Record):
         return LoadOptions(
             image_size=self.image_size,
             channels=self.channels,
-            fit="crop" if self.crop else "letterbox",
+            fit=self.fit or DEFAULT_FIT,
             group_by=self.group_by,
             class_level=self.class_level,
             max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,

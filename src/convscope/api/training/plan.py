@@ -168,13 +168,14 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
     if not data.dataset.preprocessing:
         return preprocessing
     loaded = data.dataset.preprocessing
+    keeps_shape = loaded.fit != "stretch"
     return preprocessing.model_copy(
         update={
             "fit": loaded.fit,
             "fill": loaded.fill,
             "polarity": loaded.polarity,
             "uint16_range": loaded.uint16_range,
-            "frame": preprocessing.frame if preprocessing.polarity == loaded.polarity else None,
+            "frame": preprocessing.frame if keeps_shape and preprocessing.polarity == loaded.polarity else None,
             "background": None,  # training saw files with their surroundings
         }
     )

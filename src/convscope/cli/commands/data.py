@@ -12,6 +12,7 @@ from convscope._records import Record
 from convscope.cli.console import AsJson, Force, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import DataError
+from convscope.images.fit import DEFAULT_FIT, Fit
 
 if TYPE_CHECKING:
     from convscope.data.options import LoadOptions
@@ -26,7 +27,11 @@ class ImageOptions(Record):
 
     image_size: int | None = Field(default=None, ge=8, le=512, description="Side of the network's input, in pixels.")
     channels: Literal[1, 3, 4] | None = Field(default=None, description="1 for gray, 3 for color, 4 with transparency.")
-    crop: bool = Field(default=False, description="Crop to a square instead of padding.")
+    fit: Fit | None = Field(
+        default=None,
+        description="How images of another aspect ratio fit in: letterbox pads, crop cuts, stretch does neither; by "
+        "default letterbox.",
+    )
     group_by: str | None = Field(
         default=None,
         description="Keep files of a class in one split if the pattern matches the same text in their names.",
@@ -48,7 +53,7 @@ class ImageOptions(Record):
         return LoadOptions(
             image_size=self.image_size,
             channels=self.channels,
-            fit="crop" if self.crop else "letterbox",
+            fit=self.fit or DEFAULT_FIT,
             group_by=self.group_by,
             class_level=self.class_level,
             max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,

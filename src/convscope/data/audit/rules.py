@@ -13,11 +13,17 @@ from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.class_names import odd_names
 from convscope.data.audit.issue import Issue
+from convscope.images.fit import Fit
 
 MIN_IMAGES_PER_CLASS = 20  # with fewer, the accuracy of a class is uncertain by 20 points or more
 IMBALANCE_RATIO = 3  # images of the largest class to those of the smallest
 MAX_ASPECT_RATIO = 3  # longer side to shorter side
 CONSTANT_RANGE = 2  # levels from the darkest to the lightest pixel of an image that counts as constant
+LONG_IMAGES_ARE: dict[Fit, str] = {
+    "letterbox": "mostly padding for the network",
+    "crop": "cropped to the center",
+    "stretch": "squeezed for the network",
+}
 
 Rule = Callable[[Analysis], Iterator[Issue]]
 
@@ -176,8 +182,7 @@ def _sizes(analysis: Analysis) -> Iterator[Issue]:
     yield from _marked(analysis, tiny, text, kind="tiny", level="note", action="enlarged")
     long = used & (np.maximum(height, width) > MAX_ASPECT_RATIO * np.minimum(height, width))
     text = f"with an aspect ratio above {MAX_ASPECT_RATIO}"
-    action = "cropped to the center" if record.fit == "crop" else "mostly padding for the network"
-    yield from _marked(analysis, long, text, kind="aspect-ratio", level="note", action=action)
+    yield from _marked(analysis, long, text, kind="aspect-ratio", level="note", action=LONG_IMAGES_ARE[record.fit])
 
 
 def _colors(analysis: Analysis) -> Iterator[Issue]:

@@ -11,6 +11,7 @@ from convscope._files import kind_of, open_regular
 from convscope._records import Record, validation_reason
 from convscope.backends.onnx.metadata import ClassNames, ModelMetadata
 from convscope.errors import DataError, ModelFileError
+from convscope.images.fit import Fit
 from convscope.images.preprocessing import Preprocessing, Side
 
 MAX_RECORD_BYTES, MAX_MODEL_BYTES = 10**7, 2**31 - 1
@@ -46,7 +47,7 @@ class ForeignModel(Record):
     height: Side
     width: Side
     channels: Literal[1, 3]
-    fit: Literal["letterbox", "crop"] = "crop"
+    fit: Fit = "crop"
     divide_by: Positive = 255.0
     mean: tuple[float, ...]
     std: tuple[Positive, ...]

@@ -76,7 +76,7 @@ class Background(Record):
         )
         return Subject((rows, columns), None if inside == around else reduced[around])
 
-    def stretch(self, gray: Gray, around: Gray) -> Gray | None:
+    def stretch_contrast(self, gray: Gray, around: Gray) -> Gray | None:
         """Make a background lighter than those of the training images black; None if it is not, or not uniform.
 
         Args:

@@ -32,7 +32,7 @@ function enlarged(start, stop, side, small) {
 /** A background lighter than those of the training images becomes black; null if it is not.
  * @param {Background} background @param {Pixels} gray light on black @param {Pixels} around what has the background as its
  * border @returns {Pixels | null} */
-export function stretch(background, gray, around) {
+export function stretchContrast(background, gray, around) {
   const level = borderLevel(around), counts = histogram(gray.data);
   if (level <= background.level || 2 * lowerQuantile(counts, 1, 20) < level) return null;
   const contrast = lowerQuantile(counts, 99, 100) - level;

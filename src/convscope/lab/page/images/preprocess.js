@@ -1,5 +1,5 @@
 // From a decoded image to the network's pixels, bit for bit as `convscope.images.preprocessing`.
-import { cropSurroundings, stretch } from "../framing/background.js";
+import { cropSurroundings, stretchContrast } from "../framing/background.js";
 import { isFramed, placeInk } from "../framing/frame.js";
 import { findInk } from "../framing/ink.js";
 import { convertChannels, cut, hasLightBackground, image, inverted, withRange } from "./pixels.js";
@@ -14,7 +14,7 @@ import { fitInside, resize } from "./resize.js";
  * @property {number} height
  * @property {number} width
  * @property {number} channels
- * @property {"letterbox" | "crop"} fit
+ * @property {"letterbox" | "crop" | "stretch"} fit
  * @property {number[]} fill
  * @property {"dark" | "light" | "mixed"} polarity
  * @property {import("../framing/frame.js").Frame | null} [frame]
@@ -67,7 +67,8 @@ function fit(record, pixels) {
   keep("cut out", inside, `cut out of its surroundings ${size()} -> ${size(inside)}`);
   const cropped = crop(record, result);
   keep("cropped", cropped, `cropped ${size()} -> ${size(cropped)}`);
-  const [rows, columns] = fitInside(result.height, result.width, record.height, record.width);
+  const { height, width } = record;
+  const [rows, columns] = record.fit === "stretch" ? [height, width] : fitInside(result.height, result.width, height, width);
   if (rows !== result.height || columns !== result.width) {
     keep("resized", resize(result, rows, columns), `resized ${size()} -> ${columns}x${rows}`);
   }
@@ -79,13 +80,13 @@ function fit(record, pixels) {
       keep("inverted", inverted(result), `inverted because its background is ${background}`);
     }
   }
-  const stretched = record.background && stretch(record.background, onBlack(result, record), onBlack(surroundings, record));
+  const stretched = record.background && stretchContrast(record.background, onBlack(result, record), onBlack(surroundings, record));
   if (stretched) {
     const target = record.polarity === "dark" ? "white" : "black";
-    keep("stretched", onBlack(stretched, record), `contrast stretched from the background to ${target}`);
+    keep("contrast", onBlack(stretched, record), `contrast stretched from the background to ${target}`);
   }
-  if (result.height !== record.height || result.width !== record.width) {
-    keep("padded", padded(record, result), `letterboxed to ${record.width}x${record.height}`);
+  if (result.height !== height || result.width !== width) {
+    keep("padded", padded(record, result), `letterboxed to ${width}x${height}`);
   }
   return { pixels: result, notes, steps };
 }

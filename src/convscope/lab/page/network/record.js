@@ -18,7 +18,7 @@ export function readRecord(text) {
   const numbers = (/** @type {any} */ list) => Array.isArray(list) && list.length === channels && list.every(Number.isFinite);
   const problem = [
     [!Array.isArray(classes) || classes.length < 2, "classes"], [!(height > 0), "height"], [!(width > 0), "width"],
-    [channels !== 1 && channels !== 3, "channels"], [fit !== "crop" && fit !== "letterbox", "fit"], [!numbers(mean), "mean"],
+    [channels !== 1 && channels !== 3, "channels"], [!["crop", "letterbox", "stretch"].includes(fit), "fit"], [!numbers(mean), "mean"],
     [!numbers(std) || std.some((/** @type {number} */ one) => one <= 0), "std"], [!(record.divide_by > 0), "divide_by"],
     [!["logits", "probabilities"].includes(record.output_kind), "output_kind"],
   ].find(([wrong]) => wrong); // prettier-ignore
