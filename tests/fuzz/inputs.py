@@ -10,7 +10,7 @@ ROUNDS = "CONVSCOPE_FUZZ"  # set by `make fuzz`
 
 
 def inputs(count: int) -> settings:
-    """Decorator of a Hypothesis test: try `count` inputs. All tests of this folder together try 2,000."""
+    """Decorator of a Hypothesis test: try `count` inputs. All tests of this folder together try some 2,000."""
     return settings(
         max_examples=count,
         derandomize=ROUNDS not in os.environ,

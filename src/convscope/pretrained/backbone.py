@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from convscope._records import Record, validation_reason
+from convscope._text import MAX_QUOTED, reason_of
 from convscope.errors import ArchitectureError, DataError
 from convscope.images.preprocessing import Side
 from convscope.network.folding import feature_tensors
@@ -145,9 +146,11 @@ def with_weights(info: BackboneInfo, weights: Mapping[str, NDArray[Any]]) -> Pre
     try:
         expected = feature_tensors(info.architecture, info.input_shape)
     except ArchitectureError as error:
-        raise DataError(f"its architecture cannot be used: {error}") from error
+        raise DataError(f"its architecture cannot be used: {reason_of(error)}") from error
     if odd := [*(expected.keys() - weights.keys()), *(weights.keys() - expected.keys())]:
-        raise DataError(f"its weights are not those of its architecture: {min(odd)!r} is missing or left over")
+        raise DataError(
+            f"its weights are not those of its architecture: {min(odd)[:MAX_QUOTED]!r} is missing or left over"
+        )
     for name, shape in expected.items():
         array, kind = weights[name], np.float32 if shape else np.int64
         if array.shape != shape or array.dtype != kind:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from convscope._extras import require_package
+from convscope._text import MAX_QUOTED
 from convscope._workers import Worker
 from convscope.errors import DataError
 from convscope.network.folding import fold_features
@@ -123,7 +124,7 @@ def rename_tensors(
             found[ours] = array.reshape(shape).astype(kind, copy=False)
     known = {names[ours] for ours in expected}
     if left := [name for name in tensors if name not in known and not name.endswith(BATCH_COUNT)]:
-        raise DataError(f"it has a tensor {min(left)!r} that was not expected: it is another network")
+        raise DataError(f"it has a tensor {min(left)[:MAX_QUOTED]!r} that was not expected: it is another network")
     return found
 
 
