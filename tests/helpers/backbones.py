@@ -21,7 +21,7 @@ from convscope.pretrained.published import PUBLISHED, PublishedBackbone
 def random_state_dict(published: PublishedBackbone, seed: int = 0) -> dict[str, Tensor]:
     """Tensors with the names and shapes of a published file; values neither vanish nor explode from layer to layer."""
     generator = torch.Generator().manual_seed(seed)
-    names, state = published.names(published.network), {}
+    names, state = published.names(published.name), {}
     for ours, shape in published.network.tensors.items():
         values = torch.randn(shape, generator=generator)
         if len(shape) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
+from convscope.backends.pytorch.models import build_model
 from convscope.errors import DataError, MissingExtraError
+from convscope.network.build import parse_network
 from convscope.pretrained import state_dict
 from convscope.pretrained.backbone import Provenance
-from convscope.pretrained.published import PUBLISHED
+from convscope.pretrained.names import TORCHVISION, timm_names
+from convscope.pretrained.published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED
 from convscope.pretrained.state_dict import import_published, import_state_dict, read_state_dict
 from helpers.backbones import as_pixels, features_of, pth, random_state_dict, relative_error, with_file
 from helpers.efficientnet_lite import DEPTHS, lite_features
@@ -37,6 +41,53 @@ def test_lite_with_random_weights_has_the_features_of_the_original(name: str) ->
         expected = lite_features(as_pixels(images), state, name).numpy()
     assert expected.std() > 0.05
     assert relative_error(features_of(backbone, images), expected) < 1e-4
+
+
+def original_features(line: str, weights: Mapping[str, Tensor], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features of a network with its batch normalization, whose input is (pixel / 255 - mean) / std."""
+    model = build_model(parse_network(line, images.shape[1:], 1000)).eval()
+    model.load_state_dict(dict(weights))
+    x = as_pixels(images) / 255 - torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1)
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model[:-1](x / torch.tensor(IMAGENET_STD).reshape(3, 1, 1)).numpy()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_published_with_random_weights_has_the_features_of_the_network(name: str, library: str) -> None:
+    published = PUBLISHED[name]
+    names, line = published.names(name), published.backbone.architecture
+    state = random_state_dict(published)
+    weights = {ours: state[theirs].reshape(published.network.tensors[ours]) for ours, theirs in names.items()}
+    if library == "timm":
+        state = {timm_names(name)[ours]: tensor for ours, tensor in weights.items()}
+        line = line.replace(" eps 0.001", "")  # only MobileNetV3 has it in torchvision
+    images = np.random.default_rng(0).integers(0, 256, (4, 70, 70, 3), np.uint8)
+    expected = original_features(line, weights, images)
+    assert expected.std() > 0.01
+    assert relative_error(features_of(import_state_dict(published, save(state), OWN), images), expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "top1", "parameters"),
+    [
+        ("efficientnet-b0", 0.77692, 5_288_548),
+        ("mobilenetv2", 0.72154, 3_504_872),
+        ("mobilenetv3-small", 0.67668, 2_542_856),
+        ("mobilenetv3-large", 0.75274, 5_483_032),
+        ("resnet18", 0.69758, 11_689_512),
+        ("regnet-x-400mf", 0.74864, 5_495_976),
+    ],
+)
+def test_published_row_is_that_of_torchvision(name: str, top1: float, parameters: int) -> None:
+    published = PUBLISHED[name]
+    assert (published.top1, published.network.parameters) == (top1, parameters)
+    assert published.sha256.startswith(published.file.rpartition("-")[2].removesuffix(".pth"))
+    assert published.url == f"https://download.pytorch.org/models/{published.file}"
+    assert np.allclose(np.array(published.scale) * 255 * IMAGENET_STD, 1)
+    assert np.allclose(np.array(published.mean) * IMAGENET_STD, IMAGENET_MEAN)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def backbone_lines(found: BackboneList) -> list[Any]:
     table = plain_table(columns, rows)
     for column in table.columns[5:]:
         column.justify = "left"
-    how = "Top-1 is the published accuracy on ImageNet-1k. Add one: convscope backbones add FILE --as NAME"
+    how = "Top-1 is the published accuracy on ImageNet-1k. Add one: convscope backbones add FILE, or NAME --download"
     return [table, "", how, *found.problems]
 
 

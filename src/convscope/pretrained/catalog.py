@@ -27,6 +27,8 @@ class BackboneEntry(Record):
         license: SPDX identifier; None if unknown.
         source: Who published it.
         training_data: What it was trained on.
+        file: The name of the published file; None for an added backbone.
+        file_bytes: Its size; None if unknown.
         sha256: Of the original file; the first digits if no more are known.
         path: The file that would be read; None if it is not on this machine.
     """
@@ -40,6 +42,8 @@ class BackboneEntry(Record):
     license: str | None
     source: str
     training_data: str
+    file: str | None
+    file_bytes: int | None
     sha256: str
     path: str | None
 
@@ -77,6 +81,8 @@ def published_entry(published: PublishedBackbone) -> BackboneEntry:
         name=published.name,
         **_work(published.network),
         **published.provenance(published.sha256).model_dump(),
+        file=published.file,
+        file_bytes=published.bytes,
         path=None if path is None else str(path),
     )
 
@@ -90,7 +96,8 @@ def entry_of(backbone: BackboneInfo, path: Path) -> BackboneEntry:
     work = _work(network)
     work["parameters"] -= classifier.parameters
     work["multiply_adds"] -= classifier.multiply_adds
-    return BackboneEntry(name=backbone.name, **work, **backbone.provenance.model_dump(), path=str(path))
+    origin = backbone.provenance.model_dump()
+    return BackboneEntry(name=backbone.name, **work, **origin, file=None, file_bytes=None, path=str(path))
 
 
 def _work(network: Network) -> dict[str, Any]:

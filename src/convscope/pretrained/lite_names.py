@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convscope.network.backbones import BACKBONES, IMAGENET_CLASSES
+from convscope.network.build import parse_network
 from convscope.network.layers.base import walk_paths
 from convscope.network.layers.convolution import Conv
 from convscope.network.layers.elementwise import BatchNorm
-from convscope.network.network import Network
 
 
-def efficientnet_lite_names(network: Network) -> dict[str, str]:
+def efficientnet_lite_names(backbone: str) -> dict[str, str]:
     """Their name of each of our tensors.
 
     Args:
-        network: An EfficientNet-Lite with batch normalization and the classifier.
+        backbone: The key of an EfficientNet-Lite in `BACKBONES`.
 
-    >>> from convscope.network.backbones import BACKBONES
-    >>> from convscope.network.build import parse_network
-    >>> lite0 = BACKBONES["efficientnet-lite0"]
-    >>> names = efficientnet_lite_names(parse_network(lite0.architecture, lite0.input_shape, 1000))
+    >>> names = efficientnet_lite_names("efficientnet-lite0")
     >>> names["conv1.weight"], names["residual1.body.batchnorm9.bias"], names["classifier.bias"]
     ('_conv_stem.weight', '_blocks.2._bn2.bias', '_fc.bias')
     """
+    published = BACKBONES[backbone]
+    network = parse_network(published.architecture, published.input_shape, IMAGENET_CLASSES)
     layers = dict(walk_paths((layer.name, layer) for layer in network.layers))
     convs = [path for path, layer in layers.items() if isinstance(layer, Conv)]
     norms = [path for path, layer in layers.items() if isinstance(layer, BatchNorm)]

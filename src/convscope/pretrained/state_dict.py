@@ -15,9 +15,12 @@ from convscope._extras import require_package
 from convscope._text import MAX_QUOTED
 from convscope._workers import Worker
 from convscope.errors import DataError
+from convscope.network.build import parse_network
 from convscope.network.folding import fold_features
 from convscope.network.layers.base import Shape, shape_text
+from convscope.network.network import Network
 from convscope.pretrained.backbone import BackboneInfo, PretrainedBackbone, Provenance, is_safetensors, with_weights
+from convscope.pretrained.names import timm_names
 from convscope.pretrained.published import PublishedBackbone
 
 WORKER, FAILED = "convscope.pretrained.pth_worker", 1  # first byte of an answer
@@ -51,16 +54,16 @@ def import_state_dict(published: PublishedBackbone, content: bytes, provenance: 
 
     Args:
         published: The network, and the images that it expects.
-        content: A .pth or safetensors file.
+        content: A .pth or safetensors file, with the names of the tensors in the published file or in timm.
         provenance: Where it comes from.
 
     Raises:
         DataError: It is damaged, holds anything but tensors, or those of another network; the message does not name it.
         MissingExtraError: It is a .pth file, and torch is not installed.
     """
-    network = published.network
-    tensors = rename_tensors(read_state_dict(content), published.names(network), network.tensors)
-    architecture, weights = fold_features(network, tensors)
+    tensors = read_state_dict(content)
+    network, names = _layout(published, tensors)
+    architecture, weights = fold_features(network, rename_tensors(tensors, names, network.tensors))
     info = BackboneInfo(
         name=published.name,
         architecture=architecture,
@@ -126,6 +129,15 @@ def rename_tensors(
     if left := [name for name in tensors if name not in known and not name.endswith(BATCH_COUNT)]:
         raise DataError(f"it has a tensor {min(left)[:MAX_QUOTED]!r} that was not expected: it is another network")
     return found
+
+
+def _layout(published: PublishedBackbone, tensors: Tensors) -> tuple[Network, Mapping[str, str]]:
+    """The network, and the names of its tensors in the library whose names most of the tensors have."""
+    network = timm = published.network
+    if published.name.startswith("mobilenetv3"):  # whose batch normalization has the default epsilon in timm
+        timm = parse_network(network.architecture.replace(" eps 0.001", ""), network.input_shape, network.classes)
+    layouts = (network, published.names(published.name)), (timm, timm_names(published.name))
+    return max(layouts, key=lambda layout: len(tensors.keys() & set(layout[1].values())))
 
 
 def _load(content: bytes) -> dict[str, NDArray[Any]]:

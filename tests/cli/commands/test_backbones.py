@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
+from convscope.errors import UsageError
 from convscope.pretrained.load import load_backbone
 from convscope.pretrained.published import PUBLISHED
 from helpers.backbones import pth, random_state_dict, with_file
@@ -51,7 +52,7 @@ def test_backbones_lists_what_there_is_and_what_could_be(command: Command) -> No
     assert (answer.code, answer.err) == (0, "")
     expected = [LITE1, "240", "5,416,680", "610", "M", "76.7", "%", "Apache-2.0", "77cc7160", "no", "Google;"]
     assert row(answer.out, LITE1)[: len(expected)] == expected
-    assert answer.out.splitlines()[-1].endswith("Add one: convscope backbones add FILE --as NAME")
+    assert answer.out.splitlines()[-1].endswith("Add one: convscope backbones add FILE, or NAME --download")
 
 
 @pytest.mark.slow
@@ -66,6 +67,17 @@ def test_add_published_file_makes_it_loadable(
     assert answer == (0, f"added {LITE1}: {path}\n", "")
     assert load_backbone(LITE1).provenance.license == "Apache-2.0"
     assert "yes" in row(command("backbones").out, LITE1)
+
+
+def test_missing_published_backbone_says_how_to_get_it(command: Command) -> None:
+    answer = command("backbones", "add", "resnet18-f37072fd.pth")
+    assert answer.err == (
+        "convscope: expected the file of a backbone, but resnet18-f37072fd.pth does not exist: get it, or add one by "
+        "--download\n"
+    )
+    with pytest.raises(UsageError, match=r"^resnet18 is not on this machine: convscope backbones add resnet18-f37072fd."
+                       r"pth --as resnet18, or convscope backbones add resnet18 --download$"):  # fmt: skip
+        load_backbone("resnet18")
 
 
 def test_add_run_makes_it_loadable_by_its_new_name(command: Command) -> None:
