@@ -31,6 +31,26 @@ class Solution(NamedTuple):
     wrong: str = ""
 
 
+HINTS = (  # after another wrong attempt than that of the start
+    (Solution("A1", "An image is a matrix", {4: "255", 13: "0"}), "It has 255 of green; the middle has 0."),
+    (Solution("A2 A3", "Convolution", choices={0: "5"}), "The map has 1x1 cells. A smaller kernel or stride"),
+    (Solution("A4", "ReLU", {0: "0"}), "ReLU makes these 0: −0.1, −4."),
+    (Solution("A5", "Pooling", choices={0: "min"}), "The min of 3, 5, 2, 2 is 2, but 3 is asked for."),
+    (Solution("A6", "Depth and cost", choices={0: "4"}), "21,901,824 are too many."),
+    (Solution("A7", "Flatten", answer="3"), "The cell holds 30; entry 3 is 20."),
+    (Solution("A8", "Dense layer", {9: "0"}), "Only the last bias may change, but 0 was 0.5."),
+    (Solution("A9", "Softmax", {1: "3"}), "It has 82.1 %."),
+    (Solution("A8 A13", "One step of learning", presses=("Take a step", 1)), "Take more steps"),
+    (Solution("A10", "Data", answer="1000"), "28 rows of 28 numbers: fewer than 1000."),
+    (Solution("A11", "Preprocessing", choices={0: "3"}), "The first input is 0 / 255 = 0."),
+    (Solution("A12", "The article's network", choices={2: "200"}), "1,081,800 of them are"),
+    (Solution("A13", "Training curves", answer="6"), "The validation loss is 0.58 after it"),
+    (Solution("A14", "Evaluation", {1: "0"}), "10 of 297 images are off the diagonal, which is 3.4 %"),
+    (Solution("A15", "What does it look at?", choices={0: "confusion matrix"}), "which animals are mixed up"),
+    (Solution("A2 A16", "Kernels on your own image", {4: "0"}), "Now all is black"),
+    (Solution("A16", "Large images", choices={0: "8"}), "111,974,400 are too many."),
+)
+
 SOLUTIONS = (
     Solution("A1", "An image is a matrix", {4: "255", 13: "255", 22: "0"}),
     Solution("A2 A3", "Convolution", choices={1: "2"}),
@@ -163,6 +183,16 @@ def test_every_lesson_gives_a_hint_and_can_be_finished_with_the_keyboard(page: A
     page.locator("#learn-link").click()
     assert page.locator("lab-learn summary").inner_text() == "17 of 17 lessons done"
     assert page.get_by_role("link", name="Pooling, done").inner_text() == "Pooling ✓"
+
+
+@pytest.mark.parametrize(("attempt", "hint"), HINTS, ids=[attempt.title for attempt, _ in HINTS])
+def test_hint_of_every_lesson_follows_what_was_tried(page: Any, attempt: Solution, hint: str) -> None:
+    lesson = open_lesson(page, attempt.title)
+    first = check(page, lesson)
+    page.locator(".lesson h2").focus()
+    solve(page, lesson, attempt)
+    assert hint in (second := check(page, lesson))
+    assert second != first
 
 
 def test_lesson_of_convolution_shows_the_article_and_its_sums(page: Any) -> None:

@@ -126,7 +126,7 @@ def test_cell_of_formulas_has_their_numbers(cells: list[dict[str, Any]]) -> None
         assert product == pytest.approx(normalized * scale)
         assert product + shift == pytest.approx(cell["value"], rel=1e-5, abs=1e-6)
     for cell in of(cells, "Softmax"):
-        parts, (_, power, total) = dict(cell["parts"]), cell["quotient"]
+        parts, (_, power, _sign, total) = dict(cell["parts"]), cell["operation"]
         x, largest = parts["input"], parts["largest input"]
         assert parts["logit"] * parts["times (calibration)"] == pytest.approx(x, rel=1e-6)
         assert np.exp(x - largest) == pytest.approx(power)

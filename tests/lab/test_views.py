@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -25,8 +26,8 @@ WIDE = NetworkCase("conv 150 3 pad same, relu, maxpool 2, conv 3 3, relu, flatte
 EVERY_KIND = (
     "conv 8 3 pad same, batchnorm, relu, residual(conv 8 3 pad same groups 2), minpool 2, avgpool 2 pad same, "
     "conv 6 3 pad same, gelu, maxpool 2, flatten, dense 20, tanh",
-    "conv 5 2 stride 2, globalavg",
-    "conv 4 3, globalmax",
+    "conv 5 2 stride 2, silu, conv 4 2, hardswish, globalavg",
+    "conv 4 3, relu6, conv 4 2, leakyrelu, globalmax",
 )
 
 
@@ -193,12 +194,18 @@ def check_sum(panel: Any) -> None:
     if "the largest value" in rule or "the smallest value" in rule:
         assert len(won) == 1
         assert value == won[0] == (max if "largest" in rule else min)(terms + won)
-    elif "powers" in rule:
-        dividend, divisor = (number(text) for text in equation.split(" = ")[1].split(" / "))
-        assert float(dividend / divisor) == pytest.approx(float(value), rel=1e-5)
+    elif operation := re.fullmatch(r"[^=]+ = (\S+) ([/x]) (\S+) = \S+", equation):
+        first, second = number(operation[1]), number(operation[3])
+        result = first / second if operation[2] == "/" else first * second
+        assert float(result) == pytest.approx(float(value), rel=1e-5)
+    elif "above 0" in rule:
+        assert value == number(panel.locator("td:nth-child(2)").first.inner_text()) > 0
     elif "max(0, input)" in rule:
         assert value == max(0, number(panel.locator("td").last.inner_text()))
-    elif not any(word in rule for word in ("another shape", "entry of a list", "a function of")):
+    elif "max(low, input)" in rule:
+        x, low, high = map(number, panel.locator("td:nth-child(2)").all_inner_texts())
+        assert value == min(max(low, x), high)
+    elif not any(word in rule for word in ("another shape", "entry of a list")):
         count = int(equation.split(" / ")[1].split(" ")[0]) if " / " in equation else 1
         assert (Decimal(sum(terms)) / count).quantize(value) == value, (rule, terms, count, value)
 

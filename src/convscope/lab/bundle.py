@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from convscope.lab.minify import minify_script
+from convscope.lab.minify import minify_scripts
 
 PAGE = Path(__file__).parent / "page"
 
@@ -31,7 +31,7 @@ def bundle_script(entry: str) -> str:
     parts: dict[Path, str] = {}
     _collect(PAGE / entry, parts)
     variables = ",".join(f"${i}" for i in range(len(parts)))
-    return f'"use strict";let {variables};\n' + "\n".join(parts.values()) + "\n"
+    return f'"use strict";let {variables};\n{minify_scripts([*parts.values()])}\n'
 
 
 def bundle_page(model: bytes | None = None, name: str = "model.onnx", samples: Mapping[str, Any] | None = None) -> str:
@@ -73,7 +73,7 @@ def _collect(path: Path, parts: dict[Path, str]) -> None:
     for _, source in _IMPORT.findall(text):
         _collect((path.parent / source).resolve(), parts)
     variables = {one: f"${i}" for i, one in enumerate(parts)}
-    parts[path] = minify_script(_block(path, text, variables))
+    parts[path] = _block(path, text, variables)
 
 
 def _block(path: Path, text: str, variables: Mapping[Path, str]) -> str:

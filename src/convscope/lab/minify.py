@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, pairwise, product
 from string import ascii_letters
+from types import MappingProxyType
 
 _TOKEN = re.compile(
     r"""(?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
-    |(?P<name>[A-Za-z_$][\w$]*)
+    |(?P<name>(?:Math|Array|Object)\.\w+|[A-Za-z_$][\w$]*)
     |(?P<number>\d[\w.]*)
     |(?P<space>(?:\s|//[^\n]*|/\*.*?\*/)+)
     |(?P<sign>=>|\?\.(?!\d)|\.\.\.|\+\+|--|.)""",
@@ -24,7 +25,6 @@ _TOKEN = re.compile(
 )
 _REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[])+/[a-z]*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_DECLARING = {"const", "let", "function", "class"}
 _SHORT_VALUES = {"true": "!0", "false": "!1", "undefined": "void 0"}
 _MODIFIERS = {"async", "get", "set", "static", "*"}
 _BINDING = {"(", ",", "{", "[", "...", ":"}
@@ -42,14 +42,44 @@ _RESERVED = set(
 Token = tuple[str, str]  # kind, text
 
 
-def minify_script(script: str) -> str:
-    """A script that does the same, with fewer bytes; it may hold no labels, and no names made of strings."""
-    tokens = [token for token in _tokens(script, 0)[0] if token[0] != "space"]
+def minify_scripts(scripts: Sequence[str]) -> str:
+    """Scripts as one, each minified, with short names for the globals that they use often, as `Math.floor`.
+
+    Args:
+        scripts: None of them declares a name that another one uses, but for those that begin with $.
+    """
+    uses: Counter[str] = Counter()
+    for script in scripts:
+        tokens = _code(script)
+        known = _declared(tokens) | _RESERVED
+        uses.update(
+            text
+            for (kind, text), role in zip(tokens, _roles(tokens), strict=True)
+            if kind == "name" and role == "variable" and text not in known
+        )
+    often = [name for name, n in uses.most_common() if not name.startswith("$") and n * (len(name) - 2) > len(name) + 4]
+    aliases = {name: f"${new}" for name, new in zip(often, _letters(), strict=False)}
+    head = f"const {','.join(f'{new}={name}' for name, new in aliases.items())};\n" if aliases else ""
+    return head + "\n".join(minify_script(script, aliases) for script in scripts)
+
+
+def minify_script(script: str, aliases: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A script that does the same, with fewer bytes; it may hold no labels, and no names made of strings.
+
+    Args:
+        script: Its code.
+        aliases: Other names of globals.
+    """
+    tokens = _code(script)
     roles = list(_roles(tokens))
-    short = _short_names(tokens, roles)
+    short = _short_names(tokens, roles) | aliases
     short |= _SHORT_VALUES | {text: text[1:] for kind, text in tokens if kind == "number" and text.startswith("0.")}
     renamed = [(kind, _rename(text, role, short)) for (kind, text), role in zip(tokens, roles, strict=True)]
     return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*_tighten(renamed), ";"]))
+
+
+def _code(script: str) -> list[Token]:
+    return [token for token in _tokens(script, 0)[0] if token[0] != "space"]
 
 
 def _rename(text: str, role: str, short: Mapping[str, str]) -> str:
@@ -154,15 +184,26 @@ def _declared(code: list[Token]) -> set[str]:
     found: set[str] = set()
     for at, (_, text) in enumerate(code):
         before = code[at - 1][1] if at else ""
-        if before in _DECLARING or (before == "*" and code[at - 2][1] == "function"):
+        if before in ("const", "let"):
+            found.update(*(_bound(code, place) for place in _declarators(code, at)))
+        elif before in ("function", "class") or (before == "*" and code[at - 2][1] == "function"):
             found |= _bound(code, at)
         elif text == "(":
             follows = _next(code, _end(code, at))
-            if follows == "=>" or (follows == "{" and before not in _NO_METHOD - {"function"}):
+            if follows == "=>" or (follows == "{" and before not in _NO_METHOD - {"function", "catch"}):
                 found |= _bound(code, at)
         elif _next(code, at) == "=>":
             found |= _bound(code, at)
     return found
+
+
+def _declarators(code: list[Token], at: int) -> Iterator[int]:
+    """Where each name or pattern of a declaration is, from the first one on."""
+    yield at
+    while (text := code[at][1]) not in (";", "of", *_CLOSING.values()):
+        if text == ",":
+            yield at + 1
+        at = (_end(code, at) if code[at][0] == "sign" and text in _CLOSING else at) + 1
 
 
 def _bound(code: list[Token], at: int) -> set[str]:

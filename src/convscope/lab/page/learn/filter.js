@@ -1,5 +1,5 @@
 // The lesson of classic kernels on the opened image.
-import { make, paint } from "../views/dom.js";
+import { make, paint, short } from "../views/dom.js";
 import { filterImage, sumOf } from "./arithmetic.js";
 import { drawDigits } from "./digits.js";
 import { LabMatrix } from "./matrix.js";
@@ -32,7 +32,12 @@ export function buildFilter(lab) {
   choose();
   show(drawDigits()[3]);
   if (lab.answer?.pixels.data.some((value, _, all) => value !== all[0])) showOpened(lab.answer);
-  return [() => Math.abs(sumOf(weights())) < 1e-9 && weights().some(Boolean), row(name.label, file), side(kernel, image)];
+  const lacks = () => {
+    const sum = sumOf(weights());
+    if (!weights().some(Boolean)) return "Now all is black, not only areas of one color: some weights must not be 0.";
+    return Math.abs(sum) < 1e-9 ? "" : `The weights add up to ${short(sum)}, so an area of color 100 becomes ${short(100 * sum)}.`;
+  };
+  return [lacks, row(name.label, file), side(kernel, image)];
 
   function choose() {
     const flat = KERNELS[name.select.value];

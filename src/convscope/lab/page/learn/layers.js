@@ -1,6 +1,7 @@
 // The lessons on layers, from the pixel to a step of learning, in the article's order.
 import { make, percent, short } from "../views/dom.js";
 import { dot, softmaxOf, termsOf } from "./arithmetic.js";
+import { drawDigits } from "./digits.js";
 import { LabMatrix } from "./matrix.js";
 import { button, choice, line, matrix, question, row, shades, side } from "./parts.js";
 import { buildConvolution, buildPooling } from "./windows.js";
@@ -14,7 +15,6 @@ export const LAYERS = [
     title: "An image is a matrix",
     text: "A gray image is a table of numbers, from 0 for black to 255 for white. A color image has three such tables, for red, green and blue light. Where all three are equal, the pixel is gray.",
     task: "Make the pixel in the middle yellow.",
-    hint: "Yellow is red and green light together, without blue: 255, 255 and 0.",
     build: buildPixels,
   },
   {
@@ -22,7 +22,6 @@ export const LAYERS = [
     title: "Convolution",
     text: "A kernel, or feature detector, slides over the image by its stride. At each place its weights are multiplied with the pixels below, and the products are added: a cell of the feature map. Padding adds zeros around the image: “valid” none, “same” so many that the map is as large as the image with stride 1.",
     task: "Make a feature map of 2x2 cells.",
-    hint: "A stride of 2 skips every other place, so the map has fewer cells.",
     build: buildConvolution,
   },
   {
@@ -30,7 +29,6 @@ export const LAYERS = [
     title: "ReLU",
     text: "ReLU replaces negative numbers by 0. Without such a bend, any number of layers could compute only what one layer can.",
     task: "Change the numbers so that ReLU changes none of them.",
-    hint: "Numbers below 0 are still left.",
     build: buildRelu,
   },
   {
@@ -38,7 +36,6 @@ export const LAYERS = [
     title: "Pooling",
     text: "Pooling keeps one number of each window: the largest, the smallest or the mean. The map becomes smaller, and small shifts of the image matter less. Max pooling keeps the strongest features.",
     task: "Find the pooling that gives 3 4 / 3 4.",
-    hint: "Neither the largest nor the smallest numbers give it; the windows do not overlap.",
     build: buildPooling,
   },
   {
@@ -46,7 +43,6 @@ export const LAYERS = [
     title: "Depth and cost",
     text: "Each further layer lets a cell see more of the image, and costs more. A 3x3 convolution from c to f maps of h x w cells takes h · w · f · c · 9 multiply-adds. Here the image has 28x28 pixels, and all maps are as large.",
     task: "Let a cell see 9x9 pixels, for less than 3 million multiply-adds.",
-    hint: "Each layer adds one pixel on every side. The cost grows with the square of the number of maps.",
     build: buildDepth,
   },
   {
@@ -54,7 +50,6 @@ export const LAYERS = [
     title: "Flatten",
     text: "Dense layers read a list. Flatten goes through the rows, then the columns, then the maps: with two maps, their cells take turns. Point at a cell, or move to it with Tab, to see where it goes.",
     task: "Which entry, counted from 0, is row 1, column 0 of the second map? Rows and columns count from 0, too.",
-    hint: "Point at the 30, and count the entries before it.",
     build: buildFlatten,
   },
   {
@@ -62,7 +57,6 @@ export const LAYERS = [
     title: "Dense layer",
     text: "Each unit of a dense (fully connected) layer adds all inputs, each times a weight of its own, and a bias. In the last layer every class has a unit, whose sum is called its logit. The class with the largest wins.",
     task: "Let unit 2 win by changing its bias only.",
-    hint: "Unit 2 needs a larger sum than unit 1. Restore other numbers that you changed.",
     build: buildDense,
   },
   {
@@ -70,7 +64,6 @@ export const LAYERS = [
     title: "Softmax",
     text: "Softmax makes logits probabilities: e to the power of each, divided by the sum of all these powers. They add up to 100 %.",
     task: "Give the second class more than 90 %.",
-    hint: "Raise its logit, or lower the others.",
     build: buildSoftmax,
   },
   {
@@ -78,7 +71,6 @@ export const LAYERS = [
     title: "One step of learning",
     text: "The loss is −log (natural logarithm) of the true class's probability. Backpropagation finds its gradient: at a logit it is the probability, less 1 at the true class; a weight's is that times its input. SGD with momentum: velocity = 0.9 · velocity − 0.01 · gradient; weight = weight + velocity. Here the inputs are 1 and 2 (columns), and the first of two classes (rows) is right. The gradient shown is the one of the newest step.",
     task: "Take steps until the loss is below 0.5.",
-    hint: "Press “Take a step” again: momentum makes the steps longer.",
     build: buildStep,
   },
 ];
@@ -86,9 +78,14 @@ export const LAYERS = [
 /** @returns {Example} */
 function buildPixels() {
   const box = make("div", { className: "shades", role: "img", "aria-label": "The image" });
-  const tables = ["red", "green", "blue"].map((name) => matrix(name, [[0, 40, 90], [40, 90, 160], [90, 160, 230]], update, [0, 255]));
+  const names = ["red", "green", "blue"], yellow = [255, 255, 0];
+  const tables = names.map((name) => matrix(name, [[0, 40, 90], [40, 90, 160], [90, 160, 230]], update, [0, 255]));
   update();
-  return [() => String(tables.map(({ rows }) => rows[1][1])) === "255,255,0", side(...tables, box)];
+  return [lacks, side(...tables, box)];
+  function lacks() {
+    const middle = tables.map(({ rows }) => rows[1][1]), at = middle.findIndex((value, i) => value !== yellow[i]);
+    return at < 0 ? "" : `Yellow is red and green light without blue. It has ${yellow[at]} of ${names[at]}; the middle has ${middle[at]}.`;
+  }
   function update() {
     box.replaceChildren(...shades(tables[0].rows.flatMap((one, y) => one.map((_, x) => `rgb(${tables.map(({ rows }) => rows[y][x])})`))));
   }
@@ -99,7 +96,11 @@ function buildRelu() {
   const before = matrix("before", [[-2, 0.5, 3], [1, -0.1, -4]], update), after = new LabMatrix();
   const boxes = ["Before", "After"].map((name) => make("div", { className: "shades", role: "img", "aria-label": name }));
   update();
-  return [() => before.rows.flat().every((value) => value >= 0), side(before, boxes[0], after, boxes[1])];
+  const lacks = () => {
+    const below = before.rows.flat().filter((value) => value < 0);
+    return below.length ? `ReLU makes these 0: ${below.map(short).join(", ")}.` : "";
+  };
+  return [lacks, side(before, boxes[0], after, boxes[1])];
   function update() {
     after.open("after", before.rows.map((one) => one.map((value) => Math.max(0, value))));
     const gray = (/** @type {number} */ value) => `hsl(0 0% ${50 + 12 * value}%)`;
@@ -110,15 +111,24 @@ function buildRelu() {
 /** @returns {Example} */
 function buildDepth() {
   const depth = choice("Layers", [1, 2, 3, 4, 5, 6], 1, update), maps = choice("Maps of each", [8, 16, 32], 32, update);
-  const text = line();
+  const text = line(), canvas = make("canvas", { width: 28, height: 28, role: "img", "aria-label": "What a cell sees of an image" });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")), digit = drawDigits()[3];
   const state = () => {
     const n = Number(depth.select.value), f = Number(maps.select.value);
     return { seen: 2 * n + 1, cost: 28 * 28 * 9 * f * (1 + (n - 1) * f) };
   };
   update();
-  return [() => state().seen === 9 && state().cost < 3e6, row(depth.label, maps.label), text];
+  return [lacks, row(depth.label, maps.label), text, make("div", { className: "filtered" }, canvas)];
+  function lacks() {
+    const { seen, cost } = state();
+    if (seen !== 9) return `A cell sees ${seen}x${seen} pixels. Each layer adds one pixel on every side.`;
+    return cost < 3e6 ? "" : `${cost.toLocaleString("en")} are too many. Half as many maps cost about a quarter.`;
+  }
   function update() {
     const { seen, cost } = state();
+    context.drawImage(digit, 0, 0, 28, 28);
+    context.strokeStyle = "#ffc46b";
+    context.strokeRect(13.5 - seen / 2, 13.5 - seen / 2, seen + 1, seen + 1);
     text.textContent = `A cell of the last map sees ${seen}x${seen} pixels. ${cost.toLocaleString("en")} multiply-adds.`;
   }
 }
@@ -127,7 +137,7 @@ function buildDepth() {
 function buildFlatten() {
   const names = ["first map", "second map"];
   const maps = [matrix(names[0], [[1, 2], [3, 4]]), matrix(names[1], [[10, 20], [30, 40]])];
-  const list = matrix("list", [[1, 10, 2, 20, 3, 30, 4, 40]]);
+  const entries = [1, 10, 2, 20, 3, 30, 4, 40], list = matrix("list", [entries]);
   const text = line();
   list.cells[0].forEach((entry, i) => {
     const map = i % 2, y = i >> 2, x = (i >> 1) % 2;
@@ -143,8 +153,12 @@ function buildFlatten() {
       one.addEventListener("focus", show);
     }
   });
-  const [isRight, ...asked] = question("Entry:", () => 5);
-  return [isRight, side(...maps, list), text, ...asked];
+  const { typed, label } = question("Entry:");
+  const lacks = () => {
+    const at = typed(), found = entries[at];
+    return found === 30 ? "" : `The cell holds 30; ${found ? `entry ${at} is ${found}` : "type the number of its entry, 0 to 7"}.`;
+  };
+  return [lacks, side(...maps, list), text, label];
 }
 
 /** @returns {Example} */
@@ -153,9 +167,15 @@ function buildDense() {
   const [inputs, weights, biases] = ["inputs", "weights, a row for each unit", "biases"].map((name, i) => matrix(name, start[i], update));
   const texts = [line(), line()];
   const sums = () => weights.rows.map((one, i) => dot(inputs.rows[0], one) + biases.rows[0][i]);
-  const unchanged = () => String([inputs.rows, weights.rows, biases.rows[0][0]]) === String([start[0], start[1], 0.5]);
+  const lacks = () => {
+    const now = [inputs, weights, biases].flatMap(({ rows }) => rows.flat()), before = start.flat(2);
+    const at = now.slice(0, -1).findIndex((value, i) => value !== before[i]);
+    if (at >= 0) return `Only the last bias may change, but ${short(now[at])} was ${short(before[at])}.`;
+    const [first, second] = sums();
+    return second > first ? "" : `Unit 2 has ${short(second)} and needs more than unit 1, ${short(first)}.`;
+  };
   update();
-  return [() => unchanged() && sums()[1] > sums()[0], side(inputs, weights, biases), ...texts];
+  return [lacks, side(inputs, weights, biases), ...texts];
   function update() {
     texts.forEach((text, i) => {
       text.textContent = `unit ${i + 1}: ${termsOf(inputs.rows[0], weights.rows[i])} + ${short(biases.rows[0][i])} = ${short(sums()[i])}`;
@@ -167,7 +187,11 @@ function buildDense() {
 function buildSoftmax() {
   const logits = matrix("logits", [[1, 2, 0.5]], update), text = line();
   update();
-  return [() => softmaxOf(logits.rows[0])[1] > 0.9, logits, text];
+  const lacks = () => {
+    const share = softmaxOf(logits.rows[0])[1];
+    return share > 0.9 ? "" : `It has ${percent(share)}. Raise its logit, or lower the others.`;
+  };
+  return [lacks, logits, text];
   function update() {
     const powers = logits.rows[0].map(Math.exp);
     text.textContent = `powers ${powers.map((one) => one.toFixed(2)).join(" + ")} = ${powers.reduce((a, b) => a + b).toFixed(2)}; probabilities ${softmaxOf(logits.rows[0]).map(percent).join(", ")}`;
@@ -194,7 +218,11 @@ function buildStep() {
     update();
   });
   update();
-  return [() => state().loss < 0.5, row(step, button("A step of the whole network", openNetwork)), view, text];
+  const lacks = () => {
+    const { loss } = state();
+    return loss < 0.5 ? "" : `The loss is ${loss.toFixed(4)}. ${used ? "Take more steps: momentum makes them longer" : "Press “Take a step”"}.`;
+  };
+  return [lacks, row(step, button("A step of the whole network", openNetwork)), view, text];
   function update() {
     const { found, loss, gradient } = state();
     view.replaceChildren(matrix("weights", weights), matrix("gradient", used ?? gradient), matrix("velocity", velocity));

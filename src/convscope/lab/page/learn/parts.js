@@ -4,14 +4,13 @@ import { LabMatrix } from "./matrix.js";
 
 /**
  * @typedef {import("../lab.js").Lab} Lab
- * @typedef {[() => boolean, ...Node[]]} Example whether its task is solved, and what is shown
+ * @typedef {[() => string, ...Node[]]} Example what its task still lacks, empty if it is solved; and what is shown
  *
  * @typedef {object} Lesson
  * @property {string} rows of the article
  * @property {string} title
  * @property {string} text
  * @property {string} task
- * @property {string} hint after a wrong answer
  * @property {(lab: Lab) => Example} build
  */
 
@@ -42,10 +41,10 @@ export function choice(name, values, value, changed = () => {}) {
   return { select, label: make("label", {}, `${name} `, select) };
 }
 
-/** A question for a number. @param {string} label @param {() => number} answer @returns {Example} */
-export function question(label, answer) {
+/** A question for a whole number. @param {string} name */
+export function question(name) {
   const input = make("input", { inputMode: "numeric", size: 10 });
-  return [() => input.value.replace(/[\s,.]/g, "") === String(answer()), make("label", {}, `${label} `, input)];
+  return { typed: () => parseFloat(input.value.replace(/[\s,.]/g, "")), label: make("label", {}, `${name} `, input) };
 }
 
 /** @param {(string | number)[][]} rows the first one is the head */

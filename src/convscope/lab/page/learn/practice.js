@@ -1,11 +1,13 @@
 // The lessons on data, training and use, in the article's order.
-import { make, percent } from "../views/dom.js";
+import { make, percent, short } from "../views/dom.js";
 import { intervalOf, sumOf } from "./arithmetic.js";
 import { drawDigits } from "./digits.js";
 import { buildFilter } from "./filter.js";
-import { choice, line, matrix, question, row, side, table } from "./parts.js";
+import { choice, line, matrix, question, row, shades, side, table } from "./parts.js";
 
 /** @typedef {import("./parts.js").Example} Example */
+
+const SIGN = 256; // pixels of its side in the large image
 
 /** @type {import("./parts.js").Lesson[]} */
 export const PRACTICE = [
@@ -14,7 +16,6 @@ export const PRACTICE = [
     title: "Data",
     text: "A network learns from images with labels. MNIST has 70,000 gray digits of 28x28 pixels: 60,000 to train on, and 10,000 that it never sees in training, to test. Here are nine digits of 8x8 pixels, drawn for this page, with their labels.",
     task: "How many numbers does an image of MNIST have?",
-    hint: "It has 28 rows of 28 pixels, each a single number.",
     build: buildData,
   },
   {
@@ -22,7 +23,6 @@ export const PRACTICE = [
     title: "Preprocessing",
     text: "Pixels are divided by 255, so that all inputs lie from 0 to 1. A label becomes a row with a 1 at the place of its class and 0 elsewhere: one-hot. Places count from 0.",
     task: "Make the label 0 0 0 1 0 0 0 0 0 0, and the first input 0.2.",
-    hint: "The place of the 1 is the class. The pixel is 0.2 times 255.",
     build: buildPreprocessing,
   },
   {
@@ -30,7 +30,6 @@ export const PRACTICE = [
     title: "The article's network",
     text: "A 3x3 convolution of 32 filters with ReLU, max pooling, flatten, a dense layer of 100 units with ReLU, and one of 10 with softmax. A filter has 9 weights and a bias. A dense unit has a weight for each input, and a bias.",
     task: "Bring the network below 300,000 parameters.",
-    hint: "Most are between the flattened maps and the dense layer: fewer maps or fewer units help.",
     build: buildNetwork,
   },
   {
@@ -38,7 +37,6 @@ export const PRACTICE = [
     title: "Training curves",
     text: "An epoch shows each training image once, in batches: the article takes 128 images for a step, and 10 epochs. The training loss keeps falling. If the loss on images kept aside (validation) rises again, the network begins to learn its examples by heart.",
     task: "After which epoch are the weights best? Change the losses if you like.",
-    hint: "Look for the lowest loss on images that were not trained on.",
     build: buildCurves,
   },
   {
@@ -46,7 +44,6 @@ export const PRACTICE = [
     title: "Evaluation",
     text: "Accuracy is the part of the test images that are classified correctly: those on the diagonal of the confusion matrix, which counts how often each true class (row) was given each answer (column). The interval says where the accuracy on many more images would likely be. Above 98 %, the article's network is well trained.",
     task: "Correct mistakes until the accuracy is above 98 %.",
-    hint: "Lower the numbers beside the diagonal, or raise those on it.",
     build: buildEvaluation,
   },
   {
@@ -54,7 +51,6 @@ export const PRACTICE = [
     title: "What does it look at?",
     text: "Curves tell whether training went well; a confusion matrix, which classes are mixed up. Feature maps and kernels show what a layer responds to. An occlusion map covers one region after another: where the answer suffers most, the network looked.",
     task: "A network tells wolves from dogs by the snow behind them. What shows it?",
-    hint: "You need to know which region of an image decides, not how often the answer is wrong.",
     build: buildLooking,
   },
   {
@@ -62,7 +58,6 @@ export const PRACTICE = [
     title: "Kernels on your own image",
     text: "Before networks learned their kernels, people designed them, and effects for photos still use them: edges, blur, sharpening, emboss. Results below 0 are black. Open an image, or drop one here; each color is filtered alone.",
     task: "Choose or make a kernel that turns areas of one color black.",
-    hint: "In such an area the result is the color times the sum of the weights. Find weights that add up to 0, without all being 0.",
     build: buildFilter,
   },
   {
@@ -70,7 +65,6 @@ export const PRACTICE = [
     title: "Large images",
     text: "Networks recognize faces, letters and signs, and let robots and cars see. Cost grows with the number of pixels, so large images are reduced first, as far as the features stay visible. Here is the cost of one 3x3 convolution with 32 filters on a 4K color image.",
     task: "Bring the cost below 100 million multiply-adds.",
-    hint: "Reduce further: half the width and height is a quarter of the cost.",
     build: buildReduction,
   },
 ];
@@ -79,8 +73,12 @@ export const PRACTICE = [
 function buildData() {
   const box = row(...drawDigits().map((digit, label) => make("figure", {}, digit, make("figcaption", {}, `label ${label}`))));
   box.classList.add("figures");
-  const [isRight, ...asked] = question("Numbers:", () => 784);
-  return [isRight, box, ...asked];
+  const { typed, label } = question("Numbers:");
+  const lacks = () => {
+    const than = typed() > 784 ? "fewer" : "more";
+    return typed() === 784 ? "" : `It has 28 rows of 28 numbers: ${than} than ${typed() || 28}.`;
+  };
+  return [lacks, box, label];
 }
 
 /** @returns {Example} */
@@ -88,7 +86,12 @@ function buildPreprocessing() {
   const pixels = matrix("pixels", [[0, 128, 255]], update, [0, 255]), label = choice("Label", [...Array(10).keys()], 7, update);
   const view = side();
   update();
-  return [() => pixels.rows[0][0] === 51 && label.select.value === "3", row(label.label), pixels, view];
+  const lacks = () => {
+    const [first] = pixels.rows[0], { value } = label.select;
+    if (value !== "3") return `The 1 stands at place ${value}, that of the class; it should stand at place 3.`;
+    return first === 51 ? "" : `The first input is ${first} / 255 = ${short(first / 255)}. Which pixel gives 0.2?`;
+  };
+  return [lacks, row(label.label), pixels, view];
   function update() {
     const label_ = Number(label.select.value);
     view.replaceChildren(matrix("inputs", [pixels.rows[0].map((value) => value / 255)]), matrix("one-hot label", [Array.from({ length: 10 }, (_, i) => Number(i === label_))]));
@@ -99,14 +102,18 @@ function buildPreprocessing() {
 function buildNetwork() {
   const choices = [choice("Filters", [8, 16, 32, 64], 32, update), choice("Kernel side", [3, 5], 3, update), choice("Units", [50, 100, 200], 100, update)];
   const view = side();
-  let total = 0;
+  /** @type {number[]} */
+  let counts = [];
   update();
-  return [() => total < 300_000, row(...choices.map(({ label }) => label)), view];
+  const lacks = () => {
+    const text = `${counts[1].toLocaleString("en")} of them are weights of the first dense layer. Fewer filters give it fewer inputs; fewer units help, too.`;
+    return sumOf(counts) < 300_000 ? "" : text;
+  };
+  return [lacks, row(...choices.map(({ label }) => label)), view];
   function update() {
     const [filters, kernel, units] = choices.map(({ select }) => Number(select.value));
     const map = 29 - kernel, half = map / 2, inputs = half * half * filters;
-    const counts = [(kernel * kernel + 1) * filters, (inputs + 1) * units, (units + 1) * 10];
-    total = sumOf(counts);
+    counts = [(kernel * kernel + 1) * filters, (inputs + 1) * units, (units + 1) * 10];
     view.replaceChildren(table([
       ["layer", "output", "parameters"],
       ["convolution, ReLU", `${map} x ${map} x ${filters}`, counts[0]],
@@ -114,7 +121,7 @@ function buildNetwork() {
       ["flatten", inputs, 0],
       ["dense, ReLU", units, counts[1]],
       ["dense, softmax", 10, counts[2]],
-      ["together", "", total],
+      ["together", "", sumOf(counts)],
     ]));
   }
 }
@@ -125,8 +132,13 @@ function buildCurves() {
   const curves = ["", ""].map(() => make("div"));
   const chart = make("div", { className: "chart", role: "img", "aria-label": "The losses as curves" }, ...curves);
   update();
-  const [isRight, ...asked] = question("Epoch:", () => losses.rows[1].indexOf(Math.min(...losses.rows[1])) + 1);
-  return [isRight, losses, chart, make("p", { className: "hint" }, "thin: training; thick: validation"), ...asked];
+  const { typed, label } = question("Epoch:");
+  const lacks = () => {
+    const found = losses.rows[1], value = found[typed() - 1];
+    if (value === undefined) return "Type the number of an epoch, from 1 to 6.";
+    return value > Math.min(...found) ? `The validation loss is ${short(value)} after it, and lower after another epoch.` : "";
+  };
+  return [lacks, losses, chart, make("p", { className: "hint" }, "thin: training; thick: validation"), label];
   function update() {
     const top = Math.max(...losses.rows.flat());
     losses.rows.forEach((values, i) => {
@@ -139,30 +151,62 @@ function buildCurves() {
 /** @returns {Example} */
 function buildEvaluation() {
   const counts = matrix("confusion matrix", [[95, 3, 2], [1, 98, 1], [4, 2, 94]], update, [0, 1e6]), text = line();
-  const accuracy = () => sumOf(counts.rows.map((one, i) => one[i])) / sumOf(counts.rows.flat());
+  const box = make("div", { className: "shades", role: "img", "aria-label": "The confusion matrix in colors" });
+  const state = () => {
+    const all = sumOf(counts.rows.flat()), right = sumOf(counts.rows.map((one, i) => one[i]));
+    return { all, right, accuracy: right / all };
+  };
   update();
-  return [() => accuracy() > 0.98, counts, text];
+  const lacks = () => {
+    const { all, right, accuracy } = state();
+    return accuracy > 0.98 ? "" : `${all - right} of ${all} images are off the diagonal, which is ${percent(1 - accuracy)}; it must be less than 2 %.`;
+  };
+  return [lacks, side(counts, box), text];
   function update() {
-    const [low, high] = intervalOf(accuracy(), sumOf(counts.rows.flat()));
-    text.textContent = `accuracy ${percent(accuracy())}, 95 % interval ${percent(low)} to ${percent(high)}`;
+    const { all, accuracy } = state(), [low, high] = intervalOf(accuracy, all), largest = Math.max(...counts.rows.flat());
+    box.replaceChildren(...shades(counts.rows.flat().map((count) => `hsl(210 80% ${95 - (60 * count) / largest}%)`)));
+    text.textContent = `accuracy ${percent(accuracy)}, 95 % interval ${percent(low)} to ${percent(high)}`;
   }
 }
 
 /** @returns {Example} */
 function buildLooking() {
+  const hints = ["Choose one of the three.", "Curves show how well it learns, not what it looks at.", "It shows which animals are mixed up, but not why.", ""];
   const answer = choice("Answer:", ["", "learning curves", "confusion matrix", "occlusion map"], "");
-  return [() => answer.select.value === "occlusion map", answer.label, make("a", { href: "#" }, "Look at the layers of the opened network")];
+  return [() => hints[answer.select.selectedIndex], answer.label, make("a", { href: "#" }, "Look at the layers of the opened network")];
 }
 
 /** @returns {Example} */
 function buildReduction() {
-  const factor = choice("Divide width and height by", [1, 2, 4, 8, 16], 1, update), text = line();
+  const factor = choice("Divide width and height by", [1, 2, 4, 8, 16], 1, update), text = line(), caption = make("p", { className: "hint" });
+  const sign = drawSign(), canvas = make("canvas", { role: "img", "aria-label": "The sign" });
   let cost = 0;
   update();
-  return [() => cost < 1e8, factor.label, text];
+  const lacks = () => (cost < 1e8 ? "" : `${cost.toLocaleString("en")} are too many. Half the width and height costs a quarter.`);
+  return [lacks, factor.label, text, make("div", { className: "filtered" }, canvas), caption];
   function update() {
-    const [width, height] = [3840, 2160].map((one) => one / Number(factor.select.value));
+    const [width, height, side_] = [3840, 2160, SIGN].map((one) => one / Number(factor.select.value));
+    canvas.width = canvas.height = side_;
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    context.imageSmoothingQuality = "high";
+    context.drawImage(sign, 0, 0, side_, side_);
+    caption.textContent = `A road sign in it: ${side_}x${side_} pixels`;
     cost = width * height * 32 * 3 * 9;
     text.textContent = `${width} x ${height} · 3 colors · 32 filters · 9 = ${cost.toLocaleString("en")} multiply-adds`;
   }
+}
+
+/** A speed limit. */
+function drawSign() {
+  const canvas = make("canvas", { width: SIGN, height: SIGN });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")), middle = SIGN / 2;
+  ["#89a", "#c11", "#fff"].forEach((color, i) => {
+    context.fillStyle = color;
+    context.arc(middle, middle, [SIGN, 0.48 * SIGN, 0.37 * SIGN][i], 0, 7);
+    context.fill();
+    context.beginPath();
+  });
+  Object.assign(context, { fillStyle: "#000", font: "bold 120px sans-serif", textAlign: "center", textBaseline: "middle" });
+  context.fillText("50", middle, middle);
+  return canvas;
 }

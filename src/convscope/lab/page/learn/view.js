@@ -50,8 +50,8 @@ export class LabLearn extends HTMLElement {
 
   /** @param {number} i @param {import("../lab.js").Lab} lab */
   build(i, lab) {
-    const { rows, title, text, task, hint, build } = LESSONS[i];
-    const [isRight, ...example] = build(lab);
+    const { rows, title, text, task, build } = LESSONS[i];
+    const [lacks, ...example] = build(lab);
     const verdict = make("p", { role: "status" });
     const isLast = i + 1 === LESSONS.length;
     const next = make("a", { className: "button", href: isLast ? "#" : `#learn-${i + 2}` }, isLast ? "To the network" : "Next lesson");
@@ -61,7 +61,7 @@ export class LabLearn extends HTMLElement {
     form.addEventListener("input", () => (verdict.textContent = ""));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const right = isRight();
+      const hint = lacks(), right = !hint;
       if (right) this.finished.add(i);
       sessionStorage.setItem("lessons", String([...this.finished]));
       form.classList.toggle("done", right);

@@ -50,8 +50,12 @@ export function buildConvolution() {
   const options = () => ({ size: kernel.rows.length, stride: Number(stride.select.value), pad: pad.select.value });
   const shown = sliding(image, "feature map", options, (window) => dot(window, weights()), (window) => termsOf(window, weights()));
   resize();
-  const isRight = () => shown.map.rows.length === 2;
-  return [isRight, row(size.label, stride.label, pad.label), row(...shown.walk.nodes), side(image, kernel, shown.map), shown.sum];
+  const lacks = () => {
+    const { length } = shown.map.rows;
+    const advice = length > 2 ? "A larger kernel or stride, or less padding, makes it smaller" : "A smaller kernel or stride, or more padding, makes it larger";
+    return length === 2 ? "" : `The map has ${length}x${length} cells. ${advice}.`;
+  };
+  return [lacks, row(size.label, stride.label, pad.label), row(...shown.walk.nodes), side(image, kernel, shown.map), shown.sum];
   function changed() {
     shown.changed();
   }
@@ -72,8 +76,13 @@ export function buildPooling() {
   const explain = (/** @type {number[]} */ window) => `${kind.select.value} of ${window.map(short).join(", ")}`;
   const shown = sliding(image, "pooled", options, (window) => POOLS[kind.select.value](window), explain);
   changed();
-  const isRight = () => String(shown.map.rows) === "3,4,3,4";
-  return [isRight, row(kind.label, size.label, stride.label), row(...shown.walk.nodes), side(image, shown.map), shown.sum];
+  const lacks = () => {
+    const { size: side_, stride: step, pad } = options(), { length } = shown.map.rows;
+    if (length !== 2) return `The map has ${length}x${length} cells. Windows of 2 with a stride of 2 make 2x2.`;
+    const wanted = [3, 4, 3, 4], found = shown.map.rows.flat(), at = found.findIndex((value, i) => value !== wanted[i]);
+    return at < 0 ? "" : `The ${explain(slide(image.rows, side_, step, pad).windows.flat()[at])} is ${short(found[at])}, but ${wanted[at]} is asked for.`;
+  };
+  return [lacks, row(kind.label, size.label, stride.label), row(...shown.walk.nodes), side(image, shown.map), shown.sum];
   function changed() {
     shown.changed();
   }

@@ -1,7 +1,8 @@
 // The arithmetic of one value: its window, weights, products and sum, as the network computed it.
-import { sizeOf } from "../onnx/tensor.js";
 import { ModelError } from "../onnx/protobuf.js";
+import { sizeOf } from "../onnx/tensor.js";
 import { slide } from "../ops/window.js";
+import { ACTIVATIONS, isSilu, valueOf } from "./activations.js";
 
 /**
  * @typedef {import("../onnx/tensor.js").Tensor} Tensor
@@ -22,7 +23,7 @@ import { slide } from "../ops/window.js";
  * @property {number} [count] by which the sum of the terms is divided
  * @property {[string, number][]} [parts] named numbers of other formulas
  * @property {[string, number][]} [summands] that add up to the value
- * @property {[string, number, number]} [quotient] a formula, its dividend and its divisor
+ * @property {[string, number, "/" | "x", number]} [operation] a formula, and the two numbers that give the value
  */
 
 /** @typedef {{inputs: Tensor[], attributes: import("../onnx/model.js").Attributes, cell: number[], at: number,
@@ -47,7 +48,7 @@ export function explainCell(plan, values, name, cell) {
   const before = plan.nodes.find((one) => one.outputs[0] === node.inputs[0]);
   const rowsFirst = before?.operator === "Transpose" && String(before.attributes.perm) === "0,2,3,1";
   const place = { inputs, attributes: node.attributes, cell: full, at, value: result.data[at], result, rowsFirst, before, known };
-  const explain = EXPLAINERS[node.operator] ?? other;
+  const explain = isSilu(plan, node) ? ACTIVATIONS.Silu : (EXPLAINERS[node.operator] ?? ACTIVATIONS[node.operator] ?? other);
   const negated = node.operator === "Neg" && minPool(plan, values, node.inputs[0], place);
   const found = negated || explain(place);
   return { operator: node.operator, value: place.value, source: node.inputs[0], ...found };
@@ -67,11 +68,11 @@ const EXPLAINERS = {
   Flatten: flattened,
   Reshape: flattened,
   Sub: scaledPixel,
-  Add: ({ inputs, at }) => ({
+  Add: (place) => ({
     rule: "the sum of both branches",
-    summands: [["first branch", inputs[0].data[at]], ["second branch", inputs[1].data[at] ?? NaN]],
+    summands: [["first branch", valueOf(place, 0)], ["second branch", valueOf(place, 1)]],
   }), // prettier-ignore
-  Relu: ({ inputs, at }) => ({ rule: "max(0, input)", parts: [["input", inputs[0].data[at]]] }),
+  Mul: (place) => ({ rule: "the product of both branches", operation: ["first x second", valueOf(place, 0), "x", valueOf(place, 1)] }),
 };
 
 /** @param {Place} place */
@@ -206,7 +207,7 @@ function softmaxTerms({ inputs, at, before, known }) {
   return {
     rule: "e^(input - largest input), divided by the sum of these powers over all classes",
     parts: [...calibration, ["input", logits[at]], ["largest input", largest]],
-    quotient: ["power / sum of powers", powers[at], powers.reduce((a, b) => a + b, 0)],
+    operation: ["power / sum of powers", powers[at], "/", powers.reduce((a, b) => a + b, 0)],
   };
 }
 

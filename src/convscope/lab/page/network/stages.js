@@ -1,5 +1,6 @@
 // Which values of a graph are shown as layers, and what each costs.
 import { sizeOf } from "../onnx/tensor.js";
+import { isSilu } from "./activations.js";
 import { findOrigin, originOf } from "./origin.js";
 
 /**
@@ -29,7 +30,7 @@ const SUMMARIES = {
   Conv: "convolution", Flatten: "flatten", Gemm: "dense", GlobalAveragePool: "global average",
   GlobalMaxPool: "global maximum", MatMul: "dense", MaxPool: "max pooling", Neg: "min pooling", Relu: "ReLU",
   Reshape: "flatten", Softmax: "softmax", Gelu: "GELU", LeakyRelu: "leaky ReLU",
-  Mul: "product of two branches",
+  Mul: "product of two branches", Clip: "limits", HardSwish: "hard swish", Sigmoid: "sigmoid", Tanh: "tanh",
 }; // prettier-ignore
 
 /**
@@ -60,7 +61,7 @@ function describe(node, plan, values) {
   const counted = { Conv: 3, Gemm: 3, MatMul: 3, BatchNormalization: 2, PRelu: 1 }[node.operator] ?? 0;
   const isInput = node.name === INPUT;
   const window = node.operator === "Conv" ? weights[0]?.shape.slice(2) : node.attributes.kernel_shape;
-  const text = SUMMARIES[/** @type {keyof typeof SUMMARIES} */ (node.operator)] ?? node.operator;
+  const text = isSilu(plan, node) ? "SiLU" : SUMMARIES[/** @type {keyof typeof SUMMARIES} */ (node.operator)] ?? node.operator;
   return {
     value: output,
     name: isInput ? "input" : node.name === "probabilities" ? "softmax" : node.name,

@@ -71,14 +71,14 @@ export class LabArithmetic extends HTMLElement {
 
   /** @param {Explanation} found @returns {HTMLElement[]} */
   terms(found) {
-    const { terms, window, parts, summands, quotient, value } = found;
+    const { terms, window, parts, summands, operation, value } = found;
     if (terms && found.bias !== undefined) return window ? this.maps(found) : this.largest(found);
     if (terms) return this.window(found);
     const rows = (parts ?? []).map(([name, number]) => row("", name, short(number)));
     const list = rows.length ? [products(make("table", {}, ...rows))] : [];
-    if (quotient) {
-      const [formula, dividend, divisor] = quotient;
-      return [...list, sum(`${formula} = ${precise(dividend)} / ${precise(divisor)} = `, short(value))];
+    if (operation) {
+      const [formula, first, sign, second] = operation;
+      return [...list, sum(`${formula} = ${precise(first)} ${sign} ${precise(second)} = `, short(value))];
     }
     if (!summands) return [...list, sum("= ", short(value))];
     const numbers = summands.map(([, number]) => number);
