@@ -169,6 +169,38 @@ def test_page_shows_the_maps_and_the_change_by_a_switched_channel(browser: Any, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("slow", "waits"), [(1, False), (1000, True)])
+def test_occlusion_maps_wait_for_a_click_only_if_the_network_stays_slow(
+    browser: Any, url: str, slow: int, waits: bool
+) -> None:
+    """A place at a time, the first ones half a second late."""
+    patched = f"""() => {{
+      const {{ postMessage }} = Worker.prototype;
+      window.slow = {slow};
+      Worker.prototype.postMessage = function (message, ...rest) {{
+        if (message.action === "occlude") {{
+          message.milliseconds = 0;
+          if (slow-- > 0) return setTimeout(() => postMessage.call(this, message, ...rest), 500);
+        }}
+        return postMessage.call(this, message, ...rest);
+      }};
+    }}"""
+    with browser_page(browser, url) as page:
+        wait_for_maps(page)
+        page.evaluate(patched)
+        page.locator("#samples button").nth(1).click()
+        page.wait_for_selector("lab-why canvas[data-done]", state="detached")
+        page.wait_for_selector("lab-why canvas[data-done], lab-why button")
+        button = page.locator("lab-why button")
+        assert button.count() == waits
+        page.evaluate("slow = 0")
+        if waits:
+            button.click()
+        page.wait_for_selector("lab-why canvas[data-done]")
+        assert button.count() == 0
+
+
+@pytest.mark.slow
 def test_occlusion_map_of_an_image_that_is_gone_is_not_finished(browser: Any, url: str) -> None:
     """A place at a time; another image is opened at the fifth one."""
     patched = """() => {

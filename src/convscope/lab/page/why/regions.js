@@ -6,12 +6,13 @@ import { make, paint } from "../views/dom.js";
 
 const PAUSE_MS = 250; // without a new image, before maps are computed
 const CHUNK_MS = 40; // of the worker, which then looks for a new image
-const MAX_MS = 3000; // slower occlusion maps wait for a click
+const FIRST_CHUNKS = 5; // after them, the pace tells how long the rest takes
+const MAX_MS = 3000; // a longer rest of the occlusion maps waits for a click
 const COLORS = [[0, 114, 178], [213, 94, 0]]; // against, for
 const KINDS = {
   "class activation map": "what each position of the last maps adds to the score",
   contributions: "what each position of the last maps adds to the score",
-  HiResCAM: "what each position of the last maps adds to the score, approximately",
+  HiResCAM: "activation times gradient at each position of the last maps, added up over the maps; about what it adds to the score",
 };
 
 export class LabWhy extends HTMLElement {
@@ -36,7 +37,7 @@ export class LabWhy extends HTMLElement {
   async explain(answer) {
     const { lab } = this;
     if (!lab?.description || lab.answer !== answer) return;
-    const { probabilities, pixels, milliseconds } = answer;
+    const { probabilities, pixels } = answer;
     const targets = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 2); // prettier-ignore
     const names = targets.map((target) => lab.description?.classes[target] ?? "");
     const maps = await lab.ask("classMaps", { targets }).catch((error) => ({ kind: "", layer: error.message, heats: [] }));
@@ -56,32 +57,33 @@ export class LabWhy extends HTMLElement {
     const patches = coverWithPatches(pixels.height, pixels.width);
     const text = kind ? `${kind[0].toUpperCase()}${kind.slice(1)}: ${KINDS[kind]} (${maps.layer}). ` : `${maps.layer}. `;
     const hint = `${text}Occlusion: how much the score drops where a patch of ${patches.size}x${patches.size} covers the image. Orange is for the class, blue against it.`;
-    const button = make("button", { type: "button" }, "Compute the occlusion maps");
-    const start = async () => {
-      button.remove();
-      await this.occlude(answer, targets, occlusions);
-    };
-    const isSlow = patches.rows.length * patches.columns.length * milliseconds > MAX_MS;
-    button.addEventListener("click", () => lab.attempt(start));
-    this.replaceChildren(...rows, ...(isSlow ? [button] : []), make("p", { className: "hint" }, hint));
-    if (!isSlow) await start();
+    this.replaceChildren(...rows, make("p", { className: "hint" }, hint));
+    await this.occlude(answer, targets, occlusions);
   }
 
   /** Draws the maps place after place, until there is a new image.
-   * @param {Answer} answer @param {number[]} targets @param {HTMLCanvasElement[]} canvases */
-  async occlude(answer, targets, canvases) {
+   * @param {Answer} answer @param {number[]} targets @param {HTMLCanvasElement[]} canvases
+   * @param {number[][]} drops of the places before @param {number} limit in milliseconds for the rest */
+  async occlude(answer, targets, canvases, drops = [], limit = MAX_MS) {
     const { height, width } = answer.pixels;
     const patches = coverWithPatches(height, width);
     const count = patches.rows.length * patches.columns.length;
-    /** @type {number[][]} */
-    const drops = [];
-    while (drops.length < count) {
+    for (let chunk = 1; drops.length < count; chunk++) {
+      const start = performance.now();
       const found = await this.lab?.ask("occlude", { targets, from: drops.length, milliseconds: CHUNK_MS });
       if (this.lab?.answer !== answer) return;
       drops.push(...found);
       canvases.forEach((canvas, i) => {
         overlay(canvas, answer.pixels, spreadDrops(drops.map((drop) => drop[i]), patches, height, width)); // prettier-ignore
       });
+      const rest = ((performance.now() - start) / found.length) * (count - drops.length);
+      if (chunk !== FIRST_CHUNKS || rest < limit) continue;
+      const button = make("button", { type: "button" }, "Finish the occlusion maps");
+      button.addEventListener("click", () => {
+        button.remove();
+        this.lab?.attempt(() => this.occlude(answer, targets, canvases, drops, Infinity));
+      });
+      return this.append(button);
     }
     for (const canvas of canvases) canvas.dataset.done = "";
   }
