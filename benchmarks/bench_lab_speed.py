@@ -49,7 +49,7 @@ STROKES = """async (strokes) => {
   let done;
   view.answered = (answer) => {
     answered(answer);
-    for (const layer of view.layers) if (layer.isStale) view.draw(layer);
+    for (const layer of view.layers) if (layer.isStale) layer.draw();
     done(answer.milliseconds);
   };
   board.clear();

@@ -35,7 +35,7 @@ def verdict_of_python(page: Any, run: convscope.Run) -> str:
     pixels = np.array(page.evaluate(script), np.uint8)
     side = round(len(pixels) ** 0.5)
     (answer,) = Predictor(run.model_file).predict(pixels.reshape(side, side))
-    return f"{answer.label} {100 * answer.probability:.1f} %"
+    return f"{answer.label} · {100 * answer.probability:.1f} %"
 
 
 def drawn_layers(page: Any) -> list[str]:

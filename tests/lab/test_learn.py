@@ -116,7 +116,11 @@ def choose(lesson: Any, **choices: Any) -> None:
 def pixels(canvas: Any) -> np.ndarray:
     """(height, width, 3)."""
     height, width = canvas.evaluate("({height, width}) => [height, width]")
-    read = "one => [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data]"
+    read = """one => {
+      const copy = new OffscreenCanvas(one.width, one.height).getContext("2d", { willReadFrequently: true });
+      copy.drawImage(one, 0, 0);
+      return [...copy.getImageData(0, 0, one.width, one.height).data];
+    }"""
     return np.reshape(canvas.evaluate(read), (height, width, 4))[..., :3]
 
 
@@ -264,6 +268,41 @@ def test_number_that_is_none_is_marked_and_not_used(page: Any) -> None:
     cell.fill("many")
     assert cell.get_attribute("aria-invalid") == "true"
     assert numbers(found, 1)[0][0] == 5
+
+
+def test_lesson_of_depth_frames_what_a_cell_sees(page: Any) -> None:
+    """A6: the frame is around as many pixels of the image as the text says."""
+    found = open_lesson(page, "Depth and cost")
+    for layers in (1, 4, 6):
+        choose(found, layers=layers)
+        colored = np.ptp(pixels(found.locator("canvas")), axis=2) > 20
+        rows, columns = np.flatnonzero(colored.any(axis=1)), np.flatnonzero(colored.any(axis=0))
+        seen = 2 * layers + 1
+        assert f"sees {seen}x{seen} pixels" in found.locator(".sum").inner_text()
+        assert [rows[0], rows[-1], columns[0], columns[-1]] == [14 - layers - 1, 14 + layers + 1] * 2
+        assert not colored[14 - layers : 15 + layers, 14 - layers : 15 + layers].any()
+
+
+def test_lesson_of_evaluation_colors_the_largest_count_darkest(page: Any) -> None:
+    """A14."""
+    found = open_lesson(page, "Evaluation")
+    edited(found, 0, np.array([[9, 3, 2], [1, 8, 1], [4, 40, 4]]))
+    shown = "spans => spans.map(span => getComputedStyle(span).backgroundColor.match(/\\d+/g).map(Number))"
+    colors = np.array(found.locator(".shades span").evaluate_all(shown))
+    assert colors.sum(axis=1).argmin() == 7
+
+
+def test_lesson_of_large_images_reduces_a_sign(page: Any) -> None:
+    """A16."""
+    found = open_lesson(page, "Large images")
+    whole = pixels(found.locator("canvas"))
+    assert whole.shape == (256, 256, 3)
+    choose(found, divide=16)
+    small = pixels(found.locator("canvas"))
+    assert small.shape == (16, 16, 3)
+    expected = whole.reshape(16, 16, 16, 16, 3).mean(axis=(1, 3))
+    assert abs(small - expected).mean() < 15
+    assert found.locator(".hint").inner_text() == "A road sign in it: 16x16 pixels"
 
 
 def test_lesson_of_flatten_shows_where_each_cell_goes(page: Any) -> None:

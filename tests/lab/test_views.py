@@ -142,9 +142,9 @@ def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> 
         heads = page.locator("lab-answer thead th").all_inner_texts()
         assert heads == ["class", "now", "kept"]
         rows = {row[0]: row[2:] for row in page.locator("lab-answer tbody tr").evaluate_all(ROWS)}
-        label, probability = verdict.split(" ", 1)
+        label, probability = verdict.split(" · ", 1)
         assert rows[label][1] == probability
-        now, now_probability = page.locator(".verdict").inner_text().split(" ", 1)
+        now, now_probability = page.locator(".verdict").inner_text().split(" · ", 1)
         assert rows[now][0] == now_probability
         count = page.locator("lab-layer").count()
         assert page.locator("lab-layer canvas").count() == 2 * count
@@ -156,6 +156,58 @@ def test_kept_image_is_shown_next_to_the_current_one(browser: Any, url: str) -> 
         assert left.bounding_box()["y"] + 10 < right.bounding_box()["y"]
         page.get_by_role("button", name="Stop comparing").click()
         assert page.locator("lab-layer canvas").count() == count
+
+
+def test_kept_image_stays_and_open_arithmetic_follows_while_drawing(browser: Any, url: str) -> None:
+    """Both while drawing, stroke after stroke."""
+    values = "all => all.map(maps => [...maps.values])"
+    with opened(browser, url) as page:
+        maps = layer(page, "conv1").locator("lab-maps:not(details lab-maps)")
+        (before,) = maps.evaluate_all(values)
+        page.get_by_role("button", name="Keep for comparing").click()
+        layer(page, "conv1").locator("canvas").first.click(position={"x": 60, "y": 60})
+        page.wait_for_selector("lab-arithmetic.open")
+        seen = set()
+        for _ in range(3):
+            draw_one(page)
+            now, kept = maps.evaluate_all(values)
+            assert kept == before != now
+            cell = maps.first.evaluate("maps => maps.cell")
+            assert cell == page.evaluate("document.querySelector('lab-arithmetic').choice.cell")
+            shown = float(number(page.locator("lab-arithmetic .value").inner_text()))
+            width, height = maps.first.evaluate("maps => [maps.wide, maps.tall]")
+            assert shown == pytest.approx(now[(cell[0] * height + cell[1]) * width + cell[2]], rel=1e-4, abs=1e-5)
+            seen.add(shown)
+            page.locator("#samples button").nth(len(seen)).click()
+            page.wait_for_timeout(300)
+        drawn = maps.nth(1).evaluate("m => m.querySelector('canvas').toDataURL()")
+        page.get_by_role("button", name="Stop comparing").click()
+        page.get_by_role("button", name="Keep for comparing").click()
+        assert maps.nth(1).evaluate("m => m.querySelector('canvas').toDataURL()") != drawn
+
+
+def test_steps_to_the_network_keep_their_canvases_and_fit_the_image(browser: Any, url: str) -> None:
+    with opened(browser, url) as page:
+        draw_one(page)
+        page.evaluate("window.first = document.querySelector('lab-seen canvas')")
+        captions = page.locator("lab-seen figcaption").all_inner_texts()
+        assert captions[0] == "gray 112x112"
+        counts = set()
+        for i in range(page.locator("#samples button").count()):
+            page.locator("#samples button").nth(i).click()
+            page.wait_for_timeout(300)
+            canvases, shown = page.locator("lab-seen canvas"), page.locator("lab-seen figcaption").all_inner_texts()
+            assert canvases.count() == len(shown) >= 1
+            for canvas, caption in zip(canvases.all(), shown, strict=True):
+                name, size = caption.rsplit(" ", 1)
+                assert canvas.evaluate("c => `${c.width}x${c.height}`") == size
+                assert canvas.get_attribute("aria-label") == f"{name}, {size.replace('x', ' by ')} pixels"
+            assert page.locator("lab-seen ul").is_visible() == bool(page.locator("lab-seen li").count())
+            counts.add(len(shown))
+        draw_one(page)
+        assert page.locator("lab-seen figcaption").all_inner_texts() == captions
+        assert page.evaluate("window.first === document.querySelector('lab-seen canvas')")
+        assert len(counts) > 1
 
 
 ROWS = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"

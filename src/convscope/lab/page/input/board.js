@@ -70,7 +70,9 @@ export class LabBoard extends HTMLElement {
   /** The drawing, gray. @returns {Pixels} */
   get pixels() {
     const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
-    return { height: SIDE, width: SIDE, channels: 1, data: Uint8Array.from({ length: SIDE * SIDE }, (_, i) => data[4 * i]) };
+    const gray = new Uint8Array(SIDE * SIDE);
+    for (let i = 0; i < gray.length; i++) gray[i] = data[4 * i];
+    return { height: SIDE, width: SIDE, channels: 1, data: gray };
   }
 
   /** Shows an image; drawing clears it. @param {Pixels} pixels */

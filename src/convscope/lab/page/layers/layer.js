@@ -1,6 +1,6 @@
 // A layer: its maps, those of the image that is kept for comparing, and its weights.
 import { colorScale } from "./colors.js";
-import { make, short } from "../views/dom.js";
+import { make, short, write } from "../views/dom.js";
 import { LabMaps } from "./maps.js";
 import { LabWeights } from "./weights.js";
 
@@ -15,6 +15,7 @@ export class LabLayer extends HTMLElement {
   /** @type {Float32Array | null} of the kept image */
   kept = null;
   isStale = false;
+  isOnScreen = false;
   maps = new LabMaps();
   /** @type {LabMaps | null} */
   keptMaps = null;
@@ -40,14 +41,19 @@ export class LabLayer extends HTMLElement {
     });
   }
 
-  /** @param {Float32Array} values */
-  draw(values) {
-    this.values = values;
+  /** Takes values that are drawn later. @param {Float32Array} values */
+  update(values) {
+    this.values = this.maps.values = values;
+    this.isStale = true;
+  }
+
+  draw() {
+    const { values } = this;
     this.isStale = false;
     const scale = colorScale(values, this.kept);
     this.maps.draw(values, scale);
     if (this.kept) this.keptMaps?.draw(this.kept, scale);
-    this.range.textContent = `${short(scale.low)} to ${short(scale.high)}`;
+    write(this.range, `${short(scale.low)} to ${short(scale.high)}`);
   }
 
   /** Shows the maps of a kept image next to the current ones. @param {Float32Array | null} values */
@@ -61,7 +67,7 @@ export class LabLayer extends HTMLElement {
     this.pair.replaceChildren(...(values ? both() : [this.maps]));
     this.maps.arrange();
     this.keptMaps?.arrange();
-    this.draw(this.values);
+    this.draw();
   }
 }
 

@@ -5,10 +5,11 @@ import { LabLayer } from "./layer.js";
 export class LabLayers extends HTMLElement {
   /** @type {LabLayer[]} */
   layers = [];
-  /** @type {Record<string, Float32Array>} */
-  values = {};
   /** @type {number | undefined} */
   waiting = undefined;
+  screen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) /** @type {LabLayer} */ (target).isOnScreen = isIntersecting;
+  });
 
   /** @param {import("../lab.js").Lab} lab */
   joined(lab) {
@@ -24,16 +25,16 @@ export class LabLayers extends HTMLElement {
       return layer;
     });
     this.replaceChildren(...this.layers);
+    this.screen.disconnect();
+    this.layers.forEach((layer) => this.screen.observe(layer));
     this.layers.forEach((layer) => layer.maps.arrange());
   }
 
   /** @param {import("../network/session.js").Answer} answer */
   answered({ values }) {
-    this.values = values;
     for (const layer of this.layers) {
-      const { top, bottom } = layer.getBoundingClientRect();
-      layer.isStale = true;
-      if (bottom > 0 && top < innerHeight) this.draw(layer);
+      if (layer.stage) layer.update(values[layer.stage.value]);
+      if (layer.isOnScreen) layer.draw();
     }
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.drawNext());
@@ -43,13 +44,8 @@ export class LabLayers extends HTMLElement {
   drawNext() {
     const next = this.layers.find((layer) => layer.isStale);
     if (!next) return;
-    this.draw(next);
+    next.draw();
     this.waiting = setTimeout(() => this.drawNext());
-  }
-
-  /** @param {LabLayer} layer */
-  draw(layer) {
-    if (layer.stage) layer.draw(this.values[layer.stage.value]);
   }
 
   /** @param {import("../network/session.js").Answer | null} answer */

@@ -128,7 +128,7 @@ function buildDepth() {
     const { seen, cost } = state();
     context.drawImage(digit, 0, 0, 28, 28);
     context.strokeStyle = "#ffc46b";
-    context.strokeRect(13.5 - seen / 2, 13.5 - seen / 2, seen + 1, seen + 1);
+    context.strokeRect(14 - seen / 2, 14 - seen / 2, seen + 1, seen + 1);
     text.textContent = `A cell of the last map sees ${seen}x${seen} pixels. ${cost.toLocaleString("en")} multiply-adds.`;
   }
 }

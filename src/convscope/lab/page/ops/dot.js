@@ -30,7 +30,16 @@ export function multiply(rows, columns, k, result, bias, m, n, offset = 0) {
       result[at] = s0; result[at + n] = s1; result[at + 2 * n] = s2; result[at + 3 * n] = s3;
       result[at + 1] = t0; result[at + n + 1] = t1; result[at + 2 * n + 1] = t2; result[at + 3 * n + 1] = t3;
     } // prettier-ignore
-    for (let c = even; c < n; c++) for (let i = 0; i < 4; i++) single(r + i, c);
+    if (even < n) {
+      let [s0, s1, s2, s3] = start;
+      let a = r * k, b = a + k, d = b + k, e = d + k;
+      for (let x = even * k; x < n * k; a++, b++, d++, e++, x++) {
+        const u = columns[x];
+        s0 += rows[a] * u; s1 += rows[b] * u; s2 += rows[d] * u; s3 += rows[e] * u;
+      } // prettier-ignore
+      const at = offset + r * n + even;
+      result[at] = s0; result[at + n] = s1; result[at + 2 * n] = s2; result[at + 3 * n] = s3;
+    } // prettier-ignore
   }
   for (let r = four; r < m; r++) for (let c = 0; c < n; c++) single(r, c);
 

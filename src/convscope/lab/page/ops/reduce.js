@@ -13,8 +13,8 @@ const REDUCTIONS = {
   ReduceSum: sum,
   ReduceMax: (values) => values.reduce((a, b) => Math.max(a, b)),
   ReduceMin: (values) => values.reduce((a, b) => Math.min(a, b)),
-  ReduceL2: (values) => Math.sqrt(sum(values.map((value) => value * value))),
-  ReduceSumSquare: (values) => sum(values.map((value) => value * value)),
+  ReduceL2: (values) => Math.sqrt(sumOfSquares(values)),
+  ReduceSumSquare: sumOfSquares,
   ReduceLogSumExp(values) {
     const largest = values.reduce((a, b) => Math.max(a, b));
     return largest + Math.log(sum(values.map((value) => Math.exp(value - largest))));
@@ -23,7 +23,16 @@ const REDUCTIONS = {
 
 /** @param {Float64Array} values */
 function sum(values) {
-  return values.reduce((a, b) => a + b, 0);
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i];
+  return total;
+}
+
+/** @param {Float64Array} values */
+function sumOfSquares(values) {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i] * values[i];
+  return total;
 }
 
 /** Axes that may count from the end. @param {number} axis @param {number} rank */

@@ -1,5 +1,5 @@
 // The probabilities of the classes, and whether the model answers.
-import { make, percent } from "./dom.js";
+import { make, percent, write } from "./dom.js";
 
 const MAX_ROWS = 10;
 const DOUBTS = {
@@ -31,12 +31,12 @@ export class LabAnswer extends HTMLElement {
     const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
     // The classes keep their order while there are few, so that the bars do not jump.
     const rows = classes.length <= MAX_ROWS ? classes.map((_, i) => i) : order.slice(0, MAX_ROWS);
-    const verdict = `${classes[order[0]]} ${percent(probabilities[order[0]])}`;
+    const verdict = `${classes[order[0]]} · ${percent(probabilities[order[0]])}`;
     const doubt = status === "answered" ? [] : [make("p", { className: "doubt" }, DOUBTS[status])];
     const old = [...this.querySelectorAll("tbody tr")];
     if (old.length === rows.length) {
       const top = this.querySelector(".verdict");
-      if (top && top.textContent !== verdict) top.textContent = verdict;
+      if (top) write(top, verdict);
       this.querySelector(".doubt")?.remove();
       top?.after(...doubt);
       old.forEach((line, i) => fill(line, classes[rows[i]], probabilities[rows[i]], this.other?.[rows[i]]));

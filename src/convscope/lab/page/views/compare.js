@@ -26,7 +26,7 @@ export class LabCompare extends HTMLElement {
     if (!answer || !this.lab?.description) return;
     const { probabilities, pixels } = answer;
     const best = probabilities.indexOf(Math.max(...probabilities));
-    const text = `kept: ${this.lab.description.classes[best]} ${percent(probabilities[best])}`;
+    const text = `kept: ${this.lab.description.classes[best]} · ${percent(probabilities[best])}`;
     const canvas = make("canvas", { role: "img", "aria-label": text });
     paint(canvas, pixels);
     this.prepend(make("figure", { className: "row" }, canvas, make("figcaption", {}, text)));

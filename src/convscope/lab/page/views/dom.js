@@ -24,6 +24,11 @@ export function byId(id) {
   return found;
 }
 
+/** Changes a text; the same one costs no layout. @param {Element} element @param {string} text */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** A number as people read it, with up to 6 digits that count. @param {number} value */
 export function short(value) {
   if (!Number.isFinite(value)) return String(value);
