@@ -72,7 +72,7 @@ def minify_script(script: str, aliases: Mapping[str, str] = MappingProxyType({})
     """
     tokens = _code(script)
     roles = list(_roles(tokens))
-    short = _short_names(tokens, roles) | aliases
+    short = {**_short_names(tokens, roles), **aliases}
     short |= _SHORT_VALUES | {text: text[1:] for kind, text in tokens if kind == "number" and text.startswith("0.")}
     renamed = [(kind, _rename(text, role, short)) for (kind, text), role in zip(tokens, roles, strict=True)]
     return "".join(text + " " * _needs_space(text, after) for text, after in pairwise([*_tighten(renamed), ";"]))
