@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convscope.lab.bundle import bundle_script
-from convscope.lab.minify import minify_script
+from convscope.lab.minify import minify_script, minify_scripts
 
 CASES = (Path(__file__).parent / "minify_cases.txt").read_text("utf-8")
 SCRIPTS = {name: script for name, _, script in (case.partition("\n") for case in CASES.split("# ")[1:])}
@@ -51,6 +51,28 @@ def test_minify_script_shortens_names_and_leaves_texts() -> None:
     ],
 )
 def test_minify_script_leaves_out_needless_signs(script: str, expected: str) -> None:
+    assert minify_script(script) == expected
+
+
+@pytest.mark.usefixtures("node")
+def test_minify_scripts_shortens_the_globals_that_are_used_often() -> None:
+    lines = "print(Math.floor(1.5), Math.floor(2.5), Math.max(3, 4), new Float64Array(2).length);"
+    scripts = [f"{{ const point = {{ Math: {{ floor: 9 }} }}; print(point.Math.floor); {lines} }}", lines, lines]
+    found = minify_scripts(scripts)
+    assert run(found) == run("\n".join(scripts))
+    assert found.splitlines()[0] == "const $a=Math.floor,$b=print,$c=Math.max,$d=Float64Array;"
+    assert "Math.floor(" not in found.split("\n", 1)[1].replace("a.Math.floor", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("let low = f(1, 2), high = [low, 3], { size } = high;", "let b=f(1,2),a=[b,3],{size}=a;"),
+        ("try { f(); } catch (error) { g(error.name); }", "try{f()}catch(a){g(a.name)}"),
+        ("for (let first = 0, last = 9; first < last; first++) f(last);", "for(let a=0,b=9;a<b;a++)f(b);"),
+    ],
+)
+def test_minify_script_shortens_every_declared_name(script: str, expected: str) -> None:
     assert minify_script(script) == expected
 
 
