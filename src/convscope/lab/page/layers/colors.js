@@ -1,7 +1,7 @@
 // Colors of values: from dark to light for values of one sign, blue and orange for both.
 
 const SEQUENCE = [[10, 12, 40], [66, 22, 104], [140, 41, 99], [214, 72, 66], [250, 149, 40], [252, 243, 180]]; // prettier-ignore
-const DIVERGING = [[20, 80, 190], [110, 165, 235], [28, 30, 36], [245, 160, 70], [255, 225, 150]]; // prettier-ignore
+const DIVERGING = [[20, 80, 190], [110, 165, 235], [50, 53, 60], [245, 160, 70], [255, 225, 150]]; // prettier-ignore
 
 /** 256 colors as the bytes of ImageData. @param {number[][]} stops @returns {Uint32Array} */
 function ramp(stops) {
