@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from queue import SimpleQueue
 from threading import Timer
 from typing import IO
@@ -118,7 +118,10 @@ def map_in_order(workers: list[Worker], messages: Iterable[bytes], fallback: Han
 
 
 def limit_resources(max_memory_gb: float) -> None:
-    """Limit this process, where the system can: address space, no files to write, no core dumps."""
+    """Limit this process, where the system can: address space, no files to write, no core dumps.
+
+    A lower limit that the system has set already stays.
+    """
     if sys.platform == "win32":
         return
     import resource
@@ -128,7 +131,10 @@ def limit_resources(max_memory_gb: float) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (limit, limit))
+        hard = resource.getrlimit(kind)[1]
+        lowest = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        with suppress(ValueError) if sys.platform == "darwin" else nullcontext():  # macOS has no limit of address space
+            resource.setrlimit(kind, (lowest, lowest))
 
 
 def serve(handler: Handler) -> None:
