@@ -162,8 +162,8 @@ def test_malicious_pickle_does_not_run(tmp_path: Path, legacy: bool) -> None:
 
 
 def giant() -> bytes:
-    """Ten bytes that claim to be a tensor of 64 GB."""
-    return pth({"weight": torch.zeros(1).expand(16 * 10**9)})
+    """Four bytes that claim to be a tensor of 4.4 GB."""
+    return pth({"weight": torch.zeros(1).expand(1_100_000_000)})
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def giant() -> bytes:
         (pth([torch.ones(3)]), "it holds more than a state dict: names and plain tensors"),
         (pth({"epoch": 3, "weight": torch.ones(3)}), "it holds more than a state dict: names and plain tensors"),
         (pth({"weight": torch.ones(3).to_sparse()}), "can.t convert Sparse layout tensor to numpy.*"),
-        (giant(), "(Unable to allocate|.*not enough memory|.*can't allocate memory|the process that was to read it).*"),
+        (giant(), "Unable to allocate 4.10 GiB .*"),
         (save({"weight": torch.ones(100)})[:-7], "it is a truncated or damaged safetensors file"),
     ],
     ids=["empty", "text", "truncated", "list", "checkpoint", "sparse", "giant", "safetensors"],
