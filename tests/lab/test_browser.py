@@ -128,6 +128,30 @@ def test_image_files_get_the_probabilities_of_python(browser: Any, url: str, dig
             assert notes == [note for note in expected.notes if not note.startswith(known)], kind
 
 
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_dropped_and_pasted_photo_is_answered_as_by_python(
+    browser: Any, url: str, digits_run: convscope.Run, kind: str
+) -> None:
+    content = files()["jpeg"]
+    (expected,) = Predictor(digits_run.model_file).predict(content)
+    fire = """([kind, bytes]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(bytes)], "photo.jpg", { type: "image/jpeg" }));
+      const options = { bubbles: true, cancelable: true, clipboardData: transfer, dataTransfer: transfer };
+      const paste = () => [new ClipboardEvent(kind, options)];
+      const drop = () => ["dragover", kind].map((one) => new DragEvent(one, options));
+      for (const event of { paste, drop }[kind]()) document.body.dispatchEvent(event);
+    }"""
+    with opened(browser, url) as page:
+        draw_one(page)
+        before = drawn_layers(page)
+        page.evaluate(fire, [kind, [*content]])
+        page.wait_for_timeout(500)
+        assert page.locator(".verdict").inner_text() == f"{expected.label} · {100 * expected.probability:.1f} %"
+        assert drawn_layers(page)[0] != before[0]
+        assert not page.evaluate("document.body.classList.contains('drop')")
+
+
 @pytest.mark.parametrize(
     ("selector", "name", "content", "message"),
     [
