@@ -186,6 +186,14 @@ def test_damaged_or_other_file_is_refused_in_one_line(content: bytes, message: s
         read_state_dict(content)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_floats_of_any_precision_become_float32(kind: torch.dtype) -> None:
+    found = read_state_dict(pth({"weight": torch.tensor([0.5, -3], dtype=kind), "count": torch.tensor(7)}))
+    assert (found["weight"].dtype, found["count"].dtype) == (np.float32, np.int64)
+    assert found["weight"].tolist() == [0.5, -3]
+
+
 def test_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_dict, "TIMEOUT_S", 0.01)
     with pytest.raises(DataError, match=r"^the process that was to read it took longer than 0.01 s: get the original"):
