@@ -244,7 +244,7 @@ DATA = _rows(
     ),
     (
         "backbones add run/best.safetensors --network efficientnet-lite2 --as x",
-        "^run/best.* expected a tensor '_conv_s",
+        "^run/best.* expected a tensor 'conv_st",
     ),
     ("backbones add run --as efficientnet-lite2", "^it was not made from efficientnet-lite2-9656183e.pth with the SH"),
 )
