@@ -7,16 +7,17 @@ metadata hold the classes and the preprocessing. docs/model-file.md specifies th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from convscope.backends.onnx.graph import GraphBuilder, Weights, build_graph, output_sizes
+from convscope.backends.onnx.graph import NCHW_TO_NHWC, GraphBuilder, Weights, build_graph, output_sizes
 from convscope.backends.onnx.metadata import (
     BATCH_AXIS,
+    FEATURES,
     INPUT,
     IR_VERSION,
     LOGITS,
@@ -31,6 +32,9 @@ from convscope.backends.onnx.ood import STATISTICS, add_statistics, ood_layers, 
 from convscope.backends.onnx.quantize import CalibrationGraphBuilder
 from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.network.network import Network
+
+
+MAPS = "maps"  # an output of `to_maps_onnx`
 
 
 class CalibrationModel(NamedTuple):
@@ -60,7 +64,7 @@ def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> byte
         The serialized file; equal arguments give equal bytes.
     """
     graph = build_graph(network, weights, metadata, BUILDERS[metadata.precision])
-    model = _to_model(graph, network, output_sizes(network, metadata))
+    model = _to_model(graph, [_images(network)], _vectors(output_sizes(network, metadata)))
     helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
@@ -73,7 +77,7 @@ def to_statistics_onnx(network: Network, weights: Weights, metadata: ModelMetada
     add_statistics(graph, network)
     layers = ood_layers(network)
     sizes = {LOGITS: network.classes, STATISTICS: statistics_count(layers) or 2 * network.input_shape[-1]}
-    content: bytes = _to_model(graph, network, sizes).SerializeToString()
+    content: bytes = _to_model(graph, [_images(network)], _vectors(sizes)).SerializeToString()
     return content
 
 
@@ -87,17 +91,51 @@ def to_calibration_onnx(network: Network, weights: Weights, metadata: ModelMetad
     """
     graph = CalibrationGraphBuilder(weights)
     build_graph(network, weights, metadata, lambda _: graph)
-    model = _to_model(graph, network, {})
-    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in graph.values.values())
+    outputs = [onnx.ValueInfoProto(name=value) for value in graph.values.values()]
+    model = _to_model(graph, [_images(network)], outputs)
     return CalibrationModel(model.SerializeToString(), graph.values, graph.inputs)
 
 
-def _to_model(graph: GraphBuilder, network: Network, sizes: Mapping[str, int]) -> onnx.ModelProto:
-    """The graph with outputs of these sizes."""
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_AXIS, size]) for name, size in sizes.items()
-    ]
-    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH_AXIS, *network.input_shape])]
+def to_maps_onnx(network: Network, weights: Weights, cut: int | None) -> bytes:
+    """A graph of the layers before the classifier, for training only the last ones; not a model file.
+
+    It takes normalized images, float32 (n, channels, height, width), and returns `FEATURES`, float32 (n, features),
+    and with a cut `MAPS`, the output of the first layers, float16 (n, height, width, channels).
+
+    Args:
+        network: The layers.
+        weights: Arrays by name.
+        cut: How many of the network's layers compute the maps, all of them before the global pool.
+    """
+    graph, body = GraphBuilder(weights), network.layers[:-2]
+    height, width, channels = network.input_shape
+    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [BATCH_AXIS, channels, height, width])
+    outputs = _vectors({FEATURES: network.layers[-2].input_shape[0]})
+    value = graph.add_layers(body[:cut], INPUT, "")
+    if cut:
+        rows = graph.add_node("Transpose", "maps.rows", [value], perm=NCHW_TO_NHWC)
+        graph.add_node("Cast", MAPS, [rows], to=TensorProto.FLOAT16)
+        shape = [BATCH_AXIS, *body[cut - 1].output_shape]
+        outputs.append(helper.make_tensor_value_info(MAPS, TensorProto.FLOAT16, shape))
+        value = graph.add_layers(body[cut:], value, "")
+    graph.add_node("Identity", FEATURES, [value])
+    content: bytes = _to_model(graph, [images], outputs).SerializeToString()
+    return content
+
+
+def _images(network: Network) -> onnx.ValueInfoProto:
+    """The input of all graphs but `to_maps_onnx`: uint8 images."""
+    return helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH_AXIS, *network.input_shape])
+
+
+def _vectors(sizes: Mapping[str, int]) -> list[onnx.ValueInfoProto]:
+    """Outputs of these sizes."""
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_AXIS, size]) for name, size in sizes.items()]
+
+
+def _to_model(
+    graph: GraphBuilder, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
     nodes = [helper.make_node(node.operator, node.inputs, [node.output], **node.attributes) for node in graph.nodes]
     constants = [numpy_helper.from_array(np.array(array, order="C"), name) for name, array in graph.constants.items()]
     return helper.make_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ import onnxruntime
 
 # It moves roundings to 8 bits in front of max pooling, whose integer kernel is ten times as slow as the one for floats.
 DISABLED_OPTIMIZERS = ["QDQPropagationTransformer"]
+RUNTIME_VERSION: str = onnxruntime.__version__
 LOG_FATAL = 4  # errors are raised as exceptions too; do not print them as well
 onnxruntime.set_default_logger_severity(LOG_FATAL)
 
@@ -29,7 +30,7 @@ onnxruntime.set_default_logger_severity(LOG_FATAL)
 class Session(Protocol):
     """What runs a model."""
 
-    def run(self, outputs: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Arrays by the names of outputs, for arrays by the names of inputs."""
 
 
