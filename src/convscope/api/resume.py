@@ -10,6 +10,7 @@ from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, 
 from convscope._records import validate_options
 from convscope._reporting import Reporter
 from convscope.api.train import run_plan
+from convscope.api.training.finetune import recorded_tail
 from convscope.api.training.hooks import HookKeywords, Hooks
 from convscope.api.training.options import CHECKPOINT_INTERVAL_S, TrainOptions
 from convscope.api.training.plan import Plan
@@ -92,9 +93,10 @@ def plan_resume(path: str | Path, data: Dataset | None, reporter: Reporter) -> P
         changes.append("its learning rate follows the clock")
     if changes:
         reporter.message(f"the result will be equivalent, not bit-identical: {', '.join(changes)}")
-    return replace(
-        plan, initial_weights=load_weights(Path(path, INITIAL_WEIGHTS_FILE)) if config.initial_epoch else None
-    )
+    if not config.initial_epoch and config.init is None:
+        return plan
+    weights = load_weights(Path(path, INITIAL_WEIGHTS_FILE))
+    return replace(plan, initial_weights=weights, tail=recorded_tail(config, plan.data, weights, reporter))
 
 
 def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Reporter) -> Plan:

@@ -14,9 +14,12 @@ from safetensors.numpy import save
 from convscope._files import lock_folder
 from convscope._records import validate_options
 from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
+from convscope.api.training.keep import keep_if_better
 from convscope.api.training.options import TrainOptions
-from convscope.api.training.plan import Plan, make_plan
+from convscope.api.training.plan import Plan
 from convscope.api.training.results import write_results, write_weights
+from convscope.api.training.sources import load_sources
+from convscope.api.training.start import plan_training
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.load import DataSource
 from convscope.errors import UsageError
@@ -63,8 +66,8 @@ def train_model(
     checked = validate_options(TrainOptions, given)
     checked.chosen_recipe()  # a wrong option is reported before anything is loaded
     started = time.monotonic()
-    dataset, origin = checked.load_data(data, hooks.reporter)
-    return run_plan(make_plan(dataset, checked, origin, started), checked, hooks)
+    sources = load_sources(data, checked, hooks.reporter)
+    return run_plan(plan_training(sources, checked, hooks.reporter, started), checked, hooks)
 
 
 def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, resume: bool = False) -> Run:
@@ -99,7 +102,9 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
             # the caller's callbacks see restored weights, and what they stop is saved
             callbacks = [*first, *hooks.callbacks, stop, checkpoints, metrics_log]
             result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
+        result = keep_if_better(plan, result)
         interrupted_by = stop.number  # a later signal does not stop the results from being written
+        set_weights(model, result.weights)
         write_weights(writer, plan, result, hooks.reporter)
         if not interrupted_by:
             write_results(writer, plan, model, result, hooks)
@@ -162,4 +167,5 @@ def _train_config(plan: Plan, hooks: Hooks) -> TrainConfig:
         initial_epoch=config.initial_epoch,
         metrics=hooks.metrics,
         augment=hooks.augment,
+        tail=plan.tail,
     )

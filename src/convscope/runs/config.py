@@ -20,12 +20,13 @@ from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.network import Network
+from convscope.pretrained.backbone import BackboneInfo
 from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Recipe
 
 FORMAT: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 BEST_WEIGHTS_FILE, LAST_WEIGHTS_FILE = "best.safetensors", "last.safetensors"
-INITIAL_WEIGHTS_FILE = "initial.safetensors"  # only of a run that continues another
+INITIAL_WEIGHTS_FILE = "initial.safetensors"  # only of a run that continues another, or starts from a backbone
 TRAINING_IMAGES_FILE = "training-images.safetensors"
 METRICS_FILE, EVALUATION_FILE, MODEL_FILE = "metrics.jsonl", "evaluation.json", "model.onnx"
 CHECKPOINT_FOLDER, PLOT_FOLDER, EVENT_FOLDER = "checkpoints", "plots", "tensorboard"
@@ -58,6 +59,45 @@ class DatasetInfo(Record):
         return f"{self.train_images:,} training, {held_out}{self.test_images:,} test images"
 
 
+class ValidationScore(Record):
+    """How good a network is on the validation images: accuracy, 0..1, and cross-entropy in nats."""
+
+    accuracy: float
+    cross_entropy: float
+
+
+class Race(Record):
+    """A short training from scratch, next to the start from a backbone.
+
+    Attributes:
+        accuracy: What it reached on its validation images, 0..1.
+        seconds: How long it trained; about as long as the features and the classifier of the backbone took.
+    """
+
+    accuracy: float
+    seconds: float
+
+
+class InitInfo(Record):
+    """The backbone that a training starts from.
+
+    Attributes:
+        backbone: What it is and where it comes from.
+        cut: How many of the first layers stay as they are while the others are trained; None if only the classifier is.
+        views: How many versions of each training image the classifier and the last layers learned from.
+        strength: Inverse penalty C of the classifier, on standardized features.
+        score: Of the backbone with its new classifier, before any other layer was trained.
+        race: The training from scratch that it won; None if there was none.
+    """
+
+    backbone: BackboneInfo
+    cut: int | None
+    views: int
+    strength: float
+    score: ValidationScore
+    race: Race | None = None
+
+
 class RunConfig(Record):
     """Everything that was decided before the first step: `config.json`."""
 
@@ -76,6 +116,7 @@ class RunConfig(Record):
     metrics: tuple[str, ...] = ()
     epochs: int = Field(ge=0, le=MAX_EPOCHS)
     initial_epoch: int = Field(default=0, ge=0, le=MAX_EPOCHS)
+    init: InitInfo | None = None
     max_error: float | None = Field(default=None, gt=0, lt=1)
     budget: float | None = None
     time_limit: float | None = None

@@ -95,6 +95,7 @@ class Stream(IntEnum):
     CUTMIX = 0xE22B9636
     FLIP = 0x9AFEE455
     CUSTOM = 0x4023F5B0
+    VIEW = 0x7A1C04D3
 
 
 def generator(seed: int, epoch: int, stream: Stream) -> np.random.Generator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from convscope.backends.native.backend import Precision
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.metrics import Metric
 from convscope.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from convscope.training.finetuning.tail import Tail
 
 Pixels = NDArray[np.uint8]
 Augment = Callable[[Pixels, np.random.Generator], Pixels]
@@ -31,6 +35,7 @@ class TrainConfig:
         metrics: the user's own, by name, measured on the validation data after each epoch.
         augment: the user's own augmentation, a function of a uint8 batch (n, height, width, channels) and a NumPy
             generator that returns a batch of the same shape.
+        tail: what the first layers, which stay frozen, have computed; None trains all layers.
     """
 
     preprocessing: Preprocessing
@@ -41,3 +46,4 @@ class TrainConfig:
     initial_epoch: int = 0
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     augment: Augment | None = None
+    tail: Tail | None = None

@@ -53,8 +53,12 @@ def batches(train: Split, config: TrainConfig, state: TrainerState) -> Iterator[
     starts = recipe.batch_size * np.arange(1, state.batches_per_epoch)
     parts = list(zip(np.split(order, starts), np.split(draws, starts), strict=True))
     randoms = generator(seed, epoch, Stream.CUSTOM).spawn(len(parts)) if config.augment else []
+    views = generator(seed, epoch, Stream.VIEW).integers(config.tail.count, size=count) if config.tail else draws
     for number in range(state.batch, len(parts)):
         index, drawn = parts[number]
+        if config.tail is not None:
+            yield Batch(config.tail.batch(index, views[drawn]), torch.from_numpy(train.labels[index]))
+            continue
         shifts = None if augmentation.shifts is None else augmentation.shifts[drawn]
         flips = None if augmentation.flips is None else augmentation.flips[index]
         store, rows = train.store, train.indices(index)

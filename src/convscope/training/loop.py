@@ -52,7 +52,8 @@ def fit(
     learn_whitening(model, train, config.preprocessing)
     if recipe.head_init_scale != 1:
         cast("nn.Linear", model.get_submodule("classifier")).weight.data.mul_(recipe.head_init_scale)
-    optimizer = Optimizer(model, recipe.optimizer)
+    trained = model if config.tail is None else config.tail.layers_of(model)
+    optimizer = Optimizer(trained, recipe.optimizer)
     result = TrainResult(recipe.selection.weights)
     trainer = Trainer(model, optimizer, state, result)
     backend.share_torch_threads(leaves_work_to_torch(model))
@@ -64,7 +65,7 @@ def fit(
         model.train()
         for batch in batches(train, config, state):
             with autocast(config.precision):
-                logits = model(batch.images).float()
+                logits = trained(batch.images).float()
             loss, correct = batch.loss(logits, recipe.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(recipe.learning_rate_at(state.done_at(state.step)))
@@ -131,7 +132,10 @@ def evaluation_batch_size(model: nn.Module) -> int:
 
 def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float, float, dict[str, float]]:
     """Return the mean cross-entropy in nats, the accuracy and the user's own metrics on a split."""
-    logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in split.chunks()])
+    if config.tail is None:
+        logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in split.chunks()])
+    else:
+        logits = config.tail.predict_logits(model)
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
     return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
 

@@ -31,11 +31,12 @@ class Optimizer:
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         matrices = [name for name, weight in weights.items() if weight.ndim > 1][:-1]
         names = matrices if config.name == "muon" else []
+        depths = _depths(list(weights))
         self.config = config
         self.momenta = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         self.muon_weights = [(weights[name], self.momenta[name]) for name in names]
         self.sgd_weights = [
-            (weight, self.momenta[name], *_rate_and_decay(name, config))
+            (weight, self.momenta[name], *_rate_and_decay(name, config, depths[name]))
             for name, weight in weights.items()
             if name not in names
         ]
@@ -79,9 +80,15 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     return found
 
 
-def _rate_and_decay(name: str, config: OptimizerConfig) -> tuple[float, float]:
-    """Return the peak learning rate and the decay of an SGD weight; all lose the same fraction per step."""
-    rate = config.learning_rate if config.name == "sgd" else config.sgd_lr
+def _depths(names: list[str]) -> dict[str, int]:
+    """How many layers, blocks counting as one, lie between each weight and the last."""
+    layers = list(dict.fromkeys(name.partition(".")[0] for name in reversed(names)))
+    return {name: layers.index(name.partition(".")[0]) for name in names}
+
+
+def _rate_and_decay(name: str, config: OptimizerConfig, depth: int) -> tuple[float, float]:
+    """Return the peak learning rate and the decay of an SGD weight; all of a layer lose the same fraction per step."""
+    rate = (config.learning_rate if config.name == "sgd" else config.sgd_lr) * config.layer_decay**depth
     is_norm_bias = name.endswith(".bias") and name.split(".")[-2].startswith("batchnorm")
     if config.norm_bias_lr and is_norm_bias:
         return config.norm_bias_lr, config.weight_decay * rate / config.norm_bias_lr

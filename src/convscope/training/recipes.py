@@ -34,6 +34,8 @@ class OptimizerConfig(Record):
         norm_bias_lr: peak learning rate of batch norm's biases, which then decay by the same fraction per step as
             other weights; None for that of other weights.
         freeze_norm_scale: whether the scales of batch norm stay 1 and the weights that Muon updates keep their norm.
+        layer_decay: factor on the learning rate per layer, from the classifier back; below 1, the first layers of a
+            pretrained network move least.
     """
 
     name: Literal["sgd", "muon"] = "sgd"
@@ -45,6 +47,7 @@ class OptimizerConfig(Record):
     sgd_lr: float = Field(default=0.1, gt=0)
     norm_bias_lr: PositiveRate | None = None
     freeze_norm_scale: bool = False
+    layer_decay: PositiveFraction = 1
 
 
 class AugmentationConfig(Record):
@@ -131,7 +134,7 @@ class Recipe(Record):
 
     name: str = "custom"
     model: str = "small"
-    epochs: int = Field(default=10, ge=1, le=MAX_EPOCHS)
+    epochs: int = Field(default=10, ge=0, le=MAX_EPOCHS)
     min_steps: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
     label_smoothing: float = Field(default=0, ge=0, lt=1)
@@ -337,7 +340,22 @@ _IMAGES = _variant(
     validation_fraction=0.1,
 )
 
-Kind = Literal["gray", "color", "small images", "sized images", "images"]
+# From a pretrained backbone: epochs of the last layers, after the classifier has been fitted; dev/LOG.md has the
+# measurements.
+_PRETRAINED = Recipe(
+    name="default from a backbone",
+    model="pretrained",
+    optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=1e-4, layer_decay=0.9),
+    schedule=ScheduleConfig(warmup_fraction=0.1),
+    augmentation=AugmentationConfig(min_crop_area=0.4, color_jitter=0.2, horizontal_flip="auto"),
+    selection=SelectionConfig(weights="last"),
+    batch_size=64,
+    epochs=10,
+    label_smoothing=0.1,
+    precision="float32",
+)
+
+Kind = Literal["gray", "color", "small images", "sized images", "images", "pretrained"]
 VARIANTS: dict[Kind, dict[str, Recipe]] = {
     "gray": {},
     "color": {
@@ -351,6 +369,11 @@ VARIANTS: dict[Kind, dict[str, Recipe]] = {
         ),
         "best": _variant(_IMAGES, "best for images", epochs=60, min_steps=3000, min_crop_area=0.2, cutmix_until=0.9),
     },
+}
+VARIANTS["pretrained"] = {
+    "default": _PRETRAINED,
+    "fast": _variant(_PRETRAINED, "fast from a backbone", epochs=0),
+    "best": _variant(_PRETRAINED, "best from a backbone", epochs=30),
 }
 # If the user chose the input size, training uses nearly all of it; the same holds for small images.
 VARIANTS["sized images"] = {

@@ -75,7 +75,7 @@ class TrainerState:
         self.recipe, self.time_limit, self.initial_epoch = recipe, time_limit, initial_epoch
         self.epochs, self.batches_per_epoch = recipe.planned_epochs(images), recipe.batches_per_epoch(images)
         total = initial_epoch + self.epochs
-        self.initial_done = initial_epoch / total
+        self.initial_done = initial_epoch / total if total else 0
         self.image_scales = [
             recipe.schedule.image_scale_in_epoch(epoch, total) for epoch in range(initial_epoch + 1, total + 1)
         ]

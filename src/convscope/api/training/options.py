@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope._text import parse_duration
+from convscope.errors import UsageError
 from convscope.images.fit import DEFAULT_FIT, Fit
+from convscope.network.layers.base import Shape
 from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Kind, Recipe, recipe_named
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ class TrainOptions(Record):
         description="default, fast (least time), best (highest accuracy) or article (exactly the article's training). "
         "By default 'default', or with --budget the most accurate recipe that fits.",
         json_schema_extra={"metavar": "NAME"},
+    )
+    init: str | Path | None = Field(
+        default=None,
+        description="Start from a backbone (see 'convscope backbones'), a run, a .safetensors or a model.onnx; none: "
+        "from scratch. By default, --budget tries the backbone that is installed.",
+        json_schema_extra={"metavar": "BACKBONE"},
     )
     run: Path | None = Field(default=None, description="Folder to write; by default the next free one in runs/.")
     epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS, description="Passes over the training images.")
@@ -127,30 +135,38 @@ class TrainOptions(Record):
             return None
         return max(seconds - PREPARATION_SECONDS, 1) * usable_cores() / slowdown_at_start()
 
-    def load_options(self) -> LoadOptions:
-        """Return how to load images; their number, and their size unless it was given, follow from the budget."""
+    def load_options(self, input_shape: Shape | None = None) -> LoadOptions:
+        """Return how to load images; their number, and their size unless it was given, follow from the budget.
+
+        Args:
+            input_shape: of a backbone; its images are stretched.
+        """
         from convscope.data.options import MAX_MEGAPIXELS, LoadOptions
 
         core_seconds = self.core_seconds  # asked for now, while nothing else runs in this process
         return LoadOptions(
-            image_size=self.image_size,
-            channels=self.channels,
-            fit=self.fit or DEFAULT_FIT,
+            image_size=self.image_size or (input_shape[0] if input_shape else None),
+            channels=cast("Literal[1, 3, 4]", input_shape[2]) if input_shape else self.channels,
+            fit=self.fit or ("stretch" if input_shape else DEFAULT_FIT),
             group_by=self.group_by,
             class_level=self.class_level,
             max_megapixels=self.max_megapixels or MAX_MEGAPIXELS,
-            core_seconds=None if self.image_size else core_seconds,
+            core_seconds=None if self.image_size or input_shape else core_seconds,
             decode_seconds=None if self.budget_seconds is None else DECODE_FRACTION * self.budget_seconds,
         )
 
-    def load_data(self, source: DataSource | None, reporter: Reporter) -> tuple[Dataset, str]:
+    def load_data(
+        self, source: DataSource | None, reporter: Reporter, input_shape: Shape | None = None
+    ) -> tuple[Dataset, str]:
         """Load a data set, by default MNIST or digits; return it with the name or path that it came from, or "".
 
         Args:
             source: see `load_data`; None for the default.
             reporter: where messages and progress go.
+            input_shape: height, width and channels that a backbone takes; None to choose them.
 
         Raises:
+            UsageError: the images do not have as many channels.
             DataError: the data set is unknown or cannot be read.
         """
         from convscope.data.load import load_data, load_default
@@ -158,7 +174,12 @@ class TrainOptions(Record):
         if source is None:
             dataset = load_default(reporter)
             return dataset, dataset.name
-        dataset = load_data(source, self.load_options(), reporter)
+        dataset = load_data(source, self.load_options(input_shape), reporter)
+        if input_shape and dataset.shape[2] != input_shape[2]:
+            raise UsageError(
+                f"expected images with {input_shape[2]} channels, as {self.init} takes, got {dataset.shape[2]}: "
+                "choose another backbone, or --init none"
+            )
         given = [name for name in IMAGE_FIELDS if getattr(self, name)]
         if given and dataset.load_options is None:
             reporter.message(f"{dataset.name} has no image files: {', '.join(given)} have no effect")

@@ -21,6 +21,7 @@ from convscope.network.presets import resolve_architecture
 from convscope.runs.config import DatasetInfo, RunConfig
 from convscope.runs.folder import utc_now
 from convscope.training.callbacks import Weights
+from convscope.training.finetuning.tail import Tail
 from convscope.training.probes.autotune import TuningProbe, autotune
 from convscope.training.probes.budget import (
     AUTOTUNE_FRACTION,
@@ -39,11 +40,16 @@ ESTIMATE_MARGIN = 1.25  # of the time estimate, when epochs and a budget are bot
 
 @dataclass(frozen=True)
 class Plan:
-    """A training that can start: data, configuration, and the initial weights unless they are random."""
+    """A training that can start.
+
+    data: the images. config: everything that was decided. initial_weights: None if they are random. tail: what the
+    frozen layers have computed, if there are any.
+    """
 
     data: TrainData
     config: RunConfig
     initial_weights: Weights | None = None
+    tail: Tail | None = None
 
 
 def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started: float | None = None) -> Plan:
@@ -63,21 +69,21 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     """
     started = time.monotonic() if started is None else started
     budget = Budget(options.budget_seconds, started) if options.budget_seconds is not None else Budget()
-    recipe = options.chosen_recipe(dataset.kind, _default_recipe(options, dataset))
-    model = options.model or _fitting_preset(recipe.model, dataset)
+    recipe = options.chosen_recipe(dataset.kind, default_recipe(options, dataset))
+    model = options.model or fitting_preset(recipe.model, dataset)
     architecture = resolve_architecture(model)
     network = parse_network(architecture, dataset.shape, len(dataset.classes))
     check_memory(network, min(recipe.batch_size, len(dataset.train)))
-    data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), _flips_are_safe(origin))
+    data = TrainData(dataset, *train_val_split(dataset, recipe, options.seed), flips_are_safe(origin))
     if options.max_error is not None and recipe.validates_on_test:
         raise UsageError(f"recipe {recipe.name} holds out no images, on which max_error could be kept: choose another")
     use_threads(options.threads or max_threads(), torch_works=False)
     recipe, reasons = resolve(recipe, data, network, budget.share(FLIP_PROBE_FRACTION, MAX_FLIP_PROBE_SECONDS))
-    preprocessing = _preprocessing(data, recipe)
+    preprocessing = measure_preprocessing(data, recipe)
     keep_freed_memory()
     probe = TuningProbe(network, data.train, preprocessing, recipe, options.seed)
     tuning = autotune(probe, options.threads, budget.share(AUTOTUNE_FRACTION))
-    machine, dataset_info = hardware_info(tuning.threads), _dataset_info(data, origin)
+    machine, dataset_info = hardware_info(tuning.threads), describe_data(data, origin)
     limit = None
     if options.budget_seconds is not None:  # last, because it counts the seconds that are left
         counts = len(data.train), len(data.validation), len(dataset.test)
@@ -111,7 +117,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     return Plan(data, config)
 
 
-def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:
+def default_recipe(options: TrainOptions, dataset: Dataset) -> str:
     """Return the most accurate recipe that fits the budget, if there is one."""
     available = options.core_seconds
     if available is None:
@@ -119,7 +125,7 @@ def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:
     return recipe_for_budget(available, dataset.kind, dataset.train.store[0].size * len(dataset.train))
 
 
-def _fitting_preset(preset: str, dataset: Dataset) -> str:
+def fitting_preset(preset: str, dataset: Dataset) -> str:
     """Return the preset, or a smaller one if the images are too small for it."""
     try:
         parse_network(resolve_architecture(preset), dataset.shape, len(dataset.classes))
@@ -155,12 +161,12 @@ def _target_out_of_reach(recipe: Recipe, validation_images: int, planned: int | 
     return {"target_accuracy": reason}
 
 
-def _flips_are_safe(origin: str) -> bool | None:
+def flips_are_safe(origin: str) -> bool | None:
     """Return whether horizontal flips keep the labels of a named data set; None if the data has no name."""
     return (origin in SETS and SETS[origin].symmetric) if origin in NAMES else None
 
 
-def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
+def measure_preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
     """Return the preprocessing: measured on the training images, geometry as the files were loaded."""
     measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
     sample = data.train.subsample(STATISTICS_VALUES // data.train.store[0].size)
@@ -181,7 +187,7 @@ def _preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
     )
 
 
-def _dataset_info(data: TrainData, origin: str) -> DatasetInfo:
+def describe_data(data: TrainData, origin: str) -> DatasetInfo:
     """Describe the data for the run folder. Raises DataError if their path is no text."""
     dataset = data.dataset
     path = origin if origin in NAMES or not origin else str(Path(origin).resolve())

@@ -33,7 +33,6 @@ from convscope.backends.onnx.quantize import CalibrationGraphBuilder
 from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.network.network import Network
 
-
 MAPS = "maps"  # an output of `to_maps_onnx`
 
 
@@ -115,7 +114,7 @@ def to_maps_onnx(network: Network, weights: Weights, cut: int | None) -> bytes:
     if cut:
         rows = graph.add_node("Transpose", "maps.rows", [value], perm=NCHW_TO_NHWC)
         graph.add_node("Cast", MAPS, [rows], to=TensorProto.FLOAT16)
-        shape = [BATCH_AXIS, *body[cut - 1].output_shape]
+        shape: list[str | int | None] = [BATCH_AXIS, *body[cut - 1].output_shape]
         outputs.append(helper.make_tensor_value_info(MAPS, TensorProto.FLOAT16, shape))
         value = graph.add_layers(body[cut:], value, "")
     graph.add_node("Identity", FEATURES, [value])

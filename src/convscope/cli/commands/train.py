@@ -70,6 +70,7 @@ def train(
 
 def _train(data: str | None, options: TrainOptions, more_epochs: int | None, renderer: Renderer) -> Run:
     from convscope._hardware import process_start
+    from convscope.api.training.sources import load_sources
     from convscope.cli.progress import CliReporter
     from convscope.runs.folder import require_unused
 
@@ -79,11 +80,13 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
     if options.run is not None:
         require_unused(options.run)
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
-    with CliReporter() as reporter, _importing("convscope.api.train"):
-        dataset, origin = options.load_data(data, reporter)
-    from convscope.api.training.plan import make_plan
+    with CliReporter() as reporter:
+        with _importing("convscope.api.train"):
+            sources = load_sources(data, options, reporter)
+        from convscope.api.training.start import plan_training
 
-    return _run(make_plan(dataset, options, origin, started), options, renderer)
+        plan = plan_training(sources, options, reporter, started)
+    return _run(plan, options, renderer)
 
 
 def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:

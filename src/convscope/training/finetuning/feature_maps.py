@@ -61,7 +61,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class FrozenLayers:
     """The frozen part of a network.
 
     Attributes:
@@ -79,16 +79,24 @@ class Backbone:
     threads: int
 
     @property
-    def map_bytes(self) -> int:
-        """Bytes of the maps of one image."""
-        return 2 * prod(self.network.layers[self.cut - 1].output_shape) if self.cut else 0
+    def bytes_per_image(self) -> int:
+        """Of maps and features."""
+        maps = 2 * prod(self.network.layers[self.cut - 1].output_shape) if self.cut else 0
+        return maps + 4 * self.network.layers[-2].input_shape[0]
 
     def digest(self) -> str:
         """A SHA-256 of layers, weights, input and what computes."""
-        parts = (self.network.architecture, self.network.input_shape, self.cut, self.threads, RUNTIME_VERSION, __version__)
+        parts = (
+            self.network.architecture,
+            self.network.input_shape,
+            self.cut,
+            self.threads,
+            RUNTIME_VERSION,
+            __version__,
+        )
         digest = hashlib.sha256(repr(parts).encode())
         digest.update(self.preprocessing.table.tobytes())
-        for name, array in self.weights.items():
+        for name, array in sorted(self.weights.items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -97,17 +105,21 @@ class FeatureExtractor:
     """Computes views of splits, or reads them from the cache.
 
     Args:
-        backbone: The frozen layers.
+        frozen: The layers.
         folder: The cache.
         reporter: Its progress counts images.
     """
 
-    def __init__(self, backbone: Backbone, folder: Path, reporter: Reporter) -> None:
-        self.backbone, self.folder, self.reporter = backbone, folder, reporter
-        content = to_maps_onnx(backbone.network, backbone.weights, backbone.cut)
-        self.session = open_session(content, NAME, backbone.threads)
-        self.digest = backbone.digest()
+    def __init__(self, frozen: FrozenLayers, folder: Path, reporter: Reporter) -> None:
+        self.frozen, self.folder, self.reporter = frozen, folder, reporter
+        content = to_maps_onnx(frozen.network, frozen.weights, frozen.cut)
+        self.session = open_session(content, NAME, frozen.threads)
+        self.digest = frozen.digest()
         self.done, self.total = 0, 0  # images
+
+    def expect(self, images: int) -> None:
+        """Count the progress of this number of images from now on."""
+        self.done, self.total = 0, images
 
     def plain(self, split: Split) -> View:
         """The images as they are."""
@@ -118,14 +130,22 @@ class FeatureExtractor:
         augmentation = EpochAugmentation(config, seed, number, (len(split), *split.shape), 0)
         return self._view(split, f"{config.model_dump_json()} {seed} {number}", augmentation)
 
+    def flipped(self, split: Split) -> View:
+        """The images, all flipped left to right."""
+        augmentation = EpochAugmentation(AugmentationConfig(), 0, 0, (len(split), *split.shape), 0)
+        augmentation.flips = np.ones(len(split), bool)
+        return self._view(split, "flipped", augmentation)
+
     def _view(self, split: Split, name: str, augmentation: EpochAugmentation | None) -> View:
         digest = hashlib.sha256(f"{self.digest} {name}".encode())
         digest.update(split.hashes().tobytes())
         files = {FEATURES: self.folder / f"{digest.hexdigest()}.features.npy"}
-        if self.backbone.cut:
+        if self.frozen.cut:
             files[MAPS] = self.folder / f"{digest.hexdigest()}.maps.npy"
         found = _read(files, len(split))
-        if found is None:
+        if found is not None:
+            self._report(len(split))
+        else:
             self._compute(split, augmentation, files)
             found = _read(files, len(split))
         assert found is not None
@@ -147,12 +167,12 @@ class FeatureExtractor:
                     file.write(array.tobytes())
 
     def _shapes(self) -> dict[str, Shape]:
-        layers, cut = self.backbone.network.layers, self.backbone.cut
+        layers, cut = self.frozen.network.layers, self.frozen.cut
         return {FEATURES: layers[-2].input_shape} | ({MAPS: layers[cut - 1].output_shape} if cut else {})
 
     def _batches(self, split: Split, augmentation: EpochAugmentation | None) -> Iterator[Floats]:
         """The input of the network, float32 (n, channels, height, width), some images at a time."""
-        table = self.backbone.preprocessing.table
+        table = self.frozen.preprocessing.table
         for first in range(0, len(split), BATCH_SIZE):
             index = np.arange(first, min(first + BATCH_SIZE, len(split)))
             rows, shifts, flips = split.indices(index), None, None
@@ -163,8 +183,11 @@ class FeatureExtractor:
             if augmentation is not None:
                 images = augmentation.apply(images, index, 1)
             yield images.contiguous(memory_format=torch.contiguous_format).numpy()
-            self.done += len(index)
-            self.reporter.progress(EXTRACTING, self.done, self.total)
+            self._report(len(index))
+
+    def _report(self, images: int) -> None:
+        self.done += images
+        self.reporter.progress(EXTRACTING, self.done, max(self.done, self.total))
 
 
 def limit_cache(folder: Path, keep: Collection[Path] = ()) -> None:

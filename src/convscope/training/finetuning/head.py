@@ -1,4 +1,4 @@
-"""The classifier on frozen features: regularized multinomial logistic regression, its strength chosen by measurement."""
+"""The classifier on frozen features: multinomial logistic regression, as strong as validation says."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def _fit(features: Floats, labels: Labels, classes: int, strengths: Sequence[flo
         yield Head(weight.astype(np.float32), (bias[:, 0] - weight @ mean).astype(np.float32), strength)
 
 
-def _objective(
-    scaled: Floats, labels: Labels, classes: int, strength: float, flat: Doubles
-) -> tuple[float, Doubles]:
+def _objective(scaled: Floats, labels: Labels, classes: int, strength: float, flat: Doubles) -> tuple[float, Doubles]:
     """C times the summed cross-entropy plus half the squared weights, and its gradient; the bias is not penalized."""
     weights = flat.reshape(classes, -1)
     logits = scaled @ weights.T.astype(np.float32)

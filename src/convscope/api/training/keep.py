@@ -1,0 +1,48 @@
+"""Whether training the last layers of a backbone helped: otherwise the classifier on frozen features is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.api.training.plan import Plan
+from convscope.backends.pytorch.models import build_model, set_weights
+from convscope.evaluation.calibration import fit_calibration, softmax
+from convscope.training.callbacks import TrainResult
+
+CLEAR = 1.64  # standard errors: of trainings that change nothing, 5 % seem to help
+MIN_PROBABILITY = 1e-12
+
+
+def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
+    """Return the result of a training from a backbone, or one with its initial weights as those of epoch 0.
+
+    The trained weights are kept if they recognize at least as many validation images, and give them a higher
+    likelihood, calibrated, by a margin that is clear for that number of images.
+
+    Args:
+        plan: Of the training.
+        result: What it found.
+    """
+    if plan.tail is None or plan.initial_weights is None or not result.history:
+        return result
+    model, labels = build_model(plan.config.network), plan.data.validation.labels
+    logits = []
+    for weights in (plan.initial_weights, result.weights):
+        set_weights(model, weights)
+        logits.append(plan.tail.predict_logits(model))
+    before, after = logits
+    gains = _log_likelihoods(after, labels) - _log_likelihoods(before, labels)
+    accuracy_gain = int((after.argmax(1) == labels).sum()) - int((before.argmax(1) == labels).sum())
+    if accuracy_gain >= 0 and gains.mean() > CLEAR * gains.std() / np.sqrt(len(gains)):
+        return result
+    return replace(result, select="best", best=plan.initial_weights, best_epoch=0)
+
+
+def _log_likelihoods(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each label, float64 (n,), in nats."""
+    probabilities = softmax(logits, fit_calibration(logits, labels))[np.arange(len(labels)), labels]
+    likelihoods: NDArray[np.float64] = np.log(np.maximum(probabilities, MIN_PROBABILITY))
+    return likelihoods

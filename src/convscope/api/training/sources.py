@@ -1,0 +1,97 @@
+"""What a training starts from: images, and perhaps a backbone with the images that it takes. Without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convscope._reporting import Reporter
+from convscope.api.training.options import TrainOptions
+from convscope.data.dataset import Dataset
+from convscope.data.load import DataSource
+from convscope.errors import UsageError
+from convscope.network.build import parse_network
+from convscope.pretrained.backbone import PretrainedBackbone
+from convscope.pretrained.load import load_backbone
+from convscope.pretrained.published import PUBLISHED
+from convscope.pretrained.store import find_backbone
+from convscope.training.recipes import RECIPES
+
+FROM_SCRATCH = "none"  # as the value of `init`
+DEFAULT_BACKBONE = "efficientnet-lite0"  # that a budget tries if it is on this machine
+SIDES = (224, 192, 160, 128, 96)  # pixels, of the images that a backbone gets
+CORE_SECONDS_PER_MULTIPLY_ADD = 2.5e-11  # of features; a rough guess for processors with AVX2
+MAX_FEATURE_FRACTION = 0.35  # of a budget
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A backbone, and the images in its size and channels."""
+
+    backbone: PretrainedBackbone
+    images: Dataset
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a training can start from.
+
+    Attributes:
+        origin: Name or path that the images were loaded from; "" for data in memory.
+        dataset: The images to train from scratch with; None if the backbone is to be used in any case.
+        pretraining: None to train from scratch in any case.
+    """
+
+    origin: str
+    dataset: Dataset | None = None
+    pretraining: Pretraining | None = None
+
+
+def load_sources(data: DataSource | None, options: TrainOptions, reporter: Reporter) -> Sources:
+    """Load what the options ask for: with a budget, a backbone competes with training from scratch.
+
+    Args:
+        data: See `load_data`.
+        options: See `TrainOptions`.
+        reporter: Where messages and progress go.
+
+    Raises:
+        UsageError: The backbone is unknown or not on this machine, or does not suit the options or the images.
+        DataError: The data or the backbone cannot be read.
+    """
+    chosen = options.init if options.init != FROM_SCRATCH else None
+    if chosen and options.model:
+        raise UsageError(f"--init {chosen} brings its own network: leave out --model")
+    named = load_backbone(chosen) if chosen else None
+    if named and options.budget is None:
+        images, origin = options.load_data(data, reporter, named.input_shape)
+        return Sources(origin, pretraining=Pretraining(named, images))
+    dataset, origin = options.load_data(data, reporter)
+    backbone = named or _installed_backbone(options, dataset)
+    if backbone is None:
+        return Sources(origin, dataset)
+    side = _affordable_side(options, backbone, sum(map(len, dataset.splits.values())))
+    images, _ = options.load_data(data, reporter, (side, side, backbone.channels))
+    return Sources(origin, dataset, Pretraining(backbone, images))
+
+
+def _installed_backbone(options: TrainOptions, dataset: Dataset) -> PretrainedBackbone | None:
+    """The default backbone, if the options leave the choice to convscope and it suits the images."""
+    is_free = options.budget and not options.init and not options.model and options.recipe in (None, *RECIPES)
+    if not is_free or options.recipe == "article":
+        return None
+    if dataset.kind not in ("images", "sized images") or dataset.shape[2] == 4:
+        return None
+    return find_backbone(PUBLISHED[DEFAULT_BACKBONE])
+
+
+def _affordable_side(options: TrainOptions, backbone: PretrainedBackbone, images: int) -> int:
+    """The side of the images that a backbone gets: as published, or smaller if their features would take too long."""
+    if options.image_size:
+        return options.image_size
+    available = MAX_FEATURE_FRACTION * (options.core_seconds or 0)
+    sides = [backbone.image_size, *(side for side in SIDES if side < backbone.image_size)]
+    for side in sides:
+        network = parse_network(backbone.architecture, (side, side, backbone.channels))
+        if images * network.multiply_adds * CORE_SECONDS_PER_MULTIPLY_ADD <= available:
+            return side
+    return sides[-1]
