@@ -88,9 +88,7 @@ class FrozenStart:
         return replace(self, views=views, head=head)
 
 
-def start_frozen(
-    options: TrainOptions, pretraining: Pretraining, origin: str, reporter: Reporter
-) -> FrozenStart:
+def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, reporter: Reporter) -> FrozenStart:
     """Compute the features of the training and validation images, and fit a classifier on them.
 
     Args:

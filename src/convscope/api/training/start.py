@@ -11,8 +11,6 @@ from convscope.api.training.plan import Plan, default_recipe, fitting_preset, ma
 from convscope.api.training.sources import Sources
 from convscope.backends.pytorch.models import build_model
 from convscope.data.dataset import Dataset
-from convscope.data.load import DataSource
-from convscope.errors import UsageError
 from convscope.network.build import parse_network
 from convscope.network.presets import resolve_architecture
 from convscope.runs.config import Race
