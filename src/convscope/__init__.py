@@ -29,13 +29,7 @@ if TYPE_CHECKING:
     from convscope.network.network import Network
     from convscope.runs.folder import Run, open_run
     from convscope.training.callbacks import Callback
-    from convscope.training.recipes import (
-        AugmentationConfig,
-        OptimizerConfig,
-        Recipe,
-        SelectionConfig,
-        StoppingConfig,
-    )
+    from convscope.training.recipe import AugmentationConfig, OptimizerConfig, Recipe, SelectionConfig, StoppingConfig
     from convscope.training.schedule import ScheduleConfig
 
     __version__: str
@@ -70,21 +64,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AugmentationConfig": "training.recipes",
+    "AugmentationConfig": "training.recipe",
     "Callback": "training.callbacks",
     "ConvClassifier": "integrations.sklearn",
     "ConvscopeError": "errors",
     "Dataset": "data.dataset",
     "Evaluation": "evaluation.metrics",
     "Network": "network.network",
-    "OptimizerConfig": "training.recipes",
+    "OptimizerConfig": "training.recipe",
     "Prediction": "deploy.prediction",
     "Predictor": "deploy.predictor",
-    "Recipe": "training.recipes",
+    "Recipe": "training.recipe",
     "Run": "runs.folder",
     "ScheduleConfig": "training.schedule",
-    "SelectionConfig": "training.recipes",
-    "StoppingConfig": "training.recipes",
+    "SelectionConfig": "training.recipe",
+    "StoppingConfig": "training.recipe",
     "build_model": "backends.pytorch.models:build_model",
     "evaluate_run": "api.evaluate",
     "explain_image": "api.explain",

@@ -35,7 +35,8 @@ from convscope.report.html import render_page
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
-from convscope.training.recipes import RECIPES, VARIANTS, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES, VARIANTS
 from helpers.callbacks import Interrupt, RecordSteps
 from helpers.images import write_images
 from helpers.reporting import RecordingReporter, SilentReporter

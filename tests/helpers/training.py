@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from convscope.training.callbacks import Callback, Trainer
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 from convscope.training.state import Progress, TrainerState
 
 Hook = Callable[[Trainer], object]

@@ -31,7 +31,8 @@ from convscope.runs.checkpoints import Checkpoint, Checkpoints, RestoreCheckpoin
 from convscope.training.callbacks import Callback, StopOnSignal, Trainer, TrainResult
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
-from convscope.training.recipes import RECIPES, VARIANTS, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES, VARIANTS
 from convscope.training.state import Progress
 from helpers.callbacks import OnBatch, RecordSteps, RecordTrainer
 from helpers.command import Command

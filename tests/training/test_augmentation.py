@@ -29,7 +29,8 @@ from convscope.training.augmentation import (
     generator,
     resize,
 )
-from convscope.training.recipes import RECIPES, VARIANTS, AugmentationConfig, Recipe
+from convscope.training.recipe import AugmentationConfig, Recipe
+from convscope.training.recipes import RECIPES, VARIANTS
 
 seeds, epochs = st.integers(0, 2**40), st.integers(1, 1000)
 
@@ -46,6 +47,7 @@ def test_stream_values_never_change() -> None:
         "CUTMIX": 0xE22B9636,
         "FLIP": 0x9AFEE455,
         "CUSTOM": 0x4023F5B0,
+        "VIEW": 0x7A1C04D3,
     }
 
 

@@ -27,7 +27,8 @@ from convscope.training.augmentation import (
 )
 from convscope.training.config import Augment, TrainConfig
 from convscope.training.loader import Batch, batches
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from helpers.training import state_at
 
 PLAIN = RECIPES["default"].override(epochs=4, horizontal_flip="never", max_shift=0, class_balance=0)

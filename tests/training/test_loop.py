@@ -28,7 +28,8 @@ from convscope.training.callbacks import Callback, StopOnSignal, Trainer, TrainR
 from convscope.training.config import Augment, TrainConfig
 from convscope.training.loader import batches
 from convscope.training.loop import evaluation_batch_size, fit, learn_whitening, predict_logits, validate
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from convscope.training.state import EpochMetrics, Progress
 from helpers.training import LambdaCallback, ProgressRecorder, state_at, weights_bytes
 

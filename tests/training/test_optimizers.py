@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convscope.backends.pytorch.models import build_model
 from convscope.network.build import parse_network
 from convscope.training.optimizers import Optimizer, orthogonalize
-from convscope.training.recipes import OptimizerConfig
+from convscope.training.recipe import OptimizerConfig
 from helpers.kernels import VARIANTS, needs_native, use_variant, without_native
 
 ARCHITECTURE = "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same), maxpool 2, flatten, dense 12, relu"

@@ -11,18 +11,8 @@ from convscope.data.cache.input_size import SEEN_FRACTION
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
 from convscope.network.presets import PRESETS
-from convscope.training.recipes import (
-    RECIPES,
-    VARIANTS,
-    AugmentationConfig,
-    Kind,
-    OptimizerConfig,
-    Recipe,
-    SelectionConfig,
-    StoppingConfig,
-    recipe_for_budget,
-    recipe_named,
-)
+from convscope.training.recipe import AugmentationConfig, OptimizerConfig, Recipe, SelectionConfig, StoppingConfig
+from convscope.training.recipes import RECIPES, VARIANTS, Kind, recipe_for_budget, recipe_named
 from convscope.training.schedule import ScheduleConfig
 
 RESIZING = ((0.3, 0.625), (0.6, 0.75))
@@ -59,6 +49,7 @@ def test_article_recipe_equals_the_article_a13() -> None:
             "sgd_lr": 0.1,  # used by muon only
             "norm_bias_lr": None,
             "freeze_norm_scale": False,
+            "layer_decay": 1,
         },
         "schedule": {
             "name": "constant",
@@ -206,7 +197,7 @@ def test_override_unknown_field_raises_type_error(name: str) -> None:
         ({"learning_rate": float("nan")}, "^--learning-rate nan: input should be a finite number$"),
         ({"learning_rate": float("inf")}, "^--learning-rate inf: input should be a finite number$"),
         ({"batch_size": 0}, "^--batch-size 0: input should be greater than or equal to 1$"),
-        ({"epochs": 0}, "^--epochs 0: input should be greater than or equal to 1$"),
+        ({"epochs": -1}, "^--epochs -1: input should be greater than or equal to 0$"),
         ({"epochs": 1.5}, "^--epochs 1.5: .*integer"),
         ({"patience": 0}, "^--patience 0: input should be greater than or equal to 1$"),
         ({"target_accuracy": 1.5}, "^--target-accuracy 1.5: input should be less than or equal to 1$"),

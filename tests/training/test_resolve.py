@@ -15,7 +15,8 @@ from convscope.errors import DataError
 from convscope.network.build import parse_network
 from convscope.network.network import Network
 from convscope.training.probes.flip_probe import FlipProbe
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from convscope.training.resolve import TrainData, keep_usable_resizing, mean_relative_cost, resolve, train_val_split
 
 FLATTEN = parse_network("flatten", (8, 8, 1), 10)

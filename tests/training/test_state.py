@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from convscope.errors import ConvscopeError
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from convscope.training.state import TrainerState
 
 BATCH_SIZE = 10

@@ -31,7 +31,7 @@ from convscope.runs.weights import save_hashes
 from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_signals
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 RUNS_FOLDER = Path("runs")
 

@@ -27,7 +27,7 @@ from convscope.evaluation.calibration import softmax
 from convscope.integrations.pixel_scale import PixelScale
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit, predict_logits
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

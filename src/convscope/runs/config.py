@@ -21,7 +21,7 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.network import Network
 from convscope.pretrained.backbone import BackboneInfo
-from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Recipe
+from convscope.training.recipe import MAX_EPOCHS, MAX_SEED, Recipe
 
 FORMAT: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"

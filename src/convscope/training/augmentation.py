@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from convscope._text import pluralize
 from convscope.network.build import scaled_side
-from convscope.training.recipes import AugmentationConfig, Recipe
+from convscope.training.recipe import AugmentationConfig, Recipe
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convscope.backends.native.backend import Precision
 from convscope.images.preprocessing import Preprocessing
 from convscope.training.metrics import Metric
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from convscope.training.finetuning.tail import Tail

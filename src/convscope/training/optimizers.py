@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from convscope.backends.native.dense import matmul, matmul_transposed
 from convscope.backends.native.norm_act_pool import NORMS
 from convscope.backends.native.step import sgd_step
-from convscope.training.recipes import OptimizerConfig
+from convscope.training.recipe import OptimizerConfig
 
 SGD_MOMENTUM = 0.9  # of the weights that Muon leaves to SGD
 MUON_STEPS = 3

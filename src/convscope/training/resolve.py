@@ -12,7 +12,7 @@ from convscope.data.dataset import Dataset, Split
 from convscope.data.splitting import stratified_group_split
 from convscope.network.build import resize_network
 from convscope.network.network import Network
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 Reasons = dict[str, str]  # the field that was decided, and why, for people
 

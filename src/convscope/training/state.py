@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from convscope.errors import ConvscopeError
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

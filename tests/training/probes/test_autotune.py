@@ -26,7 +26,8 @@ from convscope.training.callbacks import TrainResult
 from convscope.training.config import TrainConfig
 from convscope.training.probes import autotune as autotune_module
 from convscope.training.probes.autotune import TuningProbe, TuningResult, autotune
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from helpers.command import Command
 
 

@@ -19,7 +19,8 @@ from convscope.training.callbacks import Trainer
 from convscope.training.probes import budget
 from convscope.training.probes.budget import MIN_TRAINING_SECONDS, RESULTS_SECONDS, Budget, TimeLimit, time_limit
 from convscope.training.probes.estimate import Throughput
-from convscope.training.recipes import RECIPES, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES
 from helpers.command import Command
 from helpers.reporting import RecordingReporter
 from helpers.training import LambdaCallback, ProgressRecorder

@@ -22,7 +22,8 @@ from convscope.training.loop import fit
 from convscope.training.probes import estimate
 from convscope.training.probes.autotune import TuningResult
 from convscope.training.probes.estimate import Throughput, training_cost, training_time
-from convscope.training.recipes import RECIPES, VARIANTS, Recipe
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import RECIPES, VARIANTS
 
 ESTIMATE = TimeEstimate(epochs=2, epoch_seconds=3.0, training_seconds=6.0, probe_seconds=1.0)
 Calls = list[tuple[str, int, int]]

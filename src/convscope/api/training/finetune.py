@@ -24,7 +24,8 @@ from convscope.training.callbacks import Weights
 from convscope.training.finetuning.feature_maps import MAX_CACHE_BYTES, FeatureExtractor, FrozenLayers, View
 from convscope.training.finetuning.tail import Tail
 from convscope.training.probes.budget import RESULTS_SECONDS, Budget
-from convscope.training.recipes import AugmentationConfig, Recipe, recipe_named
+from convscope.training.recipe import AugmentationConfig, Recipe
+from convscope.training.recipes import recipe_named
 from convscope.training.resolve import Reasons, TrainData
 
 MAX_VIEWS = 8  # of the training images; more gain nothing

@@ -28,7 +28,7 @@ from convscope.training.callbacks import Weights
 from convscope.training.finetuning.cut import choose_cut
 from convscope.training.finetuning.feature_maps import FeatureExtractor, FrozenLayers, View
 from convscope.training.finetuning.head import Head, fit_head
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 from convscope.training.resolve import TrainData, train_val_split
 
 MIN_PROBABILITY = 1e-12

@@ -13,7 +13,8 @@ from convscope._text import parse_duration
 from convscope.errors import UsageError
 from convscope.images.fit import DEFAULT_FIT, Fit
 from convscope.network.layers.base import Shape
-from convscope.training.recipes import MAX_EPOCHS, MAX_SEED, Kind, Recipe, recipe_named
+from convscope.training.recipe import MAX_EPOCHS, MAX_SEED, Recipe
+from convscope.training.recipes import Kind, recipe_named
 
 if TYPE_CHECKING:
     from convscope.data.dataset import Dataset

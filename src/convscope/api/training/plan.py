@@ -30,7 +30,8 @@ from convscope.training.probes.budget import (
     Budget,
     time_limit,
 )
-from convscope.training.recipes import Recipe, recipe_for_budget
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import recipe_for_budget
 from convscope.training.resolve import Reasons, TrainData, resolve, train_val_split
 
 STATISTICS_VALUES = 2**28  # pixel values that mean and standard deviation are measured on

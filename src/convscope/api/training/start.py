@@ -59,9 +59,9 @@ def _train_briefly(dataset: Dataset, options: TrainOptions, seconds: float) -> R
 
 
 def _describe_race(start: FrozenStart, race: Race) -> str:
-    winner = "training from scratch" if race.accuracy > start.score.accuracy else start.backbone.name
+    best = "training from scratch" if race.accuracy > start.score.accuracy else start.backbone.name
     return (
         f"{start.backbone.name} knows {percent(start.score.accuracy)} of the validation images after "
-        f"{start.seconds:.0f} s, training from scratch {percent(race.accuracy)} after {race.seconds:.0f} s: {winner} "
+        f"{start.seconds:.0f} s, training from scratch {percent(race.accuracy)} after {race.seconds:.0f} s: {best} "
         "goes on"
     )

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convscope import __version__
 from convscope._files import replace_file
 from convscope._reporting import Reporter
 from convscope.backends.native.step import gather_batch
@@ -35,11 +34,12 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import Shape
 from convscope.network.network import Network
 from convscope.training.augmentation import EpochAugmentation
-from convscope.training.recipes import AugmentationConfig
+from convscope.training.recipe import AugmentationConfig
 
 Floats = NDArray[np.float32]
 Maps = NDArray[np.float16]
 
+FORMAT = 1  # of what is computed; another one finds nothing in the cache
 BATCH_SIZE = 32
 MAX_CACHE_BYTES = 4 * 2**30
 EXTRACTING = "extracting features"  # the task of a reporter's progress
@@ -92,7 +92,7 @@ class FrozenLayers:
             self.cut,
             self.threads,
             RUNTIME_VERSION,
-            __version__,
+            FORMAT,
         )
         digest = hashlib.sha256(repr(parts).encode())
         digest.update(self.preprocessing.table.tobytes())

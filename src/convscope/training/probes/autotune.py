@@ -23,7 +23,7 @@ from convscope.network.network import Network
 from convscope.training.callbacks import Callback, Trainer
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 TIMED_STEPS, COMPARED_STEPS = 4, 20
 TIMED_PIXELS, COMPARED_PIXELS = 128 * 32 * 32, 32 * 32 * 32  # largest batches of the probe, in pixels

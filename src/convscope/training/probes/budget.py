@@ -10,7 +10,7 @@ from convscope._hardware import slowdown
 from convscope.backends.native.backend import Precision
 from convscope.network.network import Network
 from convscope.training.probes.estimate import estimate_throughput
-from convscope.training.recipes import Recipe
+from convscope.training.recipe import Recipe
 
 RESULTS_SECONDS = 3.0  # for figures, report and the end of the process, apart from evaluation, on an idle machine
 MIN_TRAINING_SECONDS = 1.0

@@ -18,7 +18,8 @@ from convscope.network.network import Network
 from convscope.training.config import TrainConfig
 from convscope.training.loop import autocast, fit, validate
 from convscope.training.probes.autotune import TuningProbe, autotune
-from convscope.training.recipes import Recipe, recipe_named
+from convscope.training.recipe import Recipe
+from convscope.training.recipes import recipe_named
 from convscope.training.resolve import keep_usable_resizing, mean_relative_cost, train_val_split
 
 BACKWARD_FACTOR = 3  # a training step is the forward pass, and as much work again for inputs and for weights
