@@ -159,6 +159,8 @@ def test_lesson_of_a_step_follows_the_textbook(page: Any) -> None:
     found = open_lesson(page, "One step")
     assert found.locator(".sum").inner_text().endswith(f"loss {cross_entropy(logits, target):.4f}")
     found.get_by_role("button", name="Take a step").click()
+    before, loss = (cross_entropy(dense(inputs, one), target) for one in (weights, after))
+    assert found.locator(".sum").inner_text().endswith(f"loss {before:.4f} → {loss:.4f}")
     np.testing.assert_allclose(numbers(found, 0), after.T, rtol=1e-5)
 
 
@@ -167,6 +169,22 @@ def test_lesson_of_a_step_leads_to_that_of_the_opened_network(page: Any) -> None
     open_lesson(page, "One step").get_by_role("button", name="whole network").click()
     page.wait_for_selector("lab-backprop details[open]")
     page.wait_for_function("() => document.activeElement === document.querySelector('lab-backprop summary')")
+    assert -1 <= page.locator("lab-backprop").bounding_box()["y"] < 100
+
+
+def test_lesson_of_looking_leads_to_the_maps_of_the_opened_network(page: Any) -> None:
+    """A15."""
+    open_lesson(page, "What does it look at?").get_by_role("button", name="opened network").click()
+    page.wait_for_selector("#why-title")
+    assert -1 <= page.locator("#why-title").bounding_box()["y"] < 100
+
+
+def test_pictures_of_relu_stand_by_their_numbers_on_a_phone(page: Any) -> None:
+    """A4."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    found = open_lesson(page, "ReLU")
+    boxes = [found.locator("lab-matrix, .shades").nth(i).bounding_box() for i in range(4)]
+    assert max(box["y"] + box["height"] for box in boxes[:2]) <= min(box["y"] for box in boxes[2:])
 
 
 def test_lesson_of_data_shows_digits_with_their_labels(page: Any) -> None:

@@ -74,7 +74,7 @@ function showView() {
   const lessons = /** @type {HTMLElement} */ (document.querySelector("lab-learn"));
   lessons.hidden = !learns;
   byId("main").hidden = learns || !lab.description;
-  byId("learn-link").textContent = learns ? "Back to the network" : "Learn";
+  byId("learn-link").textContent = learns ? "To the network" : "Learn";
   byId("learn-link").setAttribute("href", learns ? "#" : "#learn");
 }
 

@@ -34,8 +34,8 @@ export function buildFilter(lab) {
   if (lab.answer?.pixels.data.some((value, _, all) => value !== all[0])) showOpened(lab.answer);
   const lacks = () => {
     const sum = sumOf(weights());
-    if (!weights().some(Boolean)) return "Now all is black, not only areas of one color: some weights must not be 0.";
-    return Math.abs(sum) < 1e-9 ? "" : `The weights add up to ${short(sum)}, so an area of color 100 becomes ${short(100 * sum)}.`;
+    if (!weights().some(Boolean)) return "Now all is black, not only where pixels are equal: some weights must not be 0.";
+    return Math.abs(sum) < 1e-9 ? "" : `The weights add up to ${short(sum)}, so equal pixels of 100 become ${short(100 * sum)}.`;
   };
   return [lacks, row(name.label, file), side(kernel, image)];
 

@@ -10,7 +10,7 @@ export class LabMatrix extends HTMLElement {
 
   /** @param {string} name @param {number[][]} rows @param {(() => void) | null} [changed] makes it editable
    * @param {number[]} [range] of its numbers */
-  open(name, rows, changed = null, range = [-1e9, 1e9]) {
+  open(name, rows, changed = null, range = [-1e6, 1e6]) {
     this.range = range;
     this.rows = rows.map((row) => [...row]);
     this.cells = this.rows.map((row, y) => row.map((value, x) => make("td", {}, changed ? this.input(y, x, changed) : short(value))));
@@ -26,7 +26,7 @@ export class LabMatrix extends HTMLElement {
       const [low, high] = this.range;
       const isRight = value >= low && value <= high;
       input.ariaInvalid = String(!isRight);
-      input.title = isRight ? "" : `expected a number from ${low} to ${high}`;
+      input.title = isRight ? "" : `Expected a number from ${low} to ${high}`;
       if (!isRight) return;
       this.rows[y][x] = value;
       changed();

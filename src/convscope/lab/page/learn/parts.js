@@ -33,6 +33,19 @@ export function button(text, pressed) {
   return one;
 }
 
+/** Shows the opened network, at one of its panels. @param {string} text @param {string} name of the panel's element */
+export function toNetwork(text, name) {
+  return button(text, () => {
+    const panel = document.querySelector(name)?.closest(".card"), details = panel?.querySelector("details");
+    addEventListener("hashchange", () => {
+      panel?.scrollIntoView();
+      details?.querySelector("summary")?.focus();
+    }, { once: true });
+    location.hash = "";
+    if (details) details.open = true;
+  });
+}
+
 /** @param {string} name @param {(string | number)[]} values @param {string | number} value @param {() => void} [changed] */
 export function choice(name, values, value, changed = () => {}) {
   const select = make("select", {}, ...values.map((one) => make("option", {}, String(one))));
@@ -52,13 +65,15 @@ export function table(rows) {
   return make("table", {}, ...rows.map((cells, i) => make("tr", {}, ...cells.map((cell) => make(i ? "td" : "th", {}, cell.toLocaleString("en"))))));
 }
 
-/** Squares of the given colors, 3 in a row. @param {string[]} colors */
-export function shades(colors) {
-  return colors.map((background) => {
+/** A picture of squares, 3 in a row. @param {string} name */
+export function shades(name) {
+  const box = make("div", { className: "shades", role: "img", "aria-label": name });
+  const color = (/** @type {string[]} */ colors) => box.replaceChildren(...colors.map((background) => {
     const shade = make("span");
     shade.style.background = background;
     return shade;
-  });
+  }));
+  return { box, color };
 }
 
 /** Buttons that walk through the cells of a map; people who want little motion get no Play.

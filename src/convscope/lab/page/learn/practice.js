@@ -3,7 +3,7 @@ import { make, percent, short } from "../views/dom.js";
 import { intervalOf, sumOf } from "./arithmetic.js";
 import { drawDigits } from "./digits.js";
 import { buildFilter } from "./filter.js";
-import { choice, line, matrix, question, row, shades, side, table } from "./parts.js";
+import { choice, line, matrix, question, row, shades, side, table, toNetwork } from "./parts.js";
 
 /** @typedef {import("./parts.js").Example} Example */
 
@@ -15,7 +15,7 @@ export const PRACTICE = [
     rows: "A10",
     title: "Data",
     text: "A network learns from images with labels. MNIST has 70,000 gray digits of 28x28 pixels: 60,000 to train on, and 10,000 that it never sees in training, to test. Here are nine digits of 8x8 pixels, drawn for this page, with their labels.",
-    task: "How many numbers does an image of MNIST have?",
+    task: "How many numbers describe one image of MNIST?",
     build: buildData,
   },
   {
@@ -28,7 +28,7 @@ export const PRACTICE = [
   {
     rows: "A12",
     title: "The article's network",
-    text: "A 3x3 convolution of 32 filters with ReLU, max pooling, flatten, a dense layer of 100 units with ReLU, and one of 10 with softmax. A filter has 9 weights and a bias. A dense unit has a weight for each input, and a bias.",
+    text: "convscope grew out of an article that trains this network: a 3x3 convolution of 32 filters with ReLU, max pooling, flatten, a dense layer of 100 units with ReLU, and one of 10 with softmax. A filter has a weight for each cell of its kernel, a dense unit one for each input; both have a bias.",
     task: "Bring the network below 300,000 parameters.",
     build: buildNetwork,
   },
@@ -42,29 +42,29 @@ export const PRACTICE = [
   {
     rows: "A14",
     title: "Evaluation",
-    text: "Accuracy is the part of the test images that are classified correctly: those on the diagonal of the confusion matrix, which counts how often each true class (row) was given each answer (column). The interval says where the accuracy on many more images would likely be. Above 98 %, the article's network is well trained.",
-    task: "Correct mistakes until the accuracy is above 98 %.",
+    text: "Accuracy is the part of the test images that are classified correctly: those on the diagonal of the confusion matrix, which counts how often each true class (row; here of 100 images) was given each answer (column). The interval says where the accuracy on many more images would likely be. Above 98 %, the article's network is well trained.",
+    task: "Move mistakes to the diagonal until the accuracy is above 98 %.",
     build: buildEvaluation,
   },
   {
     rows: "A15",
     title: "What does it look at?",
     text: "Curves tell whether training went well; a confusion matrix, which classes are mixed up. Feature maps and kernels show what a layer responds to. An occlusion map covers one region after another: where the answer suffers most, the network looked.",
-    task: "A network tells wolves from dogs by the snow behind them. What shows it?",
+    task: "A network tells wolves from dogs by the snow behind them. Which of these would show that?",
     build: buildLooking,
   },
   {
     rows: "A2 A16",
     title: "Kernels on your own image",
-    text: "Before networks learned their kernels, people designed them, and effects for photos still use them: edges, blur, sharpening, emboss. Results below 0 are black. Open an image, or drop one here; each color is filtered alone.",
-    task: "Choose or make a kernel that turns areas of one color black.",
+    text: "Before networks learned their kernels, people designed them, and effects for photos still use them: edges, blur, sharpening, emboss. Results below 0 are black. Open an image, or drop one here; red, green and blue are filtered one by one.",
+    task: "Choose or make a kernel that shows edges only: where all pixels are equal, black.",
     build: buildFilter,
   },
   {
     rows: "A16",
     title: "Large images",
     text: "Networks recognize faces, letters and signs, and let robots and cars see. Cost grows with the number of pixels, so large images are reduced first, as far as the features stay visible. Here is the cost of one 3x3 convolution with 32 filters on a 4K color image.",
-    task: "Bring the cost below 100 million multiply-adds.",
+    task: "Bring the cost below 200 million multiply-adds, but keep the number on the sign readable.",
     build: buildReduction,
   },
 ];
@@ -106,7 +106,7 @@ function buildNetwork() {
   let counts = [];
   update();
   const lacks = () => {
-    const text = `${counts[1].toLocaleString("en")} of them are weights of the first dense layer. Fewer filters give it fewer inputs; fewer units help, too.`;
+    const text = `${counts[1].toLocaleString("en")} of them are in the first dense layer. Fewer filters give it fewer inputs; fewer units help, too.`;
     return sumOf(counts) < 300_000 ? "" : text;
   };
   return [lacks, row(...choices.map(({ label }) => label)), view];
@@ -128,7 +128,7 @@ function buildNetwork() {
 
 /** @returns {Example} */
 function buildCurves() {
-  const losses = matrix("loss after epochs 1 to 6: training, validation", [[0.9, 0.5, 0.35, 0.25, 0.18, 0.12], [0.95, 0.6, 0.48, 0.44, 0.49, 0.58]], update);
+  const losses = matrix("loss in training and validation (rows), epochs 1 to 6", [[0.9, 0.5, 0.35, 0.25, 0.18, 0.12], [0.95, 0.6, 0.48, 0.44, 0.49, 0.58]], update);
   const curves = ["", ""].map(() => make("div"));
   const chart = make("div", { className: "chart", role: "img", "aria-label": "The losses as curves" }, ...curves);
   update();
@@ -150,21 +150,22 @@ function buildCurves() {
 
 /** @returns {Example} */
 function buildEvaluation() {
-  const counts = matrix("confusion matrix", [[95, 3, 2], [1, 98, 1], [4, 2, 94]], update, [0, 1e6]), text = line();
-  const box = make("div", { className: "shades", role: "img", "aria-label": "The confusion matrix in colors" });
+  const counts = matrix("confusion matrix", [[95, 3, 2], [1, 98, 1], [4, 2, 94]], update, [0, 100]), text = line();
+  const { box, color } = shades("The confusion matrix in colors");
   const state = () => {
     const all = sumOf(counts.rows.flat()), right = sumOf(counts.rows.map((one, i) => one[i]));
     return { all, right, accuracy: right / all };
   };
   update();
   const lacks = () => {
-    const { all, right, accuracy } = state();
+    const { all, right, accuracy } = state(), sums = counts.rows.map(sumOf), row_ = sums.findIndex((sum) => sum !== 100);
+    if (row_ >= 0) return `Row ${row_ + 1} now has ${sums[row_]} images, but 100 were tested.`;
     return accuracy > 0.98 ? "" : `${all - right} of ${all} images are off the diagonal, which is ${percent(1 - accuracy)}; it must be less than 2 %.`;
   };
   return [lacks, side(counts, box), text];
   function update() {
     const { all, accuracy } = state(), [low, high] = intervalOf(accuracy, all), largest = Math.max(...counts.rows.flat());
-    box.replaceChildren(...shades(counts.rows.flat().map((count) => `hsl(210 80% ${95 - (60 * count) / largest}%)`)));
+    color(counts.rows.flat().map((count) => `hsl(210 80% ${95 - (60 * count) / largest}%)`));
     text.textContent = `accuracy ${percent(accuracy)}, 95 % interval ${percent(low)} to ${percent(high)}`;
   }
 }
@@ -173,7 +174,7 @@ function buildEvaluation() {
 function buildLooking() {
   const hints = ["Choose one of the three.", "Curves show how well it learns, not what it looks at.", "It shows which animals are mixed up, but not why.", ""];
   const answer = choice("Answer:", ["", "learning curves", "confusion matrix", "occlusion map"], "");
-  return [() => hints[answer.select.selectedIndex], answer.label, make("a", { href: "#" }, "Look at the layers of the opened network")];
+  return [() => hints[answer.select.selectedIndex], answer.label, toNetwork("The maps of the opened network", "lab-why")];
 }
 
 /** @returns {Example} */
@@ -182,7 +183,10 @@ function buildReduction() {
   const sign = drawSign(), canvas = make("canvas", { role: "img", "aria-label": "The sign" });
   let cost = 0;
   update();
-  const lacks = () => (cost < 1e8 ? "" : `${cost.toLocaleString("en")} are too many. Half the width and height costs a quarter.`);
+  const lacks = () => {
+    if (cost >= 2e8) return `${cost.toLocaleString("en")} are too many. Half the width and height costs a quarter.`;
+    return canvas.width > 16 ? "" : "Nobody can read the 50 in 16x16 pixels, and 200 million allow more.";
+  };
   return [lacks, factor.label, text, make("div", { className: "filtered" }, canvas), caption];
   function update() {
     const [width, height, side_] = [3840, 2160, SIGN].map((one) => one / Number(factor.select.value));

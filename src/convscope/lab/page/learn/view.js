@@ -6,9 +6,9 @@ import { PRACTICE } from "./practice.js";
 const LESSONS = [...LAYERS, ...PRACTICE];
 
 export class LabLearn extends HTMLElement {
-  at = 0;
   /** @type {Set<number>} */
   finished = new Set((sessionStorage.getItem("lessons") || "").split(",").filter(Boolean).map(Number)); // kept when reloading
+  at = Math.max(0, LESSONS.findIndex((_, i) => !this.finished.has(i)));
   /** @type {HTMLElement[]} built when first shown */
   sections = [];
   count = make("summary");
@@ -42,7 +42,7 @@ export class LabLearn extends HTMLElement {
     this.count.textContent = `${this.finished.size} of ${LESSONS.length} lessons done`;
     this.links.forEach((link, i) => {
       const isDone = this.finished.has(i);
-      link.textContent = LESSONS[i].title + (isDone ? " \u2713" : "");
+      link.textContent = LESSONS[i].title + (isDone ? "\u00a0\u2713" : "");
       link.ariaLabel = LESSONS[i].title + (isDone ? ", done" : "");
       link.ariaCurrent = i === this.at ? "page" : null;
     });
@@ -56,12 +56,13 @@ export class LabLearn extends HTMLElement {
     const isLast = i + 1 === LESSONS.length;
     const next = make("a", { className: "button", href: isLast ? "#" : `#learn-${i + 2}` }, isLast ? "To the network" : "Next lesson");
     const controls = make("div", { className: "row" }, make("button", {}, "Check"), next);
-    const form = make("form", { className: "card lesson" }, make("h2", { tabIndex: -1 }, `${i + 1}. ${title}`), make("p", {}, text), ...example, make("p", { className: "task" }, `Task: ${task}`), controls, verdict);
+    const form = make("form", { className: "card lesson" }, make("h2", { tabIndex: -1 }, `${i + 1}. ${title}`), make("p", {}, text), make("p", { className: "task" }, `Task: ${task}`), ...example, controls, verdict);
     form.dataset.rows = rows;
     form.addEventListener("input", () => (verdict.textContent = ""));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const hint = lacks(), right = !hint;
+      const odd = /** @type {HTMLInputElement | null} */ (form.querySelector("[aria-invalid=true]"));
+      const hint = odd ? `${odd.title}, but “${odd.value}” came.` : lacks(), right = !hint;
       if (right) this.finished.add(i);
       sessionStorage.setItem("lessons", String([...this.finished]));
       form.classList.toggle("done", right);

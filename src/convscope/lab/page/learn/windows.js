@@ -53,7 +53,9 @@ export function buildConvolution() {
   const lacks = () => {
     const { length } = shown.map.rows;
     const advice = length > 2 ? "A larger kernel or stride, or less padding, makes it smaller" : "A smaller kernel or stride, or more padding, makes it larger";
-    return length === 2 ? "" : `The map has ${length}x${length} cells. ${advice}.`;
+    if (length !== 2) return `The map has ${length}x${length} cells. ${advice}.`;
+    const [[first]] = shown.map.rows;
+    return first === 6 ? "" : `The first cell is ${short(first)}, not 6. Change a weight that meets a 1 there.`;
   };
   return [lacks, row(size.label, stride.label, pad.label), row(...shown.walk.nodes), side(image, kernel, shown.map), shown.sum];
   function changed() {
