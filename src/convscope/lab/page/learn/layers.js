@@ -20,7 +20,7 @@ export const LAYERS = [
   {
     rows: "A2 A3",
     title: "Convolution",
-    text: "A kernel, or feature detector, slides over the image by its stride. At each place the pixels are multiplied by its weights, and the products are added: a cell of the feature map. Padding puts 1 or 2 rings of zeros around the image; “valid” none, “same” as many as keep the size with stride 1.",
+    text: "A kernel, or feature detector, slides over the image by its stride. At each place the pixels are multiplied by its weights, and the products are added: a cell of the feature map. Padding adds 1 or 2 rings of zeros around the image; “valid” adds none, “same” as many as keep the size with stride 1.",
     task: "Make a feature map of 2x2 cells with a 6 in the first.",
     build: buildConvolution,
   },

@@ -57,7 +57,7 @@ export const PRACTICE = [
     rows: "A2 A16",
     title: "Kernels on your own image",
     text: "Before networks learned their kernels, people designed them, and effects for photos still use them: edges, blur, sharpening, emboss. Results below 0 are black. Open an image, or drop one here; red, green and blue are filtered one by one.",
-    task: "Choose or make a kernel that shows edges only: where all pixels are equal, black.",
+    task: "Choose or make a kernel that shows only edges, and black where all pixels are equal.",
     build: buildFilter,
   },
   {
@@ -106,7 +106,7 @@ function buildNetwork() {
   let counts = [];
   update();
   const lacks = () => {
-    const text = `${counts[1].toLocaleString("en")} of them are in the first dense layer. Fewer filters give it fewer inputs; fewer units help, too.`;
+    const text = `${counts[1].toLocaleString("en")} parameters are in the first dense layer. Fewer filters give it fewer inputs; fewer units help, too.`;
     return sumOf(counts) < 300_000 ? "" : text;
   };
   return [lacks, row(...choices.map(({ label }) => label)), view];
