@@ -17,6 +17,7 @@ def plan_lines(config: RunConfig) -> list[str]:
     return [
         f"{config.dataset.name}: {config.dataset.split_sizes}, {shape_text(config.input_shape)}, "
         f"{len(config.classes)} classes",
+        *_backbone(config),
         f"{config.model}: {network.parameters:,} parameters, "
         f"{short_number(network.multiply_adds)} multiply-adds per image",
         f"recipe {recipe.name}: {_epochs(config)}, "
@@ -49,7 +50,19 @@ def run_lines(run: Run) -> list[str]:
     return aligned(pairs)
 
 
+def _backbone(config: RunConfig) -> list[str]:
+    init = config.init
+    if init is None:
+        return []
+    known = f"{percent(init.score.accuracy)} of {config.dataset.validation_images:,} validation images"
+    return [
+        f"from {init.backbone.name}, trained on {init.backbone.provenance.training_data}: with a classifier, {known}"
+    ]
+
+
 def _epochs(config: RunConfig) -> str:
+    if config.init and not config.epochs:
+        return "the classifier alone"
     epochs = pluralize(config.epochs, "epoch")
     return f"about {epochs}, done within {duration(config.budget)}" if config.budget else epochs
 

@@ -19,6 +19,7 @@ from convscope.cli.console import print_message
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.data.folders.archive import UNPACKING
 from convscope.training.callbacks import Callback, Trainer
+from convscope.training.finetuning.tail import EXTRACTING
 
 if TYPE_CHECKING:
     from convscope.training.state import Progress
@@ -68,7 +69,9 @@ class CliReporter(Reporter):
         if task not in self._tasks:
             self._tasks[task] = self._bars.add_task(escape_controls(task), completed=done, total=total, figures="")
         speed = next((bar.speed for bar in self._bars.tasks if bar.id == self._tasks[task]), None)
-        figures = _amount(task, done, total) + (f", {speed:,.0f}/s" if speed and task == CLASSIFYING else "")
+        figures = _amount(task, done, total) + (
+            f", {speed:,.0f}/s" if speed and task in (CLASSIFYING, EXTRACTING) else ""
+        )
         self._bars.update(self._tasks[task], completed=done, total=total, figures=figures)
 
     def _announce(self, task: str, total: int | None) -> None:
@@ -77,6 +80,7 @@ class CliReporter(Reporter):
             started = {
                 DECODING: f"decoding {total:,} files" if total else DECODING,
                 UNPACKING: "unpacking into the cache",
+                EXTRACTING: f"computing the features of {total:,} images" if total else EXTRACTING,
             }
             self.message(started.get(task, f"downloading {task}"))
 
@@ -84,7 +88,7 @@ class CliReporter(Reporter):
 def _amount(task: str, done: int, total: int | None) -> str:
     if task == DECODING:
         return f"{done:,} of {total:,} files"
-    if task == CLASSIFYING:
+    if task in (CLASSIFYING, EXTRACTING):
         return f"{done:,} of {total:,} images" if total else f"{done:,} images"
     if task == UNPACKING:
         return f"{done:,} files"

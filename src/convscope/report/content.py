@@ -59,7 +59,7 @@ def make_report(
         ),
         dataset=dataset_details(config),
         preprocessing=preprocessing_details(config),
-        recipe=recipe_details(config),
+        recipe=(*backbone_details(config), *recipe_details(config)),
         machine=machine_details(config),
         figures=tuple(figures),
         issues=issues,
@@ -73,12 +73,48 @@ def notes(config: RunConfig, selected_epoch: int) -> tuple[str, ...]:
             "As in the article, the validation curves show the test set. It did not influence the weights: they are "
             f"those of the last epoch, {selected_epoch}.",
         )
+    if config.init and not selected_epoch:
+        return (_frozen_note(config),)
     best = config.recipe.selection.weights == "best"
     reason = "which has the best validation accuracy" if best else "the last one"
     images = f"{config.dataset.validation_images:,} validation images"
     return (
         f"The weights are those of epoch {selected_epoch}, {reason}. The {images} are not part of the training set. "
         "The test set was used once, for the numbers on this page.",
+    )
+
+
+def _frozen_note(config: RunConfig) -> str:
+    """Says that only the classifier was trained, or that training more did not help."""
+    images = f"{config.dataset.validation_images:,} validation images"
+    tried = config.init is not None and config.init.cut is not None
+    reason = f", as training its last layers was not clearly better on the {images}" if tried else ""
+    return (
+        f"The weights are those of the backbone, with a classifier fitted on its features{reason}. "
+        "The test set was used once, for the numbers on this page."
+    )
+
+
+def backbone_details(config: RunConfig) -> Details:
+    """The backbone of a run, its licence and training data, and how it did on the validation images."""
+    init = config.init
+    if init is None:
+        return ()
+    origin, images = init.backbone.provenance, f"{config.dataset.validation_images:,} validation images"
+    trained = "the classifier alone"
+    if init.cut:
+        trained = f"the classifier, and the layers behind {config.network.layers[init.cut - 1].name}"
+    race: Details = ()
+    if init.race:
+        scratch = f"{percent(init.race.accuracy)} after {duration(init.race.seconds)}"
+        race = (("From scratch", f"{scratch}, in a race on the validation images"),)
+    return (
+        ("Backbone", f"{init.backbone.name}, trained on {origin.training_data}"),
+        ("Weights from", f"{origin.source}; licence {origin.license or 'unknown'}; SHA-256 {origin.sha256}"),
+        ("Trained here", trained),
+        ("Features as published", f"{percent(init.score.accuracy)} of {images} with a new classifier"),
+        *race,
+        ("Views of each image", str(init.views)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from convscope.evaluation.metrics import Evaluation
-from convscope.report.content import dataset_details, machine_details, notes, recipe_details
+from convscope.report.content import backbone_details, dataset_details, machine_details, notes, recipe_details
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
 
@@ -20,7 +20,12 @@ def model_card(config: RunConfig, evaluation: Evaluation, result: TrainResult) -
     """
     details = "\n".join(
         f"- {term}: {value}"
-        for term, value in (*dataset_details(config), *recipe_details(config), *machine_details(config))
+        for term, value in (
+            *dataset_details(config),
+            *backbone_details(config),
+            *recipe_details(config),
+            *machine_details(config),
+        )
     )
     tta = f"\nWith test-time augmentation: {evaluation.tta.text}." if evaluation.tta else ""
     remarks = "\n".join(notes(config, result.epoch))

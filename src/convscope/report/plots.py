@@ -85,16 +85,16 @@ def learning_curves(
 
     Args:
         history: The rows of `metrics.jsonl`.
-        selected_epoch: The epoch whose weights the run uses.
+        selected_epoch: The epoch whose weights the run uses; 0 for those that it began with.
         validated_on: "validation", or "test" as in the article.
     """
     if not history:
-        return text_canvas("Learning curves", "No epoch has finished yet.")
+        return text_canvas("Learning curves", "No epoch was trained.")
     if len(history) == 1:
         return _single_epoch(history[0], validated_on)
     column = {key: np.array([row[key] for row in history], dtype=float) for key in history[0]}
     epochs, validation = column["epoch"], column["validation_accuracy"]
-    selected = epochs.tolist().index(selected_epoch)
+    selected = epochs == selected_epoch
     canvas = Canvas.create("Learning curves", WIDTH, 5.2)
     width = WIDTH - AXIS_WIDTH - MARGIN
     loss = canvas.axes(Box(AXIS_WIDTH, TITLE_HEIGHT + 0.25, width, 1.8))
@@ -102,7 +102,8 @@ def learning_curves(
     for axes, key, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         style_axes(axes)
         axes.grid(axis="y", color=PALE)
-        axes.axvline(epochs[selected], color=MUTED, linestyle=":", linewidth=1.2)
+        for epoch in epochs[selected]:
+            axes.axvline(epoch, color=MUTED, linestyle=":", linewidth=1.2)
         for split, label, color, marker in (
             ("train", "training", BLUE, "o"),
             ("validation", validated_on, VERMILION, "s"),
@@ -113,7 +114,10 @@ def learning_curves(
     loss.tick_params(labelbottom=False)
     loss.set_title("Loss (lower is better)", loc="left", fontsize=10, color=INK)
     loss.legend(fontsize=9, frameon=False, labelcolor=INK)
-    title = f"Accuracy in %: epoch {selected_epoch} is used, {percent(validation[selected])} on {validated_on}"
+    used = "none of these epochs is used"
+    if selected.any():
+        used = f"epoch {selected_epoch} is used, {percent(float(validation[selected][0]))} on {validated_on}"
+    title = f"Accuracy in %: {used}"
     accuracy.set_title(title, loc="left", fontsize=10, color=INK)
     accuracy.set_xlabel("epoch", fontsize=10, color=INK)
     accuracy.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)

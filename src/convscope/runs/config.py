@@ -158,7 +158,8 @@ class Manifest(Record):
     """How a run ended, and the checksums of its files: `manifest.json`.
 
     `signal` is 0, or the number of the signal that ended training. `weights` names the weights that `model.onnx` holds,
-    and `selected_epoch` the epoch they are from; 0 means that training ended before its first epoch did.
+    and `selected_epoch` the epoch they are from; 0 means that training ended before its first epoch did, or
+    that no epoch was clearly better than the weights it began with.
     """
 
     format: Literal[1] = FORMAT

@@ -33,6 +33,7 @@ class Optimizer:
         names = matrices if config.name == "muon" else []
         depths = _depths(list(weights))
         self.config = config
+        self.weights = list(weights.values())
         self.momenta = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         self.muon_weights = [(weights[name], self.momenta[name]) for name in names]
         self.sgd_weights = [
@@ -45,6 +46,8 @@ class Optimizer:
     def step(self, learning_rate: float) -> None:
         """Update every weight that has a gradient; `learning_rate` is the scheduled one of this step."""
         config = self.config
+        if config.max_gradient_norm is not None:
+            self._clip_gradients(config.max_gradient_norm)
         for weight, momentum in self.muon_weights:
             if weight.grad is not None:
                 momentum.mul_(config.momentum).add_(weight.grad)
@@ -62,6 +65,13 @@ class Optimizer:
             if weight.grad is not None:
                 sgd_step(weight.data, weight.grad, momentum, fraction * rate, momentum_factor, decay, config.nesterov)
                 weight.grad = None
+
+    def _clip_gradients(self, longest: float) -> None:
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        length = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+        if length > longest:
+            for gradient in gradients:
+                gradient.mul_(longest / length)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class OptimizerConfig(Record):
         freeze_norm_scale: whether the scales of batch norm stay 1 and the weights that Muon updates keep their norm.
         layer_decay: factor on the learning rate per layer, from the classifier back; below 1, the first layers of a
             pretrained network move least.
+        max_gradient_norm: a longer gradient, of all weights together, is shortened to this length; None for no limit.
     """
 
     name: Literal["sgd", "muon"] = "sgd"
@@ -47,6 +48,7 @@ class OptimizerConfig(Record):
     norm_bias_lr: PositiveRate | None = None
     freeze_norm_scale: bool = False
     layer_decay: PositiveFraction = 1
+    max_gradient_norm: PositiveRate | None = None
 
 
 class AugmentationConfig(Record):

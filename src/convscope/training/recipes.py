@@ -110,7 +110,7 @@ _IMAGES = _variant(
 _PRETRAINED = Recipe(
     name="default from a backbone",
     model="pretrained",
-    optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=1e-4, layer_decay=0.9),
+    optimizer=OptimizerConfig(learning_rate=0.02, weight_decay=1e-4, layer_decay=0.9, max_gradient_norm=1.0),
     schedule=ScheduleConfig(warmup_fraction=0.1),
     augmentation=AugmentationConfig(min_crop_area=0.4, color_jitter=0.2, horizontal_flip="auto"),
     selection=SelectionConfig(weights="last"),

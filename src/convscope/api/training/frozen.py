@@ -32,6 +32,8 @@ from convscope.training.recipe import Recipe
 from convscope.training.resolve import TrainData, train_val_split
 
 MIN_PROBABILITY = 1e-12
+SOFTNESS = 4.0
+STATISTICS_VALUES = 2**26  # pixel values that show what is typical of the images; the backbone brings mean and scale
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,15 @@ class FrozenStart:
 
     @property
     def weights(self) -> Weights:
-        """Of all layers, by name."""
-        return {**self.backbone.weights, "classifier.weight": self.head.weight, "classifier.bias": self.head.bias}
+        """Of all layers, by name; logits are divided by `SOFTNESS` times their temperature.
+
+        That changes no answer and nothing after calibration, but lets the last layers learn: a sure classifier has
+        small gradients where it is right, and steep ones where it is wrong.
+        """
+        logits, labels = self.head.logits(self.validation.features), self.data.validation.labels
+        scale = np.float32(1 / (SOFTNESS * fit_calibration(logits, labels).temperature))
+        classifier = {"classifier.weight": scale * self.head.weight, "classifier.bias": scale * self.head.bias}
+        return {**self.backbone.weights, **classifier}
 
     def with_views(self, views: Sequence[View]) -> FrozenStart:
         """The same with a classifier fitted on more views."""
@@ -112,7 +121,7 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
     use_threads(threads, torch_works=True)
     keep_freed_memory()
     normalization = {"scale": backbone.scale, "mean": backbone.mean}
-    preprocessing = measure_preprocessing(data, recipe).model_copy(update=normalization)
+    preprocessing = measure_preprocessing(data, recipe, STATISTICS_VALUES).model_copy(update=normalization)
     cut = choose_cut(network) if recipe.epochs else None
     layers = FrozenLayers(network, backbone.weights, preprocessing, cut, threads)
     extractor = FeatureExtractor(layers, features_folder(), reporter)

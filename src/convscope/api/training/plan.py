@@ -70,8 +70,8 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     """
     started = time.monotonic() if started is None else started
     budget = Budget(options.budget_seconds, started) if options.budget_seconds is not None else Budget()
-    recipe = options.chosen_recipe(dataset.kind, default_recipe(options, dataset))
-    model = options.model or fitting_preset(recipe.model, dataset)
+    recipe = options.chosen_recipe(dataset.kind, _default_recipe(options, dataset))
+    model = options.model or _fitting_preset(recipe.model, dataset)
     architecture = resolve_architecture(model)
     network = parse_network(architecture, dataset.shape, len(dataset.classes))
     check_memory(network, min(recipe.batch_size, len(dataset.train)))
@@ -118,7 +118,7 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
     return Plan(data, config)
 
 
-def default_recipe(options: TrainOptions, dataset: Dataset) -> str:
+def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:
     """Return the most accurate recipe that fits the budget, if there is one."""
     available = options.core_seconds
     if available is None:
@@ -126,7 +126,7 @@ def default_recipe(options: TrainOptions, dataset: Dataset) -> str:
     return recipe_for_budget(available, dataset.kind, dataset.train.store[0].size * len(dataset.train))
 
 
-def fitting_preset(preset: str, dataset: Dataset) -> str:
+def _fitting_preset(preset: str, dataset: Dataset) -> str:
     """Return the preset, or a smaller one if the images are too small for it."""
     try:
         parse_network(resolve_architecture(preset), dataset.shape, len(dataset.classes))
@@ -167,10 +167,10 @@ def flips_are_safe(origin: str) -> bool | None:
     return (origin in SETS and SETS[origin].symmetric) if origin in NAMES else None
 
 
-def measure_preprocessing(data: TrainData, recipe: Recipe) -> Preprocessing:
+def measure_preprocessing(data: TrainData, recipe: Recipe, values: int = STATISTICS_VALUES) -> Preprocessing:
     """Return the preprocessing: measured on the training images, geometry as the files were loaded."""
     measure = Preprocessing.standardized if recipe.standardize else Preprocessing.plain
-    sample = data.train.subsample(STATISTICS_VALUES // data.train.store[0].size)
+    sample = data.train.subsample(values // data.train.store[0].size)
     preprocessing = measure(sample.images)
     if not data.dataset.preprocessing:
         return preprocessing

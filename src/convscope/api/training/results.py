@@ -77,8 +77,9 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     config, dataset, test = plan.config, plan.data.dataset, plan.data.dataset.test
     model.eval()
     flip = config.recipe.augmentation.horizontal_flip == "always"
+    in_torch = partial(predict_logits, model, preprocessing=config.preprocessing)
     evaluation, logits = evaluate_images(
-        lambda images: predict_logits(model, images, config.preprocessing),
+        predictor.predict_logits if config.init else in_torch,  # on large networks, ONNX Runtime is three times as fast
         test.chunks(),
         test.labels,
         config.classes,

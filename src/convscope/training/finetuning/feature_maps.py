@@ -34,15 +34,14 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import Shape
 from convscope.network.network import Network
 from convscope.training.augmentation import EpochAugmentation
+from convscope.training.finetuning.tail import EXTRACTING, Maps
 from convscope.training.recipe import AugmentationConfig
 
 Floats = NDArray[np.float32]
-Maps = NDArray[np.float16]
 
 FORMAT = 1  # of what is computed; another one finds nothing in the cache
 BATCH_SIZE = 32
 MAX_CACHE_BYTES = 4 * 2**30
-EXTRACTING = "extracting features"  # the task of a reporter's progress
 NAME = Path("the backbone")  # for messages
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float16]
 EVALUATION_BATCH = 256
+EXTRACTING = "extracting features"  # the task of a reporter's progress
 
 
 @dataclass(frozen=True, eq=False)
