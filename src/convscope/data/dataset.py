@@ -128,6 +128,7 @@ class Dataset:
         issues: what the audit of image files found.
         files: the path of each row of the store, for image files.
         content: a digest of all pixels and labels that is already known.
+        file_side: the shorter side, in pixels, of the median image file; None for arrays.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Dataset:
     issues: tuple[Issue, ...] = ()
     files: tuple[str, ...] = ()
     content: str = ""
+    file_side: int | None = None
 
     def __post_init__(self) -> None:
         check_classes(self.classes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from convscope._reporting import Reporter
 from convscope.api.training.options import TrainOptions
-from convscope.data.dataset import Dataset
+from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.load import DataSource
 from convscope.errors import UsageError
 from convscope.network.build import parse_network
@@ -79,7 +79,7 @@ def _installed_backbone(options: TrainOptions, dataset: Dataset) -> PretrainedBa
     is_free = options.budget and not options.init and not options.model and options.recipe in (None, *RECIPES)
     if not is_free or options.recipe == "article":
         return None
-    if dataset.kind not in ("images", "sized images") or dataset.shape[2] == 4:
+    if (dataset.file_side or 0) < LARGE_IMAGE_SIDE or dataset.shape[2] == 4:
         return None
     return find_backbone(PUBLISHED[DEFAULT_BACKBONE])
 

@@ -13,6 +13,7 @@ from convscope._text import list_some, pluralize
 from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.coverage import coverage_issues
 from convscope.data.audit.rules import find_issues
+from convscope.data.cache.decode import ImageInfo
 from convscope.data.cache.pixel_cache import open_store
 from convscope.data.cache.time_limit import limit_images
 from convscope.data.dataset import Dataset, Split
@@ -142,8 +143,14 @@ def build_dataset(path: Path, analysis: Analysis, options: LoadOptions) -> Datas
     return Dataset(
         path.resolve().stem, listing.classes, train, test, "; ".join([str(path), *_notes(analysis)]),
         validation=validation, preprocessing=store.preprocessing, load_options=options,
-        issues=issues, files=listing.files, content=content.hexdigest(),
+        issues=issues, files=listing.files, content=content.hexdigest(), file_side=_median_side(store.info),
     )  # fmt: skip
+
+
+def _median_side(info: ImageInfo) -> int:
+    """The shorter side of the median image that can be read."""
+    readable = info[info["height"] > 0]
+    return int(np.median(np.minimum(readable["height"], readable["width"])))
 
 
 def _check_train(analysis: Analysis, train: Split) -> None:
