@@ -126,7 +126,7 @@ def test_learning_curves_epoch_without_training_accuracy_leaves_a_gap() -> None:
 
 
 def test_learning_curves_without_epochs_is_a_sentence() -> None:
-    assert "No epoch has finished yet." in texts(plots.learning_curves([], 0))
+    assert "No epoch was trained." in texts(plots.learning_curves([], 0))
 
 
 # Confusion matrix

@@ -50,6 +50,7 @@ def test_article_recipe_equals_the_article_a13() -> None:
             "norm_bias_lr": None,
             "freeze_norm_scale": False,
             "layer_decay": 1,
+            "max_gradient_norm": None,
         },
         "schedule": {
             "name": "constant",
