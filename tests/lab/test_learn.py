@@ -28,7 +28,10 @@ HINTS = (  # after another wrong attempt than that of the start
     (Solution("A8 A13", "One step of learning", presses=("Take a step", 1)), "Take more steps"),
     (Solution("A10", "Data", answer="1000"), "28 rows of 28 numbers: fewer than 1000."),
     (Solution("A11", "Preprocessing", choices={0: "3"}), "The first input is 0 / 255 = 0."),
-    (Solution("A12", "The article's network", choices={2: "200"}), "1,081,800 parameters are in the first dense layer."),
+    (
+        Solution("A12", "The article's network", choices={2: "200"}),
+        "1,081,800 parameters are in the first dense layer.",
+    ),
     (Solution("A13", "Training curves", answer="6"), "The validation loss is 0.58 after it"),
     (Solution("A14", "Evaluation", {1: "0"}), "Row 1 now has 97 images, but 100 were tested."),
     (Solution("A14", "Evaluation", {0: "99999"}), "Expected a number from 0 to 100, but “99999” came."),
