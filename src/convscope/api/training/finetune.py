@@ -86,7 +86,7 @@ def plan_finetuning(
         budget=options.budget_seconds,
         time_limit=effort.seconds,
         seed=options.seed,
-        precision="float32",
+        precision="bf16" if recipe.precision == "bf16" else "float32",
         backend=backend.backend_name(),
         machine=hardware_info(start.extractor.frozen.threads),
     )

@@ -49,9 +49,11 @@ NAME = Path("the backbone")  # for messages
 class View:
     """The images of a split as the frozen layers see them, once plain or once augmented.
 
+    Both are memory-mapped.
+
     Attributes:
         features: float32 (n, features), the vectors before the classifier.
-        maps: float16 (n, height, width, channels), memory-mapped: the output of the last frozen layer; None if only
+        maps: float16 (n, height, width, channels): the output of the last frozen layer; None if only
             the classifier is trained.
     """
 
@@ -203,11 +205,11 @@ def limit_cache(folder: Path, keep: Collection[Path] = ()) -> None:
 def _read(files: Mapping[str, Path], images: int) -> View | None:
     """The arrays in the files of a view; None if one is missing or damaged."""
     try:
-        arrays = {name: np.load(path, mmap_mode="r" if name == MAPS else None) for name, path in files.items()}
+        arrays = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
     except (OSError, ValueError):
         return None
     if any(len(array) != images for array in arrays.values()):
         return None
-    if MAPS in arrays:
-        explain_bus_errors(files[MAPS])
+    for path in files.values():
+        explain_bus_errors(path)
     return View(arrays[FEATURES], arrays.get(MAPS))
