@@ -125,10 +125,9 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
     cut = choose_cut(network) if recipe.epochs else None
     layers = FrozenLayers(network, backbone.weights, preprocessing, cut, threads)
     extractor = FeatureExtractor(layers, features_folder(), reporter)
+    seconds_per_image = extractor.seconds_per_image(data.train)
     extractor.expect(len(data.train) + len(data.validation))
-    timer = time.monotonic()
     views, validation = [extractor.plain(data.train)], extractor.plain(data.validation)
-    seconds_per_image = (time.monotonic() - timer) / (len(data.train) + len(data.validation))
     found = (validation.features, data.validation.labels)
     head = fit_head([views[0].features], data.train.labels, network.classes, found)
     return FrozenStart(
