@@ -177,6 +177,7 @@ class FeatureExtractor:
                 values = self.session.run(list(files), {INPUT: images})
                 for file, array in zip(opened.values(), values, strict=True):
                     file.write(array.tobytes())
+                self._report(len(images))
 
     def _shapes(self) -> dict[str, Shape]:
         layers, cut = self.frozen.network.layers, self.frozen.cut
@@ -195,7 +196,6 @@ class FeatureExtractor:
             if augmentation is not None:
                 images = augmentation.apply(images, index, 1)
             yield images.contiguous(memory_format=torch.contiguous_format).numpy()
-            self._report(len(index))
 
     def _report(self, images: int) -> None:
         self.done += images
