@@ -118,6 +118,7 @@ class FeatureExtractor:
         self.session = open_session(content, NAME, frozen.threads)
         self.digest = frozen.digest()
         self.done, self.total = 0, 0  # images
+        self._hashes: dict[int, tuple[Split, bytes]] = {}  # by the identity of the split, which stays alive here
 
     def expect(self, images: int) -> None:
         """Count the progress of this number of images from now on."""
@@ -150,7 +151,7 @@ class FeatureExtractor:
 
     def _view(self, split: Split, name: str, augmentation: EpochAugmentation | None) -> View:
         digest = hashlib.sha256(f"{self.digest} {name}".encode())
-        digest.update(split.hashes().tobytes())
+        digest.update(self._content(split))
         files = {FEATURES: self.folder / f"{digest.hexdigest()}.features.npy"}
         if self.frozen.cut:
             files[MAPS] = self.folder / f"{digest.hexdigest()}.maps.npy"
@@ -163,6 +164,12 @@ class FeatureExtractor:
         assert found is not None
         limit_cache(self.folder, keep=set(files.values()))
         return found
+
+    def _content(self, split: Split) -> bytes:
+        """The hashes of all pixels of a split, computed once."""
+        if id(split) not in self._hashes:
+            self._hashes[id(split)] = split, split.hashes().tobytes()
+        return self._hashes[id(split)][1]
 
     def _compute(self, split: Split, augmentation: EpochAugmentation | None, files: Mapping[str, Path]) -> None:
         """Write the files of a view. Raises ConvscopeError if the disk is full."""
