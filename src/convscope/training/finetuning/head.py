@@ -79,7 +79,7 @@ def _folds(features: Floats, labels: Labels) -> Iterator[tuple[Floats, Labels, t
     """Features and labels to train on, and those to measure on; of each class, every fifth image is held out."""
     fold = np.empty(len(labels), np.int64)
     fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % FOLDS
-    for number in range(FOLDS):
+    for number in range(min(FOLDS, len(labels))):
         rest, held_out = fold != number, fold == number
         yield features[rest], labels[rest], (features[held_out], labels[held_out])
 
@@ -88,8 +88,10 @@ def _fit(features: Floats, labels: Labels, classes: int, strengths: Sequence[flo
     """Heads of increasing strength, each found from the one before, by L-BFGS (Liu and Nocedal, 1989)."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-    mean, std = features.mean(0), features.std(0) + MIN_STD
-    scaled = np.concatenate([(features - mean) / std, np.ones((len(features), 1), np.float32)], 1)
+    mean = features.mean(0, dtype=np.float64).astype(np.float32)  # exact, so that a constant feature becomes 0
+    centered = features - mean
+    std = centered.std(0) + MIN_STD
+    scaled = np.concatenate([centered / std, np.ones((len(features), 1), np.float32)], 1)
     found = np.zeros(classes * scaled.shape[1])
     for strength in strengths:
         objective = partial(_objective, scaled, labels, classes, strength)
