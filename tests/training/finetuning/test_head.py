@@ -84,8 +84,8 @@ def test_fit_head_few_validation_images_choose_nothing() -> None:
 
 @pytest.mark.parametrize(("noise", "strength"), [(1.5, 0.1), (4, 0.03), (6, 0.01)])
 def test_fit_head_cross_validation_has_five_folds_with_a_fifth_of_each_class(noise: float, strength: float) -> None:
-    features, labels = blobs(150, noise=noise)
-    fold = np.arange(150) // 3 % 5  # of each class, every fifth image
+    features, labels = blobs(150, 5, noise)
+    fold = np.arange(150) // 5 % 5  # of each class, every fifth image
     losses = []
     for c in STRENGTHS:
         parts = []
@@ -94,7 +94,7 @@ def test_fit_head_cross_validation_has_five_folds_with_a_fifth_of_each_class(noi
             logits = sklearn_logits(c, (features[rest], labels[rest]), features[held_out])
             parts.append(cross_entropy(logits, labels[held_out]))
         losses.append(np.mean(parts))
-    head = fit_head([features], labels, 3, (features[:1], labels[:1]))
+    head = fit_head([features], labels, 5, (features[:1], labels[:1]))
     assert head.strength == STRENGTHS[int(np.argmin(losses))] == strength
 
 

@@ -4,24 +4,29 @@
     CACHE/features/KEY.maps.npy       float16 (n, height, width, channels), if layers behind the cut are to be trained
 
 KEY is the SHA-256 of everything that they follow from: layers, weights, preprocessing, images, augmentation, threads
-and versions. When all of them take more than `MAX_CACHE_BYTES`, the oldest are removed.
+and versions. When all of them take more than `MAX_CACHE_BYTES`, the oldest are removed. If the cache cannot be
+written, a temporary folder is used instead.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import SEEK_END, BytesIO
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convscope._files import replace_file
+from convscope._files import open_regular, replace_file
 from convscope._reporting import Reporter
 from convscope.backends.native.step import gather_batch
 from convscope.backends.onnx.export import MAPS, to_maps_onnx
@@ -31,8 +36,8 @@ from convscope.backends.onnx.session import RUNTIME_VERSION, open_session
 from convscope.backends.pytorch.models import as_batch
 from convscope.data.cache.guard import explain_bus_errors
 from convscope.data.dataset import Split
+from convscope.errors import ConvscopeError, DataError
 from convscope.images.preprocessing import Preprocessing
-from convscope.network.layers.base import Shape
 from convscope.network.network import Network
 from convscope.training.augmentation import EpochAugmentation
 from convscope.training.finetuning.tail import EXTRACTING, Maps
@@ -103,6 +108,45 @@ class FrozenLayers:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class ArrayFile:
+    """A .npy file whose type and shape are known.
+
+    Attributes:
+        path: Where it is.
+        dtype: Of its values.
+        shape: Of the array.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def header(self) -> bytes:
+        """What comes before the values."""
+        file = BytesIO()
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.getvalue()
+
+    def open(self) -> NDArray[Any] | None:
+        """The array, memory-mapped; None if the file is missing, or has another header or length."""
+        header, size = self.header, self.dtype.itemsize * prod(self.shape)
+        try:
+            with open_regular(self.path) as file:
+                sound = file.read(len(header)) == header and file.seek(0, SEEK_END) == len(header) + size
+        except (OSError, DataError):
+            return None
+        if not sound:
+            return None
+        explain_bus_errors(self.path)
+        return np.memmap(self.path, self.dtype, "r", len(header), self.shape)
+
+
+Arrays = Mapping[str, ArrayFile]
+
+
 class FeatureExtractor:
     """Computes views of splits, or reads them from the cache.
 
@@ -150,19 +194,15 @@ class FeatureExtractor:
         return self._view(split, "flipped", augmentation)
 
     def _view(self, split: Split, name: str, augmentation: EpochAugmentation | None) -> View:
-        digest = hashlib.sha256(f"{self.digest} {name}".encode())
-        digest.update(self._content(split))
-        files = {FEATURES: self.folder / f"{digest.hexdigest()}.features.npy"}
-        if self.frozen.cut:
-            files[MAPS] = self.folder / f"{digest.hexdigest()}.maps.npy"
-        found = _read(files, len(split))
-        if found is not None:
-            self._report(len(split))
+        key = hashlib.sha256(f"{self.digest} {name}".encode())
+        key.update(self._content(split))
+        arrays = self._arrays(self.folder, key.hexdigest(), len(split))
+        found = _read(arrays)
+        if found is None:
+            found = self._computed(arrays, split, augmentation)
         else:
-            self._compute(split, augmentation, files)
-            found = _read(files, len(split))
-        assert found is not None
-        limit_cache(self.folder, keep=set(files.values()))
+            self._report(len(split))
+        limit_cache(self.folder, keep={array.path for array in arrays.values()})
         return found
 
     def _content(self, split: Split) -> bytes:
@@ -171,24 +211,42 @@ class FeatureExtractor:
             self._hashes[id(split)] = split, split.hashes().tobytes()
         return self._hashes[id(split)][1]
 
-    def _compute(self, split: Split, augmentation: EpochAugmentation | None, files: Mapping[str, Path]) -> None:
-        """Write the files of a view. Raises ConvscopeError if the disk is full."""
-        shapes = {name: (len(split), *shape) for name, shape in self._shapes().items()}
-        with ExitStack() as stack:
-            opened = {name: stack.enter_context(replace_file(path)) for name, path in files.items()}
-            for name, file in opened.items():
-                dtype = np.dtype(np.float32 if name == FEATURES else np.float16)
-                header = {"descr": dtype.str, "fortran_order": False, "shape": shapes[name]}
-                np.lib.format.write_array_header_1_0(file, header)
-            for images in self._batches(split, augmentation):
-                values = self.session.run(list(files), {INPUT: images})
-                for file, array in zip(opened.values(), values, strict=True):
-                    file.write(array.tobytes())
-                self._report(len(images))
-
-    def _shapes(self) -> dict[str, Shape]:
+    def _arrays(self, folder: Path, key: str, images: int) -> dict[str, ArrayFile]:
+        """The files of a view by the name of what they hold."""
         layers, cut = self.frozen.network.layers, self.frozen.cut
-        return {FEATURES: layers[-2].input_shape} | ({MAPS: layers[cut - 1].output_shape} if cut else {})
+        features = (images, *layers[-2].input_shape)
+        arrays = {FEATURES: ArrayFile(folder / f"{key}.features.npy", np.dtype(np.float32), features)}
+        if cut:
+            maps = (images, *layers[cut - 1].output_shape)
+            arrays[MAPS] = ArrayFile(folder / f"{key}.maps.npy", np.dtype(np.float16), maps)
+        return arrays
+
+    def _computed(self, arrays: Arrays, split: Split, augmentation: EpochAugmentation | None) -> View:
+        """Compute a view into its files, or temporary ones. Raises ConvscopeError if neither can be written."""
+        try:
+            self._write(arrays, split, augmentation)
+            found = _read(arrays)
+        except ConvscopeError as error:
+            reason = getattr(error.__cause__, "strerror", error)
+            self.reporter.message(
+                f"cannot write to the cache {self.folder} ({reason}): features are computed at every start"
+            )
+            with _temporary_folder() as folder:
+                arrays = self._arrays(folder, "view", len(split))
+                self._write(arrays, split, augmentation)
+                found = _read(arrays)
+        assert found is not None
+        return found
+
+    def _write(self, arrays: Arrays, split: Split, augmentation: EpochAugmentation | None) -> None:
+        with ExitStack() as stack:
+            files = [stack.enter_context(replace_file(array.path)) for array in arrays.values()]
+            for file, array in zip(files, arrays.values(), strict=True):
+                file.write(array.header)
+            for images in self._batches(split, augmentation):
+                for file, values in zip(files, self.session.run(list(arrays), {INPUT: images}), strict=True):
+                    file.write(values.tobytes())
+                self._report(len(images))
 
     def _batches(self, split: Split, augmentation: EpochAugmentation | None) -> Iterator[Floats]:
         """The input of the network, float32 (n, channels, height, width), some images at a time."""
@@ -209,6 +267,22 @@ class FeatureExtractor:
         self.reporter.progress(EXTRACTING, self.done, max(self.done, self.total))
 
 
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end; on Linux and macOS, open maps of its files stay readable."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="convscope-"))
+    except OSError as error:
+        raise ConvscopeError(
+            f"cannot write features to a temporary folder either ({error.strerror}): free some space, or set "
+            "XDG_CACHE_HOME or TMPDIR to a folder that has it"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def limit_cache(folder: Path, keep: Collection[Path] = ()) -> None:
     """Remove the oldest files while all take more than `MAX_CACHE_BYTES`, but none of `keep`."""
     with suppress(OSError):
@@ -220,14 +294,8 @@ def limit_cache(folder: Path, keep: Collection[Path] = ()) -> None:
                 path.unlink()
 
 
-def _read(files: Mapping[str, Path], images: int) -> View | None:
-    """The arrays in the files of a view; None if one is missing or damaged."""
-    try:
-        arrays = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
-    except (OSError, ValueError):
-        return None
-    if any(len(array) != images for array in arrays.values()):
-        return None
-    for path in files.values():
-        explain_bus_errors(path)
-    return View(arrays[FEATURES], arrays.get(MAPS))
+def _read(arrays: Arrays) -> View | None:
+    """The arrays in the files of a view; None if one is missing or is not as it was written."""
+    opened = {name: array.open() for name, array in arrays.items()}
+    features, maps = opened[FEATURES], opened.get(MAPS)
+    return None if features is None or (MAPS in arrays and maps is None) else View(features, maps)
