@@ -270,10 +270,12 @@ def test_extractor_damaged_file_is_computed_again(tmp_path: Path, name: str, kin
     first = extractor(tmp_path).plain(split_of())
     features, maps = first.features.tobytes(), first.maps.tobytes() if first.maps is not None else b""
     (path,) = tmp_path.glob(f"*.{kind}.npy")
+    content = path.read_bytes()
     DAMAGE[name](path)
     again = extractor(tmp_path).plain(split_of())
     assert again.maps is not None
     assert (again.features.tobytes(), again.maps.tobytes()) == (features, maps)
+    assert path.read_bytes() == content
     forbid_computing(extractor(tmp_path)).plain(split_of())
 
 
@@ -333,6 +335,16 @@ def test_extractor_unwritable_cache_uses_a_temporary_folder(
     assert message == f"cannot write to the cache {unwritable} (Not a directory): features are computed at every start"
     check_view(view, normalized(split.images))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_extractor_folder_in_place_of_a_file_uses_a_temporary_folder(tmp_path: Path) -> None:
+    split, reporter = split_of(), RecordingReporter()
+    extractor(tmp_path).plain(split)
+    (path,) = tmp_path.glob("*.maps.npy")
+    path.unlink()
+    path.mkdir()
+    check_view(FeatureExtractor(frozen(), tmp_path, reporter).plain(split), normalized(split.images))
+    assert "it is a folder" in reporter.messages[0]
 
 
 def test_extractor_without_any_place_to_write_raises_one_line(

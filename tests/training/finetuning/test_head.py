@@ -82,7 +82,7 @@ def test_fit_head_few_validation_images_choose_nothing() -> None:
     np.testing.assert_array_equal(few.weight, other.weight)
 
 
-@pytest.mark.parametrize(("noise", "strength"), [(1.5, 0.1), (4, 0.03), (6, 0.01)])
+@pytest.mark.parametrize(("noise", "strength"), [(1.5, 0.1), (4, 0.03), (9, 0.01)])
 def test_fit_head_cross_validation_has_five_folds_with_a_fifth_of_each_class(noise: float, strength: float) -> None:
     features, labels = blobs(150, 5, noise)
     fold = np.arange(150) // 5 % 5  # of each class, every fifth image
