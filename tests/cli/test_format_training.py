@@ -11,6 +11,7 @@ from convscope._statistics import wilson
 from convscope.backends.native import backend
 from convscope.cli.format_training import plan_lines, run_lines
 from convscope.evaluation.proportion import Proportion
+from helpers.init_info import init_info
 
 
 def test_plan_lines_have_data_network_recipe_machine_and_reasons(digits_run: Run) -> None:
@@ -49,3 +50,16 @@ def test_run_lines_have_test_time_augmentation_below_the_accuracy(
     assert first.split(maxsplit=2) == ["test", "accuracy", "62.50 % (95 % interval 30.57 to 86.32, n = 8)"]
     assert second.strip() == "62.50 % (30.57 to 86.32) with test-time augmentation"
     assert second.index("62.50") == first.index("62.50")
+
+
+def test_plan_lines_from_a_backbone_name_it_and_its_first_score(digits_run: Run) -> None:
+    config = digits_run.config.model_copy(update={"init": init_info(cut=3)})
+    lines = plan_lines(config)
+    assert lines[1] == "from tiny-net, trained on photos: with a classifier, 87.50 % of 145 validation images"
+    assert lines[3].startswith("recipe default: 3 epochs, batch size 128")
+    assert [*lines[:1], *lines[2:]] == plan_lines(digits_run.config)
+
+
+def test_plan_lines_of_a_classifier_alone_name_no_epochs(digits_run: Run) -> None:
+    config = digits_run.config.model_copy(update={"init": init_info(), "epochs": 0})
+    assert plan_lines(config)[3].startswith("recipe default: the classifier alone, batch size 128")

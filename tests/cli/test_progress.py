@@ -15,6 +15,7 @@ import pytest
 from convscope.cli.progress import CLASSIFYING, CliReporter, training_display
 from convscope.data.cache.pixel_cache import DECODING
 from convscope.training.callbacks import Callback, Trainer
+from convscope.training.finetuning.tail import EXTRACTING
 from convscope.training.state import EpochMetrics, Progress
 
 
@@ -159,6 +160,21 @@ def test_reporter_announces_decoding_of_many_files(
         reporter.progress(DECODING, 0, 12)
     assert capsys.readouterr() == ("", "decoding 3,000 files\n")
     assert "3,000 of 3,000 files" in seen(decode)
+
+
+def test_reporter_announces_features_once(capsys: pytest.CaptureFixture[str], seen: Callable[..., str]) -> None:
+    def extract() -> None:
+        with CliReporter() as reporter:
+            for done in range(32, 320, 32):
+                reporter.progress(EXTRACTING, done, 3000)
+                time.sleep(0.02)
+
+    extract()
+    with CliReporter() as reporter:
+        reporter.progress(EXTRACTING, 32, None)
+    assert capsys.readouterr() == ("", "computing the features of 3,000 images\nextracting features\n")
+    text = seen(extract).replace("\n", "")
+    assert re.search(r"288 of 3,000 images, [\d,]+/s", text)
 
 
 def test_reporter_on_terminal_shows_a_bar_per_download(seen: Callable[..., str]) -> None:

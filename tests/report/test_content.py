@@ -11,12 +11,13 @@ from convscope import Evaluation, Run
 from convscope._statistics import wilson
 from convscope.evaluation.proportion import Proportion
 from convscope.images.framing.frame import Frame
-from convscope.report.content import make_report, notes, preprocessing_details
+from convscope.report.content import backbone_details, make_report, notes, preprocessing_details
 from convscope.report.model_card import model_card
-from convscope.runs.config import RunConfig
+from convscope.runs.config import Race, RunConfig
 from convscope.training.callbacks import TrainResult
 from convscope.training.recipes import RECIPES, VARIANTS
 from convscope.training.state import EpochMetrics
+from helpers.init_info import init_info
 
 RESULT = TrainResult(
     "best",
@@ -252,3 +253,60 @@ def test_files_of_the_run_show_the_same(digits_run: Run, evaluation: Evaluation)
         assert note in text
         assert f"{100 * evaluation.accuracy:.2f}" in text
         assert digits_run.config.dataset.fingerprint in text
+
+
+# From a backbone
+
+
+def test_notes_of_a_classifier_alone_say_so(config: Callable[..., RunConfig]) -> None:
+    (note,) = notes(config().model_copy(update={"init": init_info()}), 0)
+    assert note == (
+        "The weights are those of the backbone, with a classifier fitted on its features. "
+        "The test set was used once, for the numbers on this page."
+    )
+
+
+def test_notes_of_last_layers_that_were_no_better_say_so(config: Callable[..., RunConfig]) -> None:
+    (note,) = notes(config().model_copy(update={"init": init_info(cut=3)}), 0)
+    assert note == (
+        "The weights are those of the backbone, with a classifier fitted on its features, as training its last layers "
+        "was not clearly better on the 145 validation images. The test set was used once, for the numbers on this page."
+    )
+
+
+def test_notes_of_trained_last_layers_name_the_epoch(config: Callable[..., RunConfig]) -> None:
+    from_backbone = config(weights="last").model_copy(update={"init": init_info(cut=3)})
+    assert notes(from_backbone, 2) == notes(config(weights="last"), 2)
+
+
+def test_backbone_details_without_a_backbone_are_none(config: Callable[..., RunConfig]) -> None:
+    assert backbone_details(config()) == ()
+
+
+def test_backbone_details_have_origin_licence_and_what_was_trained(config: Callable[..., RunConfig]) -> None:
+    assert backbone_details(config().model_copy(update={"init": init_info()})) == (
+        ("Backbone", "tiny-net, trained on photos"),
+        ("Weights from", f"a friend; licence MIT; SHA-256 {'ab' * 32}"),
+        ("Trained here", "the classifier alone"),
+        ("Features as published", "87.50 % of 145 validation images with a new classifier"),
+        ("Views of each image", "3"),
+    )
+
+
+def test_backbone_details_with_cut_race_and_unknown_licence(config: Callable[..., RunConfig]) -> None:
+    race = Race(accuracy=0.5, seconds=12)
+    init = init_info(cut=3, license=None).model_copy(update={"race": race})
+    found = dict(backbone_details(config().model_copy(update={"init": init})))
+    assert found["Trained here"] == "the classifier, and the layers behind maxpool1"  # the third
+    assert found["From scratch"] == "50.00 % after 12 s, in a race on the validation images"
+    assert found["Weights from"] == f"a friend; licence unknown; SHA-256 {'ab' * 32}"
+
+
+def test_report_and_model_card_show_the_backbone(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
+    from_backbone = config().model_copy(update={"init": init_info()})
+    report = make_report(from_backbone, evaluation, TrainResult("best"), [])
+    assert report.recipe[:5] == backbone_details(from_backbone)
+    assert "fitted on its features" in report.notes[0]
+    card = model_card(from_backbone, evaluation, TrainResult("best"))
+    for text in ("tiny-net, trained on photos", "licence MIT", "fitted on its features"):
+        assert text in card

@@ -112,6 +112,13 @@ def test_learning_curves_validated_on_test_set_say_so() -> None:
     assert "validation" not in [line.get_label() for line in accuracy.get_lines()]
 
 
+def test_learning_curves_initial_weights_are_used_mark_no_epoch() -> None:
+    loss, accuracy = panels(plots.learning_curves(HISTORY, 0))
+    assert accuracy.get_title(loc="left") == "Accuracy in %: none of these epochs is used"
+    assert [len(line.get_xdata()) for line in accuracy.get_lines()] == [4, 4, 0]
+    assert [len(line.get_xdata()) for line in loss.get_lines()] == [4, 4]
+
+
 def test_learning_curves_one_epoch_is_a_table() -> None:
     found = texts(plots.learning_curves(HISTORY[:1], 1))
     for text in ("The only epoch", "loss", "accuracy", "training", "1.0000", "70.00 %", "validation", "1.2000"):

@@ -211,3 +211,54 @@ def test_muon_freeze_norm_scale_keeps_batch_norm_at_one_and_the_norm_of_matrices
     weight = before["dense1.weight"]
     expected = weight * (12**0.5 / weight.norm()) - 0.02 * orthogonalize(gradient)
     torch.testing.assert_close(weights["dense1.weight"].detach(), expected)
+
+
+# Fine-tuning
+
+
+@pytest.mark.parametrize("weight_decay", [0, 0.01])
+def test_sgd_layer_decay_equals_torch_with_a_rate_per_layer(weight_decay: float) -> None:
+    """The classifier has the full rate; a block is one layer, and layers without weights do not count."""
+    config = config_of(layer_decay=0.5, nesterov=True, weight_decay=weight_decay)
+    rates = {"classifier": 1, "dense1": 0.5, "residual1": 0.25, "batchnorm1": 0.125, "conv1": 0.0625}
+    model = small_model()
+    assert list(rates) == list(dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters()))[::-1]
+    groups = [
+        {"params": [weight], "factor": rates[name.partition(".")[0]]} for name, weight in model.named_parameters()
+    ]
+    optimizer = torch.optim.SGD(groups, 1, 0.9, weight_decay=weight_decay, nesterov=True)
+    for step, rate in enumerate(RATES):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        set_gradients(model, step)
+        optimizer.step()
+    expected = [weight.detach() for weight in model.parameters()]
+    for ours, theirs in zip(our_weights(config), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("longest", [0.1, 5, 1e6])
+def test_sgd_max_gradient_norm_equals_torchs_clipping(longest: float) -> None:
+    """Of all weights together; their gradients are about 30 long."""
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), 1, 0.9)
+    for step, rate in enumerate(RATES):
+        optimizer.param_groups[0]["lr"] = rate
+        set_gradients(model, step)
+        nn.utils.clip_grad_norm_(model.parameters(), longest)
+        optimizer.step()
+    found = our_weights(config_of(max_gradient_norm=longest))
+    for ours, theirs in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_sgd_max_gradient_norm_without_gradients_changes_nothing() -> None:
+    model = small_model()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    optimizer = Optimizer(model, config_of(max_gradient_norm=1.0))
+    first = optimizer.weights[0]
+    first.grad = torch.ones_like(first)  # the others have none
+    optimizer.step(0.1)
+    moved = [not torch.equal(weight, old) for weight, old in zip(model.parameters(), before, strict=True)]
+    assert moved == [True, *[False] * (len(before) - 1)]
+    assert (before[0] - first.detach()).norm().item() == pytest.approx(0.1, rel=1e-4)

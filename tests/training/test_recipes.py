@@ -297,3 +297,28 @@ def test_recipe_for_budget_depends_on_time_cores_and_pixels(
 ) -> None:
     assert recipe_for_budget(seconds * cores, kind, values) == expected
     assert expected in {*VARIANTS[kind], *RECIPES}
+
+
+# From a backbone
+
+
+def test_pretrained_recipes_train_the_classifier_alone_or_the_last_layers_for_some_epochs() -> None:
+    fast, default, best = (recipe_named(name, "pretrained") for name in ("fast", "default", "best"))
+    assert [recipe.epochs for recipe in (fast, default, best)] == [0, 10, 30]
+    for recipe in (fast, default, best):
+        assert recipe.planned_epochs(100) == recipe.epochs  # no least number of steps
+        assert recipe.name.endswith(" from a backbone")
+        assert not recipe.validates_on_test
+        assert recipe.selection.weights == "last"
+        assert recipe.precision == "float32"
+        # what views and the last layers cannot do
+        assert recipe.augmentation.cutmix == 0
+        assert recipe.schedule.progressive_resizing == ()
+        assert recipe.optimizer.name == "sgd"
+    assert {recipe.override(name="x", epochs=1) for recipe in (fast, default, best)} == {
+        default.override(name="x", epochs=1)
+    }
+
+
+def test_pretrained_recipe_of_the_article_is_the_articles() -> None:
+    assert recipe_named("article", "pretrained") is RECIPES["article"]

@@ -194,3 +194,10 @@ def test_end_epoch_all_batches_mixed_has_no_accuracy() -> None:
     state = state_of(ONE_CYCLE, 2, 1)
     state.add_batch(2.0, 3, 10, mixed=True)
     assert state.end_epoch((0.7, 0.6, {}), seconds=3.0).to_row()["train_accuracy"] is None
+
+
+def test_trainer_state_without_epochs_is_finished_at_once(clock: Clock) -> None:
+    state = state_of(ONE_CYCLE.override(min_steps=0), 0, 3)
+    assert state.finished
+    assert (state.epochs, state.steps, state.image_scales) == (0, 0, [])
+    assert clock.now == 100

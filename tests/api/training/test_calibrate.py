@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from convscope.api.training import calibrate as module
 from convscope.api.training.calibrate import Calibrated, calibrate
 from convscope.backends.onnx.metadata import ModelMetadata, TemperatureScaling
+from convscope.backends.onnx.session import run_session
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.load import load_data
 from convscope.images.preprocessing import Preprocessing
@@ -64,3 +69,22 @@ def test_calibrate_max_error_becomes_a_limit_or_certainty(
     limit = calibrated(data, max_error).metadata.rejection.min_probability
     assert limit is not None
     assert low <= limit <= high
+
+
+@pytest.mark.parametrize(("cost", "images"), [(None, 1000), (500.5, 500), (10, 300), (5000, 1000)])
+def test_calibrate_costly_networks_run_on_fewer_training_images(
+    data: TrainData, monkeypatch: pytest.MonkeyPatch, cost: float | None, images: int
+) -> None:
+    """But on 300 or more; on all validation images in any case."""
+    if cost is not None:
+        network = parse_network("conv 8 3, relu, maxpool 2, flatten", data.dataset.shape, 10)
+        monkeypatch.setattr(module, "MAX_TRAIN_COST", cost * network.multiply_adds)
+    counts: list[int] = []
+
+    def counted(session: Any, name: Path, outputs: Sequence[str], batch: Any) -> Any:
+        counts.append(len(batch))
+        return run_session(session, name, outputs, batch)
+
+    monkeypatch.setattr(module, "run_session", counted)
+    calibrated(data)
+    assert sum(counts) == images + len(data.validation)

@@ -8,8 +8,11 @@ import pytest
 
 from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
+from convscope.data.load import load_data
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError
-from helpers.images import write_images
+from helpers.images import noise, write_images
+from helpers.reporting import SilentReporter
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -102,3 +105,20 @@ def test_list_folder_trainval_and_validate_are_splits(
     files = [f"{part}/{name}/1" for part in (train, other) for name in "ab"]
     found = list_folder(touched(tmp_path, *files), Reading(level))
     assert (found.classes, set(found.splits)) == (("a", "b"), {"train", split})
+
+
+@pytest.mark.parametrize("odd", [{}, {"cat/broken.png": b"x", "cat/wrong.jpg": b"y", "dog/bad.png": b"z"}])
+def test_load_data_file_side_is_the_shorter_one_of_the_median_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, bytes]
+) -> None:
+    """Of the files that can be read, whatever size the network's images have."""
+    sides = [20, 20, 20, 33, 33, 33, 33, 33, 90, 90]
+    images = {f"{'cat' if i % 2 else 'dog'}/{i}.png": noise(i, side, side + 7 * i) for i, side in enumerate(sides)}
+    folder = write_images(tmp_path / "set", {**images, **odd})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = load_data(folder, LoadOptions(image_size=16), SilentReporter())
+    assert (found.file_side, found.shape) == (33, (16, 16, 3))
+
+
+def test_load_data_arrays_have_no_file_side() -> None:
+    assert load_data("digits").file_side is None

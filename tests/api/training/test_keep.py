@@ -1,0 +1,114 @@
+"""Whether the result of training the last layers is kept, on classifiers made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from convscope.api.training.keep import keep_if_better
+from convscope.api.training.plan import Plan
+from convscope.backends.pytorch.models import build_model, get_weights
+from convscope.network.build import parse_network
+from convscope.training.callbacks import TrainResult, Weights
+from convscope.training.finetuning.tail import Tail
+from convscope.training.state import EpochMetrics
+
+NETWORK = parse_network("conv 2 1, globalavg", (1, 1, 2), 2)  # behind the convolution: its two values, and a classifier
+Data = tuple[NDArray[np.float16], NDArray[np.int64]]
+HISTORY = [EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 100.0, 1.0) for epoch in (1, 2)]
+
+
+def signal_and_noise(images: int) -> Data:
+    """Maps of which the first value tells the class, most of the time, and the second nothing."""
+    random, labels = np.random.default_rng(0), np.arange(images) % 2
+    maps = random.normal(0, 1, (images, 1, 1, 2))
+    maps[..., 0] += np.where(labels, 1.0, -1.0)[:, None, None]
+    return maps.astype(np.float16), labels
+
+
+def classifier(signal: float, noise: float = 0, bias: float = 0) -> Weights:
+    """Weights whose logit of the second class is this sum of both values."""
+    weight = np.array([[0, 0], [signal, noise]], np.float32)
+    added = {"classifier.weight": weight, "classifier.bias": np.array([0, bias], np.float32)}
+    return {**get_weights(build_model(NETWORK)), **added}
+
+
+def kept(initial: Weights, trained: Weights, data: Data | None = None, **result: Any) -> TrainResult:
+    """The result that is kept of a training that ended with these weights."""
+    maps, labels = data or signal_and_noise(400)
+    plan = SimpleNamespace(
+        tail=Tail(1, (maps,), maps),
+        initial_weights=initial,
+        config=SimpleNamespace(network=NETWORK),
+        data=SimpleNamespace(validation=SimpleNamespace(labels=labels)),
+    )
+    values = {"select": "last", "last": trained, "last_epoch": 2, "best": classifier(0), "best_epoch": 1, **result}
+    return keep_if_better(cast(Plan, plan), TrainResult(history=HISTORY, seconds=3.0, **values))
+
+
+NOISY, GOOD = classifier(2, 1.5), classifier(2)
+
+
+def is_initial(result: TrainResult, initial: Weights) -> bool:
+    return result.epoch == 0 and result.weights is initial
+
+
+def test_keep_if_better_clearly_better_weights_are_kept() -> None:
+    result = kept(NOISY, GOOD)
+    assert result.weights is GOOD
+    assert (result.epoch, result.select) == (2, "last")
+
+
+def test_keep_if_better_judges_the_weights_that_the_recipe_selects() -> None:
+    result = kept(NOISY, NOISY, select="best", best=GOOD, best_epoch=1)
+    assert result.weights is GOOD
+    assert result.epoch == 1
+    assert is_initial(kept(NOISY, GOOD, select="best", best=NOISY, best_epoch=1), NOISY)
+
+
+def test_keep_if_better_worse_weights_are_replaced_by_the_initial_ones() -> None:
+    result = kept(GOOD, NOISY)
+    assert is_initial(result, GOOD)
+    assert result.last is NOISY
+    assert (result.history, result.seconds) == (HISTORY, 3.0)
+
+
+@pytest.mark.parametrize("factor", [1, 0.25, 5])
+def test_keep_if_better_no_difference_keeps_the_initial_weights(factor: float) -> None:
+    """Nor is a classifier that is only surer a better one: likelihoods are those after calibration."""
+    assert is_initial(kept(NOISY, classifier(factor * 2, factor * 1.5)), NOISY)
+
+
+def test_keep_if_better_a_gain_that_may_be_chance_keeps_the_initial_weights() -> None:
+    """The same small gain is clear on many images, and not on few."""
+    initial = classifier(2, 0.45)
+    assert is_initial(kept(initial, GOOD, signal_and_noise(60)), initial)
+    assert kept(initial, GOOD, signal_and_noise(5000)).weights is GOOD
+
+
+def test_keep_if_better_fewer_recognized_images_keep_the_initial_weights() -> None:
+    """The first value is right for 80 % of the images; the second for 79 %, but it is sure only when it is right."""
+    labels, number = np.arange(400) % 2, np.arange(400) // 2
+    first = np.where(number < 160, 1.0, -1.0)
+    second = np.where(number < 140, 10.0, np.where(number < 158, 0.05, -0.05))
+    maps = (np.stack([first, second], 1) * np.where(labels, 1, -1)[:, None])[:, None, None].astype(np.float16)
+    initial, trained = classifier(1, 0), classifier(0, 1)
+    assert is_initial(kept(initial, trained, (maps, labels)), initial)
+    better = maps.copy()
+    better[:, 0, 0, 1] += 0.1 * np.where((number >= 158) & (number < 160), np.where(labels, 1, -1), 0)
+    assert kept(initial, trained, (better, labels)).weights is trained  # as many are right
+
+
+@pytest.mark.parametrize("missing", ["tail", "initial weights", "history"])
+def test_keep_if_better_without_something_to_compare_returns_the_result(missing: str) -> None:
+    maps, _ = signal_and_noise(10)
+    plan = SimpleNamespace(
+        tail=None if missing == "tail" else Tail(1, (maps,), maps),
+        initial_weights=None if missing == "initial weights" else GOOD,
+    )
+    result = TrainResult(last=NOISY, history=[] if missing == "history" else HISTORY)
+    assert keep_if_better(cast(Plan, plan), result) is result
