@@ -125,8 +125,9 @@ def test_layer_figures_regions_are_of_the_answer_and_the_runner_up() -> None:
 def test_mistake_figures_are_of_the_predicted_class_in_the_worst_mistakes() -> None:
     config = make_plan(digits(), TrainOptions(model="conv 4 3, relu, flatten"), "digits").config
     model = build_model(config.network).eval()
-    logits = predict_logits(model, digits().test.images, config.preprocessing)
-    (found,) = mistake_figures(config, model, digits(), logits)
+    predict = partial(predict_logits, model, preprocessing=config.preprocessing)
+    logits = predict(digits().test.images)
+    (found,) = mistake_figures(config, model, digits(), logits, predict)
     assert (found.name, found.section) == ("worst-mistakes-regions", Section.MISTAKES)
     assert found.explanation.startswith("What spoke for the predicted class in the worst 4 mistakes. Contributions:")
     worst = rank_mistakes(digits().test.labels, logits)[0]
@@ -141,7 +142,9 @@ def test_mistake_figures_are_of_the_predicted_class_in_the_worst_mistakes() -> N
 def test_mistake_figures_without_mistakes_are_none() -> None:
     config = make_plan(digits(), TrainOptions(model="flatten"), "digits").config
     logits = np.eye(10, dtype=np.float32)[digits().test.labels]
-    assert list(mistake_figures(config, build_model(config.network).eval(), digits(), logits)) == []
+    model = build_model(config.network).eval()
+    predict = partial(predict_logits, model, preprocessing=config.preprocessing)
+    assert list(mistake_figures(config, model, digits(), logits, predict)) == []
 
 
 def test_result_figures_are_in_their_sections() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -31,6 +31,7 @@ KINDS: dict[Kind, str] = {
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Predict = Callable[[Pixels], Floats]
 
 
 def region_figure(
@@ -45,7 +46,8 @@ def region_figure(
         targets: Numbers of the classes.
         title: What the texts call the image.
     """
-    found, occlusion, patches = _maps(config, model, pixels, targets)
+    predict = partial(predict_logits, model, preprocessing=config.preprocessing)
+    found, occlusion, patches = _maps(config, model, pixels, targets, predict)
     kind = found[0].kind
     heats = np.stack([np.stack([_stretch(one.heat, pixels), drop]) for one, drop in zip(found, occlusion, strict=True)])
     titles = [text for target in targets for text in (short_label(config.classes[target], 24), kind, "occlusion")]
@@ -60,7 +62,9 @@ def region_figure(
     )
 
 
-def mistake_figures(config: RunConfig, model: nn.Sequential, dataset: Dataset, logits: Floats) -> Iterator[FigureSpec]:
+def mistake_figures(
+    config: RunConfig, model: nn.Sequential, dataset: Dataset, logits: Floats, predict: Predict
+) -> Iterator[FigureSpec]:
     """Why the network fell for the worst mistakes, if there are any.
 
     Args:
@@ -68,6 +72,7 @@ def mistake_figures(config: RunConfig, model: nn.Sequential, dataset: Dataset, l
         model: In evaluation mode.
         dataset: Its test split was evaluated.
         logits: float32 (n, classes) of the test images.
+        predict: The logits of uint8 images (n, h, w, c), by what computes them fastest.
     """
     worst = rank_mistakes(dataset.test.labels, logits)[:MAX_MISTAKES]
     if not len(worst):
@@ -75,7 +80,7 @@ def mistake_figures(config: RunConfig, model: nn.Sequential, dataset: Dataset, l
     images, heats, titles = [], [], []
     for index, probabilities in zip(worst.tolist(), softmax(logits[worst]), strict=True):
         pixels, target = dataset.test.image(index), int(probabilities.argmax())
-        (found,), (drops,), patches = _maps(config, model, pixels, [target])
+        (found,), (drops,), patches = _maps(config, model, pixels, [target], predict)
         pixel_heat = integrated_gradients(model, config.preprocessing.normalize(pixels[None])[0], target)
         images.append(pixels)
         heats.append(np.stack([_stretch(found.heat, pixels), drops, pixel_heat]))
@@ -96,14 +101,12 @@ def mistake_figures(config: RunConfig, model: nn.Sequential, dataset: Dataset, l
 
 
 def _maps(
-    config: RunConfig, model: nn.Sequential, pixels: Pixels, targets: Sequence[int]
+    config: RunConfig, model: nn.Sequential, pixels: Pixels, targets: Sequence[int], predict: Predict
 ) -> tuple[list[ClassMap], list[Floats], Patches]:
     """For each class its class activation map, and its occlusion map as float32 (h, w)."""
     image = config.preprocessing.normalize(pixels[None])[0]
     found = [class_map(model, config.network, image, target) for target in targets]
-    patches, drops = occlusion_maps(
-        lambda images: predict_logits(model, images, config.preprocessing), pixels, config.preprocessing
-    )
+    patches, drops = occlusion_maps(predict, pixels, config.preprocessing)
     return found, [patches.spread(drops[target], *pixels.shape[:2]) for target in targets], patches
 
 
