@@ -162,6 +162,16 @@ USAGE = _rows(
     ("predict run seven.png --max-megapixels 0", "^Invalid value for '--max-megapixels': .*0.001"),
     ("train digits --model lenet", "^unknown preset 'lenet': did you mean 'lenet5'\\? presets are article, lenet5"),
     ("models resnet", "^unknown preset 'resnet': .*presets are article, lenet5.*or write an architecture such as "),
+    (
+        "train digits --init nothing",
+        "^expected a backbone \\(efficientnet-lite0, .*\\), a file or a run folder, but nothing does not exist$",
+    ),
+    ("train digits --init run --model small", "^--init run brings its own network: leave out --model$"),
+    (
+        "train digits --init run --recipe article",
+        "^recipe article begins with random weights: choose another recipe, or --init none$",
+    ),
+    ("train digits --init resnet18", "^resnet18 is not on this machine: convscope backbones add .* --download$"),
     ("train digits --recipe articel", "^unknown recipe 'articel': did you mean 'article'\\? recipes are article"),
     ("models small --recipe slow", "^unknown recipe 'slow': recipes are article, default, fast, best$"),
     ("train digits --learning-rate 0", "^--learning-rate 0.0: expected a number greater than 0$"),

@@ -20,10 +20,11 @@ from convscope.data.dataset import Dataset
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
 from convscope.network.cost import check_memory
-from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, RunConfig
+from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, WEIGHTS_FILES, RunConfig
 from convscope.runs.folder import Run, open_run, open_unfinished, utc_now
 from convscope.runs.weights import load_weights
-from convscope.training.probes.autotune import TuningProbe, autotune
+from convscope.training.finetuning.cut import choose_cut
+from convscope.training.probes.autotune import TuningProbe, TuningResult, autotune
 from convscope.training.resolve import TrainData, train_val_split
 
 PACKAGES_THAT_MATTER = ("convscope", "numpy", "torch")  # another version may change the bits of a training
@@ -103,7 +104,8 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
     """Return the plan of more epochs for a finished run, from the weights of its last epoch.
 
     The learning rate follows the end of a schedule over all epochs. Threads are those of the run, if this machine has
-    as many, and precision is chosen for this machine.
+    as many, and precision is chosen for this machine. Of a run from a backbone, the last layers are trained, in
+    float32; they continue from its selected weights if no epoch was better than the backbone with its classifier.
 
     Args:
         path: the folder of the finished run.
@@ -112,13 +114,17 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
         reporter: where messages and progress go.
 
     Raises:
+        UsageError: only the classifier behind a backbone can be trained.
         ModelFileError: there is no finished run.
         DataError: the data have changed.
     """
     run = open_run(path)
-    config = run.config
+    config = _with_cut(run)
     plan = _recorded_plan(path, config, data, reporter)
-    tuning = autotune(_probe(plan), min(config.machine.threads, max_threads()))
+    threads = min(config.machine.threads, max_threads())
+    tuning = autotune(_probe(plan), threads) if config.init is None else TuningResult(threads, "float32")
+    if config.init is not None:
+        use_threads(threads, torch_works=True)
     reasons = {name: reason for name, reason in config.reasons.items() if name != "precision"}
     more = config.model_copy(
         update={
@@ -134,7 +140,24 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
             "machine": hardware_info(tuning.threads),
         }
     )
-    return replace(plan, config=more, initial_weights=load_weights(Path(path, LAST_WEIGHTS_FILE)))
+    selected = WEIGHTS_FILES[run.manifest.weights]
+    file = LAST_WEIGHTS_FILE if config.init is None or run.manifest.selected_epoch else selected
+    weights = load_weights(Path(path, file))
+    if config.init is None:
+        return replace(plan, config=more, initial_weights=weights)
+    before = load_weights(Path(path, INITIAL_WEIGHTS_FILE))  # with the same frozen layers, and maps in the cache
+    return replace(plan, config=more, initial_weights=weights, tail=recorded_tail(more, plan.data, before, reporter))
+
+
+def _with_cut(run: Run) -> RunConfig:
+    """The configuration of a run; of one from a backbone, with layers that more epochs can train."""
+    config = run.config
+    if config.init is None or config.init.cut is not None:
+        return config
+    cut = choose_cut(config.network)
+    if cut is None:
+        raise UsageError(f"{run.path} has no layers behind its backbone that could be trained: train with --init none")
+    return config.model_copy(update={"init": config.init.model_copy(update={"cut": cut})})
 
 
 def changes_since(config: RunConfig, machine: HardwareInfo, variant: str) -> list[str]:

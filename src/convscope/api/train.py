@@ -18,7 +18,7 @@ from convscope.api.training.keep import keep_if_better
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan
 from convscope.api.training.results import write_results, write_weights
-from convscope.api.training.sources import load_sources
+from convscope.api.training.sources import FROM_SCRATCH, load_sources
 from convscope.api.training.start import plan_training
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.data.load import DataSource
@@ -34,6 +34,10 @@ from convscope.training.loop import fit
 from convscope.training.recipe import Recipe
 
 RUNS_FOLDER = Path("runs")
+UNUSABLE_AUGMENT = (
+    "has no effect on a training from a backbone, whose first layers see the images only once: leave it out, or train "
+    'from scratch with init="none"'
+)
 
 
 def train_model(
@@ -51,12 +55,12 @@ def train_model(
             None stands for MNIST if it can be had, else for scikit-learn's digits.
         model: a preset or an architecture; by default the recipe's preset.
         recipe: a name or a `Recipe`; by default `"default"`, or with a budget the most accurate one that fits.
-        options: fields of `TrainOptions`, such as `epochs`, `budget="60s"`, `target_accuracy`, `image_size`, `seed`,
-            `threads` and `run`, the folder to write; and fields of `Hooks`: `callbacks`, `metrics`, `augment` and
-            `reporter`.
+        options: fields of `TrainOptions`, such as `init`, the backbone or run to start from, `epochs`, `budget="60s"`,
+            `target_accuracy`, `image_size`, `seed`, `threads` and `run`, the folder to write; and fields of `Hooks`:
+            `callbacks`, `metrics`, `augment` and `reporter`.
 
     Raises:
-        UsageError: an option is wrong.
+        UsageError: an option is wrong, or the backbone is not on this machine.
         ArchitectureError: the architecture is wrong, or does not fit the images.
         DataError: the data cannot be read, or do not suffice.
         ConvscopeError: training failed, for example because the loss became infinite.
@@ -65,6 +69,7 @@ def train_model(
     hooks = Hooks(**{name: given.pop(name) for name in HookKeywords.__annotations__ if name in given})
     checked = validate_options(TrainOptions, given)
     checked.chosen_recipe()  # a wrong option is reported before anything is loaded
+    checked = _leave_room_for_augment(checked, hooks)
     started = time.monotonic()
     sources = load_sources(data, checked, hooks.reporter)
     return run_plan(plan_training(sources, checked, hooks.reporter, started), checked, hooks)
@@ -108,7 +113,7 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
         write_weights(writer, plan, result, hooks.reporter)
         if not interrupted_by:
             write_results(writer, plan, model, result, hooks)
-        run = writer.finish(interrupted_by, result.epoch, result.seconds)
+        run = writer.finish(interrupted_by, result.epoch, result.seconds, result.select)
         if not interrupted_by:
             checkpoints.remove()
         return run
@@ -132,8 +137,27 @@ class InitialWeights(Callback):
         set_weights(trainer.model, self.weights)
 
 
+def _leave_room_for_augment(options: TrainOptions, hooks: Hooks) -> TrainOptions:
+    """Return the options; a backbone is not considered with an augmentation, which would change what is computed once.
+
+    Raises:
+        UsageError: the caller asked for both.
+    """
+    if hooks.augment is None:
+        return options
+    if options.init not in (None, FROM_SCRATCH):
+        raise UsageError(f"augment={_name_of(hooks.augment)} {UNUSABLE_AUGMENT}")
+    return options.model_copy(update={"init": FROM_SCRATCH})
+
+
 def _record_hooks(plan: Plan, hooks: Hooks) -> Plan:
-    """Return the plan with the names of the caller's own functions, which a resumed training needs again."""
+    """Return the plan with the names of the caller's own functions, which a resumed training needs again.
+
+    Raises:
+        UsageError: the augmentation cannot be used.
+    """
+    if hooks.augment is not None and plan.config.init is not None:
+        raise UsageError(f"augment={_name_of(hooks.augment)} {UNUSABLE_AUGMENT}")
     update = {"augment": _name_of(hooks.augment), "metrics": tuple(hooks.metrics)}
     return replace(plan, config=plan.config.model_copy(update=update))
 

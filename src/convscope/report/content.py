@@ -16,7 +16,7 @@ from convscope.training.callbacks import TrainResult
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
 REASON_TITLES = {
     "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target",
-    "budget": "Time", "image_size": "Input size",
+    "budget": "Time", "image_size": "Input size", "init": "Start",
 }  # fmt: skip
 
 
@@ -88,11 +88,13 @@ def _frozen_note(config: RunConfig) -> str:
     """Says that only the classifier was trained, or that training more did not help."""
     images = f"{config.dataset.validation_images:,} validation images"
     tried = config.init is not None and config.init.cut is not None
-    reason = f", as training its last layers was not clearly better on the {images}" if tried else ""
-    return (
-        f"The weights are those of the backbone, with a classifier fitted on its features{reason}. "
-        "The test set was used once, for the numbers on this page."
+    first = (
+        "that this training began with"
+        if config.initial_epoch
+        else "of the backbone, with a classifier fitted on its features"
     )
+    reason = f", as training its last layers was not clearly better on the {images}" if tried else ""
+    return f"The weights are those {first}{reason}. The test set was used once, for the numbers on this page."
 
 
 def backbone_details(config: RunConfig) -> Details:

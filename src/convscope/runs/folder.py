@@ -41,6 +41,7 @@ from convscope.runs.config import (
     MetricsRow,
     RunConfig,
     RunSummary,
+    Selection,
 )
 from convscope.runs.verify import verify_contents, verify_files
 from convscope.runs.weights import load_hashes, load_weights
@@ -95,13 +96,14 @@ class RunWriter:
         """Write JSON Lines."""
         self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def finish(self, signal: int, selected_epoch: int, train_seconds: float) -> Run:
+    def finish(self, signal: int, selected_epoch: int, train_seconds: float, weights: Selection | None = None) -> Run:
         """Write the manifest, which makes the folder a run.
 
         Args:
             signal: The signal that ended training, or 0.
             selected_epoch: The epoch of the selected weights.
             train_seconds: Duration of training.
+            weights: Which weights were selected; by default those that the recipe selects.
         """
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
         files = {
@@ -112,7 +114,7 @@ class RunWriter:
         manifest = Manifest(
             status="complete" if EVALUATION_FILE in files else "interrupted",
             signal=signal,
-            weights=self.config.recipe.selection.weights,
+            weights=weights or self.config.recipe.selection.weights,
             selected_epoch=selected_epoch,
             train_seconds=train_seconds,
             files=files,
@@ -152,6 +154,8 @@ class Run:
         if target is None:
             return False
         accuracies = [row["validation_accuracy"] for row in self.history]
+        if config.init and not accuracies:  # its classifier was all that was trained
+            accuracies = [config.init.score.accuracy]
         planned = None if config.time_limit else config.epochs
         return not first_epoch_at_target(accuracies, config.dataset.validation_images, target, planned)
 

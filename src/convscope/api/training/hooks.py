@@ -51,6 +51,7 @@ class HookKeywords(TypedDict, total=False):
 class TrainKeywords(HookKeywords, total=False):
     """Keyword arguments of `train_model`: the fields of `TrainOptions` and of `Hooks`."""
 
+    init: str | Path | None
     run: str | Path | None
     epochs: int | None
     batch_size: int | None

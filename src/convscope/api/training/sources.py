@@ -8,7 +8,7 @@ from convscope._reporting import Reporter
 from convscope.api.training.options import TrainOptions
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.load import DataSource
-from convscope.errors import UsageError
+from convscope.errors import DataError, UsageError
 from convscope.network.build import parse_network
 from convscope.pretrained.backbone import PretrainedBackbone
 from convscope.pretrained.load import load_backbone
@@ -62,11 +62,16 @@ def load_sources(data: DataSource | None, options: TrainOptions, reporter: Repor
     if chosen and options.model:
         raise UsageError(f"--init {chosen} brings its own network: leave out --model")
     named = load_backbone(chosen) if chosen else None
+    if named and options.channels not in (None, named.channels):
+        raise UsageError(
+            f"{chosen} takes images with {named.channels} channels, not {options.channels}: leave out --channels, or "
+            "choose another backbone"
+        )
     if named and options.budget is None:
         images, origin = options.load_data(data, reporter, named.input_shape)
         return Sources(origin, pretraining=Pretraining(named, images))
     dataset, origin = options.load_data(data, reporter)
-    backbone = named or _installed_backbone(options, dataset)
+    backbone = named or _installed_backbone(options, dataset, reporter)
     if backbone is None:
         return Sources(origin, dataset)
     side = _affordable_side(options, backbone, sum(map(len, dataset.splits.values())))
@@ -74,14 +79,18 @@ def load_sources(data: DataSource | None, options: TrainOptions, reporter: Repor
     return Sources(origin, dataset, Pretraining(backbone, images))
 
 
-def _installed_backbone(options: TrainOptions, dataset: Dataset) -> PretrainedBackbone | None:
+def _installed_backbone(options: TrainOptions, dataset: Dataset, reporter: Reporter) -> PretrainedBackbone | None:
     """The default backbone, if the options leave the choice to convscope and it suits the images."""
     is_free = options.budget and not options.init and not options.model and options.recipe in (None, *RECIPES)
     if not is_free or options.recipe == "article":
         return None
-    if (dataset.file_side or 0) < LARGE_IMAGE_SIDE or dataset.shape[2] == 4:
+    if (dataset.file_side or 0) < LARGE_IMAGE_SIDE or dataset.shape[2] == 4 or options.channels == 1:
         return None
-    return find_backbone(PUBLISHED[DEFAULT_BACKBONE])
+    try:
+        return find_backbone(PUBLISHED[DEFAULT_BACKBONE])
+    except DataError as error:
+        reporter.message(f"training from scratch, without {DEFAULT_BACKBONE}: {error}")
+        return None
 
 
 def _affordable_side(options: TrainOptions, backbone: PretrainedBackbone, images: int) -> int:

@@ -42,12 +42,14 @@ def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, s
         return plan_finetuning(start, options, origin, Budget())
     budget = Budget(options.budget_seconds or 0, started)
     scratch, planned = make_plan(dataset, options, origin, started), time.monotonic()
-    seconds = RACE_FRACTION * budget.left
+    seconds = max(MIN_TRAINING_SECONDS, RACE_FRACTION * budget.left)
     reporter.message(f"training from scratch for {seconds:.0f} s, to compare it with {start.backbone.name}")
     race = _train_briefly(scratch, seconds)
-    reporter.message(_describe_race(start, race))
     if race.accuracy > start.score.accuracy:
-        return _with_less_time(scratch, time.monotonic() - planned)
+        scratch = _with_less_time(scratch, time.monotonic() - planned)
+        reasons = scratch.config.reasons | {"init": _describe_race(start, race)}
+        return replace(scratch, config=scratch.config.model_copy(update={"reasons": reasons}))
+    reporter.message(_describe_race(start, race))
     return plan_finetuning(start, options, origin, budget, race)
 
 

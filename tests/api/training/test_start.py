@@ -1,0 +1,136 @@
+"""With a budget, a backbone and a training from scratch race: what takes part, who wins, what is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convscope import Run, open_run
+from convscope.api.training import start
+from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan
+from convscope.api.training.sources import load_sources
+from convscope.api.training.start import plan_training
+from convscope.data.load import DataSource
+from convscope.errors import DataError
+from convscope.runs.config import Race
+from helpers.process import start_command
+from helpers.reporting import RecordingReporter, SilentReporter
+from helpers.shapes import SHAPES, write_shapes
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache")]
+
+BUDGET = 60.0
+RunRace = Callable[[float], tuple[Plan, list[str]]]
+
+
+def options(**given: Any) -> TrainOptions:
+    return TrainOptions(**{"budget": BUDGET, "threads": 1, **given})
+
+
+def considered(data: DataSource, chosen: TrainOptions) -> str | None:
+    """The backbone that takes part."""
+    sources = load_sources(data, chosen, SilentReporter())
+    assert sources.dataset is not None
+    return sources.pretraining and sources.pretraining.backbone.name
+
+
+@pytest.fixture
+def race(monkeypatch: pytest.MonkeyPatch, first: Run, photos: Path) -> RunRace:
+    """A function that plans a training whose race from scratch ends with an accuracy; it returns plan and messages."""
+
+    def run(accuracy: float) -> tuple[Plan, list[str]]:
+        monkeypatch.setattr(start, "_train_briefly", lambda *_: Race(accuracy=accuracy, seconds=3.0))
+        reporter, chosen = RecordingReporter(), options(init=str(first.path), image_size=64)
+        sources = load_sources(photos, chosen, reporter)
+        return plan_training(sources, chosen, reporter, time.monotonic()), reporter.messages
+
+    return run
+
+
+def test_race_won_by_the_backbone_is_recorded_and_said(race: RunRace) -> None:
+    plan, messages = race(0.0)
+    init = plan.config.init
+    assert init is not None
+    assert init.race == Race(accuracy=0.0, seconds=3.0)
+    (message,) = [message for message in messages if "new classifier" in message]
+    assert message.startswith("run with a new classifier: ")
+    assert message.endswith("from scratch: 0.00 % after 3 s; run goes on")
+    assert (plan.config.budget, plan.initial_weights is None) == (BUDGET, False)
+
+
+def test_race_won_from_scratch_is_a_reason_of_the_run(race: RunRace) -> None:
+    plan, messages = race(1.1)
+    assert (plan.config.init, plan.initial_weights, plan.tail) == (None, None, None)
+    assert plan.config.reasons["init"].endswith("from scratch: 110.00 % after 3 s; training from scratch goes on")
+    assert not any("new classifier" in message for message in messages)
+    assert plan.config.time_limit is not None
+    assert plan.config.time_limit < BUDGET
+
+
+def test_budget_considers_the_installed_backbone_for_photos(lite0: str, photos: Path) -> None:
+    assert considered(photos, options()) == lite0
+
+
+@pytest.mark.usefixtures("lite0")
+@pytest.mark.parametrize(
+    "given",
+    [{"model": "small"}, {"init": "none"}, {"recipe": "article"}, {"channels": 1}, {"budget": None}],
+    ids=str,
+)
+def test_budget_does_not_consider_a_backbone_if_the_options_exclude_it(photos: Path, given: dict[str, Any]) -> None:
+    assert considered(photos, options(**given)) is None
+
+
+@pytest.mark.usefixtures("lite0")
+def test_budget_does_not_consider_a_backbone_for_small_images_and_arrays(tmp_path: Path) -> None:
+    arrays = np.zeros((40, 64, 64, 3), np.uint8), np.arange(40) % 2
+    small = write_shapes(tmp_path / "small", names=SHAPES[:2], side=40)
+    assert [considered(data, options()) for data in (arrays, small, "digits")] == [None, None, None]
+
+
+def test_budget_without_an_installed_backbone_trains_from_scratch(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("convscope.pretrained.store._installed", lambda _: None)
+    reporter = RecordingReporter()
+    assert load_sources(photos, options(), reporter).pretraining is None
+    assert reporter.messages == []
+
+
+def test_budget_with_a_damaged_backbone_trains_from_scratch_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, photos: Path
+) -> None:
+    def find(_: object) -> None:
+        raise DataError("cache/efficientnet-lite0.safetensors: it is damaged")
+
+    monkeypatch.setattr("convscope.api.training.sources.find_backbone", find)
+    reporter = RecordingReporter()
+    assert load_sources(photos, options(), reporter).pretraining is None
+    expected = "training from scratch, without efficientnet-lite0: cache/efficientnet-lite0.safetensors: it is damaged"
+    assert reporter.messages == [expected]
+
+
+def test_train_after_the_end_of_its_budget_still_makes_a_model(first: Run, photos: Path) -> None:
+    chosen = options(init=str(first.path), image_size=64, budget=1.0)
+    sources = load_sources(photos, chosen, SilentReporter())
+    plan = plan_training(sources, chosen, SilentReporter(), time.monotonic() - 10)
+    assert (plan.config.time_limit or 0) < 10
+
+
+def test_train_with_a_budget_of_20_seconds_ends_within_30(lite0: str, photos: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    process = start_command(tmp_path, "train", str(photos), "--budget", "20s", "--run", "run")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert time.monotonic() - began < 30
+    assert f"{lite0} with a new classifier: " in err
+    run = open_run(tmp_path / "run")
+    assert run.manifest.status == "complete"
+    assert (run.config.init is None) == ("init" in run.config.reasons)
