@@ -105,7 +105,7 @@ def test_resume_run_keeps_the_error_that_was_allowed(stripes: Dataset, tmp_path:
 def test_resume_run_decides_nothing_again(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "api.resume.autotune", "api.training.plan.autotune", "api.training.plan.make_plan",
-        "api.training.plan.resolve", "api.training.plan.hardware_info", "api.training.plan._preprocessing",
+        "api.training.plan.resolve", "api.training.plan.hardware_info", "api.training.plan.measure_preprocessing",
         "api.training.options.recipe_named", "training.resolve.keep_usable_resizing",
     ):  # fmt: skip
         monkeypatch.setattr(f"convscope.{name}", lambda *_: pytest.fail("this had been decided"))
