@@ -94,7 +94,7 @@ def learning_curves(
         return _single_epoch(history[0], validated_on)
     column = {key: np.array([row[key] for row in history], dtype=float) for key in history[0]}
     epochs, validation = column["epoch"], column["validation_accuracy"]
-    selected = epochs == selected_epoch
+    selected = [epochs.tolist().index(selected_epoch)] if selected_epoch else []
     canvas = Canvas.create("Learning curves", WIDTH, 5.2)
     width = WIDTH - AXIS_WIDTH - MARGIN
     loss = canvas.axes(Box(AXIS_WIDTH, TITLE_HEIGHT + 0.25, width, 1.8))
@@ -115,8 +115,8 @@ def learning_curves(
     loss.set_title("Loss (lower is better)", loc="left", fontsize=10, color=INK)
     loss.legend(fontsize=9, frameon=False, labelcolor=INK)
     used = "none of these epochs is used"
-    if selected.any():
-        used = f"epoch {selected_epoch} is used, {percent(float(validation[selected][0]))} on {validated_on}"
+    if selected:
+        used = f"epoch {selected_epoch} is used, {percent(validation[selected[0]])} on {validated_on}"
     title = f"Accuracy in %: {used}"
     accuracy.set_title(title, loc="left", fontsize=10, color=INK)
     accuracy.set_xlabel("epoch", fontsize=10, color=INK)
