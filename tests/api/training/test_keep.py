@@ -83,6 +83,12 @@ def test_keep_if_better_no_difference_keeps_the_initial_weights(factor: float) -
     assert is_initial(kept(NOISY, classifier(factor * 2, factor * 1.5)), NOISY)
 
 
+def test_keep_if_better_too_sure_but_better_weights_are_kept() -> None:
+    """Uncalibrated, their likelihood is far lower than that of the initial ones."""
+    sure = classifier(40)
+    assert kept(NOISY, sure).weights is sure
+
+
 def test_keep_if_better_a_gain_that_may_be_chance_keeps_the_initial_weights() -> None:
     """The same small gain is clear on many images, and not on few."""
     initial = classifier(2, 0.45)
