@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,13 +11,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from convscope.api.train import run_plan
 from convscope.api.training.keep import keep_if_better
+from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan
+from convscope.api.training.sources import Pretraining, Sources
+from convscope.api.training.start import plan_training
 from convscope.backends.pytorch.models import build_model, get_weights
+from convscope.data.dataset import Dataset, Split
 from convscope.network.build import parse_network
+from convscope.pretrained.backbone import PretrainedBackbone, Provenance
+from convscope.runs.folder import open_run
 from convscope.training.callbacks import TrainResult, Weights
 from convscope.training.finetuning.tail import Tail
+from convscope.training.recipes import recipe_named
 from convscope.training.state import EpochMetrics
+from helpers.reporting import FailingReporter
 
 NETWORK = parse_network("conv 2 1, globalavg", (1, 1, 2), 2)  # behind the convolution: its two values, and a classifier
 Data = tuple[NDArray[np.float16], NDArray[np.int64]]
@@ -118,3 +129,37 @@ def test_keep_if_better_without_something_to_compare_returns_the_result(missing:
     )
     result = TrainResult(last=NOISY, history=[] if missing == "history" else HISTORY)
     assert keep_if_better(cast(Plan, plan), result) is result
+
+
+def small_backbone() -> PretrainedBackbone:
+    """Random weights, for 16x16 color images."""
+    architecture = (
+        "conv 8 3 stride 2 pad same, relu, conv 16 3 pad same, relu, conv 12 3 stride 2 pad same, relu, globalavg"
+    )
+    weights = get_weights(build_model(parse_network(architecture, (16, 16, 3), 3)))
+    origin = Provenance(license=None, source="made here", sha256="0" * 64, training_data="nothing")
+    return PretrainedBackbone(
+        name="small-net", architecture=architecture, image_size=16, channels=3, scale=(0.02,) * 3, mean=(2,) * 3,
+        provenance=origin, weights={name: weights[name] for name in weights if not name.startswith("classifier.")},
+    )  # fmt: skip
+
+
+def test_run_that_keeps_its_initial_weights_opens_and_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe selects the last epoch's, which hardly moved; model file and manifest name the initial ones."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random, labels = np.random.default_rng(0), np.arange(90) % 3
+    images = random.integers(0, 256, (90, 16, 16, 3), np.uint8)
+    data = Dataset("noise", ("a", "b", "c"), Split(images[:60], labels[:60]), Split(images[60:], labels[60:]), "here")
+    recipe = recipe_named("default", "pretrained").override(epochs=1, learning_rate=1e-9, horizontal_flip="never")
+    options = TrainOptions(recipe=recipe, run=tmp_path / "run", threads=1)
+    sources = Sources("", pretraining=Pretraining(small_backbone(), data))
+    plan = plan_training(sources, options, FailingReporter(), time.monotonic())
+    assert plan.tail is not None
+    assert plan.initial_weights is not None
+    run_plan(plan, options)
+    run = open_run(tmp_path / "run")
+    assert (run.manifest.weights, run.manifest.selected_epoch, len(run.history)) == ("best", 0, 1)
+    found = get_weights(run.model())
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: plan.initial_weights[name].tobytes() for name in found
+    }
