@@ -286,7 +286,7 @@ def test_backbone_details_without_a_backbone_are_none(config: Callable[..., RunC
 def test_backbone_details_have_origin_licence_and_what_was_trained(config: Callable[..., RunConfig]) -> None:
     assert backbone_details(config().model_copy(update={"init": init_info()})) == (
         ("Backbone", "tiny-net, trained on photos"),
-        ("Weights from", f"a friend; licence MIT; SHA-256 {'ab' * 32}"),
+        ("Weights from", f"a friend; license MIT; SHA-256 {'ab' * 32}"),
         ("Trained here", "the classifier alone"),
         ("Features as published", "87.50 % of 145 validation images with a new classifier"),
         ("Views of each image", "3"),
@@ -299,7 +299,7 @@ def test_backbone_details_with_cut_race_and_unknown_licence(config: Callable[...
     found = dict(backbone_details(config().model_copy(update={"init": init})))
     assert found["Trained here"] == "the classifier, and the layers behind maxpool1"  # the third
     assert found["From scratch"] == "50.00 % after 12 s, in a race on the validation images"
-    assert found["Weights from"] == f"a friend; licence unknown; SHA-256 {'ab' * 32}"
+    assert found["Weights from"] == f"a friend; license unknown; SHA-256 {'ab' * 32}"
 
 
 def test_report_and_model_card_show_the_backbone(config: Callable[..., RunConfig], evaluation: Evaluation) -> None:
@@ -308,5 +308,5 @@ def test_report_and_model_card_show_the_backbone(config: Callable[..., RunConfig
     assert report.recipe[:5] == backbone_details(from_backbone)
     assert "fitted on its features" in report.notes[0]
     card = model_card(from_backbone, evaluation, TrainResult("best"))
-    for text in ("tiny-net, trained on photos", "licence MIT", "fitted on its features"):
+    for text in ("tiny-net, trained on photos", "license MIT", "fitted on its features"):
         assert text in card

@@ -98,7 +98,7 @@ def _frozen_note(config: RunConfig) -> str:
 
 
 def backbone_details(config: RunConfig) -> Details:
-    """The backbone of a run, its licence and training data, and how it did on the validation images."""
+    """The backbone of a run, its license and training data, and how it did on the validation images."""
     init = config.init
     if init is None:
         return ()
@@ -112,7 +112,7 @@ def backbone_details(config: RunConfig) -> Details:
         race = (("From scratch", f"{scratch}, in a race on the validation images"),)
     return (
         ("Backbone", f"{init.backbone.name}, trained on {origin.training_data}"),
-        ("Weights from", f"{origin.source}; licence {origin.license or 'unknown'}; SHA-256 {origin.sha256}"),
+        ("Weights from", f"{origin.source}; license {origin.license or 'unknown'}; SHA-256 {origin.sha256}"),
         ("Trained here", trained),
         ("Features as published", f"{percent(init.score.accuracy)} of {images} with a new classifier"),
         *race,
