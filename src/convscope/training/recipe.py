@@ -173,6 +173,7 @@ class Recipe(Record):
     def planned_epochs(self, images: int) -> int:
         """Return the epochs for `images` training images: at least `epochs`, and enough for `min_steps` steps.
 
+        >>> from convscope.training.recipes import RECIPES
         >>> RECIPES["default"].planned_epochs(54_000), RECIPES["default"].planned_epochs(1_300)
         (2, 55)
         """
@@ -181,6 +182,7 @@ class Recipe(Record):
     def batches_per_epoch(self, images: int) -> int:
         """Return the batches of one epoch; a single last image joins the batch before it, as batch norm needs two.
 
+        >>> from convscope.training.recipes import RECIPES
         >>> [RECIPES["article"].batches_per_epoch(images) for images in (60_000, 128, 129, 130, 1)]
         [469, 1, 1, 2, 1]
         """
@@ -206,6 +208,7 @@ class Recipe(Record):
             UsageError: a value is not allowed.
             TypeError: there is no such field.
 
+        >>> from convscope.training.recipes import RECIPES
         >>> RECIPES["default"].override(epochs=5, learning_rate=0.01, batch_size=None).planned_epochs(100)
         5
         """

@@ -19,7 +19,7 @@ def choose_cut(network: Network) -> int | None:
     >>> network = parse_network("conv 8 3 stride 2, relu, conv 64 3, relu, conv 8 3 stride 2, relu, globalavg")
     >>> cut = choose_cut(network)
     >>> cut, network.layers[cut - 1].output_shape, network.layers[cut].name
-    (3, (11, 11, 64), 'relu2')
+    (4, (11, 11, 64), 'conv3')
     """
     body = network.layers[:-2]
     total = network.multiply_adds
