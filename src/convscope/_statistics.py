@@ -7,6 +7,7 @@ from math import ceil, exp, lgamma, log, sqrt
 
 FALSE_STOP_RATE = 0.025  # at most, of trainings whose accuracy misses the target, that stop all the same
 NORMAL_975 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+CLEAR = 1.64  # standard errors; where nothing has changed, 5 % of the differences are larger in one direction
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:

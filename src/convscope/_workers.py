@@ -48,7 +48,7 @@ class Worker:
         return answer
 
     def request_within(self, message: bytes, seconds: float) -> bytes:
-        """`request`, but a worker that has not answered after so many seconds is killed.
+        """`request`, but a worker that has not answered within `seconds` is killed.
 
         Raises:
             OSError: There is no answer; the message says what the process did instead.

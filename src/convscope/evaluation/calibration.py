@@ -31,6 +31,7 @@ CONFIDENCE = 0.95
 UNCALIBRATED = TemperatureScaling()
 LIMIT_STEPS = 10**6  # the limit for answers has six decimals
 MIN_LIKELIHOOD_RATIO = 6.63  # 99 % quantile of chi-squared with one degree of freedom: an exponent of 1 rarely passes
+MIN_LIKELIHOOD = 1e-12  # has a logarithm
 COVERAGES = 20  # that `find_min_probability` tries
 
 
@@ -74,6 +75,18 @@ def softmax(logits: NDArray[np.floating[Any]], calibration: TemperatureScaling =
     """Calibrated probabilities, float64 (n, classes), of logits (n, classes)."""
     exponentials = np.exp(calibration.scale(logits))
     result: Doubles = exponentials / exponentials.sum(1, keepdims=True)
+    return result
+
+
+def log_likelihoods(logits: Floats, labels: Labels) -> Doubles:
+    """Log-likelihood of each label in nats, float64 (n,), after calibration on the same images.
+
+    Args:
+        logits: float32 (n, classes).
+        labels: int64 (n,).
+    """
+    likelihoods = softmax(logits, fit_calibration(logits, labels))[np.arange(len(labels)), labels]
+    result: Doubles = np.log(np.maximum(likelihoods, MIN_LIKELIHOOD))
     return result
 
 

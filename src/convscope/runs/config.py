@@ -71,7 +71,7 @@ class Race(Record):
 
     Attributes:
         accuracy: What it reached on its validation images, 0..1.
-        seconds: How long it trained; about as long as the features and the classifier of the backbone took.
+        seconds: How long it trained: a quarter of the time that the budget had left.
     """
 
     accuracy: float

@@ -1,4 +1,4 @@
-"""With a budget, a backbone and a training from scratch race: what takes part, who wins, what is said."""
+"""With a budget, a backbone and a training from scratch race: what takes part, what goes on, what is said."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from convscope.network.network import Network
 from convscope.training.resolve import TrainData
 
 MAX_TRAIN_IMAGES, MAX_HELD_OUT_IMAGES = 1_000, 10_000  # more change nothing
-FEW_TRAIN_IMAGES, MAX_TRAIN_COST = 300, 1e11  # at least so many, and multiply-adds for more of them
+MIN_TRAIN_IMAGES, MAX_TRAIN_COST = 300, 1e11  # the least, and multiply-adds of all of them if they are more
 MAX_BATCH, MAX_BATCH_BYTES = 500, 2**28  # images that are run at once, and their activations
 MIN_IMAGES = 20  # of fewer, no limit keeps 95 %
 NEVER = 1.0  # the probability that hardly any answer has
@@ -60,7 +60,7 @@ def calibrate(
         return OodInputs(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     affordable = int(MAX_TRAIN_COST / network.multiply_adds)
-    train = run(data.train.subsample(min(MAX_TRAIN_IMAGES, max(FEW_TRAIN_IMAGES, affordable))))
+    train = run(data.train.subsample(min(MAX_TRAIN_IMAGES, max(MIN_TRAIN_IMAGES, affordable))))
     held_out, labels, calibration = train, np.zeros(0, np.int64), UNCALIBRATED
     if data.validation is not data.dataset.test:
         validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)

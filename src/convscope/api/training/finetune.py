@@ -11,6 +11,7 @@ import numpy as np
 
 from convscope._hardware import hardware_info, slowdown
 from convscope._reporting import Reporter
+from convscope._statistics import CLEAR
 from convscope._text import percent
 from convscope.api.training.frozen import FrozenStart, features_folder
 from convscope.api.training.options import TrainOptions
@@ -33,7 +34,6 @@ VIEW_COST, EPOCH_COST = 2.0, 0.6  # of an augmented view and an epoch of the las
 MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 2.0  # to fit the classifier on all views
 OTHER_IMAGES, RESULT_PASSES = 600, 4  # that results classify besides validation and test images, and how often
-CLEAR = 1.64  # standard errors
 MAX_DISK_FRACTION = 0.5  # of what is free
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convscope._statistics import CLEAR
 from convscope.api.training.plan import Plan
 from convscope.backends.pytorch.models import build_model, set_weights
-from convscope.evaluation.calibration import fit_calibration, softmax
+from convscope.evaluation.calibration import log_likelihoods
 from convscope.training.callbacks import TrainResult
-
-CLEAR = 1.64  # standard errors: of trainings that change nothing, 5 % seem to help
-MIN_PROBABILITY = 1e-12
 
 
 def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
@@ -34,15 +31,8 @@ def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
         set_weights(model, weights)
         logits.append(plan.tail.predict_logits(model))
     before, after = logits
-    gains = _log_likelihoods(after, labels) - _log_likelihoods(before, labels)
+    gains = log_likelihoods(after, labels) - log_likelihoods(before, labels)
     accuracy_gain = int((after.argmax(1) == labels).sum()) - int((before.argmax(1) == labels).sum())
     if accuracy_gain >= 0 and gains.mean() > CLEAR * gains.std() / np.sqrt(len(gains)):
         return result
     return replace(result, select="best", best=plan.initial_weights, best_epoch=0)
-
-
-def _log_likelihoods(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each label, float64 (n,), in nats."""
-    probabilities = softmax(logits, fit_calibration(logits, labels))[np.arange(len(labels)), labels]
-    likelihoods: NDArray[np.float64] = np.log(np.maximum(probabilities, MIN_PROBABILITY))
-    return likelihoods
