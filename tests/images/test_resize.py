@@ -49,7 +49,8 @@ def test_resize_equals_reference(h: int, w: int, height: int, width: int, channe
 def test_resize_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = noise(39, 17, 3)
     whole = resize(pixels, 11, 29)
-    monkeypatch.setattr(module, "CHUNK_VALUES", 250)
+    monkeypatch.setattr(module, "MAX_VALUES", 250)
+    monkeypatch.setattr(module, "MAX_ROWS", 5)
     np.testing.assert_array_equal(resize(pixels, 11, 29), whole)
 
 

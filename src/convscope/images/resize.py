@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-CHUNK_VALUES = 2**20  # float64 values per step, which bounds the temporary arrays
+MAX_VALUES = 2**20  # float64 values per step, which bounds the temporary arrays
+MAX_ROWS = 32  # per step: nearly all weights of more rows are 0
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -55,18 +56,20 @@ def _resize_rows(pixels: Pixels, m: int) -> Pixels:
     if m == n:
         return pixels
     k = int(np.prod(rest))
-    sums, totals = np.zeros((m, k)), np.zeros((m, 1), np.int64)
-    count = max(1, CHUNK_VALUES // max(k, m))
+    sums, totals = np.zeros((m, k)), np.zeros((m, 1))
+    count = max(1, min(MAX_ROWS, MAX_VALUES // max(k, m)))
     for start in range(0, n, count):
         rows = pixels[start : start + count].reshape(-1, k).astype(np.float64)
         outputs, weights, weight_sums = _weights(n, m, start, len(rows))
         sums[outputs] += weights @ rows
         totals[outputs] += weight_sums
-    return ((2 * sums.astype(np.int64) + totals) // (2 * totals)).astype(np.uint8).reshape(m, *rest)
+    sums += totals / 2
+    sums /= totals  # as exact as integers: 2 * totals, up to 2^42, is far from the 2^45 where a quotient could round up
+    return sums.astype(np.uint8).reshape(m, *rest)
 
 
-@lru_cache(8)  # images of the same size often follow each other
-def _weights(n: int, m: int, start: int, count: int) -> tuple[slice, NDArray[np.float64], NDArray[np.int64]]:
+@lru_cache(64)  # images of the same size often follow each other
+def _weights(n: int, m: int, start: int, count: int) -> tuple[slice, NDArray[np.float64], NDArray[np.float64]]:
     """The weights of the inputs start .. start + count - 1.
 
     Returns:
@@ -78,4 +81,5 @@ def _weights(n: int, m: int, start: int, count: int) -> tuple[slice, NDArray[np.
     weights = np.maximum(0, 2 * max(n, m) - abs(centers[:, None] - positions))
     reached = np.flatnonzero(weights.any(axis=1))
     outputs = slice(reached[0], reached[-1] + 1)
-    return outputs, weights[outputs].astype(np.float64), weights[outputs].sum(axis=1, keepdims=True)
+    reaching = weights[outputs].astype(np.float64)
+    return outputs, reaching, reaching.sum(axis=1, keepdims=True)

@@ -23,6 +23,8 @@ from convscope.report.html import Section
 from convscope.report.region_figures import region_figure
 from convscope.runs.config import RunConfig
 
+MAX_LAYERS = 24  # of a deep network; a page with more is not read
+
 
 def layer_figures(
     config: RunConfig,
@@ -41,7 +43,7 @@ def layer_figures(
         pixels: One image, uint8 (h, w, c).
         title: What the texts call the image.
         calibration: Of the model file.
-        every_layer: Include layers that only reorder or copy their input.
+        every_layer: Include layers that only reorder or copy their input, and more than `MAX_LAYERS`.
     """
     image = config.preprocessing.normalize(pixels[None])[0]
     traces = trace(model, config.network, image, calibration)
@@ -56,10 +58,11 @@ def layer_figures(
         if isinstance(traced.layer, Activation) and traced.layer.kind == "relu" and traced.output.ndim == 3:
             yield _relu(traced)
             break
-    for number, (name, traced) in enumerate(traces.items(), 1):
-        if name == "softmax":
-            break
-        if every_layer or not isinstance(traced.layer, Flatten | Dropout):
+    layers = [name for name in traces if name != "softmax"]
+    shown = layers if every_layer else _some([n for n in layers if not isinstance(traces[n].layer, Flatten | Dropout)])
+    for number, name in enumerate(layers, 1):
+        traced = traces[name]
+        if name in shown:
             figure = _feature_maps(number, name, traced, title)
             if name == "classifier":
                 scores = partial(layer_plots.class_scores, figure.heading, traced.output, config.classes)
@@ -75,6 +78,11 @@ def layer_figures(
         "Bars of the most probable classes",
         partial(layer_plots.class_probabilities, probabilities, config.classes),
     )
+
+
+def _some(names: list[str]) -> list[str]:
+    """At most `MAX_LAYERS` of the names, the first and the last among them, evenly spaced."""
+    return [names[i] for i in np.linspace(0, len(names) - 1, min(MAX_LAYERS, len(names))).round().astype(int)]
 
 
 def _filters(traced: LayerTrace) -> FigureSpec:

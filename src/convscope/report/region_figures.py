@@ -21,7 +21,8 @@ from convscope.report.html import Section
 from convscope.runs.config import RunConfig
 from convscope.training.loop import predict_logits
 
-MAX_MISTAKES = 4
+MAX_MISTAKES, MAX_LARGE_MISTAKES = 4, 2
+LARGE_NETWORK = 1e8  # multiply-adds per image: the regions of a mistake take half a second or more
 EXACT = "their sum, plus the bias, is the score exactly"
 KINDS: dict[Kind, str] = {
     "class activation map": f"Class activation map (Zhou et al., 2016): what each position of {{}} adds; {EXACT}.",
@@ -74,7 +75,8 @@ def mistake_figures(
         logits: float32 (n, classes) of the test images.
         predict: The logits of uint8 images (n, h, w, c), by what computes them fastest.
     """
-    worst = rank_mistakes(dataset.test.labels, logits)[:MAX_MISTAKES]
+    most = MAX_MISTAKES if config.network.multiply_adds < LARGE_NETWORK else MAX_LARGE_MISTAKES
+    worst = rank_mistakes(dataset.test.labels, logits)[:most]
     if not len(worst):
         return
     images, heats, titles = [], [], []

@@ -61,7 +61,8 @@ def plan_finetuning(
     effort = plan_effort(start, options, budget)
     recipe = recipe.override(epochs=effort.epochs)
     views = compute_views(start.extractor, start.data.train, recipe.augmentation, options.seed, effort.views)
-    start = start.with_views(views)
+    if effort.views > 1:
+        start = start.with_views(views)
     init = InitInfo(
         backbone=BackboneInfo.model_validate(start.backbone.model_dump()),
         cut=start.cut if effort.epochs else None,

@@ -169,11 +169,11 @@ def _reduced(pixels: Images, indices: Labels, side: int) -> NDArray[np.float32]:
     result = np.empty((len(indices), len(rows) * len(columns)), np.float32)
     for first in range(0, len(indices), CHUNK_PAIRS):
         some = slice(first, first + CHUNK_PAIRS)
-        gray = pixels[indices[some]][..., :3].mean(3, dtype=np.float32)
-        sums = np.add.reduceat(np.add.reduceat(gray, rows, axis=1), columns, axis=2)
+        colors = pixels[indices[some]][..., :3]
+        sums = np.add.reduceat(np.add.reduceat(colors, rows, axis=1, dtype=np.int64), columns, axis=2).sum(3)
         result[some] = sums.reshape(len(sums), -1)
     area = np.outer(np.diff([*rows, pixels.shape[1]]), np.diff([*columns, pixels.shape[2]]))
-    result /= area.reshape(-1)
+    result /= area.reshape(-1) * min(3, pixels.shape[3])
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Examples = tuple[Floats, Labels]
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)  # inverse penalties C on standardized features, for one view
 MIN_VALIDATION_IMAGES = 100  # fewer do not choose a strength: cross-validation does
@@ -40,7 +41,7 @@ class Head:
         return features @ self.weight.T + self.bias
 
 
-def fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: tuple[Floats, Labels]) -> Head:
+def fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: Examples) -> Head:
     """Fit a head on views of the same images.
 
     The strength is the one with the lowest cross-entropy on the validation images; with fewer than
@@ -52,20 +53,23 @@ def fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: 
         classes: How many there are.
         validation: Features and labels of images that are not trained on.
     """
-    if len(validation[1]) >= MIN_VALIDATION_IMAGES:
-        losses = _losses(views[0], labels, validation, classes)
-    else:
-        losses = np.mean([_losses(*fold, classes) for fold in _folds(views[0], labels)], 0)
-    strength = STRENGTHS[int(np.argmin(losses))]
     used = views[: max(1, MAX_ROWS // len(labels))]  # their rows add up, so each counts for less
+    if len(validation[1]) >= MIN_VALIDATION_IMAGES:
+        heads = list(_fit(views[0], labels, classes, STRENGTHS))
+        best = heads[int(np.argmin(_losses(heads, *validation)))]
+        if len(used) == 1:
+            return best
+        strength = best.strength
+    else:
+        losses = [_losses(_fit(*fold, classes, STRENGTHS), *held_out) for fold, held_out in _folds(views[0], labels)]
+        strength = STRENGTHS[int(np.argmin(np.mean(losses, 0)))]
     (head,) = _fit(np.concatenate(used), np.tile(labels, len(used)), classes, (strength / len(used),))
     return head
 
 
-def _losses(features: Floats, labels: Labels, validation: tuple[Floats, Labels], classes: int) -> list[float]:
-    """The mean cross-entropy of the validation images in nats for each strength."""
-    held_out, targets = validation
-    return [_cross_entropy(head.logits(held_out), targets) for head in _fit(features, labels, classes, STRENGTHS)]
+def _losses(heads: Iterable[Head], features: Floats, labels: Labels) -> list[float]:
+    """The mean cross-entropy in nats of each head."""
+    return [_cross_entropy(head.logits(features), labels) for head in heads]
 
 
 def _cross_entropy(logits: Floats, labels: Labels) -> float:
@@ -75,13 +79,13 @@ def _cross_entropy(logits: Floats, labels: Labels) -> float:
     return float((logsumexp(exact, axis=1) - exact[np.arange(len(labels)), labels]).mean())
 
 
-def _folds(features: Floats, labels: Labels) -> Iterator[tuple[Floats, Labels, tuple[Floats, Labels]]]:
+def _folds(features: Floats, labels: Labels) -> Iterator[tuple[Examples, Examples]]:
     """Features and labels to train on, and those to measure on; of each class, every fifth image is held out."""
     fold = np.empty(len(labels), np.int64)
     fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % FOLDS
     for number in range(min(FOLDS, len(labels))):
         rest, held_out = fold != number, fold == number
-        yield features[rest], labels[rest], (features[held_out], labels[held_out])
+        yield (features[rest], labels[rest]), (features[held_out], labels[held_out])
 
 
 def _fit(features: Floats, labels: Labels, classes: int, strengths: Sequence[float]) -> Iterator[Head]:
