@@ -74,9 +74,8 @@ def unlike_images(preprocessing: Preprocessing, own: Split) -> Iterator[tuple[st
     random = np.random.default_rng(0)
     shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
     colors = random.integers(0, 256, (UNLIKE_IMAGES, 1, 1, shape[2]), np.uint8)
-    shuffled = own.subsample(UNLIKE_IMAGES).images.reshape(-1, shape[0] * shape[1], shape[2]).copy()
-    for pixels in shuffled:
-        random.shuffle(pixels)
+    pixels = own.subsample(UNLIKE_IMAGES).images.reshape(-1, shape[0] * shape[1], shape[2])
+    shuffled = np.stack([image[random.permutation(len(image))] for image in pixels])
     kinds = {
         "noise": random.integers(0, 256, (UNLIKE_IMAGES, *shape), np.uint8),
         "one color": np.broadcast_to(colors, (UNLIKE_IMAGES, *shape)),

@@ -33,7 +33,7 @@ MAX_VIEWS = 8  # of the training images; more gain nothing
 VIEW_COST, EPOCH_COST = 2.0, 0.6  # of an augmented view and an epoch of the last layers, relative to the plain features
 MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 2.0  # to fit the classifier on all views
-OTHER_IMAGES, RESULT_PASSES = 600, 4  # that results classify besides validation and test images, and how often
+RESULT_IMAGES = 2_400  # that results classify besides the validation images, and the test images twice
 MAX_DISK_FRACTION = 0.5  # of what is free
 
 
@@ -104,8 +104,8 @@ def plan_effort(start: FrozenStart, options: TrainOptions, budget: Budget) -> Ef
         wanted = recipe_named("best", "pretrained").epochs if start.cut else 0
     plain = start.seconds_per_image * images
     view, epoch = VIEW_COST * plain, EPOCH_COST * plain
-    counted = len(start.data.validation) + len(start.data.dataset.test) + OTHER_IMAGES
-    results = RESULTS_SECONDS * slowdown() + RESULT_PASSES * start.seconds_per_image * counted
+    classified = len(start.data.validation) + 2 * len(start.data.dataset.test) + RESULT_IMAGES
+    results = RESULTS_SECONDS * slowdown() + start.seconds_per_image * classified
     left = max(0.0, budget.left - results - HEAD_SECONDS)
     if not wanted or left < view + MIN_EPOCHS * epoch:
         return Effort(min(most, 1 + int(left / view)), 0, None)

@@ -53,6 +53,13 @@ def fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: 
         classes: How many there are.
         validation: Features and labels of images that are not trained on.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # these products are so small that a second thread makes them six times slower
+        return _fit_head(views, labels, classes, validation)
+
+
+def _fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: Examples) -> Head:
     used = views[: max(1, MAX_ROWS // len(labels))]  # their rows add up, so each counts for less
     if len(validation[1]) >= MIN_VALIDATION_IMAGES:
         heads = list(_fit(views[0], labels, classes, STRENGTHS))
