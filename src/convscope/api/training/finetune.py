@@ -24,7 +24,7 @@ from convscope.runs.folder import utc_now
 from convscope.training.callbacks import Weights
 from convscope.training.finetuning.feature_maps import MAX_CACHE_BYTES, FeatureExtractor, FrozenLayers, View
 from convscope.training.finetuning.tail import Tail
-from convscope.training.probes.budget import RESULTS_SECONDS, Budget
+from convscope.training.probes.budget import RESULT_IMAGES, RESULTS_SECONDS, Budget
 from convscope.training.recipe import AugmentationConfig, Recipe
 from convscope.training.recipes import recipe_named
 from convscope.training.resolve import Reasons, TrainData
@@ -33,7 +33,6 @@ MAX_VIEWS = 8  # of the training images; more gain nothing
 VIEW_COST, EPOCH_COST = 2.0, 0.6  # of an augmented view and an epoch of the last layers, relative to the plain features
 MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 2.0  # to fit the classifier on all views
-RESULT_IMAGES = 2_400  # that results classify besides the validation images, and the test images twice
 MAX_DISK_FRACTION = 0.5  # of what is free
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from convscope._hardware import max_threads
 from convscope._reporting import Reporter
 from convscope.api.training.options import TrainOptions
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
 from convscope.data.load import DataSource
 from convscope.errors import DataError, UsageError
 from convscope.network.build import parse_network
+from convscope.network.network import Network
 from convscope.pretrained.backbone import PretrainedBackbone
 from convscope.pretrained.load import load_backbone
 from convscope.pretrained.published import PUBLISHED
 from convscope.pretrained.store import find_backbone
+from convscope.training.probes.budget import RESULT_IMAGES
 from convscope.training.recipes import RECIPES
 
 FROM_SCRATCH = "none"  # as the value of `init`
 DEFAULT_BACKBONE = "efficientnet-lite0"  # that a budget tries if it is on this machine
 SIDES = (224, 192, 160, 128, 96)  # pixels, of the images that a backbone gets
-CORE_SECONDS_PER_MULTIPLY_ADD = 2.5e-11  # of features; a rough guess for processors with AVX2
-MAX_FEATURE_FRACTION = 0.35  # of a budget
+PROBED_SIDE = 128  # pixels, of the images that show how fast this machine is
+MAX_FEATURE_FRACTION = 0.45  # of a budget, for the features of all images and for results
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,16 @@ def _installed_backbone(options: TrainOptions, dataset: Dataset, reporter: Repor
 
 def _affordable_side(options: TrainOptions, backbone: PretrainedBackbone, images: int) -> int:
     """The side of the images that a backbone gets: as published, or smaller if their features would take too long."""
-    if options.image_size:
-        return options.image_size
-    available = MAX_FEATURE_FRACTION * (options.core_seconds or 0)
+    if options.image_size or not options.budget_seconds:
+        return options.image_size or backbone.image_size
+    from convscope.training.finetuning.speed import seconds_per_image
+
+    def network(side: int) -> Network:
+        return parse_network(backbone.architecture, (side, side, backbone.channels))
+
+    probed = network(PROBED_SIDE)
+    seconds = seconds_per_image(probed, backbone.weights, options.threads or max_threads())
+    available = MAX_FEATURE_FRACTION * options.budget_seconds / (images + RESULT_IMAGES)
     sides = [backbone.image_size, *(side for side in SIDES if side < backbone.image_size)]
-    for side in sides:
-        network = parse_network(backbone.architecture, (side, side, backbone.channels))
-        if images * network.multiply_adds * CORE_SECONDS_PER_MULTIPLY_ADD <= available:
-            return side
-    return sides[-1]
+    fitting = [side for side in sides if seconds * network(side).multiply_adds / probed.multiply_adds <= available]
+    return fitting[0] if fitting else sides[-1]
