@@ -13,6 +13,7 @@ from convscope import Run, open_run, resume_run, train_model, train_more
 from convscope.errors import UsageError
 from convscope.runs.config import CHECKPOINT_FOLDER, WEIGHTS_FILES
 from convscope.runs.weights import load_weights
+from convscope.training.callbacks import Callback, Trainer
 from helpers.callbacks import Interrupt
 from helpers.process import start_command, wait_until
 from helpers.reporting import SilentReporter
@@ -49,13 +50,24 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"not an array" * 100)
 
 
+class CountBatches(Callback):
+    """Counts the batches that are trained on, not those that a checkpoint brings."""
+
+    count = 0
+
+    def on_train_batch_end(self, _: Trainer) -> None:
+        self.count += 1
+
+
 @pytest.fixture
 def whole(photos: Path, first: Run, tmp_path: Path) -> Run:
     """An uninterrupted training."""
     return train(photos, first, tmp_path / "whole", epochs=6)
 
 
-@pytest.mark.parametrize("options", [{"recipe": "fast"}, {}], ids=["classifier", "last layers"])
+@pytest.mark.parametrize(
+    "options", [{"recipe": "fast"}, {}, {"tune": "all", "epochs": 2}], ids=["classifier", "last layers", "all layers"]
+)
 def test_train_with_the_same_seed_is_bit_identical(
     photos: Path, first: Run, tmp_path: Path, cache: Path, options: dict[str, Any]
 ) -> None:
@@ -81,16 +93,51 @@ def test_resume_after_ctrl_c_is_bit_identical_whatever_the_cache_became(
     assert bits(resumed) == bits(whole)
 
 
-def test_resume_after_a_kill_is_bit_identical(photos: Path, first: Run, tmp_path: Path) -> None:
-    whole = train(photos, first, tmp_path / "whole", epochs=MANY_EPOCHS)
-    words = ("--epochs", str(MANY_EPOCHS), "--checkpoint-interval", "0", "--threads", "1", "--run", "run")
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_resume_after_a_kill_is_bit_identical(photos: Path, first: Run, tmp_path: Path, layers: str) -> None:
+    epochs = MANY_EPOCHS if layers == "last" else MANY_EPOCHS // 10
+    batches = CountBatches()
+    whole = train(photos, first, tmp_path / "whole", epochs=epochs, tune=layers, callbacks=[batches])
+    words = ("--epochs", str(epochs), "--tune", layers, "--checkpoint-interval", "0", "--threads", "1", "--run", "run")
     process = start_command(tmp_path, "train", str(photos), "--init", str(first.path), *words)
     wait_until(lambda: any((tmp_path / "run" / CHECKPOINT_FOLDER).glob("step-*[1-9]?.ckpt")), process)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "manifest.json").exists()
-    assert bits(resume_run(tmp_path / "run", reporter=SilentReporter())) == bits(whole)
+    rest = CountBatches()
+    assert bits(resume_run(tmp_path / "run", reporter=SilentReporter(), callbacks=[rest])) == bits(whole)
+    assert 0 < rest.count <= batches.count - 10  # a checkpoint of at least ten batches was there
+
+
+def test_train_all_layers_changes_every_layer_and_goes_on(photos: Path, first: Run, tmp_path: Path) -> None:
+    run = train(photos, first, tmp_path / "run", epochs=1, tune="all")
+    assert (run.config.init and run.config.init.cut, run.config.epochs, len(run.history)) == (0, 1, 1)
+    before, after = (load_weights(run.path / name) for name in ("initial.safetensors", "last.safetensors"))
+    assert not [name for name in before if (before[name] == after[name]).all()]
+    more = train_more(run.path, 1, run=tmp_path / "more", reporter=SilentReporter())
+    assert (more.config.init and more.config.init.cut, more.config.initial_epoch) == (0, 1)
+
+
+def test_train_the_classifier_alone_with_a_recipe_that_trains_more(photos: Path, first: Run, tmp_path: Path) -> None:
+    run = train(photos, first, tmp_path / "run", tune="classifier")
+    assert (run.config.init and run.config.init.cut, run.config.epochs) == (None, 0)
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_tune_with_a_recipe_that_trains_no_layer_is_refused(
+    photos: Path, first: Run, tmp_path: Path, layers: str
+) -> None:
+    expected = (
+        f"recipe fast from a backbone trains the classifier alone: leave out --tune {layers}, or choose another recipe"
+    )
+    with pytest.raises(UsageError, match=expected):
+        train(photos, first, tmp_path / "run", tune=layers, recipe="fast")
+
+
+def test_tune_without_a_backbone_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--tune all needs a backbone to start from: add --init, or leave out --tune"):
+        train_model(photos, tune="all", run=tmp_path / "run", reporter=SilentReporter())
 
 
 def test_train_more_trains_the_last_layers_in_float32(tmp_path: Path, whole: Run) -> None:

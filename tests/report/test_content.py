@@ -269,7 +269,7 @@ def test_notes_of_a_classifier_alone_say_so(config: Callable[..., RunConfig]) ->
 def test_notes_of_last_layers_that_were_no_better_say_so(config: Callable[..., RunConfig]) -> None:
     (note,) = notes(config().model_copy(update={"init": init_info(cut=3)}), 0)
     assert note == (
-        "The weights are those of the backbone, with a classifier fitted on its features, as training its last layers "
+        "The weights are those of the backbone, with a classifier fitted on its features, as training more layers "
         "was not clearly better on the 145 validation images. The test set was used once, for the numbers on this page."
     )
 

@@ -93,7 +93,7 @@ def _frozen_note(config: RunConfig) -> str:
         if config.initial_epoch
         else "of the backbone, with a classifier fitted on its features"
     )
-    reason = f", as training its last layers was not clearly better on the {images}" if tried else ""
+    reason = f", as training more layers was not clearly better on the {images}" if tried else ""
     return f"The weights are those {first}{reason}. The test set was used once, for the numbers on this page."
 
 
@@ -104,7 +104,9 @@ def backbone_details(config: RunConfig) -> Details:
         return ()
     origin, images = init.backbone.provenance, f"{config.dataset.validation_images:,} validation images"
     trained = "the classifier alone"
-    if init.cut:
+    if init.cut == 0:
+        trained = "all layers"
+    elif init.cut:
         trained = f"the classifier, and the layers behind {config.network.layers[init.cut - 1].name}"
     race: Details = ()
     if init.race:

@@ -83,7 +83,8 @@ class InitInfo(Record):
 
     Attributes:
         backbone: What it is and where it comes from.
-        cut: How many of the first layers stay as they are while the others are trained; None if only the classifier is.
+        cut: How many of the first layers stay as they are while the others are trained, 0 if all are; None if only the
+            classifier is.
         views: How many versions of each training image the classifier and the last layers learned from.
         strength: Inverse penalty C of the classifier, on standardized features.
         score: Of the backbone with its new classifier, before any other layer was trained.

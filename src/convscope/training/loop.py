@@ -22,6 +22,7 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.network.layers.base import inference_bytes
 from convscope.training.callbacks import Callback, Trainer, TrainResult
 from convscope.training.config import TrainConfig
+from convscope.training.finetuning.tail import Tail
 from convscope.training.loader import batches
 from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
@@ -132,12 +133,18 @@ def evaluation_batch_size(model: nn.Module) -> int:
 
 def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float, float, dict[str, float]]:
     """Return the mean cross-entropy in nats, the accuracy and the user's own metrics on a split."""
-    if config.tail is None:
-        logits = np.concatenate([predict_logits(model, images, config.preprocessing) for images in split.chunks()])
-    else:
-        logits = config.tail.predict_logits(model)
+    logits = validation_logits(model, split, config.preprocessing, config.tail)
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
     return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
+
+
+def validation_logits(
+    model: nn.Module, split: Split, preprocessing: Preprocessing, tail: Tail | None
+) -> NDArray[np.float32]:
+    """Logits of the validation images, float32 (n, classes), computed from cached maps if there is a tail."""
+    if tail is not None:
+        return tail.predict_logits(model)
+    return np.concatenate([predict_logits(model, images, preprocessing) for images in split.chunks()])
 
 
 def _should_stop(result: TrainResult, state: TrainerState, validation_images: int) -> bool:

@@ -54,7 +54,7 @@ def kept(initial: Weights, trained: Weights, data: Data | None = None, **result:
     plan = SimpleNamespace(
         tail=Tail(1, (maps,), maps),
         initial_weights=initial,
-        config=SimpleNamespace(network=NETWORK),
+        config=SimpleNamespace(network=NETWORK, preprocessing=None, init=SimpleNamespace(cut=1)),
         data=SimpleNamespace(validation=SimpleNamespace(labels=labels)),
     )
     values = {"select": "last", "last": trained, "last_epoch": 2, "best": classifier(0), "best_epoch": 1, **result}
@@ -120,12 +120,16 @@ def test_keep_if_better_fewer_recognized_images_keep_the_initial_weights() -> No
     assert kept(initial, trained, (better, labels)).weights is trained  # as many are right
 
 
-@pytest.mark.parametrize("missing", ["tail", "initial weights", "history"])
+@pytest.mark.parametrize("missing", ["backbone", "layers", "initial weights", "history"])
 def test_keep_if_better_without_something_to_compare_returns_the_result(missing: str) -> None:
     maps, _ = signal_and_noise(10)
     plan = SimpleNamespace(
-        tail=None if missing == "tail" else Tail(1, (maps,), maps),
+        tail=Tail(1, (maps,), maps),
         initial_weights=None if missing == "initial weights" else GOOD,
+        config=SimpleNamespace(
+            network=NETWORK,
+            init=None if missing == "backbone" else SimpleNamespace(cut=None if missing == "layers" else 1),
+        ),
     )
     result = TrainResult(last=NOISY, history=[] if missing == "history" else HISTORY)
     assert keep_if_better(cast(Plan, plan), result) is result

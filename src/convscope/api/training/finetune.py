@@ -18,6 +18,7 @@ from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import ESTIMATE_MARGIN, Plan, describe_data
 from convscope.backends.native import backend
 from convscope.data.dataset import Split
+from convscope.network.cost import check_memory
 from convscope.pretrained.backbone import BackboneInfo
 from convscope.runs.config import InitInfo, Race, RunConfig
 from convscope.runs.folder import utc_now
@@ -30,7 +31,8 @@ from convscope.training.recipes import recipe_named
 from convscope.training.resolve import Reasons, TrainData
 
 MAX_VIEWS = 8  # of the training images; more gain nothing
-VIEW_COST, EPOCH_COST = 2.0, 0.6  # of an augmented view and an epoch of the last layers, relative to the plain features
+VIEW_COST = 2.0  # of an augmented view, relative to the plain features
+LAST_COST, ALL_COST = 0.6, 6.0  # of an epoch that trains the last layers, or all
 MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 2.0  # to fit the classifier on all views
 MAX_DISK_FRACTION = 0.5  # of what is free
@@ -70,6 +72,8 @@ def plan_finetuning(
         score=start.score,
         race=race,
     )
+    if effort.epochs and start.cut == 0:
+        check_memory(start.network, min(recipe.batch_size, len(start.data.train)))
     config = RunConfig(
         created=utc_now(),
         dataset=describe_data(start.data, origin),
@@ -95,14 +99,14 @@ def plan_finetuning(
 
 def plan_effort(start: FrozenStart, options: TrainOptions, budget: Budget) -> Effort:
     """Share the time that is left: between views for the classifier, and epochs of the last layers if they fit."""
-    images, wanted = len(start.data.train), start.recipe.epochs if start.cut else 0
+    images, wanted = len(start.data.train), start.recipe.epochs if start.cut is not None else 0
     most = _most_views(start)
     if budget.seconds == inf:
         return Effort(most, wanted, None)
     if options.recipe is None and not options.epochs:
-        wanted = recipe_named("best", "pretrained").epochs if start.cut else 0
+        wanted = recipe_named("best", "pretrained").epochs if start.cut is not None else 0
     plain = start.seconds_per_image * images
-    view, epoch = VIEW_COST * plain, EPOCH_COST * plain
+    view, epoch = VIEW_COST * plain, (LAST_COST if start.cut else ALL_COST) * plain
     classified = len(start.data.validation) + 2 * len(start.data.dataset.test) + RESULT_IMAGES
     results = RESULTS_SECONDS * slowdown() + start.seconds_per_image * classified
     left = max(0.0, budget.left - results - HEAD_SECONDS)
@@ -127,8 +131,8 @@ def compute_views(
 
 
 def make_tail(init: InitInfo, views: list[View], validation: View) -> Tail | None:
-    """What the last layers are trained on; None if only the classifier is."""
-    if init.cut is None:
+    """What the last layers are trained on; None if only the classifier is, or all are."""
+    if not init.cut:
         return None
     assert validation.maps is not None
     return Tail(init.cut, tuple(view.maps for view in views if view.maps is not None), validation.maps)
@@ -144,7 +148,7 @@ def recorded_tail(config: RunConfig, data: TrainData, weights: Weights, reporter
         reporter: Receives progress.
     """
     init = config.init
-    if init is None or init.cut is None:
+    if init is None or not init.cut:
         return None
     body = {name: array for name, array in weights.items() if not name.startswith("classifier.")}
     layers = FrozenLayers(config.network, body, config.preprocessing, init.cut, config.machine.threads)

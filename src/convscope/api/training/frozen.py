@@ -45,7 +45,7 @@ class FrozenStart:
         recipe: How the last layers would be trained.
         network: The backbone with a classifier for these classes.
         preprocessing: Gives its input.
-        cut: How many layers stay frozen when the last ones are trained; None if only the classifier is.
+        cut: How many layers stay frozen when the others are trained, 0 if all are; None if only the classifier is.
         extractor: Computes more views.
         views: Features of the training images; the first are those of the images as they are.
         validation: Features of the validation images.
@@ -106,7 +106,7 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
         reporter: Where messages and progress go.
 
     Raises:
-        UsageError: The recipe cannot start from a backbone.
+        UsageError: The recipe cannot start from a backbone, or trains no layer of it although some are to be tuned.
         ArchitectureError: The images are too small for the backbone.
         DataError: No image can be held out for validation.
     """
@@ -121,8 +121,8 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
     keep_freed_memory()
     normalization = {"scale": backbone.scale, "mean": backbone.mean}
     preprocessing = measure_preprocessing(data, recipe, STATISTICS_VALUES).model_copy(update=normalization)
-    cut = choose_cut(network) if recipe.epochs else None
-    layers = FrozenLayers(network, backbone.weights, preprocessing, cut, threads)
+    cut = _chosen_cut(options, recipe, network)
+    layers = FrozenLayers(network, backbone.weights, preprocessing, cut or None, threads)
     extractor = FeatureExtractor(layers, features_folder(), reporter)
     seconds_per_image = extractor.seconds_per_image(data.train)
     extractor.expect(len(data.train) + len(data.validation))
@@ -143,6 +143,18 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
         seconds_per_image=seconds_per_image,
         seconds=time.monotonic() - started,
     )
+
+
+def _chosen_cut(options: TrainOptions, recipe: Recipe, network: Network) -> int | None:
+    """How many layers stay frozen while the others are trained; None if only the classifier is."""
+    if options.tune in ("last", "all") and not recipe.epochs:
+        raise UsageError(
+            f"recipe {recipe.name} trains the classifier alone: leave out --tune {options.tune}, or choose another "
+            "recipe"
+        )
+    if options.tune == "all":
+        return 0
+    return choose_cut(network) if recipe.epochs and options.tune != "classifier" else None
 
 
 def features_folder() -> Path:

@@ -52,6 +52,7 @@ class TrainKeywords(HookKeywords, total=False):
     """Keyword arguments of `train_model`: the fields of `TrainOptions` and of `Hooks`."""
 
     init: str | Path | None
+    tune: Literal["classifier", "last", "all"] | None
     run: str | Path | None
     epochs: int | None
     batch_size: int | None

@@ -1,4 +1,4 @@
-"""Whether training the last layers of a backbone helped: otherwise the classifier on frozen features is kept."""
+"""Whether training the layers of a backbone helped: otherwise the classifier on frozen features is kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from convscope.api.training.plan import Plan
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.evaluation.calibration import log_likelihoods
 from convscope.training.callbacks import TrainResult
+from convscope.training.loop import validation_logits
 
 
 def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
@@ -23,13 +24,14 @@ def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
         plan: Of the training.
         result: What it found.
     """
-    if plan.tail is None or plan.initial_weights is None or not result.history:
+    init = plan.config.init
+    if init is None or init.cut is None or plan.initial_weights is None or not result.history:
         return result
     model, labels = build_model(plan.config.network), plan.data.validation.labels
     logits = []
     for weights in (plan.initial_weights, result.weights):
         set_weights(model, weights)
-        logits.append(plan.tail.predict_logits(model))
+        logits.append(validation_logits(model, plan.data.validation, plan.config.preprocessing, plan.tail))
     before, after = logits
     gains = log_likelihoods(after, labels) - log_likelihoods(before, labels)
     accuracy_gain = int((after.argmax(1) == labels).sum()) - int((before.argmax(1) == labels).sum())

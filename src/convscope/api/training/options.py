@@ -53,6 +53,11 @@ class TrainOptions(Record):
         "from scratch. By default, --budget tries the backbone that is installed.",
         json_schema_extra={"metavar": "BACKBONE"},
     )
+    tune: Literal["classifier", "last", "all"] | None = Field(
+        default=None,
+        description="Which layers of a backbone to train: its classifier, the last layers too, or all. By default, "
+        "recipe and budget choose between the first two.",
+    )
     run: Path | None = Field(default=None, description="Folder to write; by default the next free one in runs/.")
     epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS, description="Passes over the training images.")
     batch_size: int | None = Field(default=None, ge=1, description="Images per training step.")

@@ -62,6 +62,8 @@ def load_sources(data: DataSource | None, options: TrainOptions, reporter: Repor
         DataError: The data or the backbone cannot be read.
     """
     chosen = options.init if options.init != FROM_SCRATCH else None
+    if options.tune and not chosen:
+        raise UsageError(f"--tune {options.tune} needs a backbone to start from: add --init, or leave out --tune")
     if chosen and options.model:
         raise UsageError(f"--init {chosen} brings its own network: leave out --model")
     named = load_backbone(chosen) if chosen else None
