@@ -148,17 +148,20 @@ def small_backbone() -> PretrainedBackbone:
     )  # fmt: skip
 
 
-def test_run_that_keeps_its_initial_weights_opens_and_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tune", ["last", "all"])
+def test_run_that_keeps_its_initial_weights_opens_and_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: Literal["last", "all"]
+) -> None:
     """The recipe selects the last epoch's, which hardly moved; model file and manifest name the initial ones."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     random, labels = np.random.default_rng(0), np.arange(90) % 3
     images = random.integers(0, 256, (90, 16, 16, 3), np.uint8)
     data = Dataset("noise", ("a", "b", "c"), Split(images[:60], labels[:60]), Split(images[60:], labels[60:]), "here")
     recipe = recipe_named("default", "pretrained").override(epochs=1, learning_rate=1e-9, horizontal_flip="never")
-    options = TrainOptions(recipe=recipe, run=tmp_path / "run", threads=1)
+    options = TrainOptions(recipe=recipe, tune=tune, run=tmp_path / "run", threads=1)
     sources = Sources("", pretraining=Pretraining(small_backbone(), data))
     plan = plan_training(sources, options, FailingReporter(), time.monotonic())
-    assert plan.tail is not None
+    assert (plan.tail is not None) == (tune == "last")
     assert plan.initial_weights is not None
     run_plan(plan, options)
     run = open_run(tmp_path / "run")
