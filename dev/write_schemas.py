@@ -18,6 +18,7 @@ from convscope.api.export import Export
 from convscope.api.filter import FilterResult
 from convscope.api.inspect import DatasetView
 from convscope.api.lab import LabInfo
+from convscope.api.tuning.cross_validation import CrossvalSummary
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
 from convscope.deploy.answers import AnswerSummary
@@ -35,6 +36,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "train": (RunSummary, "convscope train --json"),
+    "crossval": (CrossvalSummary, "convscope crossval --json"),
     "evaluate": (Evaluation, "convscope evaluate --json, and evaluation.json in a run folder"),
     "predict": (PredictionList, "convscope predict --json"),
     "predict-out": (AnswerSummary, "convscope predict --out --json"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convscope.api.export import export_model
     from convscope.api.resume import resume_run, train_more
     from convscope.api.train import train_model
+    from convscope.api.tuning.cross_validation import cross_validate
     from convscope.api.verify import verify_model
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
@@ -51,6 +52,7 @@ __all__ = [
     "SelectionConfig",
     "StoppingConfig",
     "build_model",
+    "cross_validate",
     "evaluate_run",
     "explain_image",
     "export_model",
@@ -80,6 +82,7 @@ _HOMES = {
     "SelectionConfig": "training.recipe",
     "StoppingConfig": "training.recipe",
     "build_model": "backends.pytorch.models:build_model",
+    "cross_validate": "api.tuning.cross_validation",
     "evaluate_run": "api.evaluate",
     "explain_image": "api.explain",
     "export_model": "api.export",

@@ -15,6 +15,7 @@ EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     **dict.fromkeys(_SERVE, "serve"),
     "pyarrow": "parquet",
+    "ray": "cluster",
 }  # imported name -> extra
 
 

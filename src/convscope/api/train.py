@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -10,6 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
+from torch import nn
 
 from convscope._files import lock_folder
 from convscope._records import validate_options
@@ -28,7 +30,7 @@ from convscope.runs.config import INITIAL_WEIGHTS_FILE, TRAINING_IMAGES_FILE
 from convscope.runs.folder import Run, RunWriter, next_run_folder
 from convscope.runs.metrics_log import MetricsLog
 from convscope.runs.weights import save_hashes
-from convscope.training.callbacks import Callback, Trainer, Weights, stop_on_signals
+from convscope.training.callbacks import Callback, Trainer, TrainResult, Weights, stop_on_signals
 from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.recipe import Recipe
@@ -95,21 +97,16 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
     config = plan.config
     folder = options.run or next_run_folder(RUNS_FOLDER, config.dataset.name, config.model)
     with stop_on_signals() as stop, lock_folder(folder):
-        model = build_model(config.network, config.seed)
         writer = RunWriter(folder, config, resume)
         writer.write(TRAINING_IMAGES_FILE, save_hashes(_hash_used_images(plan)))
         checkpoints = Checkpoints(folder, options.checkpoint_interval, hooks.reporter)
         first: list[Callback] = [RestoreCheckpoint(checkpoints)] if resume else []
         if plan.initial_weights is not None:
             writer.write(INITIAL_WEIGHTS_FILE, save(plan.initial_weights))
-            first.insert(0, InitialWeights(plan.initial_weights))
         with MetricsLog(writer) as metrics_log:
             # the caller's callbacks see restored weights, and what they stop is saved
-            callbacks = [*first, *hooks.callbacks, stop, checkpoints, metrics_log]
-            result = fit(model, plan.data.train, plan.data.validation, _train_config(plan, hooks), callbacks)
-        result = keep_if_better(plan, result)
+            model, result = fit_plan(plan, hooks, [*first, *hooks.callbacks, stop, checkpoints, metrics_log])
         interrupted_by = stop.number  # a later signal does not stop the results from being written
-        set_weights(model, result.weights)
         write_weights(writer, plan, result, hooks.reporter)
         if not interrupted_by:
             write_results(writer, plan, model, result, hooks)
@@ -117,6 +114,23 @@ def run_plan(plan: Plan, options: TrainOptions, hooks: Hooks | None = None, *, r
         if not interrupted_by:
             checkpoints.remove()
         return run
+
+
+def fit_plan(plan: Plan, hooks: Hooks, callbacks: Sequence[Callback] = ()) -> tuple[nn.Sequential, TrainResult]:
+    """Train as planned, and write nothing; return the model with the weights that the recipe selects, and the result.
+
+    Args:
+        plan: see `make_plan`.
+        hooks: metrics and augmentation count here.
+        callbacks: called in this order, after the initial weights have been set.
+    """
+    model = build_model(plan.config.network, plan.config.seed)
+    initial = [] if plan.initial_weights is None else [InitialWeights(plan.initial_weights)]
+    training = _train_config(plan, hooks)
+    result = fit(model, plan.data.train, plan.data.validation, training, [*initial, *callbacks])
+    result = keep_if_better(plan, result)
+    set_weights(model, result.weights)
+    return model, result
 
 
 def _hash_used_images(plan: Plan) -> NDArray[np.uint64]:

@@ -48,19 +48,17 @@ class HookKeywords(TypedDict, total=False):
     reporter: Reporter
 
 
-class TrainKeywords(HookKeywords, total=False):
-    """Keyword arguments of `train_model`: the fields of `TrainOptions` and of `Hooks`."""
+class OptionKeywords(TypedDict, total=False):
+    """Keyword arguments for fields of `TrainOptions` that all commands that train share."""
 
     init: str | Path | None
     tune: Literal["classifier", "last", "all"] | None
-    run: str | Path | None
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
     precision: Literal["float32", "bf16", "auto"] | None
     target_accuracy: float | None
     patience: int | None
-    max_error: float | None
     budget: float | str | None
     image_size: int | None
     channels: Literal[1, 3, 4] | None
@@ -70,4 +68,11 @@ class TrainKeywords(HookKeywords, total=False):
     max_megapixels: float | None
     seed: int
     threads: int | None
+
+
+class TrainKeywords(OptionKeywords, HookKeywords, total=False):
+    """Keyword arguments of `train_model`: the fields of `TrainOptions` and of `Hooks`."""
+
+    run: str | Path | None
+    max_error: float | None
     checkpoint_interval: float

@@ -1,0 +1,1 @@
+"""Many trainings on the same data: cross-validation and search."""

@@ -1,0 +1,74 @@
+"""`convscope crossval` and `search`: many trainings on the same data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope._extras import require_package
+from convscope._text import duration, percent
+from convscope.api.tuning.options import CrossvalOptions
+from convscope.cli.console import AsJson, aligned, plain_table, print_result
+from convscope.cli.options import expand_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+    from convscope.api.tuning.cross_validation import CrossvalSummary
+    from convscope.api.tuning.trial import Mapper
+
+app = typer.Typer(rich_markup_mode=None)
+
+Data = Annotated[str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Train on the machines of this Ray cluster; auto for the one that is found."),
+]
+
+
+@app.command(epilog="Example: convscope crossval photos/ --folds 5 --out probabilities.parquet")
+@expand_records
+def crossval(options: CrossvalOptions, data: Data = None, ray: Ray = None, as_json: AsJson = False) -> None:
+    """Train once per fold without its images, and measure the accuracy on these: no image is wasted for testing.
+
+    The test split is not used.
+    """
+    require_package("torch", "crossval")
+    from convscope.cli.progress import CliReporter
+
+    with CliReporter() as reporter:
+        from convscope.api.tuning.cross_validation import run_folds
+
+        found = run_folds(data, options, reporter, _mapper(ray, options.threads))
+    print_result(as_json, found.summary, _crossval_lines(found.summary))
+
+
+def _mapper(address: str | None, threads: int | None) -> Mapper:
+    """What runs the trainings: this machine, or a Ray cluster."""
+    if address is None:
+        from convscope.api.tuning.trial import Mapper
+
+        return Mapper()
+    require_package("ray", "--ray")
+    from convscope.integrations.ray.mapping import RayMapper
+
+    return RayMapper(address, threads)
+
+
+def _crossval_lines(summary: CrossvalSummary) -> Iterator[str | Table]:
+    low, high = map(percent, summary.interval)
+    pairs = {
+        "accuracy": f"{percent(summary.accuracy)} (95 % interval {low} to {high}, n = {summary.n:,})",
+        "loss": f"{summary.loss:.4f}",
+    }
+    if summary.out:
+        pairs["probabilities"] = str(summary.out)
+    yield from aligned(pairs)
+    rows = (
+        (str(fold.fold), percent(fold.accuracy), f"{fold.n:,}", fold.recipe, str(fold.epochs), duration(fold.seconds))
+        for fold in summary.folds
+    )
+    yield plain_table(("fold", "accuracy", "images", "recipe", "epochs", "time"), rows)

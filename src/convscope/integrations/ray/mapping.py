@@ -1,0 +1,65 @@
+"""Trainings of a cross-validation or search as Ray tasks, each on all cores of a machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+
+import ray
+
+from convscope.api.tuning.trial import Item, Mapper, Result, Shared
+from convscope.errors import ConvscopeError
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class RayMapper(Mapper):
+    """Calls a function once per item on the machines of a Ray cluster.
+
+    A call that is lost with its machine is repeated on another one.
+
+    Args:
+        address: Of the cluster; "auto" for the one that is found, "local" for a new one on this machine. If Ray is
+            connected already, that connection is used.
+        threads: CPUs of each call; None for as many as the smallest machine has.
+    """
+
+    def __init__(self, address: str = "auto", threads: int | None = None) -> None:
+        if not ray.is_initialized():
+            _connect(address)
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        self.cpus = threads or max(1, min(cpu for cpu in cpus if cpu))
+        self.workers = max(1, sum(cpu // self.cpus for cpu in cpus))
+
+    def map(
+        self, function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Yield each item with the result of `function(shared, item)`, as soon as it is there.
+
+        Args:
+            function: A function of a module.
+            shared: The first argument of every call; it is sent to every machine once.
+            items: The second arguments.
+        """
+        task = ray.remote(num_cpus=self.cpus)(function)
+        stored = ray.put(shared)
+        waiting = {task.remote(stored, item): item for item in items}
+        while waiting:
+            (done, *_), _ = ray.wait(list(waiting))
+            yield waiting.pop(done), ray.get(done)
+
+
+def _connect(address: str) -> None:
+    """Connect to a cluster. Raises ConvscopeError if there is none."""
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit() and "//" not in host:  # Ray itself would wait for two minutes
+            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConvscopeError(f"--ray {address}: no cluster: {reason}; start one with: ray start --head") from error

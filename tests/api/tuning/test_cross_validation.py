@@ -1,0 +1,57 @@
+"""Cross-validation: every image is classified once, by a training that has not seen it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from convscope import cross_validate
+from convscope.data.dataset import Dataset, Split
+from convscope.data.load import load_data
+from convscope.errors import UsageError
+from helpers.reporting import SilentReporter
+
+QUICK = {"model": "flatten", "epochs": 2, "threads": 1, "folds": 3}
+
+
+@pytest.mark.slow
+def test_cross_validate_digits_agrees_with_its_table(tmp_path: Path) -> None:
+    train, out = load_data("digits").train, tmp_path / "probabilities.parquet"
+    found = cross_validate("digits", out=out, reporter=SilentReporter(), **QUICK)  # type: ignore[arg-type]
+    table = pq.read_table(out).to_pydict()
+    probabilities = np.stack([table[f"probability_{digit}"] for digit in range(10)], 1)
+    assert table["image"] == list(range(len(train)))
+    assert table["label"] == [str(label) for label in train.labels]
+    assert (probabilities == found.probabilities).all()
+    assert np.allclose(probabilities.sum(1), 1)
+    hits = probabilities.argmax(1) == train.labels
+    assert hits.mean() == found.summary.accuracy > 0.5
+    for fold in found.summary.folds:
+        assert fold.accuracy == hits[np.array(table["fold"]) == fold.fold].mean()
+    assert [fold.fold for fold in found.summary.folds] == [0, 1, 2]
+    assert found.summary.interval[0] < found.summary.accuracy < found.summary.interval[1]
+
+
+@pytest.mark.slow
+def test_cross_validate_does_not_train_on_what_it_measures() -> None:
+    """Labels are random here: whoever knows them has seen them."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, 8, 8), np.uint8)
+    train = Split(images, random.integers(0, 2, 200))
+    dataset = Dataset("noise", ("a", "b"), train, train, "arrays")
+    options = {**QUICK, "model": "flatten, dense 64, relu", "epochs": 30}
+    found = cross_validate(dataset, reporter=SilentReporter(), **options)  # type: ignore[arg-type]
+    assert found.summary.accuracy < 0.65  # a training that knows them reaches 1.0
+
+
+def test_cross_validate_out_of_another_kind_raises() -> None:
+    with pytest.raises(UsageError, match=r"^--out answers.csv: expected a name that ends in \.parquet$"):
+        cross_validate("digits", out="answers.csv")
+
+
+def test_cross_validate_run_folder_is_no_option() -> None:
+    with pytest.raises(UsageError, match="run='runs/x': input should be None"):
+        cross_validate("digits", run="runs/x")  # type: ignore[call-arg]
