@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from convscope import cross_validate
+from convscope import Recipe, SelectionConfig, cross_validate
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.errors import UsageError
@@ -42,9 +42,10 @@ def test_cross_validate_does_not_train_on_what_it_measures() -> None:
     images = random.integers(0, 256, (200, 8, 8), np.uint8)
     train = Split(images, random.integers(0, 2, 200))
     dataset = Dataset("noise", ("a", "b"), train, train, "arrays")
-    options = {**QUICK, "model": "flatten, dense 64, relu", "epochs": 30}
+    recipe = Recipe(epochs=40, selection=SelectionConfig(weights="last"))
+    options = {"model": "flatten, dense 64, relu", "recipe": recipe, "threads": 1, "folds": 2}
     found = cross_validate(dataset, reporter=SilentReporter(), **options)  # type: ignore[arg-type]
-    assert found.summary.accuracy < 0.65  # a training that knows them reaches 1.0
+    assert found.summary.accuracy < 0.65  # of a training that has seen them: above 0.9
 
 
 def test_cross_validate_out_of_another_kind_raises() -> None:
