@@ -168,7 +168,11 @@ def measure(row: Row, data: Path, seed: int) -> RawResult:
         with Path(folder, "stdout").open("w+") as out:
             start = time.perf_counter()
             process = subprocess.Popen(list(map(str, words)), env=environment, stdout=out)
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:  # leaves no process running
+                process.kill()
+                raise
             seconds = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)
@@ -198,8 +202,9 @@ def convscope(row: Row, data: Path, seed: int, folder: Path) -> Command:
 def read_convscope(answer: dict[str, Any]) -> dict[str, Any]:
     """What convscope measured, from its answer."""
     evaluation, history = answer["evaluation"], answer["history"]
-    init = answer["config"].get("init")
-    chosen = f"{'from scratch' if init is None else init['name']}, {answer['config']['input_shape'][0]} pixels"
+    config, init = answer["config"], answer["config"]["init"]
+    network = "from scratch" if init is None else f"{init['backbone']['name']}, trained from layer {init['cut']} on"
+    chosen = f"{network}, {config['input_shape'][0]} pixels"
     return {"accuracy": evaluation["accuracy"], "n": evaluation["n"], "epochs": len(history), "chosen": chosen}
 
 
