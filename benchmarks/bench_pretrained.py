@@ -202,8 +202,12 @@ def convscope(row: Row, data: Path, seed: int, folder: Path) -> Command:
 def read_convscope(answer: dict[str, Any]) -> dict[str, Any]:
     """What convscope measured, from its answer."""
     evaluation, history = answer["evaluation"], answer["history"]
-    config, init = answer["config"], answer["config"]["init"]
-    network = "from scratch" if init is None else f"{init['backbone']['name']}, trained from layer {init['cut']} on"
+    config, init = answer["config"], answer["config"].get("init")
+    if init is None:
+        network = "from scratch"
+    else:
+        trained = {None: "the classifier", 0: "all layers"}.get(init["cut"], f"layers from {init['cut']} on")
+        network = f"{init['backbone']['name']}, {trained}"
     chosen = f"{network}, {config['input_shape'][0]} pixels"
     return {"accuracy": evaluation["accuracy"], "n": evaluation["n"], "epochs": len(history), "chosen": chosen}
 

@@ -12,7 +12,7 @@ from speed_report import median_range, put, table
 
 KERAS = (
     "Keras is left out: its weights for ImageNet come only by download from a server, and no package of PyPI holds "
-    "those of an EfficientNet or MobileNet."
+    "those of an EfficientNet or MobileNet, as far as we found."
 )
 
 
