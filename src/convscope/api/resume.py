@@ -145,6 +145,8 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
     weights = load_weights(Path(path, file))
     if config.init is None:
         return replace(plan, config=more, initial_weights=weights)
+    if run.manifest.selected_epoch:
+        more = more.model_copy(update={"init": config.init.model_copy(update={"calibration": None})})
     before = load_weights(Path(path, INITIAL_WEIGHTS_FILE))  # with the same frozen layers, and maps in the cache
     return replace(plan, config=more, initial_weights=weights, tail=recorded_tail(more, plan.data, before, reporter))
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
-from convscope.backends.onnx.metadata import ClassNames, ModelMetadata, TrainingInfo
+from convscope.backends.onnx.metadata import ClassNames, ModelMetadata, TemperatureScaling, TrainingInfo
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
@@ -88,6 +88,8 @@ class InitInfo(Record):
         views: How many versions of each training image the classifier and the last layers learned from.
         strength: Inverse penalty C of the classifier, on standardized features.
         score: Of the backbone with its new classifier, before any other layer was trained.
+        calibration: Of the backbone with its new classifier, if it was found on training images, each held out once, as
+            there are few validation images.
         race: The training from scratch that it won; None if there was none.
     """
 
@@ -96,6 +98,7 @@ class InitInfo(Record):
     views: int
     strength: float
     score: ValidationScore
+    calibration: TemperatureScaling | None = None
     race: Race | None = None
 
 

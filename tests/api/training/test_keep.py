@@ -19,6 +19,7 @@ from convscope.api.training.sources import Pretraining, Sources
 from convscope.api.training.start import plan_training
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split
+from convscope.deploy.predictor import Predictor
 from convscope.network.build import parse_network
 from convscope.pretrained.backbone import PretrainedBackbone, Provenance
 from convscope.runs.folder import open_run
@@ -166,6 +167,9 @@ def test_run_that_keeps_its_initial_weights_opens_and_has_them(
     run_plan(plan, options)
     run = open_run(tmp_path / "run")
     assert (run.manifest.weights, run.manifest.selected_epoch, len(run.history)) == ("best", 0, 1)
+    assert run.config.init is not None
+    assert run.config.init.calibration is not None  # few images: of those that a cross-validation held out
+    assert Predictor(run.path).metadata.calibration == run.config.init.calibration
     found = get_weights(run.model())
     assert {name: array.tobytes() for name, array in found.items()} == {
         name: plan.initial_weights[name].tobytes() for name in found

@@ -98,6 +98,18 @@ def test_fit_head_cross_validation_has_five_folds_with_a_fifth_of_each_class(noi
     assert head.strength == STRENGTHS[int(np.argmin(losses))] == strength
 
 
+def test_fit_head_held_out_logits_are_of_heads_that_did_not_see_the_image() -> None:
+    """Noise cannot be learned: the head knows its own images by heart, and no others."""
+    features, labels = np.random.default_rng(0).normal(size=(60, 200)).astype(np.float32), np.arange(60) % 3
+    head = fit_head([features], labels, 3, (features[:1], labels[:1]))
+    assert head.held_out is not None
+    assert head.held_out.shape == (60, 3)
+    assert (head.logits(features).argmax(1) == labels).mean() > 0.9
+    assert (head.held_out.argmax(1) == labels).mean() < 0.6
+    validation = blobs(MIN_VALIDATION_IMAGES, seed=1)
+    assert fit_head([blobs(60)[0]], blobs(60)[1], 3, validation).held_out is None
+
+
 def test_fit_head_a_view_twice_changes_nothing() -> None:
     """The rows of all views add up, so each counts for less."""
     train, validation = blobs(200), blobs(120, seed=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from convscope.backends.onnx.export import to_statistics_onnx
 from convscope.backends.onnx.graph import Weights
-from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection
+from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection, TemperatureScaling
 from convscope.backends.onnx.ood import STATISTICS
 from convscope.backends.onnx.session import open_session, run_session
 from convscope.data.dataset import Split
@@ -35,7 +35,12 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(
-    network: Network, weights: Weights, metadata: ModelMetadata, data: TrainData, max_error: float | None = None
+    network: Network,
+    weights: Weights,
+    metadata: ModelMetadata,
+    data: TrainData,
+    max_error: float | None = None,
+    known: TemperatureScaling | None = None,
 ) -> Calibrated:
     """Calibrate the probabilities of a network; measure its `ood_score`, and the limits of both.
 
@@ -50,6 +55,7 @@ def calibrate(
         metadata: Classes, preprocessing and architecture.
         data: The images of training and validation.
         max_error: Error rate that answers may have; None accepts all answers.
+        known: The calibration, if it is not to be measured.
     """
     session = open_session(to_statistics_onnx(network, weights, metadata), NAME)
     batch_size = max(1, min(MAX_BATCH, MAX_BATCH_BYTES // inference_bytes(network.layers)))
@@ -65,7 +71,7 @@ def calibrate(
     if data.validation is not data.dataset.test:
         validation = data.validation.subsample(MAX_HELD_OUT_IMAGES)
         held_out, labels = run(validation), validation.labels
-        calibration = fit_calibration(held_out.logits, labels)
+        calibration = known or fit_calibration(held_out.logits, labels)
     min_probability = None
     if max_error is not None and len(labels):
         probabilities = softmax(held_out.logits, calibration)

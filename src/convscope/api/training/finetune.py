@@ -70,6 +70,7 @@ def plan_finetuning(
         views=effort.views,
         strength=start.head.strength,
         score=start.score,
+        calibration=start.calibration,
         race=race,
     )
     if effort.epochs and start.cut == 0:

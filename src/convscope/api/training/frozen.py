@@ -16,6 +16,7 @@ from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import flips_are_safe, measure_preprocessing
 from convscope.api.training.sources import Pretraining
 from convscope.backends.native.backend import use_threads
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.data.options import cache_folder
 from convscope.errors import UsageError
 from convscope.evaluation.calibration import fit_calibration, log_likelihoods
@@ -79,10 +80,22 @@ class FrozenStart:
         That changes no answer and nothing after calibration, but lets the last layers learn: a sure classifier has
         small gradients where it is right, and steep ones where it is wrong.
         """
-        logits, labels = self.head.logits(self.validation.features), self.data.validation.labels
-        scale = np.float32(1 / (SOFTNESS * fit_calibration(logits, labels).temperature))
+        scale = self._scale
         classifier = {"classifier.weight": scale * self.head.weight, "classifier.bias": scale * self.head.bias}
         return {**self.backbone.weights, **classifier}
+
+    @property
+    def calibration(self) -> TemperatureScaling | None:
+        """Of these weights, found on training images that were held out; None if there are enough validation images."""
+        if self.head.held_out is None:
+            return None
+        return fit_calibration(self._scale * self.head.held_out, self.data.train.labels)
+
+    @property
+    def _scale(self) -> np.float32:
+        """Of the classifier's logits in the weights."""
+        logits = self.head.logits(self.validation.features)
+        return np.float32(1 / (SOFTNESS * fit_calibration(logits, self.data.validation.labels).temperature))
 
     def with_views(self, views: Sequence[View]) -> FrozenStart:
         """The same with a classifier fitted on more views."""

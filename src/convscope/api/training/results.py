@@ -54,7 +54,9 @@ def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: 
     writer.write(BEST_WEIGHTS_FILE, save(result.best))
     writer.write(LAST_WEIGHTS_FILE, save(result.last))
     config = plan.config
-    calibrated = calibrate(config.network, result.weights, config.model_metadata(), plan.data, config.max_error)
+    known = config.init.calibration if config.init and not result.epoch else None
+    metadata = config.model_metadata()
+    calibrated = calibrate(config.network, result.weights, metadata, plan.data, config.max_error, known)
     if calibrated.metadata.rejection.min_probability == NEVER:
         images = f"{config.dataset.validation_images:,} validation images"
         reporter.message(f"{images} show no limit that keeps an error of {config.max_error}: the model will not answer")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -30,11 +30,14 @@ class Head:
         weight: float32 (classes, features).
         bias: float32 (classes,).
         strength: The inverse penalty C.
+        held_out: Logits of the training images, float32 (n, classes), each from a head that was not fitted on it; None
+            unless a cross-validation chose the strength.
     """
 
     weight: Floats
     bias: Floats
     strength: float
+    held_out: Floats | None = None
 
     def logits(self, features: Floats) -> Floats:
         """float32 (n, classes), of features (n, features)."""
@@ -60,23 +63,21 @@ def fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: 
 
 
 def _fit_head(views: Sequence[Floats], labels: Labels, classes: int, validation: Examples) -> Head:
+    held_out = None
     used = views[: max(1, MAX_ROWS // len(labels))]  # their rows add up, so each counts for less
     if len(validation[1]) >= MIN_VALIDATION_IMAGES:
         heads = list(_fit(views[0], labels, classes, STRENGTHS))
-        best = heads[int(np.argmin(_losses(heads, *validation)))]
+        losses = [_cross_entropy(head.logits(validation[0]), validation[1]) for head in heads]
+        head = heads[int(np.argmin(losses))]
         if len(used) == 1:
-            return best
-        strength = best.strength
+            return head
+        strength = head.strength
     else:
-        losses = [_losses(_fit(*fold, classes, STRENGTHS), *held_out) for fold, held_out in _folds(views[0], labels)]
-        strength = STRENGTHS[int(np.argmin(np.mean(losses, 0)))]
+        found = _cross_validate(views[0], labels, classes)
+        best = int(np.argmin([_cross_entropy(logits, labels) for logits in found]))
+        strength, held_out = STRENGTHS[best], found[best]
     (head,) = _fit(np.concatenate(used), np.tile(labels, len(used)), classes, (strength / len(used),))
-    return head
-
-
-def _losses(heads: Iterable[Head], features: Floats, labels: Labels) -> list[float]:
-    """The mean cross-entropy in nats of each head."""
-    return [_cross_entropy(head.logits(features), labels) for head in heads]
+    return replace(head, held_out=held_out)
 
 
 def _cross_entropy(logits: Floats, labels: Labels) -> float:
@@ -86,13 +87,16 @@ def _cross_entropy(logits: Floats, labels: Labels) -> float:
     return float((logsumexp(exact, axis=1) - exact[np.arange(len(labels)), labels]).mean())
 
 
-def _folds(features: Floats, labels: Labels) -> Iterator[tuple[Examples, Examples]]:
-    """Features and labels to train on, and those to measure on; of each class, every fifth image is held out."""
+def _cross_validate(features: Floats, labels: Labels, classes: int) -> Floats:
+    """Logits of all images for each strength, (strengths, n, classes); of each class, every fifth image is held out."""
     fold = np.empty(len(labels), np.int64)
     fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % FOLDS
+    logits = np.empty((len(STRENGTHS), len(labels), classes), np.float32)
     for number in range(min(FOLDS, len(labels))):
         rest, held_out = fold != number, fold == number
-        yield (features[rest], labels[rest]), (features[held_out], labels[held_out])
+        for index, head in enumerate(_fit(features[rest], labels[rest], classes, STRENGTHS)):
+            logits[index, held_out] = head.logits(features[held_out])
+    return logits
 
 
 def _fit(features: Floats, labels: Labels, classes: int, strengths: Sequence[float]) -> Iterator[Head]:
