@@ -19,6 +19,8 @@ from convscope.api.filter import FilterResult
 from convscope.api.inspect import DatasetView
 from convscope.api.lab import LabInfo
 from convscope.api.tuning.cross_validation import CrossvalSummary
+from convscope.api.tuning.search import SearchSummary
+from convscope.api.tuning.search_folder import SearchConfig, StoredTrial
 from convscope.backends.onnx.metadata import ModelMetadata
 from convscope.data.audit.report import AuditReport
 from convscope.deploy.answers import AnswerSummary
@@ -37,6 +39,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "train": (RunSummary, "convscope train --json"),
     "crossval": (CrossvalSummary, "convscope crossval --json"),
+    "search": (SearchSummary, "convscope search --json, and result.json in the folder of a search"),
+    "search-config": (SearchConfig, "search.json in the folder of a search"),
+    "search-trial": (StoredTrial, "a file in trials/ in the folder of a search"),
     "evaluate": (Evaluation, "convscope evaluate --json, and evaluation.json in a run folder"),
     "predict": (PredictionList, "convscope predict --json"),
     "predict-out": (AnswerSummary, "convscope predict --out --json"),

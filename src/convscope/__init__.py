@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convscope.api.resume import resume_run, train_more
     from convscope.api.train import train_model
     from convscope.api.tuning.cross_validation import cross_validate
+    from convscope.api.tuning.search import resume_search, search_model
     from convscope.api.verify import verify_model
     from convscope.backends.pytorch.models import build_model
     from convscope.data.dataset import Dataset
@@ -60,6 +61,8 @@ __all__ = [
     "open_run",
     "parse_network",
     "resume_run",
+    "resume_search",
+    "search_model",
     "train_model",
     "train_more",
     "verify_model",
@@ -90,6 +93,8 @@ _HOMES = {
     "open_run": "runs.folder",
     "parse_network": "network.build:parse_network",
     "resume_run": "api.resume",
+    "resume_search": "api.tuning.search",
+    "search_model": "api.tuning.search",
     "train_model": "api.train",
     "train_more": "api.resume",
     "verify_model": "api.verify",

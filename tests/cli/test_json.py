@@ -18,6 +18,7 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 COMMANDS = {  # command: name of its schema
     "train digits --epochs 1 --model flatten": "train",
     "crossval digits --folds 2 --epochs 1 --model flatten": "crossval",
+    "search digits --trials 2 --epochs 1 --model flatten": "search",
     "evaluate run": "evaluate",
     "predict run big.png seven.png": "predict",
     "explain run big.png --cell conv1,0,0,0": "explain",

@@ -28,6 +28,7 @@ from convscope.errors import ArchitectureError, ConvscopeError, UsageError
 COMMANDS = {
     "train": ("train", "Train a classifier, evaluate it and write its run folder and report."),
     "crossval": ("tuning", "Train once per fold without its images, and measure the accuracy on these."),
+    "search": ("tuning", "Look for better training options than the defaults; train and test the best once."),
     "evaluate": ("evaluate", "Measure a trained model on a test split."),
     "predict": ("predict", "Classify images, folders and archives."),
     "explain": ("evaluate", "Show every layer's output for an image, and the arithmetic of any cell."),

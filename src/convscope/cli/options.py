@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from inspect import Parameter, isclass, signature
 from pathlib import Path
@@ -14,6 +14,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from convscope._records import Record, validate_options
+from convscope.errors import UsageError
 
 Command = Callable[..., None]
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -52,6 +53,23 @@ def expand_records(command: Command) -> Command:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
+
+
+def check_stands_alone(context: typer.Context, allowed: Collection[str], source: str) -> None:
+    """Raise UsageError if an option was given that a resumed command takes from a file.
+
+    Args:
+        context: Of the command.
+        allowed: Names of the parameters that may be given with --resume.
+        source: The file, for the message.
+    """
+    given = [
+        str(parameter.name).upper() if parameter.param_type_name == "argument" else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed and _was_given(context, str(parameter.name))
+    ]
+    if given:
+        raise UsageError(f"--resume takes everything from {source}: leave out {', '.join(given)}")
 
 
 def _is_record(annotation: Any) -> bool:

@@ -145,11 +145,12 @@ def render_page(report: Report) -> str:
         Section.SETUP: report.dataset or report.preprocessing or report.recipe or report.machine,
     }
     shown = [(section, figures[section]) for section in Section if figures[section] or contents.get(section)]
-    return _environment().get_template("report.html").render(report=report, sections=shown)
+    return environment().get_template("report.html").render(report=report, sections=shown)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of the package, with autoescaping and the filters `percent` and `grouped`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from convscope.data.types import Labels
 from convscope.errors import DataError, UsageError
 
 Mask = NDArray[np.bool_]
+PARTS = 5  # of the training images, one of which a search measures on
+MANY_IMAGES, MANY_PARTS = 20_000, 10
 
 
 def dataset_of(sources: Sources) -> Dataset:
@@ -73,14 +76,43 @@ def leave_out(sources: Sources, held: Mask) -> Sources:
         sources: What a training can start from.
         held: Which training images to leave out, bool (n,).
     """
-    dataset, pretraining = sources.dataset, sources.pretraining
-    return replace(
-        sources,
-        dataset=dataset and _without(dataset, held),
-        pretraining=pretraining and Pretraining(pretraining.backbone, _without(pretraining.images, held)),
-    )
+    return _replace_datasets(sources, lambda dataset: _without(dataset, held))
+
+
+def measured_part(sources: Sources, seed: int) -> Sources:
+    """The same sources with the test split replaced by images that a search measures on.
+
+    They are the validation images of the data set, or a part of the training images, which is left out of training.
+
+    Args:
+        sources: What a training can start from.
+        seed: Of that part.
+    """
+    dataset = dataset_of(sources)
+    if dataset.validation is not None:
+        return _replace_datasets(sources, _with_validation_as_test)
+    train = dataset.train
+    parts = MANY_PARTS if len(train) >= MANY_IMAGES else max(2, min(PARTS, int(np.bincount(train.labels).max())))
+    part_of = assign_folds(train, parts, seed)
+    check_folds(part_of, train.labels, dataset.classes)
+    return leave_out(sources, part_of == 0)
 
 
 def _without(dataset: Dataset, held: Mask) -> Dataset:
     content = hashlib.sha256(dataset.fingerprint.encode() + held.tobytes()).hexdigest()
     return replace(dataset, train=dataset.train.take(~held), test=dataset.train.take(held), content=content)
+
+
+def _with_validation_as_test(dataset: Dataset) -> Dataset:
+    assert dataset.validation is not None
+    content = hashlib.sha256(f"{dataset.fingerprint} validation".encode()).hexdigest()
+    return replace(dataset, test=dataset.validation, validation=None, content=content)
+
+
+def _replace_datasets(sources: Sources, change: Callable[[Dataset], Dataset]) -> Sources:
+    dataset, pretraining = sources.dataset, sources.pretraining
+    return replace(
+        sources,
+        dataset=dataset and change(dataset),
+        pretraining=pretraining and Pretraining(pretraining.backbone, change(pretraining.images)),
+    )

@@ -37,3 +37,16 @@ class CrossvalOptions(TuningOptions):
         if self.out is not None and self.out.suffix.lower() != PARQUET:
             raise UsageError(f"--out {self.out}: expected a name that ends in {PARQUET}")
         return self
+
+
+class SearchOptions(TuningOptions):
+    """How to search; options of a training that are given are kept, the others are searched."""
+
+    trials: int | None = Field(
+        default=None, ge=2, description="Configurations to try, the defaults among them; by default 9."
+    )
+    out: Path | None = Field(
+        default=None,
+        description="Folder to write; by default the next free one in searches/.",
+        json_schema_extra={"metavar": "FOLDER"},
+    )

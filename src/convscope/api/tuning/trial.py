@@ -13,8 +13,11 @@ from torch import nn
 
 from convscope._reporting import Reporter
 from convscope.api.train import fit_plan
+from convscope.api.training.finetune import plan_finetuning
+from convscope.api.training.frozen import start_frozen
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.options import TrainOptions
+from convscope.api.training.plan import Plan
 from convscope.api.training.sources import Sources
 from convscope.api.training.start import plan_training
 from convscope.data.dataset import Split
@@ -23,6 +26,7 @@ from convscope.images.preprocessing import Preprocessing
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
 from convscope.training.loop import predict_logits
+from convscope.training.probes.budget import Budget
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -86,7 +90,7 @@ def run_trial(sources: Sources, options: TrainOptions) -> TrialResult:
         options: Of the training.
     """
     started = time.monotonic()
-    plan = plan_training(sources, options, QuietReporter(), started)
+    plan = plan_trial(sources, options, started)
     model, result = fit_plan(plan, Hooks())
     calibration, preprocessing = UNCALIBRATED, plan.config.preprocessing
     if plan.data.validation is not plan.data.dataset.test:
@@ -96,6 +100,21 @@ def run_trial(sources: Sources, options: TrainOptions) -> TrialResult:
     history = TrainResult(result.select, best_epoch=result.best_epoch, last_epoch=result.last_epoch)
     history.history, history.seconds = result.history, result.seconds
     return TrialResult(plan.config, probabilities, history, time.monotonic() - started)
+
+
+def plan_trial(sources: Sources, options: TrainOptions, started: float) -> Plan:
+    """The plan of a training, see `plan_training`; a backbone without competition keeps to a budget, too.
+
+    Args:
+        sources: What it can start from.
+        options: Of the training.
+        started: When its budget began, a moment of `time.monotonic()`.
+    """
+    reporter, pretraining, seconds = QuietReporter(), sources.pretraining, options.budget_seconds
+    if pretraining is None or sources.dataset is not None or seconds is None:
+        return plan_training(sources, options, reporter, started)
+    start = start_frozen(options, pretraining, sources.origin, reporter)
+    return plan_finetuning(start, options, sources.origin, Budget(seconds, started))
 
 
 def _logits(model: nn.Module, split: Split, preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope._extras import require_package
 from convscope.api.training.options import TrainOptions
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.cli.options import expand_records
+from convscope.cli.options import check_stands_alone, expand_records
 from convscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def train(
         if resume is None:
             run = _train(data, options, more_epochs, renderer)
         else:
-            _check_stands_alone(context, more_epochs)
+            allowed = {"resume", "checkpoint_interval", "as_json", *({"more_epochs", "run"} if more_epochs else ())}
+            check_stands_alone(context, allowed, "the run's config.json")
             run = _train_more(resume, more_epochs, options, renderer)
     if run.manifest.signal:
         print_message(
@@ -138,20 +139,3 @@ def _importing(module: str) -> Iterator[None]:
         yield
     finally:
         thread.join()
-
-
-def _check_stands_alone(context: typer.Context, more_epochs: int | None) -> None:
-    """Raise UsageError if an option was given that a resumed training takes from its config.json."""
-    allowed = {"resume", "checkpoint_interval", "as_json", *({"more_epochs", "run"} if more_epochs else ())}
-
-    def was_given(name: str) -> bool:
-        source: Any = context.get_parameter_source(name)
-        return source is not None and source.name != "DEFAULT"
-
-    given = [
-        str(parameter.name).upper() if parameter.param_type_name == "argument" else parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed and was_given(str(parameter.name))
-    ]
-    if given:
-        raise UsageError(f"--resume takes everything from the run's config.json: leave out {', '.join(given)}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope._extras import require_package
 from convscope._text import duration, percent
-from convscope.api.tuning.options import CrossvalOptions
+from convscope.api.tuning.options import CrossvalOptions, SearchOptions
 from convscope.cli.console import AsJson, aligned, plain_table, print_result
-from convscope.cli.options import expand_records
+from convscope.cli.options import check_stands_alone, expand_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from convscope.api.tuning.cross_validation import CrossvalSummary
+    from convscope.api.tuning.search import SearchSummary
     from convscope.api.tuning.trial import Mapper
 
 app = typer.Typer(rich_markup_mode=None)
@@ -46,6 +48,35 @@ def crossval(options: CrossvalOptions, data: Data = None, ray: Ray = None, as_js
     print_result(as_json, found.summary, _crossval_lines(found.summary))
 
 
+@app.command(epilog="Example: convscope search photos/ --budget 10min")
+@expand_records
+def search(
+    context: typer.Context,
+    options: SearchOptions,
+    data: Data = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Continue a stopped or killed search.")] = None,
+    ray: Ray = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for better options of a training than the defaults, on validation images; train and test the best once.
+
+    Options of a training that are given are kept; --budget is the time for all of it.
+    """
+    require_package("torch", "search")
+    from convscope.cli.progress import CliReporter
+
+    with CliReporter() as reporter:
+        from convscope.api.tuning.search import How, resume_search, start_search
+
+        how = How(reporter, _mapper(ray, options.threads))
+        if resume is None:
+            found = start_search(data, options, how)
+        else:
+            check_stands_alone(context, {"resume", "ray", "as_json"}, "search.json of the search")
+            found = resume_search(resume, how=how)
+    print_result(as_json, found, _search_lines(found))
+
+
 def _mapper(address: str | None, threads: int | None) -> Mapper:
     """What runs the trainings: this machine, or a Ray cluster."""
     if address is None:
@@ -72,3 +103,28 @@ def _crossval_lines(summary: CrossvalSummary) -> Iterator[str | Table]:
         for fold in summary.folds
     )
     yield plain_table(("fold", "accuracy", "images", "recipe", "epochs", "time"), rows)
+
+
+def _search_lines(summary: SearchSummary) -> Iterator[str | Table]:
+    last = max(trial.rung for trial in summary.trials)
+    order = sorted(summary.trials, key=lambda trial: (-trial.rung, trial.rank))
+    rows = (
+        (
+            str(trial.number),
+            f"{trial.rung + 1} of {last + 1}",
+            trial.error or percent(trial.accuracy),
+            duration(trial.seconds),
+            trial.configuration.text,
+        )
+        for trial in order
+    )
+    yield plain_table(("trial", "rung", "accuracy", "time", "differs by"), rows)
+    yield from aligned(
+        {
+            "best": summary.configuration.text,
+            "how sure": summary.verdict,
+            "test accuracy": f"{summary.test.text[:-1]}, n = {summary.test_images:,})",
+            "run": str(summary.run),
+            "report": str(summary.folder / "report.html"),
+        }
+    )

@@ -1,0 +1,128 @@
+"""A search from end to end: what it writes, that no trial is lost, and that the test split chooses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope import Dataset, open_run, resume_search
+from convscope.api.tuning import search
+from convscope.api.tuning.options import SearchOptions
+from convscope.api.tuning.search import How, SearchSummary, start_search
+from convscope.api.tuning.search_folder import StoredTrial
+from convscope.data.dataset import Split
+from convscope.data.load import load_data
+from convscope.errors import DataError, UsageError
+from helpers.reporting import SilentReporter
+
+pytestmark = pytest.mark.slow
+OPTIONS = {"trials": 3, "epochs": 1, "threads": 1, "model": "flatten"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, which take longer than everything else."""
+    monkeypatch.setattr("convscope.api.training.results.render_figures", lambda *_: [])
+
+
+def start(
+    folder: Path, data: str | Dataset = "digits", on_trial: Callable[[StoredTrial], object] = id
+) -> SearchSummary:
+    options = SearchOptions(out=folder, **OPTIONS)  # type: ignore[arg-type]
+    return start_search(data, options, How(SilentReporter(), on_trial=on_trial))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "trials").iterdir()}
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def test_search_chooses_the_best_of_the_last_rung_and_tests_it_once(tmp_path: Path) -> None:
+    summary = start(tmp_path / "s")
+    last = [trial for trial in summary.trials if trial.rung == max(one.rung for one in summary.trials)]
+    assert summary.chosen == min(last, key=lambda trial: trial.rank).number
+    assert 0 in {trial.number for trial in last}
+    run = open_run(tmp_path / "s" / "run")
+    assert run.evaluation is not None
+    assert run.evaluation.accuracy == summary.test.accuracy
+    assert run.config.dataset.train_images + run.config.dataset.validation_images == len(load_data("digits").train)
+    page = (tmp_path / "s" / "report.html").read_text("utf-8")
+    assert summary.verdict in page.replace("&#43;", "+")
+    assert page.count('<th scope="row">') == len(summary.trials)
+    assert json.loads((tmp_path / "s" / "result.json").read_text())["chosen"] == summary.chosen
+
+
+def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:
+    def kill(_: StoredTrial) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        start(tmp_path / "s", on_trial=kill)
+    for count in (1, 2):
+        before = files(tmp_path / "s")
+        assert len(before) == count
+        with pytest.raises(KilledError):
+            resume_search(tmp_path / "s", how=How(SilentReporter(), on_trial=kill))
+        assert before.items() < files(tmp_path / "s").items()
+    summary = resume_search(tmp_path / "s", how=How(SilentReporter()))
+    assert before.items() < files(tmp_path / "s").items()
+    assert len(summary.trials) == len(files(tmp_path / "s"))
+    with pytest.raises(UsageError, match=r"s is complete already: see .*report\.html$"):
+        resume_search(tmp_path / "s")
+
+
+def test_search_killed_while_the_best_is_trained_trains_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("convscope.api.train.write_results", kill)
+        start(tmp_path / "s")
+    before = files(tmp_path / "s")
+    assert resume_search(tmp_path / "s", how=How(SilentReporter())).test.accuracy > 0.1
+    assert files(tmp_path / "s") == before
+
+
+def test_search_does_not_look_at_the_test_split(tmp_path: Path) -> None:
+    digits = load_data("digits")
+    random = np.random.default_rng(0).integers(0, 256, digits.test.images.shape, np.uint8)
+    other = dataclasses.replace(digits, test=Split(random, 9 - digits.test.labels), content="")
+    found = [start(tmp_path / name, data) for name, data in (("a", digits), ("b", other))]
+    first, second = ([(one.number, one.accuracy) for one in each.trials] for each in found)
+    assert first[0] == second[0]  # later rungs have a time limit
+
+
+def test_search_resumed_with_other_data_raises(tmp_path: Path) -> None:
+    def kill(_: StoredTrial) -> None:
+        raise KilledError
+
+    digits = load_data("digits")
+    with pytest.raises(KilledError):
+        start(tmp_path / "s", digits, on_trial=kill)
+    with pytest.raises(UsageError, match=r"s searched with data in memory: give the data, from Python$"):
+        resume_search(tmp_path / "s")
+    changed = dataclasses.replace(digits, train=digits.train.take(np.arange(1000)))
+    with pytest.raises(DataError, match=r"^the data have changed since .* began: start a new search$"):
+        resume_search(tmp_path / "s", changed)
+
+
+def test_search_failed_trial_is_recorded_and_never_chosen() -> None:
+    job = search.Job("digits", SearchOptions(), (search.Configuration(model="conv 8 99"),), 0, 10.0)
+    found = search.train_candidate(job, 0).trial
+    assert found.error
+    assert found.accuracy == 0
+
+
+def test_resume_search_without_search_raises(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no search\.json: expected the folder of a search$"):
+        resume_search(tmp_path)
