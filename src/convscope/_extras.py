@@ -16,6 +16,7 @@ EXTRAS = {
     **dict.fromkeys(_SERVE, "serve"),
     "pyarrow": "parquet",
     "ray": "cluster",
+    "mlflow": "mlflow",
 }  # imported name -> extra
 
 

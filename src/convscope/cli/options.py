@@ -19,6 +19,11 @@ from convscope.errors import UsageError
 Command = Callable[..., None]
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
+Log = Annotated[
+    str | None,
+    typer.Option(metavar="WHERE", help="Log parameters and epochs, too: mlflow:URI or tensorboard:FOLDER."),
+]
+
 
 def expand_records(command: Command) -> Command:
     """Give a command one option per field of each of its record parameters; it is called with the checked records.

@@ -7,7 +7,7 @@ tensorboardX's SummaryWriter is not used: when its background thread meets a ful
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -79,14 +79,16 @@ class EventWriter:
         finally:
             self.records.close()
 
+    def add_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Append values by tag. Raises OSError if that fails."""
+        for tag, value in values.items():
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            self._write(Event(wall_time=self.clock, step=step, summary=summary))
+
     def _add(self, epoch: EpochMetrics) -> None:
         self.clock += epoch.seconds
-        for tag, field in SCALARS.items():
-            value = getattr(epoch, field)
-            if value is None:
-                continue
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            self._write(Event(wall_time=self.clock, step=epoch.epoch, summary=summary))
+        values = {tag: getattr(epoch, field) for tag, field in SCALARS.items()}
+        self.add_scalars(epoch.epoch, {tag: value for tag, value in values.items() if value is not None})
 
     def _write(self, event: Event) -> None:
         self.records.write(event.SerializeToString())

@@ -15,6 +15,7 @@ from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
 from convscope.api.tuning.search import How, SearchSummary, start_search
 from convscope.api.tuning.search_folder import StoredTrial
+from convscope.api.tuning.space import Configuration
 from convscope.data.dataset import Split
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
@@ -117,7 +118,7 @@ def test_search_resumed_with_other_data_raises(tmp_path: Path) -> None:
 
 
 def test_search_failed_trial_is_recorded_and_never_chosen() -> None:
-    job = search.Job("digits", SearchOptions(), (search.Configuration(model="conv 8 99"),), 0, 10.0)
+    job = search.Job("digits", SearchOptions(), (Configuration(model="conv 8 99"),), 0, 10.0)
     found = search.train_candidate(job, 0).trial
     assert found.error
     assert found.accuracy == 0

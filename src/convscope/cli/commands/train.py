@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -15,12 +16,14 @@ import typer
 from convscope._extras import require_package
 from convscope.api.training.options import TrainOptions
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.cli.options import check_stands_alone, expand_records
+from convscope.cli.options import Log, check_stands_alone, expand_records
 from convscope.errors import UsageError
 
 if TYPE_CHECKING:
     from convscope.api.training.plan import Plan
+    from convscope.integrations.tracking.tracker import TrackRun
     from convscope.report.render_pool import Renderer
+    from convscope.runs.config import RunConfig
     from convscope.runs.folder import Run
 
 app = typer.Typer(rich_markup_mode=None)
@@ -43,6 +46,7 @@ def train(
     more_epochs: Annotated[
         int | None, typer.Option(min=1, help="With --resume: train a finished run for more epochs, into a new run.")
     ] = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
@@ -50,12 +54,19 @@ def train(
     from convscope.report.render_pool import rendering_workers
 
     with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
+        how = How(renderer, log)
         if resume is None:
-            run = _train(data, options, more_epochs, renderer)
+            run = _train(data, options, more_epochs, how)
         else:
-            allowed = {"resume", "checkpoint_interval", "as_json", *({"more_epochs", "run"} if more_epochs else ())}
+            allowed = {
+                "resume",
+                "checkpoint_interval",
+                "log",
+                "as_json",
+                *({"more_epochs", "run"} if more_epochs else ()),
+            }
             check_stands_alone(context, allowed, "the run's config.json")
-            run = _train_more(resume, more_epochs, options, renderer)
+            run = _train_more(resume, more_epochs, options, how)
     if run.manifest.signal:
         print_message(
             f"stopped by signal {run.manifest.signal} after {len(run.history)} of {run.config.epochs} epochs; "
@@ -69,7 +80,24 @@ def train(
         raise typer.Exit(EXIT_GATE_NOT_MET)
 
 
-def _train(data: str | None, options: TrainOptions, more_epochs: int | None, renderer: Renderer) -> Run:
+@dataclass(frozen=True)
+class How:
+    """How a run is drawn, and where it is logged; None for nowhere."""
+
+    renderer: Renderer
+    log: str | None
+
+    def track(self, config: RunConfig) -> list[TrackRun]:
+        """The callback that logs, if there is one."""
+        if self.log is None:
+            return []
+        from convscope.cli.progress import CliReporter
+        from convscope.integrations.tracking.tracker import TrackRun, open_tracker
+
+        return [TrackRun(open_tracker(self.log, config.dataset.name, CliReporter()), config)]
+
+
+def _train(data: str | None, options: TrainOptions, more_epochs: int | None, how: How) -> Run:
     from convscope._hardware import process_start
     from convscope.api.training.sources import load_sources
     from convscope.cli.progress import CliReporter
@@ -87,10 +115,10 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, ren
         from convscope.api.training.start import plan_training
 
         plan = plan_training(sources, options, reporter, started)
-    return _run(plan, options, renderer)
+    return _run(plan, options, how)
 
 
-def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, renderer: Renderer) -> Run:
+def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, how: How) -> Run:
     from convscope.cli.progress import CliReporter
     from convscope.runs.folder import open_run, open_unfinished
 
@@ -102,10 +130,10 @@ def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, rend
         plan = plan_more(path, more_epochs, None, reporter) if more_epochs else plan_resume(path, None, reporter)
     if not more_epochs:
         options = options.model_copy(update={"run": path})
-    return _run(plan, options, renderer, resume=not more_epochs)
+    return _run(plan, options, how, resume=not more_epochs)
 
 
-def _run(plan: Plan, options: TrainOptions, renderer: Renderer, *, resume: bool = False) -> Run:
+def _run(plan: Plan, options: TrainOptions, how: How, *, resume: bool = False) -> Run:
     from convscope.api.train import run_plan
     from convscope.api.training.hooks import Hooks
     from convscope.cli.format_data import issue_lines
@@ -116,8 +144,12 @@ def _run(plan: Plan, options: TrainOptions, renderer: Renderer, *, resume: bool 
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
         print_message(line)
     with training_display(config.recipe.validation_name, announce=config.budget is None) as display:
-        hooks = Hooks(callbacks=[display], reporter=CliReporter(), renderer=renderer)
-        return run_plan(plan, options, hooks, resume=resume)
+        tracked = how.track(config)
+        hooks = Hooks(callbacks=[display, *tracked], reporter=CliReporter(), renderer=how.renderer)
+        run = run_plan(plan, options, hooks, resume=resume)
+    for one in tracked:
+        one.finish(run)
+    return run
 
 
 @contextmanager

@@ -11,15 +11,16 @@ from convscope._extras import require_package
 from convscope._text import duration, percent
 from convscope.api.tuning.options import CrossvalOptions, SearchOptions
 from convscope.cli.console import AsJson, aligned, plain_table, print_result
-from convscope.cli.options import check_stands_alone, expand_records
+from convscope.cli.options import Log, check_stands_alone, expand_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.table import Table
 
+    from convscope._reporting import Reporter
     from convscope.api.tuning.cross_validation import CrossvalSummary
-    from convscope.api.tuning.search import SearchSummary
+    from convscope.api.tuning.search import OnTrial, SearchSummary
     from convscope.api.tuning.trial import Mapper
 
 app = typer.Typer(rich_markup_mode=None)
@@ -56,6 +57,7 @@ def search(
     data: Data = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Continue a stopped or killed search.")] = None,
     ray: Ray = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for better options of a training than the defaults, on validation images; train and test the best once.
@@ -68,13 +70,22 @@ def search(
     with CliReporter() as reporter:
         from convscope.api.tuning.search import How, resume_search, start_search
 
-        how = How(reporter, _mapper(ray, options.threads))
+        how = How(reporter, _mapper(ray, options.threads), *_on_trial(log, data or resume, reporter))
         if resume is None:
             found = start_search(data, options, how)
         else:
-            check_stands_alone(context, {"resume", "ray", "as_json"}, "search.json of the search")
+            check_stands_alone(context, {"resume", "ray", "log", "as_json"}, "search.json of the search")
             found = resume_search(resume, how=how)
     print_result(as_json, found, _search_lines(found))
+
+
+def _on_trial(log: str | None, name: str | Path | None, reporter: Reporter) -> list[OnTrial]:
+    """What logs the trials, if anything does; they are listed under the name of the data."""
+    if log is None:
+        return []
+    from convscope.integrations.tracking.tracker import open_tracker
+
+    return [open_tracker(log, f"search {Path(name or 'default').name}", reporter).add_trial]
 
 
 def _mapper(address: str | None, threads: int | None) -> Mapper:

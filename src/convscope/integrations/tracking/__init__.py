@@ -1,0 +1,1 @@
+"""Trainings in the tools that people watch them with: MLflow and TensorBoard. Nothing else leaves this machine."""

@@ -1,0 +1,117 @@
+"""What a tracking tool is told about a training, and the callback that tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from convscope._extras import require_package
+from convscope._reporting import Reporter
+from convscope.errors import UsageError
+from convscope.runs.config import RunConfig
+from convscope.training.callbacks import Callback, Trainer
+from convscope.training.state import EpochMetrics
+
+if TYPE_CHECKING:
+    from convscope.api.tuning.search_folder import StoredTrial
+    from convscope.runs.folder import Run
+
+EXPECTED = "expected mlflow:URI, such as mlflow:http://localhost:5000, or tensorboard:FOLDER"
+
+
+class Tracker:
+    """Base class of the tools; one run at a time is open. A training that goes on has the name that it had before."""
+
+    def begin(self, name: str, parameters: Mapping[str, str]) -> None:
+        """Open a run.
+
+        Args:
+            name: Of the run; one of that name is continued.
+            parameters: How it is trained.
+        """
+        raise NotImplementedError
+
+    def add(self, epoch: EpochMetrics) -> None:
+        """Record an epoch of the open run."""
+        raise NotImplementedError
+
+    def end(self, results: Mapping[str, float]) -> None:
+        """Record final results, and close the run."""
+        raise NotImplementedError
+
+    def add_trial(self, stored: StoredTrial) -> None:
+        """Record a finished trial of a search as a run."""
+        trial = stored.trial
+        name = f"trial {trial.number} rung {trial.rung + 1}"
+        parameters = {"recipe": trial.recipe, "model": trial.model, "differs by": trial.configuration.text}
+        self.begin(name, parameters | ({"error": trial.error} if trial.error else {}))
+        for row in stored.epochs:
+            self.add(EpochMetrics(**{name: value for name, value in row if name in EpochMetrics.__annotations__}))
+        self.end({} if trial.error else {"accuracy": trial.accuracy, "loss": trial.loss})
+
+
+class TrackRun(Callback):
+    """Records a training: its parameters, its epochs, and at last its test results.
+
+    Args:
+        tracker: The tool.
+        config: Of the training.
+    """
+
+    def __init__(self, tracker: Tracker, config: RunConfig) -> None:
+        self.tracker = tracker
+        name = f"{config.dataset.name}-{config.model}-{config.created:%Y%m%d-%H%M%S}"
+        tracker.begin(name, run_parameters(config))
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Record the epoch."""
+        self.tracker.add(trainer.result.history[-1])
+
+    def finish(self, run: Run) -> None:
+        """Record the results on the test split, unless training was interrupted."""
+        found = run.evaluation
+        self.tracker.end({"test_accuracy": found.accuracy, "test_loss": found.loss} if found else {})
+
+
+def run_parameters(config: RunConfig) -> dict[str, str]:
+    """What decides how a network is trained, as short texts."""
+    recipe = config.recipe
+    return {
+        "data": config.dataset.name,
+        "model": config.model,
+        "recipe": recipe.name,
+        "epochs": str(config.epochs),
+        "batch_size": str(recipe.batch_size),
+        "optimizer": recipe.optimizer.name,
+        "learning_rate": f"{recipe.optimizer.learning_rate:g}",
+        "precision": config.precision,
+        "seed": str(config.seed),
+        "init": config.init.backbone.name if config.init else "random",
+    }
+
+
+def open_tracker(where: str, experiment: str, reporter: Reporter) -> Tracker:
+    """The tracker that `--log` names.
+
+    Args:
+        where: `mlflow:URI` or `tensorboard:FOLDER`.
+        experiment: Under which MLflow lists the runs, or the folder below that of TensorBoard.
+        reporter: Where messages go.
+
+    Raises:
+        UsageError: It is neither.
+        MissingExtraError: The package is not installed.
+        ConvscopeError: The server does not answer.
+    """
+    kind, _, place = where.partition(":")
+    if kind == "mlflow" and place:
+        require_package("mlflow", "--log mlflow")
+        from convscope.integrations.tracking.mlflow import MlflowTracker
+
+        return MlflowTracker(place, experiment, reporter)
+    if kind == "tensorboard" and place:
+        require_package("tensorboardX", "--log tensorboard")
+        from convscope.integrations.tracking.tensorboard import TensorBoardTracker
+
+        return TensorBoardTracker(place, experiment)
+    raise UsageError(f"--log {where}: {EXPECTED}")
