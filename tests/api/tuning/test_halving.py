@@ -38,4 +38,4 @@ def test_plan_rungs_without_time_has_one() -> None:
 
 def test_promote_always_keeps_the_defaults() -> None:
     assert promote([3, 1, 2, 0], 3) == [3, 1, 0]
-    assert promote([0, 3, 1, 2], 3) == [0, 3]
+    assert promote([0, 3, 1, 2], 3) == [0, 3, 1]

@@ -52,7 +52,7 @@ def plan_rungs(count: int, seconds: Callable[[Schedule], float], workers: int = 
     while FACTOR**rungs <= count:
         rungs += 1
     for tried in range(rungs, 0, -1):
-        # one more than a third: the defaults, if they are not among the best
+        # one more than a third: the defaults may not be among the best
         sizes = (count, *(count // FACTOR**rung + 1 for rung in range(1, tried)))
         schedule = Schedule(sizes, workers)
         if seconds(schedule) * schedule.fraction(0) >= MIN_TRIAL_S:
@@ -68,7 +68,7 @@ def promote(ranked: Sequence[int], size: int) -> list[int]:
         size: How many go on, at most.
 
     >>> promote([4, 2, 0, 1], 2), promote([4, 0, 2, 1], 3)
-    ([4, 0], [4, 0])
+    ([4, 0], [4, 0, 2])
     """
-    best = list(ranked[: size - 1])
-    return best if 0 in best else [*best, 0]
+    best = list(ranked[:size])
+    return best if 0 in best else [*best[:-1], 0]

@@ -47,7 +47,7 @@ from convscope.evaluation.calibration import MIN_LIKELIHOOD
 from convscope.evaluation.proportion import Proportion
 from convscope.report.tuning.page import SearchPage, TrialRow, render_search
 from convscope.runs.config import MANIFEST_FILE, MetricsRow
-from convscope.runs.folder import Run, open_run, require_unused, utc_now
+from convscope.runs.folder import Run, open_run, utc_now
 
 DEFAULT_TRIALS = 9
 BUDGET_MARGIN = 0.9  # of the time that is left is shared out: data are loaded, and trainings end a little late
@@ -155,8 +155,10 @@ def start_search(data: DataSource | None, options: SearchOptions, how: How) -> S
     """A new search with a checked record of options; see `search_model`."""
     started = time.monotonic()
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
-    if options.out is not None:
-        require_unused(options.out)
+    if options.out is not None and options.out.exists():
+        raise UsageError(
+            f"{options.out} exists already: choose another --out, or continue it with --resume {options.out}"
+        )
     sources = load_sources(data, _unlimited(options), how.reporter)
     dataset = dataset_of(sources)
     folder = options.out or next_search_folder(dataset.name)

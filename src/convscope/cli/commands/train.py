@@ -53,6 +53,10 @@ def train(
     require_package("torch", "train")
     from convscope.report.render_pool import rendering_workers
 
+    if log is not None:
+        from convscope.integrations.tracking.tracker import check_where
+
+        check_where(log)  # before anything is loaded
     with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
         how = How(renderer, log)
         if resume is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convscope.api.tuning.search_folder import StoredTrial
     from convscope.runs.folder import Run
 
+PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboardX"}  # of each tool
 EXPECTED = "expected mlflow:URI, such as mlflow:http://localhost:5000, or tensorboard:FOLDER"
 
 
@@ -103,15 +104,25 @@ def open_tracker(where: str, experiment: str, reporter: Reporter) -> Tracker:
         MissingExtraError: The package is not installed.
         ConvscopeError: The server does not answer.
     """
-    kind, _, place = where.partition(":")
-    if kind == "mlflow" and place:
-        require_package("mlflow", "--log mlflow")
+    kind, place = check_where(where)
+    if kind == "mlflow":
         from convscope.integrations.tracking.mlflow import MlflowTracker
 
         return MlflowTracker(place, experiment, reporter)
-    if kind == "tensorboard" and place:
-        require_package("tensorboardX", "--log tensorboard")
-        from convscope.integrations.tracking.tensorboard import TensorBoardTracker
+    from convscope.integrations.tracking.tensorboard import TensorBoardTracker
 
-        return TensorBoardTracker(place, experiment)
-    raise UsageError(f"--log {where}: {EXPECTED}")
+    return TensorBoardTracker(place, experiment)
+
+
+def check_where(where: str) -> tuple[str, str]:
+    """The tool and the place that `--log` names.
+
+    Raises:
+        UsageError: It names none.
+        MissingExtraError: The package is not installed.
+    """
+    kind, _, place = where.partition(":")
+    if kind not in PACKAGES or not place:
+        raise UsageError(f"--log {where}: {EXPECTED}")
+    require_package(PACKAGES[kind], f"--log {kind}")
+    return kind, place
