@@ -156,9 +156,7 @@ def start_search(data: DataSource | None, options: SearchOptions, how: How) -> S
     started = time.monotonic()
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
     if options.out is not None and options.out.exists():
-        raise UsageError(
-            f"{options.out} exists already: choose another --out, or continue it with --resume {options.out}"
-        )
+        raise UsageError(f"{options.out} exists already: choose another --out, or continue with --resume {options.out}")
     sources = load_sources(data, _unlimited(options), how.reporter)
     dataset = dataset_of(sources)
     folder = options.out or next_search_folder(dataset.name)
