@@ -11,8 +11,9 @@ from tensorboardX.proto.event_pb2 import Event
 from convscope.api.tuning.search_folder import StoredTrial, Trial
 from convscope.api.tuning.space import Configuration
 from convscope.errors import ConvscopeError, UsageError
+from convscope.integrations.tracking.open import open_tracker
 from convscope.integrations.tracking.tensorboard import TensorBoardTracker
-from convscope.integrations.tracking.tracker import Tracker, open_tracker
+from convscope.integrations.tracking.tracker import Tracker
 from convscope.runs.config import MetricsRow
 from convscope.training.state import EpochMetrics
 from helpers.command import Command

@@ -54,7 +54,7 @@ def train(
     from convscope.report.render_pool import rendering_workers
 
     if log is not None:
-        from convscope.integrations.tracking.tracker import check_where
+        from convscope.integrations.tracking.open import check_where
 
         check_where(log)  # before anything is loaded
     with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
@@ -96,7 +96,8 @@ class How:
         if self.log is None:
             return []
         from convscope.cli.progress import CliReporter
-        from convscope.integrations.tracking.tracker import TrackRun, open_tracker
+        from convscope.integrations.tracking.open import open_tracker
+        from convscope.integrations.tracking.tracker import TrackRun
 
         return [TrackRun(open_tracker(self.log, config.dataset.name, CliReporter()), config)]
 

@@ -83,7 +83,7 @@ def _on_trial(log: str | None, name: str | Path | None, reporter: Reporter) -> l
     """What logs the trials, if anything does; they are listed under the name of the data."""
     if log is None:
         return []
-    from convscope.integrations.tracking.tracker import open_tracker
+    from convscope.integrations.tracking.open import open_tracker
 
     return [open_tracker(log, f"search {Path(name or 'default').name}", reporter).add_trial]
 
