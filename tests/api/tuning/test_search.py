@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ import pytest
 from convscope import Dataset, open_run, resume_search
 from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
-from convscope.api.tuning.search import How, SearchSummary, start_search
-from convscope.api.tuning.search_folder import StoredTrial
+from convscope.api.tuning.search import How, OnTrial, SearchSummary, start_search
 from convscope.api.tuning.space import Configuration
 from convscope.data.dataset import Split
 from convscope.data.load import load_data
@@ -31,9 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.api.training.results.render_figures", lambda *_: [])
 
 
-def start(
-    folder: Path, data: str | Dataset = "digits", on_trial: Callable[[StoredTrial], object] = id
-) -> SearchSummary:
+def start(folder: Path, data: str | Dataset = "digits", on_trial: OnTrial = lambda *_: None) -> SearchSummary:
     options = SearchOptions(out=folder, **OPTIONS)  # type: ignore[arg-type]
     return start_search(data, options, How(SilentReporter(), on_trial=on_trial))
 
@@ -62,7 +58,7 @@ def test_search_chooses_the_best_of_the_last_rung_and_tests_it_once(tmp_path: Pa
 
 
 def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:
-    def kill(_: StoredTrial) -> None:
+    def kill(*_: object) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
@@ -104,7 +100,7 @@ def test_search_does_not_look_at_the_test_split(tmp_path: Path) -> None:
 
 
 def test_search_resumed_with_other_data_raises(tmp_path: Path) -> None:
-    def kill(_: StoredTrial) -> None:
+    def kill(*_: object) -> None:
         raise KilledError
 
     digits = load_data("digits")

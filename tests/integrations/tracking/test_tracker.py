@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from convscope.api.tuning.search_folder import StoredTrial, Trial
+from convscope.api.tuning.search_folder import SearchConfig, StoredTrial, Trial
 from convscope.api.tuning.space import Configuration
 from convscope.errors import ConvscopeError, UsageError
 from convscope.integrations.tracking.open import open_tracker
@@ -38,6 +39,16 @@ class RecordingTracker(Tracker):
 
 EPOCH = EpochMetrics(1, 0.5, None, 0.4, 0.9, 0.1, 1000.0, 2.0)
 
+SEARCH = SearchConfig(
+    created=datetime(2026, 11, 27, 8, tzinfo=UTC),
+    data="digits",
+    path="digits",
+    fingerprint="",
+    options={},
+    rungs=(3, 2),
+    configurations=(),
+)
+
 
 def stored(**changes: object) -> StoredTrial:
     configuration = Configuration(recipe="best")
@@ -61,24 +72,28 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
 
 def test_tracker_of_trial_is_told_configuration_epochs_and_result() -> None:
     tracker = RecordingTracker()
-    tracker.add_trial(stored())
+    tracker.add_trial(SEARCH, stored())
     parameters = {"recipe": "best", "model": "small", "differs by": "recipe best"}
-    assert tracker.calls == [("trial 2 rung 2", parameters), EPOCH, {"accuracy": 0.75, "loss": 0.6}]
+    assert tracker.calls == [
+        ("digits-20261127-080000 trial 2 rung 2", parameters),
+        EPOCH,
+        {"accuracy": 0.75, "loss": 0.6},
+    ]
 
 
 def test_tracker_of_failed_trial_is_told_the_error_and_no_accuracy() -> None:
     tracker = RecordingTracker()
-    tracker.add_trial(stored(error="loss is infinite"))
+    tracker.add_trial(SEARCH, stored(error="loss is infinite"))
     assert tracker.calls[0] == (
-        "trial 2 rung 2",
+        "digits-20261127-080000 trial 2 rung 2",
         {"recipe": "best", "model": "small", "differs by": "recipe best", "error": "loss is infinite"},
     )
     assert tracker.calls[-1] == {}
 
 
 def test_tensorboard_tracker_writes_epochs_and_results(tmp_path: Path) -> None:
-    TensorBoardTracker(tmp_path, "digits").add_trial(stored())
-    found = scalars(tmp_path / "digits" / "trial 2 rung 2")
+    TensorBoardTracker(tmp_path, "digits").add_trial(SEARCH, stored())
+    found = scalars(tmp_path / "digits" / "digits-20261127-080000 trial 2 rung 2")
     assert found["accuracy/validation", 1] == pytest.approx(0.9)
     assert found["accuracy", 1] == 0.75
     assert ("accuracy/train", 1) not in found
@@ -111,5 +126,5 @@ def test_train_log_option_writes_events(command: Command) -> None:
 def test_search_log_option_writes_every_trial(command: Command) -> None:
     words = ("search", "digits", "--model", "flatten", "--epochs", "1", "--threads", "1", "--trials", "2")
     assert command(*words, "--log", "tensorboard:logs", "--out", "found").code == 0
-    logged = {path.name for path in Path("logs/search digits").iterdir()}
+    logged = {path.name.partition(" ")[2] for path in Path("logs/searches").iterdir()}
     assert logged == {"trial 0 rung 1", "trial 1 rung 1"}

@@ -51,7 +51,7 @@ from convscope.runs.folder import Run, open_run, utc_now
 
 DEFAULT_TRIALS = 9
 BUDGET_MARGIN = 0.9  # of the time that is left is shared out: data are loaded, and trainings end a little late
-OnTrial = Callable[[StoredTrial], object]
+OnTrial = Callable[[SearchConfig, StoredTrial], object]
 
 
 class SearchSummary(Record):
@@ -148,7 +148,7 @@ class How:
 
     reporter: Reporter = field(default_factory=Reporter)
     mapper: Mapper = field(default_factory=Mapper)
-    on_trial: OnTrial = lambda _: None
+    on_trial: OnTrial = lambda _, __: None
 
 
 def start_search(data: DataSource | None, options: SearchOptions, how: How) -> SearchSummary:
@@ -235,7 +235,7 @@ class Search:
         for number, done in self.how.mapper.map(train_candidate, job, missing):
             self.stored[rung, number] = done
             write_trial(self.folder, done)
-            self.how.on_trial(done)
+            self.how.on_trial(self.config, done)
             self.how.reporter.message(self._describe(done.trial))
 
     def _describe(self, trial: Trial) -> str:

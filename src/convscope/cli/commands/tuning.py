@@ -70,7 +70,7 @@ def search(
     with CliReporter() as reporter:
         from convscope.api.tuning.search import How, resume_search, start_search
 
-        how = How(reporter, _mapper(ray, options.threads), *_on_trial(log, data or resume, reporter))
+        how = How(reporter, _mapper(ray, options.threads), *_on_trial(log, reporter))
         if resume is None:
             found = start_search(data, options, how)
         else:
@@ -79,13 +79,13 @@ def search(
     print_result(as_json, found, _search_lines(found))
 
 
-def _on_trial(log: str | None, name: str | Path | None, reporter: Reporter) -> list[OnTrial]:
-    """What logs the trials, if anything does; they are listed under the name of the data."""
+def _on_trial(log: str | None, reporter: Reporter) -> list[OnTrial]:
+    """What logs the trials, if anything does."""
     if log is None:
         return []
     from convscope.integrations.tracking.open import open_tracker
 
-    return [open_tracker(log, f"search {Path(name or 'default').name}", reporter).add_trial]
+    return [open_tracker(log, "searches", reporter).add_trial]
 
 
 def _mapper(address: str | None, threads: int | None) -> Mapper:

@@ -10,7 +10,7 @@ from convscope.training.callbacks import Callback, Trainer
 from convscope.training.state import EpochMetrics
 
 if TYPE_CHECKING:
-    from convscope.api.tuning.search_folder import StoredTrial
+    from convscope.api.tuning.search_folder import SearchConfig, StoredTrial
     from convscope.runs.folder import Run
 
 
@@ -34,10 +34,15 @@ class Tracker:
         """Record final results, and close the run."""
         raise NotImplementedError
 
-    def add_trial(self, stored: StoredTrial) -> None:
-        """Record a finished trial of a search as a run."""
+    def add_trial(self, config: SearchConfig, stored: StoredTrial) -> None:
+        """Record a finished trial of a search as a run.
+
+        Args:
+            config: Of the search.
+            stored: The trial.
+        """
         trial = stored.trial
-        name = f"trial {trial.number} rung {trial.rung + 1}"
+        name = f"{config.data}-{config.created:%Y%m%d-%H%M%S} trial {trial.number} rung {trial.rung + 1}"
         parameters = {"recipe": trial.recipe, "model": trial.model, "differs by": trial.configuration.text}
         self.begin(name, parameters | ({"error": trial.error} if trial.error else {}))
         for row in stored.epochs:
