@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -17,6 +18,7 @@ from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan
 from convscope.api.training.sources import Pretraining, Sources
 from convscope.api.training.start import plan_training
+from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.data.dataset import Dataset, Split
 from convscope.deploy.predictor import Predictor
@@ -164,12 +166,13 @@ def test_run_that_keeps_its_initial_weights_opens_and_has_them(
     plan = plan_training(sources, options, FailingReporter(), time.monotonic())
     assert (plan.tail is not None) == (tune == "last")
     assert plan.initial_weights is not None
-    run_plan(plan, options)
+    assert plan.config.init is not None
+    assert plan.config.init.calibration is not None  # few images: of those that a cross-validation held out
+    init = plan.config.init.model_copy(update={"calibration": TemperatureScaling(temperature=1.25)})
+    run_plan(replace(plan, config=plan.config.model_copy(update={"init": init})), options)
     run = open_run(tmp_path / "run")
     assert (run.manifest.weights, run.manifest.selected_epoch, len(run.history)) == ("best", 0, 1)
-    assert run.config.init is not None
-    assert run.config.init.calibration is not None  # few images: of those that a cross-validation held out
-    assert Predictor(run.path).metadata.calibration == run.config.init.calibration
+    assert Predictor(run.path).metadata.calibration == init.calibration
     found = get_weights(run.model())
     assert {name: array.tobytes() for name, array in found.items()} == {
         name: plan.initial_weights[name].tobytes() for name in found
