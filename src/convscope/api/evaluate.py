@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -68,22 +68,37 @@ def evaluate_run(
     flip = config.recipe.augmentation.horizontal_flip == "always"
     with_tta = config.recipe.tta if tta is None else tta
     predictor = Predictor(run.model_file)
-    statuses: list[Status] = []
+    answers = Answering(predictor)
     evaluation, logits = evaluate_images(
         predictor.predict_logits,
-        _watch(chunks, predictor, statuses),
+        chunks,
         order[labeled.images.labels],
         config.classes,
         tta_flip=flip if with_tta else None,
+        plain=answers.predict_logits,
     )
     if not labeled.is_own:
         for message in _used_images(run, labeled, logits.argmax(1) == order[labeled.images.labels]):
             reporter.message(message)
     for message in foreign.messages():
         reporter.message(message)
-    answers = describe_answers(predictor, logits, order[labeled.images.labels], statuses, "these images")
-    update = {"measured": labeled.description, **answers}
+    fields = describe_answers(predictor, logits, order[labeled.images.labels], answers.statuses, "these images")
+    update = {"measured": labeled.description, **fields}
     return evaluation.model_copy(update=update)
+
+
+class Answering:
+    """Predicts logits, and remembers which images the model answered."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.statuses: list[Status] = []
+
+    def predict_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, float32 (n, classes), of uint8 images (n, height, width, channels)."""
+        logits, statuses = self.predictor.predict_logits_and_statuses(images)
+        self.statuses += statuses
+        return logits
 
 
 def describe_answers(
@@ -101,15 +116,6 @@ def describe_answers(
     probabilities = softmax(logits, predictor.metadata.calibration)
     answers = count_answers(statuses, images, probabilities.argmax(1) == labels)
     return {"calibration": measure_calibration(probabilities, labels), "answers": (answers,)}
-
-
-def _watch(
-    chunks: Iterable[NDArray[np.uint8]], predictor: Predictor, statuses: list[Status]
-) -> Iterator[NDArray[np.uint8]]:
-    """The same chunks; whether the model answers is appended to the list."""
-    for images in chunks:
-        statuses += predictor.predict_statuses(images)[1]
-        yield images
 
 
 def _are_numbers_of(labeled: LabeledImages, classes: tuple[str, ...]) -> bool:

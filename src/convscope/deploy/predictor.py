@@ -169,16 +169,27 @@ class Predictor:
 
     def predict_statuses(self, images: Images) -> tuple[NDArray[np.float32], list[Status]]:
         """Class probabilities, float32 (n, classes), and whether the model answers; see `predict_logits`."""
-        probabilities, *scores = self._run(images, PROBABILITIES, *([OOD_SCORE] if self.has_ood_score else []))
+        (probabilities,), statuses = self._run_with_statuses(images)
+        return probabilities, statuses
+
+    def predict_logits_and_statuses(self, images: Images) -> tuple[NDArray[np.float32], list[Status]]:
+        """The network's outputs, float32 (n, classes), and whether the model answers; see `predict_logits`."""
+        (_, logits), statuses = self._run_with_statuses(images, LOGITS)
+        return logits, statuses
+
+    def _run_with_statuses(self, images: Images, *outputs: str) -> tuple[list[NDArray[np.float32]], list[Status]]:
+        """Probabilities and other outputs, and whether the model answers."""
+        scored = [OOD_SCORE] if self.has_ood_score else []
+        probabilities, *found = self._run(images, PROBABILITIES, *outputs, *scored)
         limits = self.metadata.rejection
         unsure = probabilities.max(1) < (limits.min_probability or 0)
         unlike = np.zeros(len(probabilities), bool)
         if limits.max_ood_score is not None:
-            unlike = scores[0][:, 0] > limits.max_ood_score
-        found: list[Status] = [
+            unlike = found.pop()[:, 0] > limits.max_ood_score
+        statuses: list[Status] = [
             "unlike" if u else "unsure" if s else "answered" for u, s in zip(unlike, unsure, strict=True)
         ]
-        return probabilities, found
+        return [probabilities, *found], statuses
 
     def predict_logits(self, images: Images) -> NDArray[np.float32]:
         """The network's outputs before softmax.

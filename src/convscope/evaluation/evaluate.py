@@ -21,6 +21,7 @@ def evaluate_images(
     classes: tuple[str, ...],
     tta_flip: bool | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    plain: Predict | None = None,
 ) -> tuple[Evaluation, Logits]:
     """Evaluate a model; return the evaluation and the logits, float32 (n, classes), of one forward pass per image.
 
@@ -31,12 +32,13 @@ def evaluate_images(
         classes: class names.
         tta_flip: whether test-time augmentation flips images; None leaves it out.
         metrics: the user's own, by name, functions of logits (n, classes) and labels (n,).
+        plain: predicts instead of `predict` where there is no test-time augmentation.
     """
-    plain, augmented = [], []
+    found, augmented = [], []
     for images in chunks:
-        plain.append(predict(images))
+        found.append((plain or predict)(images))
         if tta_flip is not None:
             augmented.append(tta_logits(predict, images, tta_flip))
-    logits = np.concatenate(plain)
+    logits = np.concatenate(found)
     evaluation = evaluate(logits, labels, classes, np.concatenate(augmented) if augmented else None)
     return evaluation.model_copy(update={"metrics": compute_metrics(metrics or {}, logits, labels)}), logits

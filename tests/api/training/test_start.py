@@ -12,13 +12,15 @@ import pytest
 
 from convscope import Run, open_run
 from convscope.api.training import start
+from convscope.api.training.frozen import FrozenStart
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan
 from convscope.api.training.sources import load_sources
 from convscope.api.training.start import plan_training
 from convscope.data.load import DataSource
 from convscope.errors import DataError
-from convscope.runs.config import Race
+from convscope.runs.config import Race, ValidationScore
+from convscope.training.probes.budget import Budget
 from helpers.process import start_command
 from helpers.reporting import RecordingReporter, SilentReporter
 from helpers.shapes import SHAPES, write_shapes
@@ -115,6 +117,27 @@ def test_budget_with_a_damaged_backbone_trains_from_scratch_and_says_so(
     assert load_sources(photos, options(), reporter).pretraining is None
     expected = "training from scratch, without efficientnet-lite0: cache/efficientnet-lite0.safetensors: it is damaged"
     assert reporter.messages == [expected]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "first_race", "races"), [(0.9, 0.6, [0.06]), (0.9, 0.8, [0.06, 0.25]), (0.8, 0.1, [0.25])]
+)
+def test_a_good_backbone_far_ahead_ends_the_race(
+    monkeypatch: pytest.MonkeyPatch, first: Run, photos: Path, backbone: float, first_race: float, races: list[float]
+) -> None:
+    """Fractions of the time that is left; the clock of the budget stands still."""
+    seconds: list[float] = []
+
+    def train_briefly(_: Plan, limit: float) -> Race:
+        seconds.append(limit)
+        return Race(accuracy=first_race, seconds=limit)
+
+    monkeypatch.setattr(start, "_train_briefly", train_briefly)
+    monkeypatch.setattr(Budget, "left", 40.0)
+    monkeypatch.setattr(FrozenStart, "score", ValidationScore(accuracy=backbone, cross_entropy=1.0))
+    chosen = options(init=str(first.path), image_size=64)
+    plan_training(load_sources(photos, chosen, SilentReporter()), chosen, SilentReporter(), time.monotonic())
+    assert seconds == pytest.approx([40 * fraction for fraction in races])
 
 
 @pytest.mark.parametrize(("slower", "side"), [(0.001, 224), (1.0, 128), (1.01, 96)])

@@ -32,7 +32,7 @@ from convscope.training.resolve import Reasons, TrainData
 
 MAX_VIEWS = 8  # of the training images; more gain nothing
 VIEW_COST = 2.0  # of an augmented view, relative to the plain features
-LAST_COST, ALL_COST = 0.6, 6.0  # of an epoch that trains the last layers, or all
+LAST_COST, ALL_COST = 0.45, 6.0  # of an epoch that trains the last layers, or all
 MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 2.0  # to fit the classifier on all views
 MAX_DISK_FRACTION = 0.5  # of what is free
@@ -108,12 +108,12 @@ def plan_effort(start: FrozenStart, options: TrainOptions, budget: Budget) -> Ef
         wanted = recipe_named("best", "pretrained").epochs if start.cut is not None else 0
     plain = start.seconds_per_image * images
     view, epoch = VIEW_COST * plain, (LAST_COST if start.cut else ALL_COST) * plain
-    classified = len(start.data.validation) + 2 * len(start.data.dataset.test) + RESULT_IMAGES
+    classified = len(start.data.validation) + len(start.data.dataset.test) + RESULT_IMAGES
     results = RESULTS_SECONDS * slowdown() + start.seconds_per_image * classified
     left = max(0.0, budget.left - results - HEAD_SECONDS)
-    if not wanted or left < view + MIN_EPOCHS * epoch:
+    if not wanted or left < MIN_EPOCHS * epoch:
         return Effort(min(most, 1 + int(left / view)), 0, None)
-    views = min(most, 1 + max(1, int((left - MIN_EPOCHS * epoch) / 2 / view)))
+    views = min(most, 1 + int((left - MIN_EPOCHS * epoch) / 2 / view))
     seconds = left - (views - 1) * view
     if seconds >= ESTIMATE_MARGIN * wanted * epoch:
         return Effort(views, wanted, None)

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from convscope._reporting import Reporter
-from convscope.api.evaluate import describe_answers
+from convscope.api.evaluate import Answering, describe_answers
 from convscope.api.training.calibrate import NEVER, calibrate
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.plan import Plan
@@ -82,6 +82,7 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
     predict: Predict = partial(predict_logits, model, preprocessing=config.preprocessing)
     if config.init:  # ONNX Runtime is three times as fast as PyTorch on large networks
         predict = predictor.predict_logits
+    answering = Answering(predictor)
     evaluation, logits = evaluate_images(
         predict,
         test.chunks(),
@@ -89,8 +90,9 @@ def write_results(writer: RunWriter, plan: Plan, model: nn.Sequential, result: T
         config.classes,
         tta_flip=flip if config.recipe.tta else None,
         metrics=hooks.metrics,
+        plain=answering.predict_logits,
     )
-    evaluation = evaluation.model_copy(update=_answers(predictor, test, logits))
+    evaluation = evaluation.model_copy(update=_answers(answering, test, logits))
     writer.write_record(EVALUATION_FILE, evaluation)
     _write_test_result(writer, config, evaluation)
     correct = np.flatnonzero(logits.argmax(1) == test.labels)
@@ -129,10 +131,10 @@ def _write_test_result(writer: RunWriter, config: RunConfig, evaluation: Evaluat
     writer.write(MODEL_FILE, to_onnx(config.network, file.constants, metadata))
 
 
-def _answers(predictor: Predictor, test: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
-    """The fields of the evaluation that say which images the model file answers."""
-    statuses = [status for images in test.chunks() for status in predictor.predict_statuses(images)[1]]
-    fields = describe_answers(predictor, logits, test.labels, statuses, "test images")
+def _answers(answering: Answering, test: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
+    """The fields of the evaluation that say which images the model file answers: test images, and others."""
+    predictor = answering.predictor
+    fields = describe_answers(predictor, logits, test.labels, answering.statuses, "test images")
     others = [
         count_answers(predictor.predict_statuses(images)[1], what)
         for what, images in chain(

@@ -18,7 +18,8 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.probes.budget import MIN_TRAINING_SECONDS, Budget
 
-RACE_FRACTION = 0.25  # of the time that is left
+RACE_FRACTION, FIRST_FRACTION = 0.25, 0.06  # of the time that is left: the race, and a first one that may decide it
+GOOD, FAR_AHEAD = 0.85, 0.2  # accuracy of a backbone, and its lead after the first race, that decide
 
 
 def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, started: float) -> Plan:
@@ -42,15 +43,25 @@ def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, s
         return plan_finetuning(start, options, origin, Budget())
     budget = Budget(options.budget_seconds or 0, started)
     scratch, planned = make_plan(dataset, options, origin, started), time.monotonic()
-    seconds = max(MIN_TRAINING_SECONDS, RACE_FRACTION * budget.left)
-    reporter.message(f"training from scratch for {seconds:.0f} s, to compare it with {start.backbone.name}")
-    race = _train_briefly(scratch, seconds)
+    race = _race(start, scratch, budget, reporter)
     if race.accuracy > start.score.accuracy:
         scratch = _with_less_time(scratch, time.monotonic() - planned)
         reasons = scratch.config.reasons | {"init": _describe_race(start, race)}
         return replace(scratch, config=scratch.config.model_copy(update={"reasons": reasons}))
     reporter.message(_describe_race(start, race))
     return plan_finetuning(start, options, origin, budget, race)
+
+
+def _race(start: FrozenStart, scratch: Plan, budget: Budget, reporter: Reporter) -> Race:
+    """Train from scratch for a while; not for long, if the backbone is good and far ahead."""
+    fractions = (FIRST_FRACTION, RACE_FRACTION) if start.score.accuracy >= GOOD else (RACE_FRACTION,)
+    for fraction in fractions:
+        seconds = max(MIN_TRAINING_SECONDS, fraction * budget.left)
+        reporter.message(f"training from scratch for {seconds:.0f} s, to compare it with {start.backbone.name}")
+        race = _train_briefly(scratch, seconds)
+        if start.score.accuracy - race.accuracy >= FAR_AHEAD:
+            break
+    return race
 
 
 def _train_briefly(plan: Plan, seconds: float) -> Race:
