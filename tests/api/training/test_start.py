@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -117,6 +118,15 @@ def test_budget_with_a_damaged_backbone_trains_from_scratch_and_says_so(
     assert load_sources(photos, options(), reporter).pretraining is None
     expected = "training from scratch, without efficientnet-lite0: cache/efficientnet-lite0.safetensors: it is damaged"
     assert reporter.messages == [expected]
+
+
+@pytest.mark.parametrize(
+    ("images", "lead", "wins"), [(16, 0.12, False), (16, 0.13, True), (99, 0.05, False), (100, 0.01, True)]
+)
+def test_a_race_on_few_validation_images_needs_a_clear_lead(images: int, lead: float, wins: bool) -> None:
+    score = ValidationScore(accuracy=0.5, cross_entropy=1.0)
+    drawn = SimpleNamespace(score=score, data=SimpleNamespace(validation=range(images)))
+    assert start._is_better(Race(accuracy=0.5 + lead, seconds=3.0), cast(FrozenStart, drawn)) == wins
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from convscope.training.loop import fit
 from convscope.training.probes.budget import MIN_TRAINING_SECONDS, Budget
 
 RACE_FRACTION, FIRST_FRACTION = 0.25, 0.06  # of the time that is left: the race, and a first one that may decide it
+ENOUGH_IMAGES = 100  # for validation
 GOOD, FAR_AHEAD = 0.85, 0.2  # accuracy of a backbone, and its lead after the first race, that decide
 
 
@@ -44,12 +45,19 @@ def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, s
     budget = Budget(options.budget_seconds or 0, started)
     scratch, planned = make_plan(dataset, options, origin, started), time.monotonic()
     race = _race(start, scratch, budget, reporter)
-    if race.accuracy > start.score.accuracy:
+    if _is_better(race, start):
         scratch = _with_less_time(scratch, time.monotonic() - planned)
         reasons = scratch.config.reasons | {"init": _describe_race(start, race)}
         return replace(scratch, config=scratch.config.model_copy(update={"reasons": reasons}))
     reporter.message(_describe_race(start, race))
     return plan_finetuning(start, options, origin, budget, race)
+
+
+def _is_better(race: Race, start: FrozenStart) -> bool:
+    """Whether training from scratch goes on; fewer than `ENOUGH_IMAGES` for validation must show it clearly."""
+    images = len(start.data.validation)
+    margin = 0.0 if images >= ENOUGH_IMAGES else 0.5 / images**0.5  # a standard error, or more
+    return race.accuracy - start.score.accuracy > margin
 
 
 def _race(start: FrozenStart, scratch: Plan, budget: Budget, reporter: Reporter) -> Race:
@@ -83,7 +91,7 @@ def _with_less_time(plan: Plan, seconds: float) -> Plan:
 
 
 def _describe_race(start: FrozenStart, race: Race) -> str:
-    best = "training from scratch" if race.accuracy > start.score.accuracy else start.backbone.name
+    best = "training from scratch" if _is_better(race, start) else start.backbone.name
     return (
         f"{start.backbone.name} with a new classifier: {percent(start.score.accuracy)} of the validation images after "
         f"{start.seconds:.0f} s; from scratch: {percent(race.accuracy)} after {race.seconds:.0f} s; {best} goes on"
