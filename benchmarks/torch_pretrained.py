@@ -16,8 +16,8 @@ the whole process, which prints:
 
     {"accuracy": ..., "n": ..., "validation_accuracy": ..., "epochs": ..., "seconds": ...}
 
-Defaults were chosen on the validation images of trashnet. With --validate nothing is computed on the test images, and
-"accuracy" is null.
+The learning rate of `last` is the better one of 0.001 and 0.003 on the validation images of trashnet; the other
+defaults are usual values. With --validate nothing is computed on the test images, and "accuracy" is null.
 """
 
 from __future__ import annotations
@@ -101,9 +101,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--first", type=int, default=16, help="first layer that `last` trains; 16: the last block")
-    parser.add_argument("--views-time", type=float, default=0.5, help="fraction of the time until views are ready")
+    parser.add_argument(
+        "--views-time", type=float, default=0.5, help="fraction of the time until the views of `last` are ready"
+    )
     parser.add_argument("--max-views", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, help="default: 0.003 for `last`, 0.001 for `all`")
     parser.add_argument("--layer-decay", type=float, default=0.8)
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -112,7 +114,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--area", type=float, default=0.4, help="smallest part of an image that a crop keeps")
     parser.add_argument("--max-epochs", type=float, default=60)
     parser.add_argument("--bf16", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.learning_rate is None:
+        options.learning_rate = 3e-3 if options.layers == "last" else 1e-3
+    return options
 
 
 class Trainer:
@@ -162,7 +167,8 @@ class Trainer:
 
     def compute_views(self, end: int) -> list[Tensor]:
         """Return the output of layer `end` - 1 for the training images, then mirrored, then cropped at random."""
-        until = min(self.start + self.options.views_time * self.options.seconds, self.end)
+        fraction = 0.8 if self.first == LAYERS else self.options.views_time  # the rest is for training
+        until = min(self.start + fraction * self.options.seconds, self.end)
         most = 1 if self.first == 0 else self.options.max_views
         views: list[Tensor] = []
         longest = 0.0
