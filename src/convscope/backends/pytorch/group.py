@@ -16,11 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convscope.backends.pytorch.shared_batch import BatchNorm1d, BatchNorm2d, Dropout
-from convscope.errors import ConvscopeError
-
-
-class PeerError(ConvscopeError):
-    """Another process of the training has ended, or cannot be reached."""
+from convscope.errors import PeerError
 
 
 class Group:
