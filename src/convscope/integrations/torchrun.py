@@ -49,14 +49,13 @@ def process_group() -> Iterator[Group | None]:
 
     from convscope.backends.pytorch.group import Group
 
-    if exists:
-        yield Group()
-        return
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    if not exists:
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield Group()
+        yield Group(dist.get_rank(), dist.get_world_size())
     finally:
-        dist.destroy_process_group()
+        if not exists:
+            dist.destroy_process_group()
 
 
 def begun_run(folder: Path | None) -> Path | None:

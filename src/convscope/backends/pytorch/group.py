@@ -20,18 +20,20 @@ from convscope.errors import PeerError
 
 
 class Group:
-    """This process and the others of the default process group; rank 0 decides, writes and talks.
+    """This process and the others of torch's default process group; rank 0 decides, writes and talks.
 
-    Attributes:
+    Args:
         rank: the number of this process, from 0.
         size: number of processes.
+
+    Attributes:
         images: number of images of the present batch, in all processes.
         first: position of this rank's first image in the batch.
         last: position after its last one.
     """
 
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
         self.images = self.first = self.last = 0
 
     @property
