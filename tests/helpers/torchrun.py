@@ -2,7 +2,8 @@
 
     python torchrun.py DATA MODEL RUN LOSSES [NAME=JSON ...]    what each process runs
 
-Rank 0 appends one line per step to the file LOSSES: the step's number and its loss.
+Rank 0 appends one line per step to the file LOSSES: the step's number, its loss, the seconds since training began, and
+how many of them were spent on exchanges between the ranks, waiting for slower ones included.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run"]
 START_S = 600.0  # the longest that a busy machine takes to start the processes
@@ -35,21 +36,30 @@ def torchrun(processes: int, arguments: Sequence[str], restarts: int = 0) -> lis
     return [*TORCHRUN, "--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}", *arguments]
 
 
-def step_losses(folder: Path) -> list[float]:
-    """The loss of each step; of a step that was repeated after a kill, the last one."""
-    losses: dict[int, float] = {}
+class Step(NamedTuple):
+    """One line of the file `losses`."""
+
+    number: int
+    loss: float
+    seconds: float
+    exchange_seconds: float
+
+
+def read_steps(folder: Path) -> list[Step]:
+    """The steps in order; of a step that was repeated after a kill, the last one."""
+    steps: dict[int, Step] = {}
     for line in (folder / "losses").read_text().splitlines():
         with suppress(ValueError):  # a line that was cut by a kill
-            step, loss = line.split()
-            losses[int(step)] = float(loss)
-    assert sorted(losses) == list(range(1, len(losses) + 1)), "a step is missing"
-    return [losses[step] for step in sorted(losses)]
+            number, loss, seconds, exchange_seconds = line.split()
+            steps[int(number)] = Step(int(number), float(loss), float(seconds), float(exchange_seconds))
+    assert sorted(steps) == list(range(1, len(steps) + 1)), "a step is missing"
+    return [steps[number] for number in sorted(steps)]
 
 
-def largest_deviation(losses: Sequence[float], expected: Sequence[float]) -> float:
-    """The largest relative difference of any step."""
-    assert len(losses) == len(expected)
-    return max(abs(ours - theirs) / theirs for ours, theirs in zip(losses, expected, strict=True))
+def largest_deviation(folder: Path, expected: Path) -> float:
+    """The largest relative difference between the losses of two trainings, of any step."""
+    pairs = zip(read_steps(folder), read_steps(expected), strict=True)
+    return max(abs(ours.loss - theirs.loss) / theirs.loss for ours, theirs in pairs)
 
 
 def children(parent: int) -> list[int]:
@@ -104,27 +114,51 @@ def _wait_for(condition: Callable[[], bool], launcher: subprocess.Popen[bytes]) 
 
 def main() -> None:
     """Train in one of the processes."""
+    from torch import Tensor
+
     import convscope
+    from convscope.backends.pytorch import group
     from convscope.integrations import torchrun as integration
     from convscope.training.callbacks import Callback, Trainer
 
+    exchanges = 0.0
+
+    class TimedGroup(group.Group):
+        """Counts the seconds of its exchanges."""
+
+        def sum(self, values: Tensor) -> Tensor:
+            nonlocal exchanges
+            start = time.perf_counter()
+            total = super().sum(values)
+            exchanges += time.perf_counter() - start
+            return total
+
+        def broadcast(self, values: Sequence[float]) -> list[float]:
+            nonlocal exchanges
+            start = time.perf_counter()
+            received = super().broadcast(values)
+            exchanges += time.perf_counter() - start
+            return received
+
     class WriteLosses(Callback):
-        """Appends the loss of every step to a file."""
+        """Appends a line for every step to a file."""
 
         def __init__(self, file: TextIO) -> None:
             self.file, self.sum, self.seen = file, 0.0, 0
+
+        def on_train_begin(self, trainer: Trainer) -> None:
+            self.sum, self.seen = trainer.state.loss_sum, trainer.state.seen
 
         def on_train_batch_end(self, trainer: Trainer) -> None:
             state = trainer.state
             if state.batch == 1:
                 self.sum, self.seen = 0.0, 0
-            self.file.write(f"{state.step} {(state.loss_sum - self.sum) / (state.seen - self.seen)!r}\n")
+            loss = (state.loss_sum - self.sum) / (state.seen - self.seen)
+            self.file.write(f"{state.step} {loss!r} {state.elapsed} {exchanges}\n")
             self.file.flush()
             self.sum, self.seen = state.loss_sum, state.seen
 
-        def on_train_begin(self, trainer: Trainer) -> None:
-            self.sum, self.seen = trainer.state.loss_sum, trainer.state.seen
-
+    group.Group = TimedGroup  # type: ignore[misc]
     data, model, run, losses, *options = sys.argv[1:]
     given = {name: json.loads(value) for name, _, value in (option.partition("=") for option in options)}
     train = integration.train_model if "RANK" in os.environ else convscope.train_model

@@ -20,7 +20,7 @@ from convscope.integrations.torchrun import begun_run, complete_run, process_gro
 from helpers.callbacks import Interrupt
 from helpers.command import Command
 from helpers.reporting import SilentReporter
-from helpers.torchrun import command, largest_deviation, run_and_kill, step_losses
+from helpers.torchrun import command, largest_deviation, run_and_kill
 from helpers.torchrun import torchrun as torchrun_command
 
 SMOOTH = "conv 4 3 pad same, batchnorm, gelu, flatten, dense 8, tanh"  # without decisions that rounding could tip
@@ -55,7 +55,7 @@ def test_training_in_two_processes_after_a_kill_has_the_losses_of_one(tmp_path: 
     arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=3)
     assert run_and_kill(arguments, killed, kills=1, seed=2, span_s=0.1, env=ENVIRONMENT) == 0
     assert "resuming after step" in (killed / "output").read_text()
-    assert largest_deviation(step_losses(killed), step_losses(alone)) < 1e-4
+    assert largest_deviation(killed, alone) < 1e-4
     ours, theirs = open_run(killed / "run"), open_run(alone / "run")
     assert ours.manifest.status == "complete"
     assert ours.evaluation is not None and theirs.evaluation is not None
@@ -90,7 +90,7 @@ def test_train_with_processes_and_bad_data_says_why_once(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("single_rank")
 def test_train_model_in_group_begins_continues_and_returns_a_run(stripes: Dataset, tmp_path: Path) -> None:
-    options = {"epochs": 3, "batch_size": 8, "threads": 1, "reporter": SilentReporter()}
+    options = {"epochs": 3, "batch_size": 8, "precision": "float32", "threads": 1, "reporter": SilentReporter()}
     alone = train_model(stripes, SMOOTH, run=tmp_path / "alone", init="none", **options)  # type: ignore[arg-type]
     folder = tmp_path / "run"
     stopped = torchrun.train_model(stripes, SMOOTH, run=folder, callbacks=[Interrupt(7)], **options)  # type: ignore[arg-type]
