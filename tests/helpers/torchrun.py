@@ -88,7 +88,7 @@ def run_and_kill(
     moments = random.Random(seed)
     with (folder / "output").open("wb") as output:
         launcher = subprocess.Popen(arguments, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
-    _wait_for((folder / "losses").exists, launcher)
+    _wait_for(partial(_has_content, folder / "losses"), launcher)
     before: set[int] = set()
     for _ in range(kills):
         _wait_for(partial(_has_other_children, launcher.pid, before), launcher)
@@ -104,6 +104,10 @@ def run_and_kill(
 
 def _has_other_children(parent: int, before: set[int]) -> bool:
     return bool(set(children(parent)) - before)
+
+
+def _has_content(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _wait_for(condition: Callable[[], bool], launcher: subprocess.Popen[bytes]) -> None:

@@ -72,7 +72,7 @@ def test_train_with_processes_prints_the_result_once(stripes: Dataset, tmp_path:
     train = [sys.executable, "-P", "-m", "convscope", "train", str(data), "--model", SMOOTH, "--epochs", "2", "--json"]
     done = subprocess.run([*train, "--processes", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["path"] == "runs/stripes-model-1"
+    assert json.loads(done.stdout)["run"] == "runs/stripes-model-1"
     assert done.stderr.count("epoch 2/2") == 1
     assert open_run(tmp_path / "runs/stripes-model-1").manifest.status == "complete"
 
