@@ -67,10 +67,10 @@ def main() -> int:
 def compare_processes(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
     """1, 2 and 4 processes, and one with two threads."""
     rows, good = [], True
-    for number, (model, limit) in enumerate(MODELS.items()):
+    for number, (model, absolute) in enumerate(MODELS.items()):
         alone = train_alone(base / f"{number}", model, 1, EQUAL)
         others = {"1 process, 2 threads": train_alone(base / f"{number}-threads", model, 2, EQUAL)}
-        limit = limit or 2 * largest_deviation(others["1 process, 2 threads"], alone)
+        limit = absolute or 2 * largest_deviation(others["1 process, 2 threads"], alone)
         for processes in (2, 4):
             folder = new(base / f"{number}-{processes}")
             check(torchrun(processes, command("mnist", model, folder, threads=1, **EQUAL)), LOCAL)
