@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convscope import open_run, train_model
-from convscope.cli import processes
+from convscope.cli.commands import train_processes
 from convscope.data.dataset import Dataset
 from convscope.errors import UsageError
 from convscope.integrations import torchrun
@@ -162,10 +162,10 @@ def test_launch_runs_the_same_command_with_a_fixed_folder(
         launched.append(arguments)
         return 7
 
-    monkeypatch.setattr(processes, "_run_elastically", record)
+    monkeypatch.setattr(train_processes, "_run_elastically", record)
     monkeypatch.chdir(tmp_path)
     assert command(*words.split()).code == 7
-    assert launched == [["-P", "-m", "convscope.cli.processes", *expected.split()]]
+    assert launched == [["-P", "-m", "convscope.cli.commands.train_processes", *expected.split()]]
 
 
 def test_worker_writes_the_exit_code_of_an_error_that_would_come_again(
@@ -174,8 +174,8 @@ def test_worker_writes_the_exit_code_of_an_error_that_would_come_again(
     monkeypatch.setenv("CONVSCOPE_LAUNCHER", str(tmp_path))
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(sys, "argv", ["convscope", "train", "nowhere.npz"])
-    processes.main()
+    train_processes.main()
     assert (tmp_path / "exit-code").read_text() == "3"
     assert capsys.readouterr().err.count("nowhere.npz") == 1
-    processes.main()  # nothing is done again
+    train_processes.main()  # nothing is done again
     assert capsys.readouterr().err == ""

@@ -15,9 +15,9 @@ import typer
 
 from convscope._extras import require_package
 from convscope.api.training.options import TrainOptions
+from convscope.cli.commands.train_processes import Before, launch, under_torchrun
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import Log, check_stands_alone, expand_records
-from convscope.cli.processes import Before, launch, under_torchrun
 from convscope.errors import ConvscopeError, DataError, UsageError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """`convscope train --processes N`: torch's elastic launcher runs the same command in N processes on this machine.
 
-    python -m convscope.cli.processes train ...    what each of them runs
+    python -m convscope.cli.commands.train_processes train ...    what each of them runs
 
 A process that is killed or crashes ends the attempt; all are started again and continue from the last checkpoint. An
 error that would come again ends the training: the process writes its exit code into the launcher's folder.
