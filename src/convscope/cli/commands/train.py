@@ -15,14 +15,12 @@ import typer
 
 from convscope._extras import require_package
 from convscope.api.training.options import TrainOptions
-from convscope.cli.commands.train_processes import Before, launch, under_torchrun
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import Log, check_stands_alone, expand_records
-from convscope.errors import ConvscopeError, DataError, UsageError
+from convscope.errors import UsageError
 
 if TYPE_CHECKING:
     from convscope.api.training.plan import Plan
-    from convscope.backends.pytorch.group import Group
     from convscope.integrations.tracking.tracker import TrackRun
     from convscope.report.render_pool import Renderer
     from convscope.runs.config import RunConfig
@@ -38,30 +36,41 @@ EXIT_GATE_NOT_MET = 5
 def train(
     context: typer.Context,
     options: TrainOptions,
-    before: Before,
     data: Annotated[
         str | None, typer.Argument(help="A name (digits, mnist, fashion-mnist, cifar10) or a path.")
     ] = None,
-    log: Log = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Train in N processes, restarted after a crash; see also torchrun.")
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Continue a stopped or killed training from its last checkpoint."),
     ] = None,
+    more_epochs: Annotated[
+        int | None, typer.Option(min=1, help="With --resume: train a finished run for more epochs, into a new run.")
+    ] = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it on the test split, and write its run folder and report."""
     require_package("torch", "train")
+    from convscope.report.render_pool import rendering_workers
+
     if log is not None:
         from convscope.integrations.tracking.open import check_where
 
         check_where(log)  # before anything is loaded
-    if before.resume is not None:
-        allowed = {"resume", "checkpoint_interval", "log", "processes", "as_json"}
-        check_stands_alone(context, allowed | before.new_run_options, "the run's config.json")
-    if processes is not None:
-        raise typer.Exit(launch(processes, data, options, before))
-    run = (_train_in_group if under_torchrun() else _train_alone)(data, options, before, log)
-    if run is None:
-        return
+    with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
+        how = How(renderer, log)
+        if resume is None:
+            run = _train(data, options, more_epochs, how)
+        else:
+            allowed = {
+                "resume",
+                "checkpoint_interval",
+                "log",
+                "as_json",
+                *({"more_epochs", "run"} if more_epochs else ()),
+            }
+            check_stands_alone(context, allowed, "the run's config.json")
+            run = _train_more(resume, more_epochs, options, how)
     if run.manifest.signal:
         print_message(
             f"stopped by signal {run.manifest.signal} after {len(run.history)} of {run.config.epochs} epochs; "
@@ -77,11 +86,10 @@ def train(
 
 @dataclass(frozen=True)
 class How:
-    """How a run is drawn, where it is logged, None for nowhere, and the processes that train it, None for this one."""
+    """How a run is drawn, and where it is logged; None for nowhere."""
 
     renderer: Renderer
     log: str | None
-    group: Group | None = None
 
     def track(self, config: RunConfig) -> list[TrackRun]:
         """The callback that logs, if there is one."""
@@ -92,48 +100,6 @@ class How:
         from convscope.integrations.tracking.tracker import TrackRun
 
         return [TrackRun(open_tracker(self.log, config.dataset.name, CliReporter()), config)]
-
-
-def _train_alone(data: str | None, options: TrainOptions, before: Before, log: str | None) -> Run:
-    from convscope.report.render_pool import rendering_workers
-
-    with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
-        return _train_or_resume(data, options, before, How(renderer, log))
-
-
-def _train_in_group(data: str | None, options: TrainOptions, before: Before, log: str | None) -> Run | None:
-    """Train as one of torchrun's processes; a run folder in which this training has begun is resumed.
-
-    Returns None in all processes but rank 0, which says what went wrong everywhere.
-    """
-    from convscope.api.training.group import options_in_group
-    from convscope.integrations.torchrun import begun_run, complete_run, follow, process_group
-    from convscope.report.render_pool import rendering_workers
-
-    with process_group() as group:
-        assert group is not None
-        if group.rank:
-            try:
-                follow(group, options.threads)
-            except (DataError, UsageError):
-                raise
-            except ConvscopeError as error:  # rank 0 says the same
-                raise typer.Exit(error.exit_code) from error
-            return None
-        options = options_in_group(options)
-        begun = begun_run(before.resume if before.resume and not before.more_epochs else options.run)
-        if begun is not None:
-            if run := complete_run(begun):
-                return run
-            before = Before(resume=begun)
-        with rendering_workers(options.threads) as renderer:
-            return _train_or_resume(data, options, before, How(renderer, log, group))
-
-
-def _train_or_resume(data: str | None, options: TrainOptions, before: Before, how: How) -> Run:
-    if before.resume is None:
-        return _train(data, options, before.more_epochs, how)
-    return _train_more(before.resume, before.more_epochs, options, how)
 
 
 def _train(data: str | None, options: TrainOptions, more_epochs: int | None, how: How) -> Run:
@@ -179,10 +145,6 @@ def _run(plan: Plan, options: TrainOptions, how: How, *, resume: bool = False) -
     from convscope.cli.format_training import plan_lines
     from convscope.cli.progress import CliReporter, training_display
 
-    if how.group is not None:
-        from convscope.api.training.group import share_plan
-
-        plan = share_plan(plan, how.group, options.threads)
     config = plan.config
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
         print_message(line)
