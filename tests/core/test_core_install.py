@@ -151,7 +151,7 @@ def test_wheel_contains_license_notice_and_types() -> None:
 
 def test_wheel_metadata_names_extras_and_project_urls() -> None:
     found = metadata.metadata("convscope")
-    assert found.get_all("Provides-Extra") == ["train", "pretrained", "parquet", "serve", "cluster", "dev"]
+    assert found.get_all("Provides-Extra") == ["train", "pretrained", "parquet", "serve", "cluster", "mlflow", "dev"]
     assert found["License-Expression"] == "Apache-2.0"
     assert len(found.get_all("Project-URL") or ()) == 4
     assert len(found.get_all("Classifier") or ()) > 10
