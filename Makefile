@@ -79,7 +79,7 @@ $(BIN)/python:
 # PyTorch's own index has a CPU build without gigabytes of GPU packages; pip may use it if it answers within 3 seconds.
 .venv/%.done: pyproject.toml constraints.txt | $(BIN)/python
 	extra=$$(curl -m 3 -sf -o /dev/null $(CPU_INDEX)/torch/ && echo --extra-index-url $(CPU_INDEX) || true); \
-	$(PIP) install $$extra -c constraints.txt -e '.[train$(if $(filter dev,$*),$(comma)pretrained$(comma)serve$(comma)cluster$(comma)dev)]'
+	$(PIP) install $$extra -c constraints.txt -e '.[train$(if $(filter dev,$*),$(comma)pretrained$(comma)serve$(comma)cluster$(comma)mlflow$(comma)dev)]'
 	touch $@
 
 # The kernels, from source. If the build fails, convscope runs without them, and the next make tries again.

@@ -38,6 +38,7 @@ from torch.nn import functional
 
 from clock import process_start
 from csv_images import read_splits
+from torch_images import random_crops
 from torch_lite0 import FEATURES, LAYERS, Lite0, normalize
 
 EXIT_TIME_S = 0.7  # for the last line and the end of the process
@@ -195,7 +196,7 @@ class Trainer:
 
     def crops(self, index: Tensor) -> Tensor:
         """Return random crops of training images, half of them mirrored: 0..255."""
-        return random_crops(self.train.images[index].float(), self.options.size, self.options.area)
+        return random_crops(self.train.images[index].float(), 2 * (self.options.size,), self.options.area, flip=True)
 
     def new_views(self, index: Tensor) -> Tensor:
         """Return random crops as the network takes them."""
@@ -303,20 +304,6 @@ def scaled(images: Tensor, size: int, mirror: bool) -> Tensor:
     """Return whole images uint8, resized and mirrored if wanted."""
     resized = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
     return resized.flip(3) if mirror else resized
-
-
-def random_crops(images: Tensor, size: int, min_area: float) -> Tensor:
-    """Crop each image at random, resize it, and mirror half of them; float32 (n, 3, size, size)."""
-    n = len(images)
-    area = torch.empty(n).uniform_(min_area, 1)
-    shape = torch.empty(n).uniform_(-math.log(4 / 3), math.log(4 / 3)).exp()
-    height, width = (area / shape).sqrt().clamp(max=1), (area * shape).sqrt().clamp(max=1)
-    across = torch.empty(n).uniform_(-1, 1) * (1 - width)
-    down = torch.empty(n).uniform_(-1, 1) * (1 - height)
-    mirror, zero = torch.where(torch.rand(n) < 0.5, -1.0, 1.0), torch.zeros(n)
-    matrices = torch.stack([width * mirror, zero, across, zero, height, down], 1).view(-1, 2, 3)
-    grid = functional.affine_grid(matrices, [n, 3, size, size], align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def to_tensors(images: object, labels: object) -> Labeled:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from multiprocessing import Pool
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clock import process_start
+from torch_images import random_crops
 
 FILL = 127  # gray, around letterboxed images
 EXIT_TIME_S = 0.5  # for the last line and the end of the process
@@ -151,17 +151,7 @@ class ResNet(nn.Sequential):
 
 def augment(images: Tensor, flip: bool, min_area: float) -> Tensor:
     """Crop each image at random, resize it to its former size, and flip half of them."""
-    n = len(images)
-    area = torch.empty(n).uniform_(min_area, 1)
-    shape = torch.empty(n).uniform_(-math.log(4 / 3), math.log(4 / 3)).exp()
-    height, width = (area / shape).sqrt().clamp(max=1), (area * shape).sqrt().clamp(max=1)
-    across = torch.empty(n).uniform_(-1, 1) * (1 - width)
-    down = torch.empty(n).uniform_(-1, 1) * (1 - height)
-    mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
-    zero = torch.zeros(n)
-    matrices = torch.stack([width * mirror, zero, across, zero, height, down], 1).view(-1, 2, 3)
-    grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
-    cropped = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    cropped = random_crops(images, images.shape[2:], min_area, flip)
     return cropped.contiguous(memory_format=torch.channels_last)
 
 

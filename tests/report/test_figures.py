@@ -87,6 +87,14 @@ def test_layer_figures_cover_every_layer_that_computes(line: str) -> None:
     assert set(headings(line, every_layer=True)) == set(found) | copies
 
 
+def test_layer_figures_of_a_deep_network_show_24_layers_from_the_first_to_the_last() -> None:
+    line = ", ".join(["conv 2 3 pad same", "relu"] * 20) + ", globalavg"
+    shown = [int(name.split("-")[1]) for name in headings(line, every_layer=False) if name.startswith("layer-")]
+    assert (len(shown), shown[0], shown[-1]) == (24, 1, 42)
+    assert max(np.diff(shown)) <= 2
+    assert sum(name.startswith("layer-") for name in headings(line, every_layer=True)) == 42
+
+
 def test_layer_figures_headings_name_the_layer() -> None:
     found = headings("conv 2 3 stride 2, relu, flatten", every_layer=True)
     assert found["layer-01-conv1"] == "conv1: conv 2 3 stride 2"

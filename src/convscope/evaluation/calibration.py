@@ -85,8 +85,12 @@ def log_likelihoods(logits: Floats, labels: Labels) -> Doubles:
         logits: float32 (n, classes).
         labels: int64 (n,).
     """
-    likelihoods = softmax(logits, fit_calibration(logits, labels))[np.arange(len(labels)), labels]
-    result: Doubles = np.log(np.maximum(likelihoods, MIN_LIKELIHOOD))
+    return log_probabilities(softmax(logits, fit_calibration(logits, labels)), labels)
+
+
+def log_probabilities(probabilities: Doubles, labels: Labels) -> Doubles:
+    """Logarithm of the probability of each label, float64 (n,), of probabilities (n, classes); at least 1e-12 each."""
+    result: Doubles = np.log(np.maximum(probabilities[np.arange(len(labels)), labels], MIN_LIKELIHOOD))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -58,6 +58,21 @@ def layer_figures(
         if isinstance(traced.layer, Activation) and traced.layer.kind == "relu" and traced.output.ndim == 3:
             yield _relu(traced)
             break
+    yield from _layers(config, traces, title, every_layer=every_layer)
+    yield FigureSpec(
+        "probabilities",
+        Section.FEATURES,
+        "Softmax: the probabilities",
+        f"The last layer turns scores into probabilities that sum to one: the prediction for {title}.",
+        "Bars of the most probable classes",
+        partial(layer_plots.class_probabilities, probabilities, config.classes),
+    )
+
+
+def _layers(
+    config: RunConfig, traces: Mapping[str, LayerTrace], title: str, *, every_layer: bool
+) -> Iterator[FigureSpec]:
+    """The output of each layer, or of some of them."""
     layers = [name for name in traces if name != "softmax"]
     shown = layers if every_layer else _some([n for n in layers if not isinstance(traces[n].layer, Flatten | Dropout)])
     for number, name in enumerate(layers, 1):
@@ -70,14 +85,6 @@ def layer_figures(
             yield figure
         if isinstance(traced.layer, Flatten):
             yield _flatten(traced)
-    yield FigureSpec(
-        "probabilities",
-        Section.FEATURES,
-        "Softmax: the probabilities",
-        f"The last layer turns scores into probabilities that sum to one: the prediction for {title}.",
-        "Bars of the most probable classes",
-        partial(layer_plots.class_probabilities, probabilities, config.classes),
-    )
 
 
 def _some(names: list[str]) -> list[str]:

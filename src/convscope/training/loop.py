@@ -133,15 +133,15 @@ def evaluation_batch_size(model: nn.Module) -> int:
 
 def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float, float, dict[str, float]]:
     """Return the mean cross-entropy in nats, the accuracy and the user's own metrics on a split."""
-    logits = validation_logits(model, split, config.preprocessing, config.tail)
+    logits = split_logits(model, split, config.preprocessing, config.tail)
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
     return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
 
 
-def validation_logits(
-    model: nn.Module, split: Split, preprocessing: Preprocessing, tail: Tail | None
+def split_logits(
+    model: nn.Module, split: Split, preprocessing: Preprocessing, tail: Tail | None = None
 ) -> NDArray[np.float32]:
-    """Logits of the validation images, float32 (n, classes), computed from cached maps if there is a tail."""
+    """Logits of a split, float32 (n, classes); with a tail, those of its validation images, from their cached maps."""
     if tail is not None:
         return tail.predict_logits(model)
     return np.concatenate([predict_logits(model, images, preprocessing) for images in split.chunks()])

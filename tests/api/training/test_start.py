@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 from convscope import Run, open_run
-from convscope.api.training import start
-from convscope.api.training.frozen import FrozenStart
+from convscope.api.training import finetune, start
+from convscope.api.training.frozen import FrozenStart, start_frozen
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan
 from convscope.api.training.sources import load_sources
@@ -22,6 +23,7 @@ from convscope.data.load import DataSource
 from convscope.errors import DataError
 from convscope.runs.config import Race, ValidationScore
 from convscope.training.probes.budget import Budget
+from convscope.training.recipes import recipe_named
 from helpers.process import start_command
 from helpers.reporting import RecordingReporter, SilentReporter
 from helpers.shapes import SHAPES, write_shapes
@@ -121,6 +123,25 @@ def test_budget_with_a_damaged_backbone_trains_from_scratch_and_says_so(
 
 
 @pytest.mark.parametrize(
+    ("seconds", "views", "epochs"), [(4, 1, 0), (11, 1, 4), (21, 1, 9), (49, 3, 12), (9999, 8, 30)]
+)
+def test_plan_effort_spends_time_on_epochs_of_the_last_layers_before_views(
+    monkeypatch: pytest.MonkeyPatch, lite0: str, photos: Path, seconds: float, views: int, epochs: int
+) -> None:
+    """If the features of the training images take 5 s, a view costs 10 s, and an epoch 2.25 s."""
+    chosen = options(init=lite0, image_size=64)
+    pretraining = load_sources(photos, chosen, SilentReporter()).pretraining
+    assert pretraining is not None
+    begun = replace(start_frozen(chosen, pretraining, "", SilentReporter()), recipe=recipe_named("best", "pretrained"))
+    monkeypatch.setattr(finetune, "RESULTS_SECONDS", 0)
+    monkeypatch.setattr(finetune, "RESULT_IMAGES", -len(begun.data.validation) - len(begun.data.dataset.test))
+    monkeypatch.setattr(Budget, "left", seconds + finetune.HEAD_SECONDS)
+    begun = replace(begun, seconds_per_image=5 / len(begun.data.train))
+    effort = finetune.plan_effort(begun, chosen, Budget(60))
+    assert (effort.views, effort.epochs) == (views, epochs)
+
+
+@pytest.mark.parametrize(
     ("images", "lead", "wins"), [(16, 0.12, False), (16, 0.13, True), (99, 0.05, False), (100, 0.01, True)]
 )
 def test_a_race_on_few_validation_images_needs_a_clear_lead(images: int, lead: float, wins: bool) -> None:
@@ -163,6 +184,23 @@ def test_budget_gives_a_slow_machine_smaller_images(
     pretraining = load_sources(photos, options(init=lite0), SilentReporter()).pretraining
     assert pretraining is not None
     assert pretraining.images.shape == (side, side, 3)
+
+
+def test_a_backbone_without_competition_keeps_to_the_budget(
+    monkeypatch: pytest.MonkeyPatch, first: Run, photos: Path
+) -> None:
+    """A search loads its images without a budget, and trains within one."""
+    sources = load_sources(photos, TrainOptions(init=str(first.path), image_size=64), SilentReporter())
+    assert sources.dataset is None
+    monkeypatch.setattr(Budget, "left", property(lambda budget: budget.seconds))
+    limits = []
+    for budget in (None, 21.0):
+        chosen = TrainOptions(init=str(first.path), image_size=64, budget=budget, epochs=10_000, threads=1)
+        plan = plan_training(sources, chosen, SilentReporter(), time.monotonic())
+        limits.append(plan.config.time_limit)
+    assert limits[0] is None
+    assert limits[1] is not None
+    assert 0 < limits[1] < 21
 
 
 def test_train_after_the_end_of_its_budget_still_makes_a_model(first: Run, photos: Path) -> None:

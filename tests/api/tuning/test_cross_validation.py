@@ -37,7 +37,7 @@ def test_cross_validate_digits_agrees_with_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cross_validate_does_not_train_on_what_it_measures() -> None:
-    """Labels are random here: whoever knows them has seen them."""
+    """Labels are random here: a network that knows them was trained on them."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (200, 8, 8), np.uint8)
     train = Split(images, random.integers(0, 2, 200))

@@ -12,7 +12,8 @@ import pytest
 from convscope import Dataset, open_run, resume_search
 from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
-from convscope.api.tuning.search import How, OnTrial, SearchSummary, start_search
+from convscope.api.tuning.search import OnTrial, SearchHooks, SearchSummary, start_search
+from convscope.api.tuning.search_folder import StoredTrial, Trial, pack_hits
 from convscope.api.tuning.space import Configuration
 from convscope.data.dataset import Split
 from convscope.data.load import load_data
@@ -31,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(folder: Path, data: str | Dataset = "digits", on_trial: OnTrial = lambda *_: None) -> SearchSummary:
     options = SearchOptions(out=folder, **OPTIONS)  # type: ignore[arg-type]
-    return start_search(data, options, How(SilentReporter(), on_trial=on_trial))
+    return start_search(data, options, SearchHooks(SilentReporter(), on_trial=on_trial))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -57,6 +58,25 @@ def test_search_chooses_the_best_of_the_last_rung_and_tests_it_once(tmp_path: Pa
     assert json.loads((tmp_path / "s" / "result.json").read_text())["chosen"] == summary.chosen
 
 
+@pytest.mark.parametrize("right", [(50, 60, 40), (50, 40, 60), (60, 50, 40)])
+def test_search_chooses_the_configuration_with_the_most_right_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: tuple[int, int, int]
+) -> None:
+    def train(job: search.Job, number: int) -> StoredTrial:
+        hits = np.arange(100) < right[number]
+        configuration, accuracy = job.configurations[number], right[number] / 100
+        trial = Trial(
+            number=number, rung=job.rung, configuration=configuration, budget=5.0, seconds=1.0, accuracy=accuracy
+        )
+        return StoredTrial(trial=trial, n=100, correct=pack_hits(hits))
+
+    monkeypatch.setattr(search, "train_candidate", train)
+    summary = start(tmp_path / "s")
+    assert summary.chosen == right.index(60)
+    if summary.comparison is not None:
+        assert (summary.comparison.gained, summary.comparison.lost) == (10, 0)
+
+
 def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:
     def kill(*_: object) -> None:
         raise KilledError
@@ -67,9 +87,9 @@ def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:
         before = files(tmp_path / "s")
         assert len(before) == count
         with pytest.raises(KilledError):
-            resume_search(tmp_path / "s", how=How(SilentReporter(), on_trial=kill))
+            resume_search(tmp_path / "s", hooks=SearchHooks(SilentReporter(), on_trial=kill))
         assert before.items() < files(tmp_path / "s").items()
-    summary = resume_search(tmp_path / "s", how=How(SilentReporter()))
+    summary = resume_search(tmp_path / "s", hooks=SearchHooks(SilentReporter()))
     assert before.items() < files(tmp_path / "s").items()
     assert len(summary.trials) == len(files(tmp_path / "s"))
     with pytest.raises(UsageError, match=r"s is complete already: see .*report\.html$"):
@@ -86,7 +106,7 @@ def test_search_killed_while_the_best_is_trained_trains_it_again(
         patch.setattr("convscope.api.train.write_results", kill)
         start(tmp_path / "s")
     before = files(tmp_path / "s")
-    assert resume_search(tmp_path / "s", how=How(SilentReporter())).test.accuracy > 0.1
+    assert resume_search(tmp_path / "s", hooks=SearchHooks(SilentReporter())).test.accuracy > 0.1
     assert files(tmp_path / "s") == before
 
 

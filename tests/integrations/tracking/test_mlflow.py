@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from mlflow import MlflowClient
 
 from convscope.errors import ConvscopeError
+from convscope.integrations.tracking.mlflow import MlflowTracker
 from convscope.training.state import EpochMetrics
+from helpers.command import required
 from helpers.reporting import RecordingReporter, SilentReporter
 
-mlflow = pytest.importorskip("mlflow")
-pytest.importorskip("mlflow.server", exc_type=ImportError)  # mlflow-skinny has none
 pytestmark = pytest.mark.slow
 
+SERVER = Path(__file__).parents[3] / "build" / "mlflow" / "bin" / "mlflow"  # an environment of its own, see .ci/run
 EPOCHS = [EpochMetrics(number, 0.5, None, 0.4, number / 10, 0.1, 1000.0, 2.0) for number in (1, 2)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not SERVER.exists():
+        required("an MLflow server in build/mlflow, see .ci/run")
     folder, port = tmp_path_factory.mktemp("mlflow"), 5931
-    words = ["-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen([sys.executable, *words, "--backend-store-uri", f"sqlite:///{folder}/db"], cwd=folder)
+    words = [
+        str(SERVER),
+        "server",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder}/db",
+    ]
+    process = subprocess.Popen(words, cwd=folder, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -42,8 +56,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_mlflow_tracker_writes_parameters_epochs_and_results(server: str) -> None:
-    from convscope.integrations.tracking.mlflow import MlflowTracker
-
     for epochs in (EPOCHS[:1], EPOCHS[1:]):  # a resumed training continues its run
         tracker = MlflowTracker(server, "digits", SilentReporter())
         tracker.begin("run-1", {"recipe": "best"})
@@ -59,18 +71,14 @@ def test_mlflow_tracker_writes_parameters_epochs_and_results(server: str) -> Non
 
 
 def test_mlflow_tracker_without_server_raises() -> None:
-    from convscope.integrations.tracking.mlflow import MlflowTracker
-
     with pytest.raises(ConvscopeError, match=r"^--log mlflow:http://127\.0\.0\.1:1: no MLflow server answers: "):
         MlflowTracker("http://127.0.0.1:1", "digits", SilentReporter())
 
 
 def test_mlflow_tracker_whose_server_goes_away_says_so_once(server: str) -> None:
-    from convscope.integrations.tracking.mlflow import MlflowTracker
-
     reporter = RecordingReporter()
     tracker = MlflowTracker(server, "digits", reporter)
-    tracker.client = mlflow.MlflowClient("http://127.0.0.1:1")
+    tracker.client = MlflowClient("http://127.0.0.1:1")
     tracker.begin("run-2", {})
     tracker.add(EPOCHS[0])
     tracker.end({})

@@ -1,4 +1,4 @@
-"""What tracking tools are told about trainings and searches."""
+"""What tracking tools record of trainings and searches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from helpers.reporting import SilentReporter
 
 
 class RecordingTracker(Tracker):
-    """Keeps what it is told."""
+    """Keeps what it gets."""
 
     def __init__(self) -> None:
         self.calls: list[object] = []

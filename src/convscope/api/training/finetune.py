@@ -18,7 +18,6 @@ from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import ESTIMATE_MARGIN, Plan, describe_data
 from convscope.backends.native import backend
 from convscope.data.dataset import Split
-from convscope.network.cost import check_memory
 from convscope.pretrained.backbone import BackboneInfo
 from convscope.runs.config import InitInfo, Race, RunConfig
 from convscope.runs.folder import utc_now
@@ -73,8 +72,6 @@ def plan_finetuning(
         calibration=start.calibration,
         race=race,
     )
-    if effort.epochs and start.cut == 0:
-        check_memory(start.network, min(recipe.batch_size, len(start.data.train)))
     config = RunConfig(
         created=utc_now(),
         dataset=describe_data(start.data, origin),

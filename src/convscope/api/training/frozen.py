@@ -22,6 +22,7 @@ from convscope.errors import UsageError
 from convscope.evaluation.calibration import fit_calibration, log_likelihoods
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
+from convscope.network.cost import check_memory
 from convscope.network.network import Network
 from convscope.pretrained.backbone import PretrainedBackbone
 from convscope.runs.config import ValidationScore
@@ -120,7 +121,7 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
 
     Raises:
         UsageError: The recipe cannot start from a backbone, or trains no layer of it although some are to be tuned.
-        ArchitectureError: The images are too small for the backbone.
+        ArchitectureError: The images are too small for the backbone, or all its layers do not fit into memory.
         DataError: No image can be held out for validation.
     """
     started, backbone, dataset = time.monotonic(), pretraining.backbone, pretraining.images
@@ -135,6 +136,8 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
     normalization = {"scale": backbone.scale, "mean": backbone.mean}
     preprocessing = measure_preprocessing(data, recipe, STATISTICS_VALUES).model_copy(update=normalization)
     cut = _chosen_cut(options, recipe, network)
+    if cut == 0:
+        check_memory(network, min(recipe.batch_size, len(data.train)))
     layers = FrozenLayers(network, backbone.weights, preprocessing, cut or None, threads)
     extractor = FeatureExtractor(layers, features_folder(), reporter)
     seconds_per_image = extractor.seconds_per_image(data.train)

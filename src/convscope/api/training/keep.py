@@ -11,7 +11,7 @@ from convscope.api.training.plan import Plan
 from convscope.backends.pytorch.models import build_model, set_weights
 from convscope.evaluation.calibration import log_likelihoods
 from convscope.training.callbacks import TrainResult
-from convscope.training.loop import validation_logits
+from convscope.training.loop import split_logits
 
 
 def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
@@ -31,7 +31,7 @@ def keep_if_better(plan: Plan, result: TrainResult) -> TrainResult:
     logits = []
     for weights in (plan.initial_weights, result.weights):
         set_weights(model, weights)
-        logits.append(validation_logits(model, plan.data.validation, plan.config.preprocessing, plan.tail))
+        logits.append(split_logits(model, plan.data.validation, plan.config.preprocessing, plan.tail))
     before, after = logits
     gains = log_likelihoods(after, labels) - log_likelihoods(before, labels)
     accuracy_gain = int((after.argmax(1) == labels).sum()) - int((before.argmax(1) == labels).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import inf
 
 from convscope._reporting import Reporter
 from convscope._text import percent
@@ -15,11 +16,11 @@ from convscope.api.training.sources import Sources
 from convscope.backends.pytorch.models import build_model
 from convscope.runs.config import Race
 from convscope.training.config import TrainConfig
+from convscope.training.finetuning.head import MIN_VALIDATION_IMAGES
 from convscope.training.loop import fit
 from convscope.training.probes.budget import MIN_TRAINING_SECONDS, Budget
 
 RACE_FRACTION, FIRST_FRACTION = 0.25, 0.06  # of the time that is left: the race, and a first one that may decide it
-ENOUGH_IMAGES = 100  # for validation
 GOOD, FAR_AHEAD = 0.85, 0.2  # accuracy of a backbone, and its lead after the first race, that decide
 
 
@@ -40,9 +41,9 @@ def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, s
         assert dataset is not None
         return make_plan(dataset, options, origin, started)
     start = start_frozen(options, pretraining, origin, reporter)
+    budget = Budget(options.budget_seconds or inf, started)
     if dataset is None:
-        return plan_finetuning(start, options, origin, Budget())
-    budget = Budget(options.budget_seconds or 0, started)
+        return plan_finetuning(start, options, origin, budget)
     scratch, planned = make_plan(dataset, options, origin, started), time.monotonic()
     race = _race(start, scratch, budget, reporter)
     if _is_better(race, start):
@@ -54,9 +55,9 @@ def plan_training(sources: Sources, options: TrainOptions, reporter: Reporter, s
 
 
 def _is_better(race: Race, start: FrozenStart) -> bool:
-    """Whether training from scratch goes on; fewer than `ENOUGH_IMAGES` for validation must show it clearly."""
+    """Whether training from scratch goes on; fewer than `MIN_VALIDATION_IMAGES` must show it clearly."""
     images = len(start.data.validation)
-    margin = 0.0 if images >= ENOUGH_IMAGES else 0.5 / images**0.5  # a standard error, or more
+    margin = 0.0 if images >= MIN_VALIDATION_IMAGES else 0.5 / images**0.5  # at least a standard error
     return race.accuracy - start.score.accuracy > margin
 
 

@@ -26,7 +26,7 @@ from convscope.api.tuning.trial import Mapper, TrialResult, hits, run_trial
 from convscope.data.dataset import Dataset
 from convscope.data.load import DataSource
 from convscope.data.types import Labels
-from convscope.evaluation.calibration import MIN_LIKELIHOOD, Doubles
+from convscope.evaluation.calibration import Doubles, log_probabilities
 
 
 class FoldScore(Record):
@@ -191,7 +191,6 @@ def _summary(
 ) -> CrossvalSummary:
     labels = dataset.train.labels
     correct, n = int(hits(probabilities, labels).sum()), len(labels)
-    likelihoods = np.maximum(probabilities[np.arange(n), labels], MIN_LIKELIHOOD)
     return CrossvalSummary(
         data=dataset.name,
         classes=dataset.classes,
@@ -200,7 +199,7 @@ def _summary(
         seed=options.seed,
         accuracy=correct / n,
         interval=wilson(correct, n),
-        loss=float(-np.log(likelihoods).mean()),
+        loss=float(-log_probabilities(probabilities, labels).mean()),
         folds=tuple(folds),
         out=options.out,
     )

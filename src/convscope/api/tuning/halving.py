@@ -1,7 +1,7 @@
 """Successive halving (Jamieson and Talwalkar, 2016): many short trainings, and longer ones of those that did best.
 
-Each rung gives a third of the configurations three times as much time. Trainings start anew in every rung, because
-a schedule of learning rates fits one length only. The defaults stay in all rungs, to be compared with.
+Each rung gives a third of the configurations three times as much time. Every rung trains from the initial
+weights, because a schedule of learning rates fits one length only. The defaults stay in all rungs, to be compared with.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-
 from convscope._files import lock_folder, write_atomically
 from convscope._records import Record, validate_options
 from convscope._reporting import Reporter
@@ -20,6 +18,7 @@ from convscope.api.train import run_plan
 from convscope.api.training.hooks import Hooks, OptionKeywords
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.sources import Sources, load_sources
+from convscope.api.training.start import plan_training
 from convscope.api.tuning.comparison import Comparison, compare
 from convscope.api.tuning.folds import dataset_of, measured_part
 from convscope.api.tuning.halving import MIN_TRIAL_S, Schedule, plan_rungs, promote
@@ -40,10 +39,10 @@ from convscope.api.tuning.search_folder import (
     write_trial,
 )
 from convscope.api.tuning.space import Configuration, draw_configurations
-from convscope.api.tuning.trial import Mapper, QuietReporter, hits, plan_trial, run_trial
+from convscope.api.tuning.trial import Mapper, QuietReporter, hits, run_trial
 from convscope.data.load import DataSource
 from convscope.errors import ConvscopeError, DataError, UsageError
-from convscope.evaluation.calibration import MIN_LIKELIHOOD
+from convscope.evaluation.calibration import log_probabilities
 from convscope.evaluation.proportion import Proportion
 from convscope.report.tuning.page import SearchPage, TrialRow, render_search
 from convscope.runs.config import MANIFEST_FILE, MetricsRow
@@ -111,23 +110,25 @@ def search_model(data: DataSource | None = None, **options: Unpack[SearchKeyword
         DataError: The data cannot be read, or a class has too few images.
     """
     given: dict[str, Any] = dict(options)
-    how = How(given.pop("reporter", Reporter()), given.pop("mapper", Mapper()))
-    return start_search(data, validate_options(SearchOptions, given), how)
+    hooks = SearchHooks(given.pop("reporter", Reporter()), given.pop("mapper", Mapper()))
+    return start_search(data, validate_options(SearchOptions, given), hooks)
 
 
-def resume_search(folder: str | Path, data: DataSource | None = None, how: How | None = None) -> SearchSummary:
+def resume_search(
+    folder: str | Path, data: DataSource | None = None, hooks: SearchHooks | None = None
+) -> SearchSummary:
     """Continue a search that was stopped or killed; its finished trials are not repeated.
 
     Args:
         folder: Of the search.
         data: The data set, if it was one in memory.
-        how: Reporter, mapper and callbacks.
+        hooks: Reporter, mapper and callbacks.
 
     Raises:
         UsageError: There is no search in the folder, or it is complete.
         DataError: The data have changed.
     """
-    folder, how, started = Path(folder), how or How(), time.monotonic()
+    folder, hooks, started = Path(folder), hooks or SearchHooks(), time.monotonic()
     config = read_config(folder)
     if (folder / RESULT_FILE).exists():
         raise UsageError(f"{folder} is complete already: see {folder / REPORT_FILE}")
@@ -135,35 +136,35 @@ def resume_search(folder: str | Path, data: DataSource | None = None, how: How |
     if data is None and not config.path:
         raise UsageError(f"{folder} searched with data in memory: give the data, from Python")
     source = data if data is not None else config.path
-    sources = load_sources(source, _unlimited(options), how.reporter)
+    sources = load_sources(source, _unlimited(options), hooks.reporter)
     if dataset_of(sources).fingerprint != config.fingerprint:
         raise DataError(f"{config.path or 'the data'} have changed since {folder} began: start a new search")
     with lock_folder(folder):
-        return Search(folder, config, options, source, how, started).run(sources)
+        return Search(folder, config, options, source, hooks, started).run(sources)
 
 
 @dataclass(frozen=True)
-class How:
-    """How a search runs: where messages go, what runs the trials, and what is called after each of them."""
+class SearchHooks:
+    """Where messages go, what runs the trials, and what is called after each of them."""
 
     reporter: Reporter = field(default_factory=Reporter)
     mapper: Mapper = field(default_factory=Mapper)
     on_trial: OnTrial = lambda _, __: None
 
 
-def start_search(data: DataSource | None, options: SearchOptions, how: How) -> SearchSummary:
+def start_search(data: DataSource | None, options: SearchOptions, hooks: SearchHooks) -> SearchSummary:
     """A new search with a checked record of options; see `search_model`."""
     started = time.monotonic()
     options.chosen_recipe()  # a wrong option is reported before anything is loaded
     if options.out is not None and options.out.exists():
         raise UsageError(f"{options.out} exists already: choose another --out, or continue with --resume {options.out}")
-    sources = load_sources(data, _unlimited(options), how.reporter)
+    sources = load_sources(data, _unlimited(options), hooks.reporter)
     dataset = dataset_of(sources)
     folder = options.out or next_search_folder(dataset.name)
     configurations = draw_configurations(dataset, options, options.trials or DEFAULT_TRIALS)
     budget = options.budget_seconds or inf
     left = BUDGET_MARGIN * (budget - (time.monotonic() - started))
-    workers = how.mapper.workers
+    workers = hooks.mapper.workers
     rungs = plan_rungs(len(configurations), lambda schedule: left * schedule.share(len(schedule.sizes) - 1), workers)
     config = SearchConfig(
         created=utc_now(),
@@ -176,9 +177,9 @@ def start_search(data: DataSource | None, options: SearchOptions, how: How) -> S
     )
     with lock_folder(folder):
         write_record(folder / CONFIG_FILE, config)
-        how.reporter.message(f"{len(configurations)} configurations; if it is stopped: --resume {folder}")
+        hooks.reporter.message(f"{len(configurations)} configurations; if it is stopped: --resume {folder}")
         source = dataset if data is None or not sources.origin else data
-        return Search(folder, config, options, source, how, started).run(sources)
+        return Search(folder, config, options, source, hooks, started).run(sources)
 
 
 @dataclass
@@ -189,14 +190,14 @@ class Search:
     config: SearchConfig
     options: SearchOptions
     data: DataSource
-    how: How
+    hooks: SearchHooks
     started: float
 
     def run(self, sources: Sources) -> SearchSummary:
         """Run the trials that are missing, train the best configuration, and write result and report."""
         self.stored = read_trials(self.folder)
-        self.spent = sum(one.trial.seconds for one in self.stored.values()) / self.how.mapper.workers
-        self.schedule = Schedule(self.config.rungs, self.how.mapper.workers)
+        self.spent = sum(one.trial.seconds for one in self.stored.values()) / self.hooks.mapper.workers
+        self.schedule = Schedule(self.config.rungs, self.hooks.mapper.workers)
         last = len(self.config.rungs) - 1
         if self.options.budget is None:  # how long the defaults take is what the others get
             self._run_trials(last, [0], None)
@@ -232,11 +233,11 @@ class Search:
         """Run the trials of a rung that are not on the disk yet, and write each as soon as it is done."""
         missing = [number for number in numbers if (rung, number) not in self.stored]
         job = Job(self.data, self.shared, self.config.configurations, rung, seconds)
-        for number, done in self.how.mapper.map(train_candidate, job, missing):
+        for number, done in self.hooks.mapper.map(train_candidate, job, missing):
             self.stored[rung, number] = done
             write_trial(self.folder, done)
-            self.how.on_trial(self.config, done)
-            self.how.reporter.message(self._describe(done.trial))
+            self.hooks.on_trial(self.config, done)
+            self.hooks.reporter.message(self._describe(done.trial))
 
     def _describe(self, trial: Trial) -> str:
         result = trial.error or f"{percent(trial.accuracy)} in {duration(trial.seconds)}"
@@ -282,10 +283,10 @@ class Search:
             shutil.rmtree(folder)  # a killed one
         started = time.monotonic()
         options = trial.configuration.apply(self.shared, trial.budget)
-        sources = load_sources(self.data, _unlimited(options), self.how.reporter)
-        self.how.reporter.message(f"training on all images: {trial.configuration.text}")
-        plan = plan_trial(sources, options, started)
-        run = run_plan(plan, TrainOptions(run=folder), Hooks(reporter=self.how.reporter))
+        sources = load_sources(self.data, _unlimited(options), self.hooks.reporter)
+        self.hooks.reporter.message(f"training on all images: {trial.configuration.text}")
+        plan = plan_training(sources, options, self.hooks.reporter, started)
+        run = run_plan(plan, TrainOptions(run=folder), Hooks(reporter=self.hooks.reporter))
         if run.evaluation is None:
             raise KeyboardInterrupt
         return run
@@ -319,14 +320,13 @@ def train_candidate(job: Job, number: int) -> StoredTrial:
         return StoredTrial(trial=trial.model_copy(update={"error": str(error), "seconds": time.monotonic() - started}))
     labels = dataset_of(sources).test.labels
     correct = hits(result.probabilities, labels)
-    likelihoods = np.maximum(result.probabilities[np.arange(len(labels)), labels], MIN_LIKELIHOOD)
     measured = {
         "seconds": time.monotonic() - started,
         "model": result.config.model,
         "recipe": result.config.recipe.name,
         "epochs": len(result.training.history),
         "accuracy": float(correct.mean()),
-        "loss": float(-np.log(likelihoods).mean()),
+        "loss": float(-log_probabilities(result.probabilities, labels).mean()),
     }
     rows = tuple(MetricsRow.model_validate(epoch.to_row()) for epoch in result.training.history)
     trial = trial.model_copy(update=measured)

@@ -9,24 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from convscope._reporting import Reporter
 from convscope.api.train import fit_plan
-from convscope.api.training.finetune import plan_finetuning
-from convscope.api.training.frozen import start_frozen
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.options import TrainOptions
-from convscope.api.training.plan import Plan
 from convscope.api.training.sources import Sources
 from convscope.api.training.start import plan_training
-from convscope.data.dataset import Split
 from convscope.evaluation.calibration import UNCALIBRATED, Doubles, fit_calibration, softmax
-from convscope.images.preprocessing import Preprocessing
 from convscope.runs.config import RunConfig
 from convscope.training.callbacks import TrainResult
-from convscope.training.loop import predict_logits
-from convscope.training.probes.budget import Budget
+from convscope.training.loop import split_logits
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -90,35 +83,16 @@ def run_trial(sources: Sources, options: TrainOptions) -> TrialResult:
         options: Of the training.
     """
     started = time.monotonic()
-    plan = plan_trial(sources, options, started)
+    plan = plan_training(sources, options, QuietReporter(), started)
     model, result = fit_plan(plan, Hooks())
     calibration, preprocessing = UNCALIBRATED, plan.config.preprocessing
     if plan.data.validation is not plan.data.dataset.test:
         validation = plan.data.validation
-        calibration = fit_calibration(_logits(model, validation, preprocessing), validation.labels)
-    probabilities = softmax(_logits(model, plan.data.dataset.test, preprocessing), calibration)
+        calibration = fit_calibration(split_logits(model, validation, preprocessing), validation.labels)
+    probabilities = softmax(split_logits(model, plan.data.dataset.test, preprocessing), calibration)
     history = TrainResult(result.select, best_epoch=result.best_epoch, last_epoch=result.last_epoch)
     history.history, history.seconds = result.history, result.seconds
     return TrialResult(plan.config, probabilities, history, time.monotonic() - started)
-
-
-def plan_trial(sources: Sources, options: TrainOptions, started: float) -> Plan:
-    """The plan of a training, see `plan_training`; a backbone without competition keeps to a budget, too.
-
-    Args:
-        sources: What it can start from.
-        options: Of the training.
-        started: When its budget began, a moment of `time.monotonic()`.
-    """
-    reporter, pretraining, seconds = QuietReporter(), sources.pretraining, options.budget_seconds
-    if pretraining is None or sources.dataset is not None or seconds is None:
-        return plan_training(sources, options, reporter, started)
-    start = start_frozen(options, pretraining, sources.origin, reporter)
-    return plan_finetuning(start, options, sources.origin, Budget(seconds, started))
-
-
-def _logits(model: nn.Module, split: Split, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    return np.concatenate([predict_logits(model, images, preprocessing) for images in split.chunks()])
 
 
 def hits(probabilities: Doubles, labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -31,6 +31,9 @@ app = typer.Typer(rich_markup_mode=None)
 EXIT_GATE_NOT_MET = 5
 
 
+RESUME_OPTIONS = {"resume", "checkpoint_interval", "log", "as_json"}  # that --resume does not take from config.json
+
+
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
 @expand_records
 def train(
@@ -58,19 +61,13 @@ def train(
 
         check_where(log)  # before anything is loaded
     with rendering_workers(options.threads) as renderer:  # first, so that they are ready when they are needed
-        how = How(renderer, log)
+        outputs = Outputs(renderer, log)
         if resume is None:
-            run = _train(data, options, more_epochs, how)
+            run = _train(data, options, more_epochs, outputs)
         else:
-            allowed = {
-                "resume",
-                "checkpoint_interval",
-                "log",
-                "as_json",
-                *({"more_epochs", "run"} if more_epochs else ()),
-            }
+            allowed = RESUME_OPTIONS | ({"more_epochs", "run"} if more_epochs else set())
             check_stands_alone(context, allowed, "the run's config.json")
-            run = _train_more(resume, more_epochs, options, how)
+            run = _train_more(resume, more_epochs, options, outputs)
     if run.manifest.signal:
         print_message(
             f"stopped by signal {run.manifest.signal} after {len(run.history)} of {run.config.epochs} epochs; "
@@ -85,8 +82,8 @@ def train(
 
 
 @dataclass(frozen=True)
-class How:
-    """How a run is drawn, and where it is logged; None for nowhere."""
+class Outputs:
+    """What draws the figures of a run, and where it is logged; None for nowhere."""
 
     renderer: Renderer
     log: str | None
@@ -102,7 +99,7 @@ class How:
         return [TrackRun(open_tracker(self.log, config.dataset.name, CliReporter()), config)]
 
 
-def _train(data: str | None, options: TrainOptions, more_epochs: int | None, how: How) -> Run:
+def _train(data: str | None, options: TrainOptions, more_epochs: int | None, outputs: Outputs) -> Run:
     from convscope._hardware import process_start
     from convscope.api.training.sources import load_sources
     from convscope.cli.progress import CliReporter
@@ -120,10 +117,10 @@ def _train(data: str | None, options: TrainOptions, more_epochs: int | None, how
         from convscope.api.training.start import plan_training
 
         plan = plan_training(sources, options, reporter, started)
-    return _run(plan, options, how)
+    return _run(plan, options, outputs)
 
 
-def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, how: How) -> Run:
+def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, outputs: Outputs) -> Run:
     from convscope.cli.progress import CliReporter
     from convscope.runs.folder import open_run, open_unfinished
 
@@ -135,10 +132,10 @@ def _train_more(path: Path, more_epochs: int | None, options: TrainOptions, how:
         plan = plan_more(path, more_epochs, None, reporter) if more_epochs else plan_resume(path, None, reporter)
     if not more_epochs:
         options = options.model_copy(update={"run": path})
-    return _run(plan, options, how, resume=not more_epochs)
+    return _run(plan, options, outputs, resume=not more_epochs)
 
 
-def _run(plan: Plan, options: TrainOptions, how: How, *, resume: bool = False) -> Run:
+def _run(plan: Plan, options: TrainOptions, outputs: Outputs, *, resume: bool = False) -> Run:
     from convscope.api.train import run_plan
     from convscope.api.training.hooks import Hooks
     from convscope.cli.format_data import issue_lines
@@ -149,8 +146,8 @@ def _run(plan: Plan, options: TrainOptions, how: How, *, resume: bool = False) -
     for line in (*issue_lines(plan.data.dataset.issues), *plan_lines(config)):
         print_message(line)
     with training_display(config.recipe.validation_name, announce=config.budget is None) as display:
-        tracked = how.track(config)
-        hooks = Hooks(callbacks=[display, *tracked], reporter=CliReporter(), renderer=how.renderer)
+        tracked = outputs.track(config)
+        hooks = Hooks(callbacks=[display, *tracked], reporter=CliReporter(), renderer=outputs.renderer)
         run = run_plan(plan, options, hooks, resume=resume)
     for one in tracked:
         one.finish(run)

@@ -68,14 +68,14 @@ def search(
     from convscope.cli.progress import CliReporter
 
     with CliReporter() as reporter:
-        from convscope.api.tuning.search import How, resume_search, start_search
+        from convscope.api.tuning.search import SearchHooks, resume_search, start_search
 
-        how = How(reporter, _mapper(ray, options.threads), *_on_trial(log, reporter))
+        hooks = SearchHooks(reporter, _mapper(ray, options.threads), *_on_trial(log, reporter))
         if resume is None:
-            found = start_search(data, options, how)
+            found = start_search(data, options, hooks)
         else:
             check_stands_alone(context, {"resume", "ray", "log", "as_json"}, "search.json of the search")
-            found = resume_search(resume, how=how)
+            found = resume_search(resume, hooks=hooks)
     print_result(as_json, found, _search_lines(found))
 
 

@@ -1,4 +1,4 @@
-"""What a tracking tool is told about a training, and the callback that tells it."""
+"""The interface of tracking tools, and the callback that records a training with one."""
 
 from __future__ import annotations
 
