@@ -192,15 +192,12 @@ def test_a_backbone_without_competition_keeps_to_the_budget(
     """A search loads its images without a budget, and trains within one."""
     sources = load_sources(photos, TrainOptions(init=str(first.path), image_size=64), SilentReporter())
     assert sources.dataset is None
-    monkeypatch.setattr(Budget, "left", property(lambda budget: budget.seconds))
-    limits = []
-    for budget in (None, 21.0):
-        chosen = TrainOptions(init=str(first.path), image_size=64, budget=budget, epochs=10_000, threads=1)
-        plan = plan_training(sources, chosen, SilentReporter(), time.monotonic())
-        limits.append(plan.config.time_limit)
-    assert limits[0] is None
-    assert limits[1] is not None
-    assert 0 < limits[1] < 21
+    monkeypatch.setattr(start, "plan_finetuning", lambda *arguments: arguments[3])
+    for budget, expected in ((None, Budget()), (21.0, Budget(21.0, 5.0))):
+        chosen = TrainOptions(init=str(first.path), image_size=64, budget=budget, threads=1)
+        found: Any = plan_training(sources, chosen, SilentReporter(), 5.0)
+        assert found.seconds == expected.seconds
+    assert found == expected
 
 
 def test_train_after_the_end_of_its_budget_still_makes_a_model(first: Run, photos: Path) -> None:
