@@ -156,14 +156,6 @@ def test_extractor_progress_counts_images_also_those_found_in_the_cache(tmp_path
     assert len(reporter.tasks) == 2  # one for each view that was found
 
 
-@pytest.mark.parametrize("images", [3, IMAGES])
-def test_extractor_seconds_per_image_are_measured_without_cache_and_progress(tmp_path: Path, images: int) -> None:
-    reporter = RecordingReporter()
-    found = FeatureExtractor(frozen(), tmp_path, reporter)
-    assert 0 < found.seconds_per_image(split_of().take(np.arange(images))) < 1
-    assert (reporter.tasks, list(tmp_path.iterdir())) == ([], [])
-
-
 # The cache
 
 

@@ -31,9 +31,9 @@ from convscope.training.resolve import Reasons, TrainData
 
 MAX_VIEWS = 8  # of the training images; more gain nothing
 VIEW_COST = 2.0  # of an augmented view, relative to the plain features
-LAST_COST, ALL_COST = 0.45, 6.0  # of an epoch that trains the last layers, or all
-MIN_EPOCHS = 4  # of the last layers; fewer gain nothing
-HEAD_SECONDS = 2.0  # to fit the classifier on all views
+LAST_COST, ALL_COST = 0.4, 6.0  # of an epoch that trains the last layers, or all
+MIN_EPOCHS = 3  # of the last layers; fewer gain nothing
+HEAD_SECONDS = 1.0  # to fit the classifier on all views
 MAX_DISK_FRACTION = 0.5  # of what is free
 
 

@@ -30,6 +30,7 @@ from convscope.training.callbacks import Weights
 from convscope.training.finetuning.cut import choose_cut
 from convscope.training.finetuning.feature_maps import FeatureExtractor, FrozenLayers, View
 from convscope.training.finetuning.head import Head, fit_head
+from convscope.training.finetuning.speed import seconds_per_image
 from convscope.training.recipe import Recipe
 from convscope.training.resolve import TrainData, train_val_split
 
@@ -140,7 +141,6 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
         check_memory(network, min(recipe.batch_size, len(data.train)))
     layers = FrozenLayers(network, backbone.weights, preprocessing, cut or None, threads)
     extractor = FeatureExtractor(layers, features_folder(), reporter)
-    seconds_per_image = extractor.seconds_per_image(data.train)
     extractor.expect(len(data.train) + len(data.validation))
     views, validation = [extractor.plain(data.train)], extractor.plain(data.validation)
     found = (validation.features, data.validation.labels)
@@ -156,7 +156,7 @@ def start_frozen(options: TrainOptions, pretraining: Pretraining, origin: str, r
         views=views,
         validation=validation,
         head=head,
-        seconds_per_image=seconds_per_image,
+        seconds_per_image=seconds_per_image(network, backbone.weights, threads),
         seconds=time.monotonic() - started,
     )
 

@@ -23,7 +23,7 @@ FROM_SCRATCH = "none"  # as the value of `init`
 DEFAULT_BACKBONE = "efficientnet-lite0"  # that a budget tries if it is on this machine
 SIDES = (224, 192, 160, 128, 96)  # pixels, of the images that a backbone gets
 PROBED_SIDE = 128  # pixels, of the images that show how fast this machine is
-MAX_FEATURE_FRACTION = 0.45  # of a budget, for the features of all images and for results
+MAX_FEATURE_FRACTION = 0.55  # of a budget, for the features of all images and for results
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -167,16 +166,6 @@ class FeatureExtractor:
     def expect(self, images: int) -> None:
         """Count the progress of this number of images from now on."""
         self.done, self.total = 0, images
-
-    def seconds_per_image(self, split: Split) -> float:
-        """How long the features of an image take, measured on a batch after another one; nothing is cached."""
-        first = split.subsample(BATCH_SIZE)
-        seconds = []
-        for images in (*self._batches(first, None), *self._batches(first, None)):
-            start = time.perf_counter()
-            self.session.run([FEATURES], {INPUT: images})
-            seconds.append(time.perf_counter() - start)
-        return seconds[-1] / len(first)
 
     def plain(self, split: Split) -> View:
         """The images as they are."""
