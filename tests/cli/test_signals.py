@@ -120,6 +120,29 @@ def test_command_interrupt_during_any_import_exits_without_a_traceback(tmp_path:
     assert (process.returncode, err) == (130, "")
 
 
+IN_MODULE_OF_TORCH = """
+import os, signal, sys
+from convscope.__main__ import run
+inside = False
+def interrupt(frame, event, argument):
+    global inside
+    if event == "c_call" and argument.__name__ == "_c10d_init":
+        inside = True
+    elif inside and event == "call":
+        sys.setprofile(None)
+        print("interrupted", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.setprofile(interrupt)
+run()
+"""
+
+
+def test_command_interrupt_while_a_module_in_cpp_starts_exits_without_a_crash(tmp_path: Path) -> None:
+    process = start_command(tmp_path, *ENDLESS, program=(sys.executable, "-c", IN_MODULE_OF_TORCH))
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "interrupted\n", "")
+
+
 def test_command_interrupt_that_is_swallowed_is_repeated(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the imports of packages that catch every exception."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 128 + signal.SIGINT
 REPEAT_AFTER_S = 2.0
+IMPORT_POLL_S = 0.02
+IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
 @dataclass
@@ -31,24 +35,32 @@ class Interrupt:
 def remember_interrupts() -> Iterator[Interrupt]:
     """Let Ctrl-C raise KeyboardInterrupt, and remember it.
 
-    If the block has not ended two seconds later, because a package that was being imported has swallowed the exception,
-    it is raised again. Where it cannot be raised, as in a destructor, the process ends at once. Nothing is done if
-    Ctrl-C is ignored, as by nohup, or outside the main thread.
+    It waits for the end of an import, because a module in C++ may not survive an exception while it starts; if the
+    import has not ended two seconds later, the process does. If the block has not ended two seconds after the
+    exception, because a package has swallowed it, it is raised again. Where it cannot be raised, as in a destructor,
+    the process ends at once. Nothing is done if Ctrl-C is ignored, as by nohup, or outside the main thread.
     """
     interrupt = Interrupt()
     timers: list[threading.Timer] = []
+    deadline = math.inf
     before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if before == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
 
-    def remember(_: int, __: FrameType | None) -> None:
+    def remember(_: int, frame: FrameType | None) -> None:
+        nonlocal deadline
         interrupt.came = True
-        again = threading.Timer(REPEAT_AFTER_S, _interrupt_main_thread)
+        is_importing = _is_importing(frame)
+        if is_importing and time.monotonic() > deadline:
+            os._exit(INTERRUPTED)
+        deadline = min(deadline, time.monotonic() + REPEAT_AFTER_S)
+        again = threading.Timer(IMPORT_POLL_S if is_importing else REPEAT_AFTER_S, _interrupt_main_thread)
         again.daemon = True
         again.start()
         timers.append(again)
-        raise KeyboardInterrupt
+        if not is_importing:
+            raise KeyboardInterrupt
 
     def exit_or_report(failure: UnraisableHookArgs) -> None:
         if interrupt.came:
@@ -64,6 +76,14 @@ def remember_interrupts() -> Iterator[Interrupt]:
             timer.cancel()
         signal.signal(signal.SIGINT, before)
         sys.unraisablehook = hook
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupt_main_thread() -> None:

@@ -128,7 +128,8 @@ def _run(words: Sequence[str]) -> int:
         try:
             _check_current_folder()
             with needs_extra(feature=command):
-                return int(app(words, prog_name="convscope", standalone_mode=False) or 0)
+                code = int(app(words, prog_name="convscope", standalone_mode=False) or 0)
+            return INTERRUPTED if interrupt.came else code
         except typer.TyperException as error:
             message = error.format_message()  # the whole help text if no command was given
             if message.startswith("Usage:"):
