@@ -275,6 +275,17 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_input() -> No
     np.testing.assert_allclose(integrated_gradients(model, image, 2), (weights[2] * image).sum(2), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pixels", [1, 5 * 64, 2**18])
+def test_integrated_gradients_do_not_depend_on_the_steps_computed_at_once(
+    pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image = trained_model(CASE), random_image(CASE)
+    monkeypatch.setattr("convscope.evaluation.attribution.BATCH_PIXELS", 32 * 64)
+    expected = integrated_gradients(model, image, 1)
+    monkeypatch.setattr("convscope.evaluation.attribution.BATCH_PIXELS", pixels)
+    np.testing.assert_allclose(integrated_gradients(model, image, 1), expected, rtol=1e-4, atol=1e-6)
+
+
 def state(model: nn.Module) -> dict[str, Any]:
     """Everything that must stay unchanged."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

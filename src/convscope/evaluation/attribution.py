@@ -10,6 +10,7 @@ from torch import nn
 from convscope.backends.pytorch.models import as_batch
 
 INTEGRATION_STEPS = 32  # of integrated gradients, by Gauss-Legendre quadrature
+BATCH_PIXELS = 2**18  # of the steps computed at once: more do not fit into the cache, and take five times as long
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +35,12 @@ def integrated_gradients(model: nn.Sequential, image: Floats, target: int) -> Fl
     scales, step_weights = (
         torch.from_numpy(values / 2).float().reshape(-1, 1, 1, 1) for values in (positions + 1, weights)
     )
-    inputs = (scales * pixels).requires_grad_()
-    (gradients,) = torch.autograd.grad(model(inputs)[:, target].sum(), inputs)
-    result: Floats = ((step_weights * gradients).sum(0) * pixels[0]).sum(0).float().numpy()
+    size = max(1, BATCH_PIXELS // pixels[0, 0].numel())
+    mean = torch.zeros_like(pixels[0])
+    for first in range(0, INTEGRATION_STEPS, size):
+        some = slice(first, first + size)
+        inputs = (scales[some] * pixels).requires_grad_()
+        (gradients,) = torch.autograd.grad(model(inputs)[:, target].sum(), inputs)
+        mean += (step_weights[some] * gradients).sum(0)
+    result: Floats = (mean * pixels[0]).sum(0).float().numpy()
     return result

@@ -173,11 +173,11 @@ def test_a_good_backbone_far_ahead_ends_the_race(
 def test_budget_gives_a_slow_machine_smaller_images(
     monkeypatch: pytest.MonkeyPatch, lite0: str, photos: Path, slower: float, side: int
 ) -> None:
-    """At 128 pixels, what is affordable takes 55 % of the budget for all images and 4,200 more."""
+    """At 128 pixels, what is affordable takes 55 % of the budget for all images and 3,700 more."""
     sources = load_sources(photos, options(image_size=16, init=lite0), SilentReporter())
     assert sources.dataset is not None
     images = sum(map(len, sources.dataset.splits.values()))
-    seconds = slower * 0.55 * BUDGET / (images + 4_200)
+    seconds = slower * 0.55 * BUDGET / (images + 3_700)
     monkeypatch.setattr("convscope.training.finetuning.speed.seconds_per_image", lambda *_: seconds)
     pretraining = load_sources(photos, options(init=lite0), SilentReporter()).pretraining
     assert pretraining is not None

@@ -13,7 +13,7 @@ from convscope.training.probes.estimate import estimate_throughput
 from convscope.training.recipe import Recipe
 
 RESULTS_SECONDS = 3.0  # for figures, report and the end of the process, apart from evaluation, on an idle machine
-RESULT_IMAGES = 4_200  # whose features take as long as what results compute, besides validation and test images
+RESULT_IMAGES = 3_700  # whose features take as long as what results compute, besides validation and test images
 MIN_TRAINING_SECONDS = 1.0
 TTA_PASSES = 6  # forward passes of test-time augmentation, in addition to the plain one
 MAX_TTA_FRACTION = 0.2  # of the time that is left; more than that is better spent on training
