@@ -20,9 +20,9 @@ ROOT = Path(convscope.__file__).parent
 
 # Rooms in the order in which they may import each other: the way data flows in the design.
 ROOMS = [
-    "errors", "_text", "_records", "_reporting", "_extras", "_files", "_cgroups", "_hardware", "_statistics",
-    "_workers", "reference", "images", "network", "backends", "data", "pretrained", "training", "evaluation", "runs",
-    "report", "deploy", "lab", "api", "integrations", "cli",
+    "errors", "_text", "_records", "_reporting", "_extras", "_files", "_storage", "_cgroups", "_hardware",
+    "_statistics", "_workers", "reference", "images", "network", "backends", "data", "pretrained", "training",
+    "evaluation", "runs", "report", "deploy", "lab", "api", "integrations", "cli",
 ]  # fmt: skip
 
 # What these load must not be among what comes with [train]: predicting does without it, and is quick.

@@ -11,11 +11,12 @@ from convscope.errors import MissingExtraError
 
 _TRAIN = ("torch", "sklearn", "scipy", "matplotlib", "onnx", "tensorboardX")
 _SERVE = ("fastapi", "starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
+_CLUSTER = ("ray", "fsspec")
 EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     **dict.fromkeys(_SERVE, "serve"),
+    **dict.fromkeys(_CLUSTER, "cluster"),
     "pyarrow": "parquet",
-    "ray": "cluster",
     "mlflow": "mlflow",
 }  # imported name -> extra
 

@@ -20,7 +20,7 @@ from convscope._files import kind_of
 from convscope.backends.onnx.metadata import TemperatureScaling
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.sources.folders import images_in_folder
-from convscope.deploy.sources.items import PassedOver
+from convscope.deploy.sources.items import ParquetFile, PassedOver
 from convscope.deploy.verify import (
     Probabilities,
     Runtime,
@@ -120,6 +120,8 @@ def image_files(folder: Path) -> list[Path]:
     for one in images_in_folder(str(folder), PassedOver()):
         if isinstance(one, ImageError):
             raise one
+        if isinstance(one, ParquetFile):
+            raise DataError(f"{folder}: no images in this folder, but Parquet files; name another one")
         found.append(Path(one))
     return found
 

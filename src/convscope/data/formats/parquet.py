@@ -135,15 +135,21 @@ def _rows(file: Path) -> Iterator[_Row]:
 
 def _columns(schema: Any) -> tuple[str, str]:
     """The names of the columns of images and of labels."""
-    images = [name for name in schema.names if _holds_bytes(schema.field(name).type)]
-    labels = [name for name in schema.names if name not in images]
-    lower = {name.lower(): name for name in schema.names}
-    image = next((lower[name] for name in IMAGE_COLUMNS if lower.get(name) in images), images[0] if images else "")
-    label = next((lower[name] for name in LABEL_COLUMNS if lower.get(name) in labels), "")
-    if not image or not label:
-        lacking = "labels" if image else "images"
-        raise DataError(f"no column of {lacking}: found {list_some(schema.names, 10)}; expected image and label")
+    image = image_column(schema)
+    lower = {name.lower(): name for name in schema.names if not _holds_bytes(schema.field(name).type)}
+    label = next((lower[name] for name in LABEL_COLUMNS if name in lower), "")
+    if not label:
+        raise DataError(f"no column of labels: found {list_some(schema.names, 10)}; expected image and label")
     return image, label
+
+
+def image_column(schema: Any) -> str:
+    """The name of the column of images. Raises DataError if there is none."""
+    images: list[str] = [name for name in schema.names if _holds_bytes(schema.field(name).type)]
+    if not images:
+        raise DataError(f"no column of images: found {list_some(schema.names, 10)}; expected image and label")
+    lower = {name.lower(): name for name in images}
+    return next((lower[name] for name in IMAGE_COLUMNS if name in lower), images[0])
 
 
 def _text_columns(schema: Any) -> list[str]:

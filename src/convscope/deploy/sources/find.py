@@ -8,9 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from convscope._storage import is_address
 from convscope._text import natural_order
 from convscope.deploy.sources.folders import images_in_folder, walk_folder
-from convscope.deploy.sources.items import Archive, Found, ImageSource, PassedOver, is_archive, is_image, read_head
+from convscope.deploy.sources.items import (
+    Archive,
+    Found,
+    ImageSource,
+    ParquetFile,
+    PassedOver,
+    is_archive,
+    is_image,
+    is_parquet_name,
+    read_head,
+)
 from convscope.errors import ImageError
 from convscope.images.files.source import STANDARD_INPUT
 
@@ -22,21 +33,27 @@ def find_images(sources: Iterable[ImageSource], passed_over: PassedOver) -> Iter
 
     Args:
         sources: Anything that `read_image` takes; paths may also be folders, archives, and patterns such as
-            "photos/**/*.jpg" if there is no file of that name.
+            "photos/**/*.jpg" if there is no file of that name; and addresses such as "s3://bucket/photos/".
         passed_over: Counts what is not an image.
 
     Yields:
-        Images, archives, and errors of what cannot be read.
+        Images, archives, Parquet files, and errors of what cannot be read.
     """
     for source in sources:
         if not isinstance(source, str | Path) or source == STANDARD_INPUT:
             yield source
             continue
         path = os.fspath(source)
-        if os.path.isdir(path):  # noqa: PTH112  many paths
+        if is_address(path):
+            from convscope.deploy.sources.remote import find_remote  # here, because few need it
+
+            yield from find_remote(path, passed_over)
+        elif os.path.isdir(path):  # noqa: PTH112  many paths
             yield from images_in_folder(path, passed_over)
         elif is_archive(path):
             yield Archive(path)
+        elif is_parquet_name(path) and os.path.isfile(path):  # noqa: PTH113
+            yield ParquetFile(path)
         elif glob.has_magic(path) and not os.path.lexists(path):
             yield from _images_matching(path, passed_over)
         else:
@@ -52,7 +69,7 @@ def _images_matching(pattern: str, passed_over: PassedOver) -> Iterator[Found]:
     for path in found:
         if isinstance(path, ImageError):
             yield path
-        elif os.path.isdir(path) or is_archive(path):  # noqa: PTH112
+        elif os.path.isdir(path) or is_archive(path) or is_parquet_name(path):  # noqa: PTH112
             yield from find_images([path], passed_over)
         elif is_image(path, lambda path=path: read_head(path)):  # type: ignore[misc]
             yield path

@@ -14,19 +14,27 @@ from typing import Literal
 
 from convscope._text import natural_order, pluralize
 from convscope.data.folders.tree import is_ignored, is_image_name, is_run
-from convscope.deploy.sources.items import PassedOver, is_image, read_head
+from convscope.deploy.sources.items import ParquetFile, PassedOver, is_image, is_parquet_name, read_head
 from convscope.errors import ImageError
 
 
-def images_in_folder(folder: str, passed_over: PassedOver) -> Iterator[str | ImageError]:
-    """The images in a folder; an error if there are none."""
+def images_in_folder(folder: str, passed_over: PassedOver) -> Iterator[str | ParquetFile | ImageError]:
+    """The images in a folder; if there are none, the Parquet files in it; an error without any."""
     before, empty = passed_over.kinds.total(), True
+    tables: list[str] = []
     for path in walk_folder(folder, passed_over):
         if isinstance(path, ImageError) or is_image(path, lambda path=path: read_head(path)):  # type: ignore[misc]
             empty = False
             yield path
+        elif is_parquet_name(path):
+            tables.append(path)
         else:
             passed_over.add(path)
+    if empty and tables:
+        yield from map(ParquetFile, tables)
+        return
+    for table in tables:
+        passed_over.add(table)
     if empty:
         others = pluralize(passed_over.kinds.total() - before, "other file")
         yield ImageError(folder, f"{folder}: no images in this folder ({others}); name another one, or single files")

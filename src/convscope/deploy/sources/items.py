@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 HEAD_BYTES = 16  # that identify a format
+PARQUET_SUFFIX = ".parquet"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
@@ -38,8 +39,29 @@ class Archive(NamedTuple):
     path: str
 
 
+class RemoteImage(NamedTuple):
+    """An image file at an address such as s3://bucket/1.png, and its size in bytes."""
+
+    address: str
+    size: int
+
+
+class ParquetFile(NamedTuple):
+    """A Parquet file with a column of images.
+
+    Attributes:
+        path: its path or address.
+        first_group: of its row groups, the first that is read.
+        last_group: the first one after it that is not read; None to read all.
+    """
+
+    path: str
+    first_group: int = 0
+    last_group: int | None = None
+
+
 ImageSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8] | EncodedImage"
-Found: TypeAlias = "ImageSource | Archive | ImageError"
+Found: TypeAlias = "ImageSource | Archive | RemoteImage | ParquetFile | ImageError"
 
 
 @dataclass
@@ -85,8 +107,10 @@ def plain_name(name: str) -> str:
     return str(PurePath(name)) if name.startswith("./") or "//" in name or "/./" in name else name
 
 
-def name_of(source: ImageSource | ImageError) -> str:
+def name_of(source: ImageSource | RemoteImage | ImageError) -> str:
     """How messages and answers name an image."""
+    if isinstance(source, RemoteImage):
+        return source.address
     if isinstance(source, EncodedImage):
         return source.name
     if isinstance(source, ImageError):
@@ -102,6 +126,11 @@ def is_image(name: str, head: Callable[[], bytes]) -> bool:
 def is_archive(path: str) -> bool:
     """Whether a path is named like an archive, and is a file."""
     return path.lower().endswith(ARCHIVE_SUFFIXES) and os.path.isfile(path)  # noqa: PTH113
+
+
+def is_parquet_name(path: str) -> bool:
+    """Whether a path is named like a Parquet file."""
+    return path.lower().endswith(PARQUET_SUFFIX)
 
 
 def read_head(path: str) -> bytes:

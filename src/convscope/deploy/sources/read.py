@@ -1,18 +1,28 @@
-"""Archives are replaced by the images in them, and every image comes once."""
+"""Archives and Parquet files are replaced by the images in them, and every image comes once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
-from convscope.deploy.sources.items import Archive, Found, ImageSource, PassedOver, name_of, plain_name
+from convscope.deploy.sources.items import (
+    Archive,
+    Found,
+    ImageSource,
+    ParquetFile,
+    PassedOver,
+    RemoteImage,
+    name_of,
+    plain_name,
+)
+from convscope.deploy.sources.remote import read_remote
 from convscope.errors import ImageError
 
 
 def read_archives(
     found: Iterable[Found], passed_over: PassedOver, is_wanted: Callable[[str], bool] = lambda _: True
 ) -> Iterator[ImageSource | ImageError]:
-    """Replace archives by the images in them, which are read one after the other.
+    """Replace archives and Parquet files by the images in them, and read images at addresses.
 
     Args:
         found: See `find_images`.
@@ -22,12 +32,22 @@ def read_archives(
     Yields:
         Images, and errors of what cannot be read.
     """
+    return read_remote(_open_archives(found, passed_over, is_wanted))
+
+
+def _open_archives(
+    found: Iterable[Found], passed_over: PassedOver, is_wanted: Callable[[str], bool]
+) -> Iterator[ImageSource | RemoteImage | ImageError]:
     for one in found:
         if isinstance(one, Archive):
             from convscope.deploy.sources.archives import images_in_archive  # here, because few need it
 
             yield from images_in_archive(one.path, passed_over, is_wanted)
-        elif not isinstance(one, str | Path | ImageError) or is_wanted(name_of(one)):
+        elif isinstance(one, ParquetFile):
+            from convscope.deploy.sources.parquet import images_in_parquet  # here, because few need it
+
+            yield from images_in_parquet(one, is_wanted)
+        elif not isinstance(one, str | Path | RemoteImage | ImageError) or is_wanted(name_of(one)):
             yield one
 
 
@@ -63,9 +83,13 @@ def count_images(found: Iterable[Found]) -> int | None:
             from convscope.deploy.sources.archives import count_members  # here, because few need it
 
             count = count_members(one.path)
-            if count is None:
-                return None
-            total += count
+        elif isinstance(one, ParquetFile):
+            from convscope.deploy.sources.parquet import count_rows  # here, because few need it
+
+            count = count_rows(one)
         else:
-            total += 1
+            count = 1
+        if count is None:
+            return None
+        total += count
     return total
