@@ -29,6 +29,7 @@ from convscope.deploy.prediction import Answer, PredictionList
 from convscope.deploy.server.supervisor import ServerInfo
 from convscope.deploy.verify import Verification
 from convscope.evaluation.metrics import Evaluation
+from convscope.integrations.ray.scoring import ScoringSummary
 from convscope.network.cost import NetworkCost, PresetList
 from convscope.pretrained.catalog import BackboneEntry, BackboneList
 from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary
@@ -45,6 +46,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "evaluate": (Evaluation, "convscope evaluate --json, and evaluation.json in a run folder"),
     "predict": (PredictionList, "convscope predict --json"),
     "predict-out": (AnswerSummary, "convscope predict --out --json"),
+    "predict-ray": (ScoringSummary, "convscope predict --ray --json, and _SUCCESS in the folder of the answers"),
     "answer": (Answer, "one line of the .jsonl file that convscope predict --out writes"),
     "explain": (Explanation, "convscope explain --json"),
     "filter": (FilterResult, "convscope filter --json"),

@@ -31,7 +31,7 @@ WITHOUT_TRAINING = (
     ".cli.format_prediction", ".cli.format_training", ".runs.folder", ".network.presets", ".api.evaluate",
     ".api.filter", ".api.inspect", ".data.load", ".data.audit.report", ".pretrained.load",
 )  # fmt: skip
-HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy")
+HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "tensorboardX", "scipy", "ray", "fsspec")
 
 
 def module_name(path: Path) -> str:
@@ -113,6 +113,13 @@ def test_this_way_of_asking_would_see_torch() -> None:
     code = f"import sys, convscope.backends.pytorch.models; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "torch" in done.stdout.split()
+
+
+@pytest.mark.parametrize(("package", "place"), [("ray", "integrations.ray"), ("fsspec", "_storage")])
+def test_packages_of_the_cluster_extra_are_imported_in_one_place(package: str, place: str) -> None:
+    names = {name for name, tree in SOURCES.items() for module, _ in imported(tree) if module.split(".")[0] == package}
+    assert names
+    assert all(f"{name}.".startswith(f"{place}.") for name in names)
 
 
 PUBLIC = [

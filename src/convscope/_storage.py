@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from convscope._extras import needs_extra
@@ -19,6 +20,7 @@ from convscope.errors import ConvscopeError, UsageError
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: not a drive of Windows
 SECRETS = re.compile(r"[^/]*@|.*[?&][^/]*(sig|signature|token|credential|key)=", re.IGNORECASE)  # after the scheme
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before a transfer is tried again; storages have retried it themselves before
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "created")
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 T = TypeVar("T")
@@ -32,12 +34,14 @@ class Entry(NamedTuple):
         name: the last part of it.
         size: in bytes.
         is_folder: whether it stands for a folder.
+        version: changes with its content; "" if the storage does not tell.
     """
 
     address: str
     name: str
     size: int
     is_folder: bool
+    version: str = ""
 
 
 def is_address(path: object) -> bool:
@@ -105,6 +109,15 @@ def open_file(address: str) -> Any:
     return _retried(address, lambda: system.open(path, "rb"))
 
 
+def download_file(address: str, target: Path) -> None:
+    """Download a file of any size; it appears when it is complete."""
+    system, path = _open(address)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    _retried(address, lambda: system.get_file(path, str(part)))
+    part.replace(target)
+
+
 def write_file(address: str, content: bytes) -> None:
     """Write a whole file. Storages of objects show it whole or not at all."""
     system, path = _open(address)
@@ -154,9 +167,9 @@ def _open(address: str) -> tuple[Any, str]:
 
 def _entry(system: Any, about: dict[str, Any]) -> Entry:
     path = about["name"].rstrip("/")
-    return Entry(
-        system.unstrip_protocol(path), path.rpartition("/")[2], about["size"] or 0, about["type"] == "directory"
-    )
+    version = next((str(about[key]) for key in VERSIONS if about.get(key)), "")
+    name, is_folder = path.rpartition("/")[2], about["type"] == "directory"
+    return Entry(system.unstrip_protocol(path), name, about["size"] or 0, is_folder, version)
 
 
 def _plain(address: str) -> str:

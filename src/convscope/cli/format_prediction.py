@@ -9,6 +9,7 @@ from convscope.deploy.prediction import Prediction, Status
 
 if TYPE_CHECKING:
     from convscope.deploy.answers import AnswerSummary
+    from convscope.integrations.ray.scoring import ScoringSummary
 
 TOP_K = 3  # classes that are printed by default
 ANSWERS: dict[Status, str] = {
@@ -39,3 +40,10 @@ def summary_lines(summary: AnswerSummary) -> list[str]:
         answers = pluralize(summary.left_out, "earlier answer")
         lines.append(f"left out {answers}, of images that are no longer named")
     return lines
+
+
+def cluster_lines(summary: ScoringSummary) -> list[str]:
+    """`summary_lines`, and how many images each node has scored."""
+    parts = pluralize(summary.parts, "file")
+    nodes = [f"node {node}: {pluralize(count, 'image')}" for node, count in sorted(summary.nodes.items())]
+    return [*summary_lines(summary), f"{parts} of Parquet", *nodes]

@@ -78,6 +78,7 @@ class CliReporter(Reporter):
         if task not in self._announced and (task != DECODING or (total or 0) >= MIN_ANNOUNCED_FILES):
             self._announced.add(task)
             started = {
+                CLASSIFYING: CLASSIFYING,
                 DECODING: f"decoding {total:,} files" if total else DECODING,
                 UNPACKING: "unpacking into the cache",
                 EXTRACTING: f"computing the features of {total:,} images" if total else EXTRACTING,

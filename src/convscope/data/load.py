@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from convscope._files import check_regular
 from convscope._reporting import Reporter
+from convscope._storage import is_address
 from convscope.data.dataset import Dataset
 from convscope.data.folders.archive import is_archive, stem
 from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
@@ -67,7 +68,8 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
     Args:
         source: a name (digits, mnist, fashion-mnist, cifar10); the path of a folder with one folder of images per
             class, of a .zip or .tar of it, of a .csv or .jsonl of files and labels, of a .parquet, of an .npz or of IDX
-            files; or arrays: (images, labels),
+            files; the address of any of these, such as s3://bucket/photos, which is downloaded into the cache; or
+            arrays: (images, labels),
             (images, labels, class_names), or a dict of such pairs named "train", "test" and "validation", with the
             class names as "classes". Images are uint8 (n, height, width) or (n, height, width, channels) with 1, 3 or
             4 channels, or floats in 0..1; labels are integers (n,) or (n, 1), or one-hot (n, k). A Dataset is returned
@@ -92,7 +94,7 @@ def load_data(source: DataSource, options: LoadOptions | None = None, reporter: 
     if str(source) in NAMES:
         return _load_named(str(source), reporter)
     context = LoadContext(options or LoadOptions(), cache_folder(), reporter)
-    with unpacked(_existing(str(source)), context) as path:
+    with unpacked(_existing(str(source), context), context) as path:
         dataset = _find_format(path).read(path, context)
     return replace(dataset, name=stem(Path(source).resolve()), source=dataset.source.replace(str(path), str(source)))
 
@@ -116,7 +118,7 @@ def load_labeled(
     if source in NAMES:
         return labeled_test_split(_load_named(source, reporter), source)
     context = LoadContext(options or LoadOptions(), cache_folder(), reporter, classes)
-    with unpacked(_existing(source), context) as path:
+    with unpacked(_existing(source, context), context) as path:
         found = _find_format(path)
         if found.read_labeled is None:
             return labeled_test_split(found.read(path, context), source)
@@ -149,8 +151,12 @@ def _load_named(name: str, reporter: Reporter) -> Dataset:
     return dataset
 
 
-def _existing(source: str) -> Path:
+def _existing(source: str, context: LoadContext) -> Path:
     """The path of a data set, which may lead into an archive. Raises DataError if there is none."""
+    if is_address(source):
+        from convscope.data.folders.fetch import fetch  # here, because few need it
+
+        return fetch(source, context.cache, context.reporter)
     path = Path(source)
     with error_prefix(source):
         exists = bool(source) and (path.exists() or any(is_archive(one) and one.is_file() for one in path.parents))

@@ -193,6 +193,11 @@ def _difference(part: Path, header: PartHeader) -> str:
             found = PartHeader.model_validate_json(file.readline(MAX_HEADER))
     except (ValidationError, DataError):
         return "was not written by this version of convscope predict: remove it"
+    return header_difference(found, header)
+
+
+def header_difference(found: PartHeader, header: PartHeader) -> str:
+    """Why answers with one header cannot be resumed with another; empty if they can."""
     if found.model != header.model:
         return "holds answers of another model: use that one to resume"
     for name in ("top_k", "max_megapixels"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convscope._hardware import hardware_info, keep_freed_memory, max_threads
 from convscope._statistics import images_to_show
+from convscope._storage import is_address
 from convscope.api.training.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
@@ -191,7 +192,8 @@ def measure_preprocessing(data: TrainData, recipe: Recipe, values: int = STATIST
 def describe_data(data: TrainData, origin: str) -> DatasetInfo:
     """Describe the data for the run folder. Raises DataError if their path is no text."""
     dataset = data.dataset
-    path = origin if origin in NAMES or not origin else str(Path(origin).resolve())
+    is_place = origin and origin not in NAMES and not is_address(origin)
+    path = str(Path(origin).resolve()) if is_place else origin
     if any("\ud800" <= letter <= "\udfff" for letter in path):
         raise DataError(f"{path}: the run folder cannot record a path that is not UTF-8: rename it")
     return DatasetInfo(

@@ -13,6 +13,7 @@ import typer
 from pydantic import Field
 
 from convscope._records import Record
+from convscope._storage import is_address
 from convscope.cli.console import AsJson, model_file, print_message, print_result
 from convscope.cli.options import expand_records
 from convscope.errors import ImageError, UsageError
@@ -28,15 +29,19 @@ app = typer.Typer(rich_markup_mode=None)
 
 UPDATE_S = 0.1  # between updates of the bar
 SOURCES = (
-    "Images, folders, .zip and .tar archives, patterns such as 'photos/**/*.jpg'; - for an image on standard input."
+    "Images, folders, .zip and .tar archives, .parquet, patterns such as 'photos/**/*.jpg', addresses such as "
+    "s3://bucket/photos/; - for an image on standard input."
 )
 
 
 class PredictOptions(Record):
     """Options of `convscope predict`."""
 
-    out: Path | None = Field(
-        default=None, description="Write the answers to this .csv, .jsonl or .parquet; run again to resume."
+    out: str | None = Field(
+        default=None,
+        description="Write the answers to this .csv, .jsonl or .parquet, with --ray into this folder; run again to "
+        "resume.",
+        json_schema_extra={"metavar": "PATH"},
     )
     top_k: int | None = Field(
         default=None, ge=1, description="Number of classes, most likely first; by default 3, but all with --json."
@@ -50,6 +55,11 @@ class PredictOptions(Record):
         default=None, ge=1, description="Threads that decode and compute; by default one per core."
     )
     batch_size: int = Field(default=64, ge=1, description="Images that the network gets at once.")
+    ray: str | None = Field(
+        default=None,
+        description="Score on a Ray cluster: local starts one on this machine, auto or HOST:PORT joins one.",
+        json_schema_extra={"metavar": "ADDRESS"},
+    )
     max_megapixels: float = Field(default=25.0, ge=0.001, description="Reject larger images, in millions of pixels.")
 
 
@@ -78,6 +88,10 @@ def predict(
     words = [*(sources or ()), *_listed(options.files_from, null)]
     if not words:
         raise UsageError("expected at least one image, folder, archive or pattern, got none")
+    if options.ray:
+        raise typer.Exit(ImageError.exit_code if _score(model, words, options, force, as_json) else 0)
+    if options.out and is_address(options.out):
+        raise UsageError(f"--out {options.out}: an address needs --ray; name a file on this machine")
     predictor, passed_over = Predictor(model_file(model), threads=options.threads), PassedOver()
     found = list(find_images(words, passed_over))
     if options.out:
@@ -146,7 +160,7 @@ def _write(
         max_megapixels=options.max_megapixels,
         folder=str(Path.cwd()),
     )
-    with open_answers(options.out, header, force, restart=any(map(is_stream, found))) as answers:
+    with open_answers(Path(options.out), header, force, restart=any(map(is_stream, found))) as answers:
         once = OnceFilter(answers.done, passed_over)
         outcomes = predictor.predict_found(read_archives(found, passed_over, once), _batches(predictor, options))
         try:
@@ -157,7 +171,7 @@ def _write(
             raise
         statuses = answers.finish(once.seen)
     summary = AnswerSummary(
-        path=str(options.out),
+        path=options.out,
         images=sum(statuses.values()),
         statuses=statuses,
         resumed=len(answers.done & once.seen),
@@ -166,6 +180,28 @@ def _write(
     )
     print_result(as_json, summary, summary_lines(summary))
     return "error" in statuses
+
+
+def _score(model: Path, words: Sequence[str], options: PredictOptions, force: bool, as_json: bool) -> bool:
+    """Write the answers of a Ray cluster into a folder, and print a summary; whether there are any errors."""
+    from convscope.cli.format_prediction import TOP_K, cluster_lines
+    from convscope.cli.progress import CliReporter
+    from convscope.integrations.ray.scoring import ScoringOptions, predict
+
+    assert options.ray is not None
+    if options.out is None:
+        raise UsageError("--ray needs --out FOLDER, for the answers")
+    if options.threads:
+        raise UsageError("--ray uses one thread per core of the cluster: leave out --threads")
+    chosen = ScoringOptions(
+        top_k=options.top_k or TOP_K, max_megapixels=options.max_megapixels, batch_size=options.batch_size
+    )
+    with CliReporter() as reporter:
+        summary = predict(
+            model, words, options.out, address=options.ray, options=chosen, force=force, reporter=reporter
+        )
+    print_result(as_json, summary, cluster_lines(summary))
+    return "error" in summary.statuses
 
 
 def _batches(predictor: Predictor, options: PredictOptions) -> BatchOptions:

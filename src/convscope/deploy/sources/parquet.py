@@ -47,13 +47,24 @@ def images_in_parquet(file: ParquetFile, is_wanted: Callable[[str], bool]) -> It
             yield ImageError(file.path, f"{file.path}: {error}")
 
 
-def split_groups(file: ParquetFile) -> list[ParquetFile]:
-    """The row groups of a Parquet file; the file itself if it cannot be read."""
+def split_groups(file: ParquetFile, min_rows: int) -> list[ParquetFile]:
+    """A Parquet file in pieces: row groups, of which small ones stay together; the file itself if it cannot be read.
+
+    Args:
+        file: Its path or address.
+        min_rows: In a piece, but for the last one.
+    """
     with needs_extra("reading Parquet files"):
         import pyarrow
     try:
         with _opened(file.path) as opened:
-            return [ParquetFile(file.path, i, i + 1) for i in _groups(opened, file)] or [file]
+            groups = _groups(opened, file)
+            found, start = [], groups.start
+            for i in groups:
+                if i + 1 == groups.stop or _rows(opened, range(start, i + 1)) >= min_rows:
+                    found.append(ParquetFile(file.path, start, i + 1))
+                    start = i + 1
+            return found or [file]
     except (pyarrow.ArrowException, OSError):
         return [file]
 
