@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,8 +20,12 @@ from pyarrow import parquet
 import convscope
 from convscope._reporting import Reporter
 from convscope.deploy.prediction import to_answer
+from convscope.deploy.prepare import BatchOptions
+from convscope.deploy.sources.find import find_images
+from convscope.deploy.sources.items import PassedOver
+from convscope.deploy.sources.read import read_archives
 from convscope.errors import ConvscopeError, MissingExtraError, UsageError
-from convscope.integrations.ray import plan
+from convscope.integrations.ray import plan, scoring
 from convscope.integrations.ray.cluster import check_ray_address
 from convscope.integrations.ray.output import encode_answers
 from convscope.integrations.ray.scoring import ScoringOptions, predict
@@ -44,7 +49,7 @@ def cluster() -> Iterator[Any]:
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
     ray.shutdown()
-    nodes.shutdown()
+    nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -88,23 +93,32 @@ class Watcher(Reporter):
 
 def single_machine(model: str, *sources: str) -> pa.Table:
     """The table that one process makes."""
-    outcomes = convscope.Predictor(model).predict_each(sources)
+    passed_over = PassedOver()
+    images = read_archives(find_images(sources, passed_over), passed_over)
+    outcomes = convscope.Predictor(model).predict_found(images, BatchOptions(25, 64, 2))
     content, _ = encode_answers((to_answer(outcome, 3) for outcome in outcomes), 3)
     return parquet.read_table(pa.BufferReader(content))
 
 
 @pytest.mark.slow
-def test_predict_while_a_node_is_killed_and_one_joins_has_each_row_once(cluster: Any, model: str, photos: Path) -> None:
+def test_predict_while_a_node_is_killed_and_one_joins_has_each_row_once(
+    cluster: Any, model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def replace_node() -> None:
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=1)
 
-    summary = predict(model, [str(photos)], "answers", reporter=Watcher(200, replace_node))
+    watcher = Watcher(200, replace_node)
+    monkeypatch.setattr(scoring, "RECOUNT_S", 0.0)
+    summary = predict(model, [str(photos)], "answers", reporter=watcher)
     assert parquet.read_table("answers").equals(single_machine(model, str(photos)))
     assert summary.images == sum(summary.nodes.values()) == IMAGES
     assert (summary.statuses["error"], summary.resumed, summary.left_out) == (1, 0, 0)
     assert summary.parts == -(-IMAGES // PART)
     assert len(summary.nodes) >= 2
+    assert watcher.messages
+    assert all(re.fullmatch(r"the cluster has \d nodes with \d cores now", text) for text in watcher.messages)
     assert json.loads(Path("answers/_SUCCESS").read_text()) == summary.model_dump(mode="json")
 
 
@@ -159,8 +173,6 @@ def test_predict_every_kind_of_source_has_the_rows_of_one_machine(model: str, ph
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_predict_node_without_the_files_is_said(model: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convscope.integrations.ray import scoring
-
     monkeypatch.setattr(scoring, "installed_versions", lambda: ("0.0.1", "1", "1", "1"))
     with pytest.raises(ConvscopeError, match=r"the node .* has convscope .*, not 0\.0\.1: install the same versions"):
         predict(model, [str(photos)], "answers")
@@ -227,6 +239,8 @@ with connect_ray("local", "this") as ray:
     def environment(pid):
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\\0")
 
+    from threading import Thread
+    Thread(target=lambda: print("noise"), name="ray_listen_error_messages").start()
     processes = [process.process.pid for kind in global_worker.node.all_processes.values() for process in kind]
     print(usage_lib.usage_stats_enabled(), bool(global_worker.node.webui_url))
     print(all(b"RAY_USAGE_STATS_ENABLED=0" in environment(pid) for pid in processes), len(processes) > 2)

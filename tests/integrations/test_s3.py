@@ -14,12 +14,11 @@ from pyarrow import parquet
 
 import convscope
 from convscope.errors import ConvscopeError
-from convscope.images.read import encode_png
 from helpers.command import Command
 from helpers.s3 import s3_server, unreliable_line
 
 KEY, SECRET = "AKIACONVSCOPETEST", "a-secret-that-nobody-may-print"
-IMAGES = 150
+IMAGES, BROKEN = 40, 7
 
 
 class Bucket(NamedTuple):
@@ -29,18 +28,22 @@ class Bucket(NamedTuple):
     failures: list[int]
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    yield
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     with s3_server(tmp_path) as endpoint, unreliable_line(endpoint, throttled=7, broken=11) as (line, failures):
         monkeypatch.setenv("AWS_ENDPOINT_URL", line)
         system = fsspec.filesystem("s3")
-        type(system).clear_instance_cache()
         system.mkdir("photos")
         yield Bucket(system, failures)
-        type(system).clear_instance_cache()
 
 
 def write_digits(folder: Path) -> None:
@@ -50,7 +53,7 @@ def write_digits(folder: Path) -> None:
         path = folder / f"{i % 2}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits[i][..., 0]).save(path)
-    (folder / "1" / "77.png").write_bytes(b"broken")
+    (folder / "1" / f"{BROKEN}.png").write_bytes(b"broken")
 
 
 def answers(path: Path | str) -> pa.Table:
@@ -81,13 +84,12 @@ def test_predict_from_s3_to_s3_has_the_answers_of_a_disk(
     assert SECRET not in everything
 
 
-def test_predict_from_s3_without_access_is_one_line(
-    bucket: Bucket, digits_run: convscope.Run, monkeypatch: pytest.MonkeyPatch
+def test_predict_from_s3_that_cannot_be_reached_is_one_line(
+    digits_run: convscope.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.system.pipe_file("photos/1.png", encode_png(convscope.load_data("digits").test.images[0]))
     monkeypatch.setattr("convscope._storage.WAITS_S", (0.0,))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    type(bucket.system).clear_instance_cache()
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(ConvscopeError, match=r"s3://photos/1\.png cannot be reached \(.*127\.0\.0\.1:9") as refusal:
         convscope.Predictor(digits_run.path).predict("s3://photos/1.png")
     assert SECRET not in str(refusal.value)

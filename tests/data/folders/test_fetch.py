@@ -10,7 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from convscope import load_data
+from convscope import _storage, load_data
 from convscope._reporting import Reporter
 from convscope.data import load
 from convscope.data.folders import fetch
@@ -50,8 +50,12 @@ def test_load_address_again_downloads_what_changed(memory: Any, monkeypatch: pyt
     write_photos(memory)
     load_data("memory:///data/photos")
     read: list[str] = []
-    read_files = fetch.read_files
-    monkeypatch.setattr(fetch, "read_files", lambda addresses: read.extend(addresses) or read_files(addresses))
+
+    def record(addresses: list[str]) -> list[bytes | OSError]:
+        read.extend(addresses)
+        return _storage.read_files(addresses)
+
+    monkeypatch.setattr(fetch, "read_files", record)
     load_data("memory:///data/photos")
     assert read == []
     memory.rm_file("/data/photos/cat/1.png")

@@ -6,9 +6,11 @@ import logging
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from threading import current_thread
+from typing import Any, TextIO, cast
 
 from convscope._extras import needs_extra
 from convscope._text import reason_of
@@ -17,7 +19,7 @@ from convscope.errors import ConvscopeError, UsageError
 LOCAL, AUTO = "local", "auto"
 ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-fA-F:]+\]:\d+")
 NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of the cluster that is started here
-PORTS_CLOSED = ("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex())  # to everybody but this process
+TOKEN = "RAY_AUTH_TOKEN"  # without it, Ray writes one into the user's home that opens the ports of every cluster
 
 
 def check_ray_address(address: str) -> None:
@@ -61,8 +63,7 @@ def connect_ray(address: str, feature: str) -> Iterator[Any]:
         return
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == LOCAL else {}
     if own:
-        for name, value in PORTS_CLOSED:
-            os.environ.setdefault(name, value)
+        os.environ.setdefault(TOKEN, secrets.token_hex())
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
@@ -71,6 +72,21 @@ def connect_ray(address: str, feature: str) -> Iterator[Any]:
             f"no Ray cluster at {address} ({reason_of(error)}): start one with 'ray start --head', or use --ray local"
         ) from error
     try:
-        yield ray
+        with redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
+            yield ray
     finally:
         ray.shutdown()
+
+
+class _WithoutRay:
+    """A stream that drops what Ray's threads write: reports of lost nodes, even with `log_to_driver=False`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, unless a thread of Ray does."""
+        return len(text) if current_thread().name.startswith("ray_") else self._stream.write(text)

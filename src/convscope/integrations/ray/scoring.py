@@ -107,7 +107,7 @@ def predict(
         job = _job(predictor, header, options.batch_size, sources, folder)
         state = _Progress(set(written), reporter, passed_over)
         try:
-            for result in _run(ray, job, state.note(parts), written):
+            for result in _run(ray, job, state.note(parts), written, reporter):
                 state.add(*result)
         except KeyboardInterrupt:
             reporter.message(f"{out} keeps the answers so far: run the same command again to resume")
@@ -149,10 +149,12 @@ def _job(
     )
 
 
-def _run(ray: Any, job: ScoringJob, parts: Iterator[Part], written: set[str]) -> Iterator[tuple[Part, PartResult, str]]:
+def _run(
+    ray: Any, job: ScoringJob, parts: Iterator[Part], written: set[str], reporter: Reporter
+) -> Iterator[tuple[Part, PartResult, str]]:
     """Score parts, a bounded number at a time; yields them as they are finished."""
     task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(score_part)
-    reference, cores = ray.put(job), _Cores(ray)
+    reference, cores = ray.put(job), _Cores(ray, reporter)
     running: dict[Any, Part] = {}
     for part in parts:
         running[task.remote([reference], part, part.file in written)] = part
@@ -185,15 +187,22 @@ def _name(part: Part) -> str:
 
 
 class _Cores:
-    """How many cores the cluster has, looked up once in a while."""
+    """How many cores the cluster has, looked up once in a while; the reporter is told when nodes join or are lost."""
 
-    def __init__(self, ray: Any) -> None:
-        self._ray, self._count, self._checked = ray, 1, float("-inf")
+    def __init__(self, ray: Any, reporter: Reporter) -> None:
+        self._ray, self._reporter = ray, reporter
+        self._count, self._nodes, self._checked = 1, 0, float("-inf")
 
     def count(self) -> int:
         if time.monotonic() > self._checked + RECOUNT_S:
             self._checked = time.monotonic()
-            self._count = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+            alive = [node for node in self._ray.nodes() if node["Alive"]]
+            self._count = max(1, int(sum(node["Resources"].get("CPU", 0) for node in alive)))
+            if len(alive) != self._nodes:
+                if self._nodes:
+                    cores = pluralize(self._count, "core")
+                    self._reporter.message(f"the cluster has {pluralize(len(alive), 'node')} with {cores} now")
+                self._nodes = len(alive)
         return self._count
 
 

@@ -150,4 +150,5 @@ def _node() -> str:
     """The address of this node, and the beginning of its number in Ray, as one machine may be several nodes."""
     import ray
 
-    return f"{ray.util.get_node_ip_address()} ({ray.get_runtime_context().get_node_id()[:8]})"
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return f"{address} ({ray.get_runtime_context().get_node_id()[:8]})"
