@@ -29,7 +29,7 @@ from convscope.deploy.prediction import Answer, PredictionList
 from convscope.deploy.server.supervisor import ServerInfo
 from convscope.deploy.verify import Verification
 from convscope.evaluation.metrics import Evaluation
-from convscope.integrations.ray.scoring import ScoringSummary
+from convscope.integrations.ray.output import ScoringSummary
 from convscope.network.cost import NetworkCost, PresetList
 from convscope.pretrained.catalog import BackboneEntry, BackboneList
 from convscope.runs.config import Manifest, MetricsRow, RunConfig, RunSummary

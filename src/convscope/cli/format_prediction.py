@@ -9,7 +9,7 @@ from convscope.deploy.prediction import Prediction, Status
 
 if TYPE_CHECKING:
     from convscope.deploy.answers import AnswerSummary
-    from convscope.integrations.ray.scoring import ScoringSummary
+    from convscope.integrations.ray.output import ScoringSummary
 
 TOP_K = 3  # classes that are printed by default
 ANSWERS: dict[Status, str] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import Field
 
+from convscope._extras import require_package
 from convscope._records import Record
 from convscope._storage import is_address
 from convscope.cli.console import AsJson, model_file, print_message, print_result
@@ -186,13 +187,15 @@ def _score(model: Path, words: Sequence[str], options: PredictOptions, force: bo
     """Write the answers of a Ray cluster into a folder, and print a summary; whether there are any errors."""
     from convscope.cli.format_prediction import TOP_K, cluster_lines
     from convscope.cli.progress import CliReporter
-    from convscope.integrations.ray.scoring import ScoringOptions, predict
 
     assert options.ray is not None
     if options.out is None:
         raise UsageError("--ray needs --out FOLDER, for the answers")
     if options.threads:
         raise UsageError("--ray uses one thread per core of the cluster: leave out --threads")
+    require_package("ray", "--ray")
+    from convscope.integrations.ray.scoring import ScoringOptions, predict
+
     chosen = ScoringOptions(
         top_k=options.top_k or TOP_K, max_megapixels=options.max_megapixels, batch_size=options.batch_size
     )

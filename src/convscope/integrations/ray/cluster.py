@@ -6,20 +6,22 @@ import logging
 import os
 import re
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from threading import current_thread
 from typing import Any, TextIO, cast
 
-from convscope._extras import needs_extra
-from convscope._text import reason_of
+import ray
+
 from convscope.errors import ConvscopeError, UsageError
 
-LOCAL, AUTO = "local", "auto"
+LOCAL = "local"
 ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-fA-F:]+\]:\d+")
-NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of the cluster that is started here
+NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of a cluster that is started here
 TOKEN = "RAY_AUTH_TOKEN"  # without it, Ray writes one into the user's home that opens the ports of every cluster
+CONNECT_TIMEOUT_S = 10.0
 
 
 def check_ray_address(address: str) -> None:
@@ -28,52 +30,44 @@ def check_ray_address(address: str) -> None:
         raise UsageError(f"--ray {address}: expected local (this machine), auto (the cluster it is in), or HOST:PORT")
 
 
-def import_ray(feature: str) -> Any:
-    """Ray, with its reports of usage switched off.
-
-    Args:
-        feature: What needs it.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    os.environ.update(NO_REPORTS)
-    with needs_extra(feature):
-        import ray
-    return ray
-
-
-@contextmanager
-def connect_ray(address: str, feature: str) -> Iterator[Any]:
-    """A connection to Ray for as long as the block lasts; yields Ray. One that exists already is used and kept.
+def connect_ray(address: str) -> None:
+    """Connect to a cluster.
 
     Args:
         address: `local` starts Ray on this machine, with a worker per core; `auto` joins the cluster that this machine
             belongs to; HOST:PORT joins another.
-        feature: What needs it.
 
     Raises:
-        MissingExtraError: Ray is not installed.
+        UsageError: The address is none.
         ConvscopeError: There is no cluster.
     """
     check_ray_address(address)
-    ray = import_ray(feature)
-    if ray.is_initialized():
-        yield ray
-        return
-    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == LOCAL else {}
-    if own:
+    os.environ |= NO_REPORTS
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         os.environ.setdefault(TOKEN, secrets.token_hex())
     logging.getLogger("ray").setLevel(logging.ERROR)
+    host, _, port = address.rpartition(":")
     try:
+        if host and "//" not in host:  # Ray itself would wait for two minutes
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
-    except ConnectionError as error:
-        raise ConvscopeError(
-            f"no Ray cluster at {address} ({reason_of(error)}): start one with 'ray start --head', or use --ray local"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConvscopeError(f"--ray {address}: no cluster: {reason}; start one with: ray start --head") from error
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """A connection for as long as the block lasts, see `connect_ray`; one that exists already is used and kept."""
+    if ray.is_initialized():
+        yield
+        return
+    connect_ray(address)
     try:
         with redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
-            yield ray
+            yield
     finally:
         ray.shutdown()
 

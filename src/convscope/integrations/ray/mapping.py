@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
 
 import ray
 
 from convscope.api.tuning.trial import Item, Mapper, Result, Shared
-from convscope.errors import ConvscopeError
-
-CONNECT_TIMEOUT_S = 10.0
+from convscope.integrations.ray.cluster import connect_ray
 
 
 class RayMapper(Mapper):
@@ -30,7 +23,7 @@ class RayMapper(Mapper):
 
     def __init__(self, address: str = "auto", threads: int | None = None) -> None:
         if not ray.is_initialized():
-            _connect(address)
+            connect_ray(address)
         cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         self.cpus = threads or max(1, min(cpu for cpu in cpus if cpu))
         self.workers = max(1, sum(cpu // self.cpus for cpu in cpus))
@@ -51,15 +44,3 @@ class RayMapper(Mapper):
         while waiting:
             (done, *_), _ = ray.wait(list(waiting))
             yield waiting.pop(done), ray.get(done)
-
-
-def _connect(address: str) -> None:
-    """Connect to a cluster. Raises ConvscopeError if there is none."""
-    host, _, port = address.rpartition(":")
-    try:
-        if host and port.isdigit() and "//" not in host:  # Ray itself would wait for two minutes
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConvscopeError(f"--ray {address}: no cluster: {reason}; start one with: ray start --head") from error

@@ -20,13 +20,25 @@ from pydantic import ValidationError
 from convscope._extras import require_package
 from convscope._files import lock_folder, remove, write_atomically
 from convscope._storage import is_address, list_folder, open_file, remove_file, write_file
-from convscope.deploy.answers import PartHeader, header_difference
+from convscope.deploy.answers import AnswerSummary, PartHeader, header_difference
 from convscope.deploy.prediction import Answer
 from convscope.deploy.tables import ParquetWriter
 from convscope.errors import UsageError
 
 HEADER, FINISHED = "_convscope.json", "_SUCCESS"
 PART_FILE = re.compile(r"part-\d{8}-[0-9a-f]{16}\.parquet")
+
+
+class ScoringSummary(AnswerSummary):
+    """What `convscope predict --ray` has written.
+
+    Attributes:
+        parts: Number of Parquet files.
+        nodes: Number of images by the address of the node that scored them in this call.
+    """
+
+    parts: int
+    nodes: dict[str, int]
 
 
 class OutputFolder:

@@ -16,24 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convscope._extras import require_package
+import ray
+
 from convscope._records import Record
 from convscope._reporting import Reporter
 from convscope._storage import check_address, is_address
 from convscope._text import pluralize
-from convscope.deploy.answers import AnswerSummary, PartHeader, is_stream
+from convscope.deploy.answers import PartHeader, is_stream
 from convscope.deploy.predictor import MAX_MEGAPIXELS, Predictor
 from convscope.deploy.prepare import BATCH_SIZE, BatchOptions
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import PassedOver
 from convscope.deploy.sources.read import OnceFilter
 from convscope.errors import ConvscopeError, UsageError
-from convscope.integrations.ray.cluster import LOCAL, connect_ray
-from convscope.integrations.ray.output import FINISHED, HEADER, OutputFolder, open_output
+from convscope.integrations.ray.cluster import LOCAL, connected
+from convscope.integrations.ray.output import FINISHED, HEADER, OutputFolder, ScoringSummary, open_output
 from convscope.integrations.ray.plan import Part, plan_parts
 from convscope.integrations.ray.worker import PartResult, ScoringJob, installed_versions, score_part
 
-FEATURE = "scoring by Ray"
 SCORING = "classifying"  # the task of the reporter
 TOP_K = 3
 TASKS_PER_CORE = 2  # in flight: one runs, one waits, so that no core is idle and nothing piles up
@@ -47,18 +47,6 @@ class ScoringOptions(Record):
     top_k: int = TOP_K
     max_megapixels: float = MAX_MEGAPIXELS
     batch_size: int = BATCH_SIZE
-
-
-class ScoringSummary(AnswerSummary):
-    """What `convscope predict --ray` has written.
-
-    Attributes:
-        parts: Number of Parquet files.
-        nodes: Number of images by the address of the node that scored them in this call.
-    """
-
-    parts: int
-    nodes: dict[str, int]
 
 
 def predict(
@@ -87,12 +75,11 @@ def predict(
 
     Raises:
         UsageError: The sources or the folder cannot be used.
-        MissingExtraError: Ray, or what reads the addresses, is not installed.
+        MissingExtraError: What reads the addresses is not installed.
         ConvscopeError: The storage or the cluster fails; nothing that was written is lost.
     """
     options, reporter = options or ScoringOptions(), reporter or Reporter()
     _check(sources, out)
-    require_package("ray", FEATURE)
     predictor = Predictor(model, threads=1)
     header = PartHeader(
         model=predictor.sha256,
@@ -103,11 +90,11 @@ def predict(
     passed_over = PassedOver()
     once = OnceFilter(frozenset(), passed_over) if len(sources) > 1 else _accept  # one source names nothing twice
     parts = plan_parts(find_images(sources, passed_over), once)
-    with open_output(out, header, force) as (folder, written), connect_ray(address, FEATURE) as ray:
+    with open_output(out, header, force) as (folder, written), connected(address):
         job = _job(predictor, header, options.batch_size, sources, folder)
         state = _Progress(set(written), reporter, passed_over)
         try:
-            for result in _run(ray, job, state.note(parts), written, reporter):
+            for result in _run(job, state.note(parts), written, reporter):
                 state.add(*result)
         except KeyboardInterrupt:
             reporter.message(f"{out} keeps the answers so far: run the same command again to resume")
@@ -150,21 +137,21 @@ def _job(
 
 
 def _run(
-    ray: Any, job: ScoringJob, parts: Iterator[Part], written: set[str], reporter: Reporter
+    job: ScoringJob, parts: Iterator[Part], written: set[str], reporter: Reporter
 ) -> Iterator[tuple[Part, PartResult, str]]:
     """Score parts, a bounded number at a time; yields them as they are finished."""
     task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(score_part)
-    reference, cores = ray.put(job), _Cores(ray, reporter)
+    reference, cores = ray.put(job), _Cores(reporter)
     running: dict[Any, Part] = {}
     for part in parts:
         running[task.remote([reference], part, part.file in written)] = part
         while len(running) >= TASKS_PER_CORE * cores.count():
-            yield _next(ray, running)
+            yield _next(running)
     while running:
-        yield _next(ray, running)
+        yield _next(running)
 
 
-def _next(ray: Any, running: dict[Any, Part]) -> tuple[Part, PartResult, str]:
+def _next(running: dict[Any, Part]) -> tuple[Part, PartResult, str]:
     """Wait for the next part that is finished, and take it out."""
     (done,), _ = ray.wait(list(running), num_returns=1)
     part = running.pop(done)
@@ -189,14 +176,14 @@ def _name(part: Part) -> str:
 class _Cores:
     """How many cores the cluster has, looked up once in a while; the reporter is told when nodes join or are lost."""
 
-    def __init__(self, ray: Any, reporter: Reporter) -> None:
-        self._ray, self._reporter = ray, reporter
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
         self._count, self._nodes, self._checked = 1, 0, float("-inf")
 
     def count(self) -> int:
         if time.monotonic() > self._checked + RECOUNT_S:
             self._checked = time.monotonic()
-            alive = [node for node in self._ray.nodes() if node["Alive"]]
+            alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
             self._count = max(1, int(sum(node["Resources"].get("CPU", 0) for node in alive)))
             if len(alive) != self._nodes:
                 if self._nodes:

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ray
+
 from convscope._text import escape_bytes
 from convscope.deploy.prediction import Answer, to_answer
 from convscope.deploy.predictor import Predictor
@@ -86,8 +88,6 @@ def score_part(job: list[Any], part: Part, is_done: bool) -> tuple[PartResult, s
 
 @lru_cache(maxsize=1)
 def _scorer(job: Any) -> Scorer:
-    import ray
-
     return Scorer(ray.get(job))
 
 
@@ -148,7 +148,5 @@ def _enter_folder(job: ScoringJob) -> None:
 
 def _node() -> str:
     """The address of this node, and the beginning of its number in Ray, as one machine may be several nodes."""
-    import ray
-
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return f"{address} ({ray.get_runtime_context().get_node_id()[:8]})"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 from PIL import Image
 from pyarrow import parquet
 
@@ -24,7 +25,7 @@ from convscope.deploy.prepare import BatchOptions
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import PassedOver
 from convscope.deploy.sources.read import read_archives
-from convscope.errors import ConvscopeError, MissingExtraError, UsageError
+from convscope.errors import ConvscopeError, UsageError
 from convscope.integrations.ray import plan, scoring
 from convscope.integrations.ray.cluster import check_ray_address
 from convscope.integrations.ray.output import encode_answers
@@ -39,17 +40,19 @@ def cluster() -> Iterator[Any]:
     """Three nodes with one core each, simulated on this machine; this process is connected to them."""
     if sys.platform != "linux":
         required("Ray simulates clusters on Linux")
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    import ray
     from ray.cluster_utils import Cluster
 
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):
         nodes.add_node(num_cpus=1)
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
-    ray.shutdown()
-    nodes.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()  # type: ignore[no-untyped-call]
+    nodes.shutdown()
+    monkeypatch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +209,10 @@ def test_ray_addresses_are_accepted() -> None:
         check_ray_address(address)
 
 
-def test_predict_without_ray_names_the_extra(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_without_ray_names_the_extra(command: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope._extras.find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"scoring by Ray needs the cluster extra: pip install 'convscope\["):
-        predict(model, ["a.png"], "answers")
+    answer = command("predict", model, "a.png", "--ray", "local", "--out", "answers")
+    assert answer == (2, "", "convscope: --ray needs the cluster extra: pip install 'convscope[cluster]'\n")
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,10 @@ def test_predict_ray_option_that_does_not_fit(command: Command, model: str, word
 LOCAL = """
 import os, sys
 from pathlib import Path
-from convscope.integrations.ray.cluster import connect_ray
+import ray
+from convscope.integrations.ray.cluster import connected
 
-with connect_ray("local", "this") as ray:
+with connected("local"):
     from ray._common.usage import usage_lib
     from ray._private.worker import global_worker
 
