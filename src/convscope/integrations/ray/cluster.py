@@ -20,6 +20,7 @@ from convscope.errors import ConvscopeError, UsageError
 LOCAL = "local"
 ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-fA-F:]+\]:\d+")
 NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of a cluster that is started here
+MODE = "RAY_AUTH_MODE"  # Ray sets it once it has a token, which it keeps for the rest of the process
 TOKEN = "RAY_AUTH_TOKEN"  # without it, Ray writes one into the user's home that opens the ports of every cluster
 CONNECT_TIMEOUT_S = 10.0
 
@@ -46,7 +47,8 @@ def connect_ray(address: str) -> None:
     own: dict[str, Any] = {}
     if address == LOCAL:
         own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        os.environ.setdefault(TOKEN, secrets.token_hex())
+        if MODE not in os.environ:
+            os.environ.setdefault(TOKEN, secrets.token_hex())
     logging.getLogger("ray").setLevel(logging.ERROR)
     host, _, port = address.rpartition(":")
     try:

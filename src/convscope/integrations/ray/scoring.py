@@ -29,7 +29,7 @@ from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import PassedOver
 from convscope.deploy.sources.read import OnceFilter
 from convscope.errors import ConvscopeError, UsageError
-from convscope.integrations.ray.cluster import LOCAL, connected
+from convscope.integrations.ray.cluster import LOCAL, check_ray_address, connected
 from convscope.integrations.ray.output import FINISHED, HEADER, OutputFolder, ScoringSummary, open_output
 from convscope.integrations.ray.plan import Part, plan_parts
 from convscope.integrations.ray.worker import PartResult, ScoringJob, installed_versions, score_part
@@ -79,6 +79,7 @@ def predict(
         ConvscopeError: The storage or the cluster fails; nothing that was written is lost.
     """
     options, reporter = options or ScoringOptions(), reporter or Reporter()
+    check_ray_address(address)
     _check(sources, out)
     predictor = Predictor(model, threads=1)
     header = PartHeader(
