@@ -1,13 +1,14 @@
 """Scoring on a Ray cluster: each image exactly once, the same bits, flat memory, and the speed of all cores.
 
-    bench_ray.py [--files 100000] [--into RESULTS.md]
+    bench_ray.py [--files 100000] [--rounds 3] [--into RESULTS.md]
 
 Classifies PNGs of MNIST's test digits with a small model: in one process on one core, and on a cluster of three nodes,
 one core each, that are simulated on this machine. Then again on the cluster, while a node is killed after a third of
 the images and another joins after two thirds. Speed and memory are also measured with a tenth of the files: the
-difference leaves out the start. The table goes into RESULTS.md. Exit code 5: an image is missing or twice, an answer
-differs from that of the one process, the driver's memory grows by 300 MB or more, or the cluster is slower than 0.85
-times the cores of this machine times the speed of the one process.
+difference leaves out the start. Of the rounds, the fastest counts: other programs only slow them down. The table goes
+into RESULTS.md. Exit code 5: an image is missing or twice, an answer differs from that of the one process, the driver's
+memory grows by 300 MB or more, or the cluster is slower than 0.85 times the cores of this machine times the speed of the
+one process.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> int:
     """Measure, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
@@ -53,22 +55,22 @@ def main() -> int:
         train = [CONVSCOPE, "train", "mnist", "--model", "tiny", "--recipe", "fast", "--epochs", "1", "--run", "run"]
         subprocess.run(train, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         write(Path(), options.files)
-        facts, is_good = measure(options.files)
+        facts, is_good = measure(options.files, options.rounds)
     report(options.into, facts)
     return 0 if is_good else 5
 
 
-def measure(files: int) -> tuple[dict[str, str], bool]:
+def measure(files: int, rounds: int) -> tuple[dict[str, str], bool]:
     """Every number of the table, and whether all are as they shall be."""
     from ray.cluster_utils import Cluster
 
     some, cores = files // 10, min(MAX_CORES, len(os.sched_getaffinity(0)))
-    one = [predict(count, f"one-{count}.parquet", "--threads", "1", core=0) for count in (some, files)]
+    one = [best(rounds, count, f"one-{count}.parquet", "--threads", "1", core=0) for count in (some, files)]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(NODES - 1):
         cluster.add_node(num_cpus=1)
     try:
-        many = [predict(count, f"many-{count}", "--ray", cluster.address) for count in (some, files)]
+        many = [best(rounds, count, f"many-{count}", "--ray", cluster.address) for count in (some, files)]
         disturbed = predict(files, "disturbed", "--ray", cluster.address, meanwhile=disturbance(cluster, files))
     finally:
         cluster.shutdown()
@@ -79,7 +81,7 @@ def measure(files: int) -> tuple[dict[str, str], bool]:
     growth, ratio = many[1].memory - many[0].memory, speeds[1] / (cores * speeds[0])
     nodes = json.loads(Path("disturbed/_SUCCESS").read_text())["nodes"]
     facts = {
-        "files": f"{files:,}",
+        "files; rounds": f"{files:,}; {rounds}",
         "rows, a node killed and another joining": f"{len(images):,}",
         "images missing": f"{files - len(set(images)):,}",
         "images twice": f"{len(images) - len(set(images)):,}",
@@ -93,6 +95,12 @@ def measure(files: int) -> tuple[dict[str, str], bool]:
     }
     is_once = len(images) == len(set(images)) == files
     return facts, is_once and all(same) and growth < MAX_GROWTH_MB and ratio >= MIN_SPEED
+
+
+def best(rounds: int, files: int, out: str, *options: str, core: int | None = None) -> Run:
+    """`predict` several times: the shortest time, and the largest memory."""
+    runs = [predict(files, out, "--force", *options, core=core) for _ in range(rounds)]
+    return Run(min(run.seconds for run in runs), max(run.memory for run in runs))
 
 
 def predict(
