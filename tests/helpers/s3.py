@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +16,7 @@ from typing import Any
 from helpers.command import required
 from helpers.process import wait_until
 
+SERVER = Path(__file__).parents[2] / "build" / "s3" / "bin" / "moto_server"  # an environment of its own, see .ci/run
 ENDPOINT = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -26,13 +24,11 @@ SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request ra
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
     """The endpoint of a server without any buckets; without one installed the test is skipped, or fails in CI."""
-    command = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
-    command = os.environ.get("CONVSCOPE_S3_SERVER", command)
-    if command is None:
-        required("the tests of S3 need moto_server, of moto[server]; CONVSCOPE_S3_SERVER may name it")
+    if not SERVER.exists():
+        required("an S3 server in build/s3, see .ci/run")
     log = folder / "s3.log"
     with log.open("wb") as file:
-        process = subprocess.Popen([str(command), "-H", "127.0.0.1", "-p", "0"], stdout=file, stderr=file, text=True)
+        process = subprocess.Popen([SERVER, "-H", "127.0.0.1", "-p", "0"], stdout=file, stderr=file, text=True)
     try:
         wait_until(lambda: ENDPOINT.search(log.read_text()) is not None, process)
         yield re.findall(ENDPOINT, log.read_text())[0]

@@ -197,14 +197,14 @@ def test_predict_sources_and_folders_that_cannot_be_used(model: str) -> None:
     assert Path("full/mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("address", ["photos", "photos/", "host", "ray://", "1.2.3.4"])
+@pytest.mark.parametrize("address", ["photos", "photos/", "host", "ray://head:10001", "1.2.3.4"])
 def test_ray_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match=r"expected local \(this machine\), auto"):
         check_ray_address(address)
 
 
 def test_ray_addresses_are_accepted() -> None:
-    for address in ("local", "auto", "10.0.0.1:6379", "head:6379", "ray://head:10001", "[::1]:6379"):
+    for address in ("local", "auto", "10.0.0.1:6379", "head:6379", "[::1]:6379"):
         check_ray_address(address)
 
 
@@ -262,6 +262,7 @@ def test_local_cluster_reports_nothing_has_no_dashboard_and_is_quiet(tmp_path: P
         capture_output=True,
         text=True,
         check=False,
+        timeout=100,
     )
     assert done.stderr == ""
     assert done.stdout.split() == ["False", "False", "True", "True", "False"]

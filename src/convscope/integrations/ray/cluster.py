@@ -18,7 +18,7 @@ import ray
 from convscope.errors import ConvscopeError, UsageError
 
 LOCAL = "local"
-ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-fA-F:]+\]:\d+")
+ADDRESS = re.compile(r"local|auto|[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
 NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of a cluster that is started here
 MODE = "RAY_AUTH_MODE"  # Ray sets it once it has a token, which it keeps for the rest of the process
 TOKEN = "RAY_AUTH_TOKEN"  # without it, Ray writes one into the user's home that opens the ports of every cluster
@@ -52,7 +52,7 @@ def connect_ray(address: str) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     host, _, port = address.rpartition(":")
     try:
-        if host and "//" not in host:  # Ray itself would wait for two minutes
+        if host:  # Ray itself would wait for two minutes
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
     except (OSError, ValueError) as error:
