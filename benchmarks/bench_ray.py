@@ -6,9 +6,9 @@ Classifies PNGs of MNIST's test digits with a small model: in one process on one
 one core each, that are simulated on this machine. Then again on the cluster, while a node is killed after a third of
 the images and another joins after two thirds. Speed and memory are also measured with a tenth of the files: the
 difference leaves out the start. Of the rounds, the fastest counts: other programs only slow them down. The table goes
-into RESULTS.md. Exit code 5: an image is missing or twice, an answer differs from that of the one process, the driver's
-memory grows by 300 MB or more, or the cluster is slower than 0.85 times the cores of this machine times the speed of the
-one process.
+into RESULTS.md. Exit code 5: an image is missing or twice, an answer differs from that of the one process, the
+driver's memory grows by 300 MB or more, or the cluster is slower than 0.85 times the cores of this machine times the
+speed of the one process.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from convscope._extras import EXTRAS, needs_extra, require_package
 from convscope.errors import MissingExtraError, UsageError
 
+RAY = re.compile(r"(ray|s3fs)\b")
 MESSAGE = r"^train needs the training extra: pip install 'convscope\[train\]'$"
 
 
@@ -51,3 +53,9 @@ def test_missing_extra_error_exits_with_2() -> None:
 def test_extras_are_those_of_the_package() -> None:
     project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
     assert set(EXTRAS.values()) <= set(project["optional-dependencies"])
+
+
+def test_ray_comes_with_the_cluster_extra_alone() -> None:
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    needs = {"": project["dependencies"], **project["optional-dependencies"]}
+    assert [extra for extra, packages in needs.items() if any(map(RAY.match, packages))] == ["cluster"]

@@ -128,6 +128,17 @@ def test_command_that_needs_training_extra_says_so_in_one_line(
     assert answer == (2, "", f"convscope: {feature} {NEEDS_TRAINING}")
 
 
+@pytest.mark.parametrize(
+    ("feature", "words"),
+    [("--ray", (IMAGE, "--ray", "local", "--out", "answers")), ("reading s3:// addresses", ("s3://bucket/1.png",))],
+)
+def test_predict_that_needs_cluster_extra_says_so_in_one_line(
+    run: Run, feature: str, words: tuple[object, ...]
+) -> None:
+    answer = run("predict", FOLDER / "run", *words)
+    assert answer == (2, "", f"convscope: {feature} needs the cluster extra: pip install 'convscope[cluster]'\n")
+
+
 def test_python_without_training_extra_predicts_and_evaluates() -> None:
     trained = convscope.open_run(FOLDER / "run")
     evaluation = convscope.evaluate_run(trained)

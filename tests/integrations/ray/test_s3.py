@@ -1,4 +1,4 @@
-"""Images in S3, over a line that throttles and breaks: the answers of a folder on a disk, no credentials anywhere."""
+"""Files in S3, over a line that throttles and breaks: as in a folder on a disk, and no credentials anywhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
 import convscope
+from convscope.data import load
 from convscope.errors import ConvscopeError
 from helpers.command import Command
 from helpers.s3 import s3_server, unreliable_line
@@ -82,6 +84,22 @@ def test_predict_from_s3_to_s3_has_the_answers_of_a_disk(
     everything += "".join(path.read_text() for path in Path("many").glob("_*"))
     assert KEY not in everything
     assert SECRET not in everything
+
+
+@pytest.mark.slow
+def test_load_data_from_s3_is_the_folder_on_a_disk(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "cache_folder", lambda: tmp_path / "cache")
+    write_digits(Path("digits"))
+    Path("digits", "1", f"{BROKEN}.png").unlink()
+    bucket.system.put("digits", "photos", recursive=True)
+    local, remote = convscope.load_data("digits/"), convscope.load_data("s3://photos/digits")
+    assert len(remote.train) + len(remote.test) == IMAGES - 1
+    for one, other in ((remote.train, local.train), (remote.test, local.test)):
+        assert np.array_equal(one.images, other.images)
+        assert np.array_equal(one.labels, other.labels)
+    assert bucket.failures[1] > 0
 
 
 def test_predict_from_s3_that_cannot_be_reached_is_one_line(
