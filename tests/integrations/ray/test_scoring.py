@@ -49,8 +49,8 @@ def cluster() -> Iterator[Any]:
         nodes.add_node(num_cpus=1)
     ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
     yield nodes
-    ray.shutdown()  # type: ignore[no-untyped-call]
-    nodes.shutdown()
+    ray.shutdown()
+    nodes.shutdown()  # type: ignore[no-untyped-call]
     monkeypatch.undo()
 
 
