@@ -7,7 +7,8 @@
     ├── DataError             3   a data set or image that cannot be used
     │   └── ImageError        3   one image of many; carries its name
     ├── ModelFileError        4   a run folder or model file that is incomplete or was altered
-    └── GateError             5   a result that misses what was demanded of it
+    ├── GateError             5   a result that misses what was demanded of it
+    └── PeerError             6   another process of the same training has ended
 
 Every message is one line: what was expected, what came, what to do.
 """
@@ -83,3 +84,9 @@ class GateError(ConvscopeError):
     """A result was measured, and misses what was demanded of it."""
 
     exit_code = 5
+
+
+class PeerError(ConvscopeError):
+    """Another process of the same training has ended, or cannot be reached."""
+
+    exit_code = 6

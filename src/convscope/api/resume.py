@@ -6,26 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from convscope._hardware import HardwareInfo, hardware_info, keep_freed_memory, max_threads
+from convscope._hardware import HardwareInfo, hardware_info, max_threads
 from convscope._records import validate_options
 from convscope._reporting import Reporter
 from convscope.api.train import run_plan
 from convscope.api.training.finetune import recorded_tail
 from convscope.api.training.hooks import HookKeywords, Hooks
 from convscope.api.training.options import CHECKPOINT_INTERVAL_S, TrainOptions
-from convscope.api.training.plan import Plan
+from convscope.api.training.plan import Plan, recorded_plan
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import Dataset
-from convscope.data.load import load_data
-from convscope.errors import DataError, UsageError
-from convscope.network.cost import check_memory
+from convscope.errors import UsageError
 from convscope.runs.config import INITIAL_WEIGHTS_FILE, LAST_WEIGHTS_FILE, WEIGHTS_FILES, RunConfig
 from convscope.runs.folder import Run, open_run, open_unfinished, utc_now
 from convscope.runs.weights import load_weights
 from convscope.training.finetuning.cut import choose_cut
 from convscope.training.probes.autotune import TuningProbe, TuningResult, autotune
-from convscope.training.resolve import TrainData, train_val_split
 
 PACKAGES_THAT_MATTER = ("convscope", "numpy", "torch")  # another version may change the bits of a training
 
@@ -87,7 +84,7 @@ def train_more(
 def plan_resume(path: str | Path, data: Dataset | None, reporter: Reporter) -> Plan:
     """Return the plan that a run folder was made by; nothing is decided again. See `resume_run`."""
     config = open_unfinished(path)
-    plan = _recorded_plan(path, config, data, reporter)
+    plan = recorded_plan(path, config, data, reporter)
     use_threads(config.machine.threads, _probe(plan).torch_works)
     changes = changes_since(config, hardware_info(config.machine.threads), backend.variant())
     if config.budget:
@@ -120,7 +117,7 @@ def plan_more(path: str | Path, epochs: int, data: Dataset | None, reporter: Rep
     """
     run = open_run(path)
     config = _with_cut(run)
-    plan = _recorded_plan(path, config, data, reporter)
+    plan = recorded_plan(path, config, data, reporter)
     threads = min(config.machine.threads, max_threads())
     tuning = autotune(_probe(plan), threads) if config.init is None else TuningResult(threads, "float32")
     if config.init is not None:
@@ -181,21 +178,6 @@ def changes_since(config: RunConfig, machine: HardwareInfo, variant: str) -> lis
 def _facts(machine: HardwareInfo, variant: str) -> dict[str, str]:
     versions = {name: machine.versions.get(name, "unknown") for name in PACKAGES_THAT_MATTER}
     return {**versions, "the processor": machine.processor, "the system": machine.system, "kernels": variant}
-
-
-def _recorded_plan(path: str | Path, config: RunConfig, data: Dataset | None, reporter: Reporter) -> Plan:
-    """Return the plan with its data as it was. Raises UsageError or DataError if that cannot be had."""
-    if data is None and not config.dataset.path:
-        raise UsageError(f"{path} was trained on data in memory: pass it to resume_run or train_more as data")
-    dataset = data or load_data(config.dataset.path, config.dataset.load_options, reporter)
-    if dataset.fingerprint != config.dataset.fingerprint:
-        raise DataError(
-            f"{config.dataset.path or dataset.name} has changed since {path} was trained on it: "
-            "restore it, or train again"
-        )
-    check_memory(config.network, min(config.recipe.batch_size, len(dataset.train)))
-    keep_freed_memory()
-    return Plan(TrainData(dataset, *train_val_split(dataset, config.recipe, config.seed)), config)
 
 
 def _probe(plan: Plan) -> TuningProbe:

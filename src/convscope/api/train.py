@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 
 from convscope._files import lock_folder
 from convscope._records import validate_options
+from convscope.api.training.group import ShareState
 from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
 from convscope.api.training.keep import keep_if_better
 from convscope.api.training.options import TrainOptions
@@ -27,7 +27,7 @@ from convscope.data.load import DataSource
 from convscope.errors import UsageError
 from convscope.runs.checkpoints import Checkpoints, RestoreCheckpoint
 from convscope.runs.config import INITIAL_WEIGHTS_FILE, TRAINING_IMAGES_FILE
-from convscope.runs.folder import Run, RunWriter, next_run_folder
+from convscope.runs.folder import RUNS_FOLDER, Run, RunWriter, next_run_folder
 from convscope.runs.metrics_log import MetricsLog
 from convscope.runs.weights import save_hashes
 from convscope.training.callbacks import Callback, Trainer, TrainResult, Weights, stop_on_signals
@@ -35,7 +35,6 @@ from convscope.training.config import TrainConfig
 from convscope.training.loop import fit
 from convscope.training.recipe import Recipe
 
-RUNS_FOLDER = Path("runs")
 UNUSABLE_AUGMENT = (
     "has no effect on a training from a backbone, whose first layers see the images only once: leave it out, or train "
     'from scratch with init="none"'
@@ -126,11 +125,23 @@ def fit_plan(plan: Plan, hooks: Hooks, callbacks: Sequence[Callback] = ()) -> tu
     """
     model = build_model(plan.config.network, plan.config.seed)
     initial = [] if plan.initial_weights is None else [InitialWeights(plan.initial_weights)]
+    share = [] if plan.group is None else [ShareState(plan.group)]  # last: it shares what the others have restored
     training = _train_config(plan, hooks)
-    result = fit(model, plan.data.train, plan.data.validation, training, [*initial, *callbacks])
+    result = fit(model, plan.data.train, plan.data.validation, training, [*initial, *callbacks, *share])
     result = keep_if_better(plan, result)
     set_weights(model, result.weights)
     return model, result
+
+
+def follow_plan(plan: Plan, hooks: Hooks) -> None:
+    """Train as planned in a process of a group that is not rank 0: write nothing, and stop when rank 0 does.
+
+    Args:
+        plan: that of rank 0.
+        hooks: of these, only the augmentation counts.
+    """
+    with stop_on_signals():  # what stops a group reaches all its processes; rank 0 decides when
+        fit_plan(plan, replace(hooks, metrics={}))
 
 
 def _hash_used_images(plan: Plan) -> NDArray[np.uint64]:
@@ -206,4 +217,5 @@ def _train_config(plan: Plan, hooks: Hooks) -> TrainConfig:
         metrics=hooks.metrics,
         augment=hooks.augment,
         tail=plan.tail,
+        group=plan.group,
     )

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+RUNS_FOLDER = Path("runs")
+
+
 def require_unused(path: Path) -> None:
     """Raise UsageError if a new run would overwrite something at `path`."""
     kind = kind_of(path, UsageError)

@@ -15,6 +15,7 @@ from convscope.training.metrics import Metric
 from convscope.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from convscope.backends.pytorch.group import Group
     from convscope.training.finetuning.tail import Tail
 
 Pixels = NDArray[np.uint8]
@@ -36,6 +37,7 @@ class TrainConfig:
         augment: the user's own augmentation, a function of a uint8 batch (n, height, width, channels) and a NumPy
             generator that returns a batch of the same shape.
         tail: what the first layers, which stay frozen, have computed; None trains all layers.
+        group: the processes that train together, each with its rows of every batch; None for this one alone.
     """
 
     preprocessing: Preprocessing
@@ -47,3 +49,4 @@ class TrainConfig:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     augment: Augment | None = None
     tail: Tail | None = None
+    group: Group | None = None

@@ -23,24 +23,29 @@ class Batch:
     """One training batch.
 
     images: float32 (n, channels, height, width). labels: int64 (n,). lam: the fraction of each image that belongs to
-    its own label; the rest shows the previous image of the batch, the last one in the first (CutMix).
+    its own label; the rest shows the previous image of the batch, the last one in the first (CutMix). previous: int64
+    (n,), the labels of those images; by default they follow from `labels`. weight: the fraction of the loss, as a
+    scalar, if other processes train on the other images of the batch.
     """
 
     images: Tensor
     labels: Tensor
     lam: float = 1
+    previous: Tensor | None = None
+    weight: Tensor | None = None
 
     def loss(self, logits: Tensor, smoothing: float) -> tuple[Tensor, int]:
         """Return the mean cross-entropy in nats and the number of labels that have the highest logit."""
         loss, correct = cross_entropy(logits, self.labels, smoothing)
         if self.lam < 1:
-            other, _ = cross_entropy(logits, self.labels.roll(1), smoothing)
+            previous = self.labels.roll(1) if self.previous is None else self.previous
+            other, _ = cross_entropy(logits, previous, smoothing)
             loss = self.lam * loss + (1 - self.lam) * other
         return loss, correct
 
 
 def batches(train: Split, config: TrainConfig, state: TrainerState) -> Iterator[Batch]:
-    """Yield the remaining batches of the current epoch.
+    """Yield the remaining batches of the current epoch; in a group of processes, this one's images of each.
 
     They are a pure function of data, recipe, seed and epoch, but with a time limit the size of the images and the end
     of CutMix follow the clock.
@@ -59,15 +64,23 @@ def batches(train: Split, config: TrainConfig, state: TrainerState) -> Iterator[
         if config.tail is not None:
             yield Batch(config.tail.batch(index, views[drawn]), torch.from_numpy(train.labels[index]))
             continue
-        shifts = None if augmentation.shifts is None else augmentation.shifts[drawn]
-        flips = None if augmentation.flips is None else augmentation.flips[index]
         store, rows = train.store, train.indices(index)
         if config.augment is not None:
             store, rows = _augmented(store[rows], config.augment, randoms[number]), np.arange(len(index))
+        if config.group is not None:
+            own = config.group.begin_batch(len(index))
+            own = np.append(own[0] - 1, own)  # with the image before them, for CutMix
+            index, drawn, rows = index[own], drawn[own], rows[own]
+        shifts = None if augmentation.shifts is None else augmentation.shifts[drawn]
+        flips = None if augmentation.flips is None else augmentation.flips[index]
         images = as_batch(gather_batch(store, rows, config.preprocessing.table, shifts, flips))
         images = augmentation.apply(images, drawn, state.image_scale())
         lam = augmentation.mix(images, number, state.done_at(state.step))
-        yield Batch(images, torch.from_numpy(train.labels[index]), lam)
+        labels = torch.from_numpy(train.labels[index])
+        if config.group is None:
+            yield Batch(images, labels, lam)
+        else:
+            yield Batch(images[1:], labels[1:], lam, labels[:-1], torch.tensor(config.group.weight))
 
 
 def _augmented(images: Pixels, augment: Augment, random: np.random.Generator) -> Pixels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from convscope.training.loader import batches
 from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
 from convscope.training.state import TrainerState
+
+if TYPE_CHECKING:
+    from convscope.backends.pytorch.group import Group
 
 MAX_EVALUATION_BATCH = 1000
 MAX_EVALUATION_BYTES = 2**28  # of activations at once; with what the libraries add, under 512 MB
@@ -57,22 +60,30 @@ def fit(
     optimizer = Optimizer(trained, recipe.optimizer)
     result = TrainResult(recipe.selection.weights)
     trainer = Trainer(model, optimizer, state, result)
+    group = config.group
+    if group is not None:
+        group.share_batches(model)
     backend.share_torch_threads(leaves_work_to_torch(model))
     torch.manual_seed(config.seed)  # for dropout
     state.begin_epoch(1)
     for callback in callbacks:
         callback.on_train_begin(trainer)
+    _agree(trainer, group)
     while not (state.finished or trainer.stop_training or _should_stop(result, state, len(validation))):
         model.train()
         for batch in batches(train, config, state):
             with autocast(config.precision):
                 logits = trained(batch.images).float()
             loss, correct = batch.loss(logits, recipe.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward(batch.weight)  # type: ignore[no-untyped-call]
+            counts = loss.item(), correct, len(batch.labels)
+            if group is not None:
+                counts = group.combine(optimizer.weights, loss, correct)
             optimizer.step(recipe.learning_rate_at(state.done_at(state.step)))
-            state.add_batch(loss.item(), correct, len(batch.labels), mixed=batch.lam < 1)
+            state.add_batch(*counts, mixed=batch.lam < 1)
             for callback in callbacks:
                 callback.on_train_batch_end(trainer)
+            _agree(trainer, group)
             if trainer.stop_training or state.out_of_time:
                 break
         if trainer.stop_training:
@@ -87,13 +98,21 @@ def fit(
         state.begin_epoch(state.epoch + 1)
         for callback in callbacks:
             callback.on_epoch_end(trainer)
-    result.seconds = state.seconds
+        _agree(trainer, group)
+    result.seconds = state.elapsed
     if not result.history:
         result.best = result.last = get_weights(model)
     set_weights(model, result.weights)
     for callback in callbacks:
         callback.on_train_end(trainer)
     return result
+
+
+def _agree(trainer: Trainer, group: Group | None) -> None:
+    """Of a group of processes, let the callbacks and the clock of rank 0 decide for all."""
+    if group is not None:
+        stop, seconds = group.broadcast([trainer.stop_training, trainer.state.elapsed])
+        trainer.stop_training, trainer.state.agreed_seconds = bool(stop), seconds
 
 
 def autocast(precision: Precision) -> torch.autocast:
@@ -133,9 +152,25 @@ def evaluation_batch_size(model: nn.Module) -> int:
 
 def validate(model: nn.Module, split: Split, config: TrainConfig) -> tuple[float, float, dict[str, float]]:
     """Return the mean cross-entropy in nats, the accuracy and the user's own metrics on a split."""
-    logits = split_logits(model, split, config.preprocessing, config.tail)
+    group = config.group
+    own = split if group is None else _share_of(split, group)
+    logits = split_logits(model, own, config.preprocessing, config.tail)
+    if group is not None:
+        logits = group.gather(logits)[: len(split)]
+        if group.rank:
+            mean, accuracy = group.broadcast([0, 0])
+            return mean, accuracy, {}
     loss, correct = cross_entropy(torch.from_numpy(logits), torch.from_numpy(np.array(split.labels)))
-    return loss.item(), correct / len(split), compute_metrics(config.metrics, logits, split.labels)
+    measured = loss.item(), correct / len(split)
+    if group is not None:
+        group.broadcast(measured)
+    return *measured, compute_metrics(config.metrics, logits, split.labels)
+
+
+def _share_of(split: Split, group: Group) -> Split:
+    """This rank's images of a split: as many as every rank's, the last image repeated if necessary."""
+    count = -(-len(split) // group.size)
+    return split.take(np.minimum(np.arange(group.rank * count, (group.rank + 1) * count), len(split) - 1))
 
 
 def split_logits(

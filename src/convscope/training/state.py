@@ -69,7 +69,12 @@ class TrainerState:
         images: number of training images.
         time_limit: seconds, or None to train all epochs.
         initial_epoch: number of epochs that the model has been trained for already.
+
+    Attributes:
+        agreed_seconds: the seconds since training began that several processes have agreed on; None if there is one.
     """
+
+    agreed_seconds: float | None = None
 
     def __init__(self, recipe: Recipe, images: int, time_limit: float | None = None, initial_epoch: int = 0) -> None:
         self.recipe, self.time_limit, self.initial_epoch = recipe, time_limit, initial_epoch
@@ -98,9 +103,14 @@ class TrainerState:
         return self.step - (self.epoch - 1) * self.batches_per_epoch
 
     @property
-    def seconds(self) -> float:
-        """Seconds since training began."""
+    def elapsed(self) -> float:
+        """Seconds since training began, on the clock of this process."""
         return time.perf_counter() - self.start
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since training began, on which decisions depend."""
+        return self.elapsed if self.agreed_seconds is None else self.agreed_seconds
 
     @property
     def epoch_seconds(self) -> float:
@@ -208,6 +218,7 @@ class TrainerState:
     def load_state_dict(self, state: StateDict) -> None:
         """Continue from these counters; the clocks skip the time in between."""
         now = time.perf_counter()
+        self.agreed_seconds = None
         self.start, self.epoch_start = now - state["seconds"], now - state["epoch_seconds"]
         self.step, self.epoch = int(state["step"]), int(state["epoch"])
         self.loss_sum, self.correct = state["loss_sum"], int(state["correct"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convscope._hardware import hardware_info, keep_freed_memory, max_threads
+from convscope._reporting import Reporter
 from convscope._statistics import images_to_show
 from convscope._storage import is_address
 from convscope.api.training.options import TrainOptions
 from convscope.backends.native import backend
 from convscope.backends.native.backend import use_threads
 from convscope.data.dataset import LARGE_IMAGE_SIDE, Dataset
+from convscope.data.load import load_data
 from convscope.data.registry import NAMES, SETS
 from convscope.errors import ArchitectureError, DataError, UsageError
 from convscope.images.preprocessing import Preprocessing
@@ -35,6 +38,9 @@ from convscope.training.recipe import Recipe
 from convscope.training.recipes import recipe_for_budget
 from convscope.training.resolve import Reasons, TrainData, resolve, train_val_split
 
+if TYPE_CHECKING:
+    from convscope.backends.pytorch.group import Group
+
 STATISTICS_VALUES = 2**28  # pixel values that mean and standard deviation are measured on
 FALLBACK_PRESET = "small"
 ESTIMATE_MARGIN = 1.25  # of the time estimate, when epochs and a budget are both given
@@ -45,13 +51,14 @@ class Plan:
     """A training that can start.
 
     data: the images. config: everything that was decided. initial_weights: None if they are random. tail: what the
-    frozen layers have computed, if there are any.
+    frozen layers have computed, if there are any. group: the processes that train together; None for this one alone.
     """
 
     data: TrainData
     config: RunConfig
     initial_weights: Weights | None = None
     tail: Tail | None = None
+    group: Group | None = None
 
 
 def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started: float | None = None) -> Plan:
@@ -117,6 +124,32 @@ def make_plan(dataset: Dataset, options: TrainOptions, origin: str = "", started
         machine=machine,
     )
     return Plan(data, config)
+
+
+def recorded_plan(path: str | Path, config: RunConfig, data: Dataset | None, reporter: Reporter) -> Plan:
+    """Return the plan of a run, with its data as it was; nothing is decided again.
+
+    Args:
+        path: the run folder, for messages.
+        config: of the run.
+        data: the data set, if the training had one in memory.
+        reporter: where messages and progress go.
+
+    Raises:
+        UsageError: the training had data in memory, and they are missing.
+        DataError: the data cannot be read, or have changed.
+    """
+    if data is None and not config.dataset.path:
+        raise UsageError(f"{path} was trained on data in memory: pass it to resume_run or train_more as data")
+    dataset = data or load_data(config.dataset.path, config.dataset.load_options, reporter)
+    if dataset.fingerprint != config.dataset.fingerprint:
+        raise DataError(
+            f"{config.dataset.path or dataset.name} has changed since {path} was trained on it: "
+            "restore it, or train again"
+        )
+    check_memory(config.network, min(config.recipe.batch_size, len(dataset.train)))
+    keep_freed_memory()
+    return Plan(TrainData(dataset, *train_val_split(dataset, config.recipe, config.seed)), config)
 
 
 def _default_recipe(options: TrainOptions, dataset: Dataset) -> str:

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from convscope.backends.native import backend
 from convscope.backends.native.backend import address
 from convscope.backends.native.reference_ops import Pooling, activate, pool2d
+from convscope.backends.native.shared_norm import shared_norm_act_pool
 
 if TYPE_CHECKING:
     from convscope_native._kernels import NormActPool
@@ -36,7 +37,7 @@ def norm_act_pool(
     Args:
         x: Feature maps (n, channels, h, w), fastest in channels_last memory.
         norm: Batch normalization. It uses batch statistics in training mode or without running ones. A BatchNorm1d
-            sees maps of one cell.
+            sees maps of one cell. If it is `shared`, its statistics are those of a batch shared out among processes.
         activation: Name in `network.activations.ACTIVATIONS`, or "none".
         pool: Kind, and size and stride of the window; or None. Cells that fill no window are dropped.
         pool_first: Pool before the norm instead of after the activation.
@@ -44,17 +45,22 @@ def norm_act_pool(
     Returns:
         Feature maps (n, channels, oh, ow) with the dtype of x.
     """
-    batch_statistics = norm is not None and (norm.training or norm.running_mean is None)
+    shared = getattr(norm, "shared", None) if norm is not None and norm.training else None
+    if shared is not None and pool_first:
+        x, pool, pool_first = norm_act_pool(x, pool=pool), None, False
+    batch_statistics = norm is not None and (norm.training or norm.running_mean is None) and shared is None
     job = _plan(x, norm, activation, pool, pool_first, batch_statistics)
     if job is None:
         return norm_act_pool_ref(x, norm, activation, pool, pool_first)
     if norm is None and pool is None and activation == "none":
         return x
-    if norm is not None and norm.training and norm.num_batches_tracked is not None:
+    if norm is not None and norm.training and shared is None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
+    if norm is not None and shared is not None:
+        return shared_norm_act_pool(x, norm, job, shared)
     result: Tensor = _NormActPool.apply(x, weight, bias, norm, job)  # type: ignore[no-untyped-call]
     return result
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convscope.backends.pytorch import modules
+from convscope.backends.pytorch import modules, shared_batch
 from convscope.backends.pytorch.fusion import FusedSequential
 from convscope.errors import UsageError
 from convscope.network.layers.base import Layer, walk_paths
@@ -114,7 +114,7 @@ def _conv(layer: Conv) -> nn.Module:
 
 
 def _batch_norm(layer: BatchNorm) -> nn.Module:
-    kind = nn.BatchNorm2d if len(layer.input_shape) == 3 else nn.BatchNorm1d
+    kind = shared_batch.BatchNorm2d if len(layer.input_shape) == 3 else shared_batch.BatchNorm1d
     return kind(layer.input_shape[-1], layer.epsilon)
 
 
@@ -140,7 +140,7 @@ LAYER_MODULES: dict[type[Layer], Callable[[Any], nn.Module]] = {
     Dense: lambda layer: nn.Linear(layer.input_shape[0], layer.units),
     BatchNorm: _batch_norm,
     Activation: _activation,
-    Dropout: lambda layer: nn.Dropout(layer.rate),
+    Dropout: lambda layer: shared_batch.Dropout(layer.rate),
     Pool: _pool,
     GlobalAvgPool: lambda _: modules.GlobalAvgPool2d(),
     GlobalMaxPool: lambda _: modules.GlobalMaxPool2d(),

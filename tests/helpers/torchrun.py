@@ -1,0 +1,174 @@
+"""Trainings by torchrun in processes of their own: started, killed at random moments, compared.
+
+    python torchrun.py DATA MODEL RUN LOSSES [NAME=JSON ...]    what each process runs
+
+Rank 0 appends one line per step to the file LOSSES: the step's number, its loss, the seconds since training began, and
+how many of them were spent on exchanges between the ranks, waiting for slower ones included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run"]
+START_S = 600.0  # the longest that a busy machine takes to start the processes
+
+
+def command(data: str, model: str, folder: Path, **options: object) -> list[str]:
+    """What torchrun starts: a training that writes `folder/run` and `folder/losses`."""
+    given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    return [__file__, data, model, str(folder / "run"), str(folder / "losses"), *given]
+
+
+def torchrun(processes: int, arguments: Sequence[str], restarts: int = 0) -> list[str]:
+    """The command line of torchrun for processes on this machine."""
+    return [*TORCHRUN, "--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}", *arguments]
+
+
+class Step(NamedTuple):
+    """One line of the file `losses`."""
+
+    number: int
+    loss: float
+    seconds: float
+    exchange_seconds: float
+
+
+def read_steps(folder: Path) -> list[Step]:
+    """The steps in order; of a step that was repeated after a kill, the last one."""
+    steps: dict[int, Step] = {}
+    for line in (folder / "losses").read_text().splitlines():
+        with suppress(ValueError):  # a line that was cut by a kill
+            number, loss, seconds, exchange_seconds = line.split()
+            steps[int(number)] = Step(int(number), float(loss), float(seconds), float(exchange_seconds))
+    assert sorted(steps) == list(range(1, len(steps) + 1)), "a step is missing"
+    return [steps[number] for number in sorted(steps)]
+
+
+def largest_deviation(folder: Path, expected: Path) -> float:
+    """The largest relative difference between the losses of two trainings, of any step."""
+    pairs = zip(read_steps(folder), read_steps(expected), strict=True)
+    return max(abs(ours.loss - theirs.loss) / theirs.loss for ours, theirs in pairs)
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started; Linux only."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def run_and_kill(
+    arguments: Sequence[str], folder: Path, kills: int, seed: int, span_s: float, env: Mapping[str, str]
+) -> int:
+    """Run a command, and kill one of its children `kills` times, at random moments; return its exit code.
+
+    Args:
+        arguments: of the launcher.
+        folder: that of `command`.
+        kills: number of kills; they begin when the first step is done.
+        seed: of the moments and of the choice of the child.
+        span_s: the longest time from one kill to the next, after new processes have been started.
+        env: of the launcher.
+    """
+    moments = random.Random(seed)
+    with (folder / "output").open("wb") as output:
+        launcher = subprocess.Popen(arguments, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
+    _wait_for(partial(_has_content, folder / "losses"), launcher)
+    before: set[int] = set()
+    for _ in range(kills):
+        _wait_for(partial(_has_other_children, launcher.pid, before), launcher)
+        time.sleep(moments.uniform(0, span_s))
+        victims = children(launcher.pid)
+        if launcher.poll() is not None or not victims:
+            break
+        before = set(victims)
+        with suppress(ProcessLookupError):
+            os.kill(moments.choice(victims), signal.SIGKILL)
+    return launcher.wait()
+
+
+def _has_other_children(parent: int, before: set[int]) -> bool:
+    return bool(set(children(parent)) - before)
+
+
+def _has_content(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def _wait_for(condition: Callable[[], bool], launcher: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_S
+    while not condition() and launcher.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Train in one of the processes."""
+    from torch import Tensor
+
+    import convscope
+    from convscope.backends.pytorch import group
+    from convscope.integrations import torchrun as integration
+    from convscope.training.callbacks import Callback, Trainer
+
+    exchanges = 0.0
+
+    class TimedGroup(group.Group):
+        """Counts the seconds of its exchanges."""
+
+        def sum(self, values: Tensor) -> Tensor:
+            nonlocal exchanges
+            start = time.perf_counter()
+            total = super().sum(values)
+            exchanges += time.perf_counter() - start
+            return total
+
+        def broadcast(self, values: Sequence[float]) -> list[float]:
+            nonlocal exchanges
+            start = time.perf_counter()
+            received = super().broadcast(values)
+            exchanges += time.perf_counter() - start
+            return received
+
+    class WriteLosses(Callback):
+        """Appends a line for every step to a file."""
+
+        def __init__(self, file: TextIO) -> None:
+            self.file, self.sum, self.seen = file, 0.0, 0
+
+        def on_train_begin(self, trainer: Trainer) -> None:
+            self.sum, self.seen = trainer.state.loss_sum, trainer.state.seen
+
+        def on_train_batch_end(self, trainer: Trainer) -> None:
+            state = trainer.state
+            if state.batch == 1:
+                self.sum, self.seen = 0.0, 0
+            loss = (state.loss_sum - self.sum) / (state.seen - self.seen)
+            self.file.write(f"{state.step} {loss!r} {state.elapsed} {exchanges}\n")
+            self.file.flush()
+            self.sum, self.seen = state.loss_sum, state.seen
+
+    group.Group = TimedGroup  # type: ignore[misc]
+    data, model, run, losses, *options = sys.argv[1:]
+    given = {name: json.loads(value) for name, _, value in (option.partition("=") for option in options)}
+    train = integration.train_model if "RANK" in os.environ else convscope.train_model
+    with Path(losses).open("a") as file:
+        train(data, model, run=run, callbacks=[WriteLosses(file)], **given)
+
+
+if __name__ == "__main__":
+    main()

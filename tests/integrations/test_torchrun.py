@@ -1,0 +1,181 @@
+"""Training by torchrun and `--processes`: the losses of one process, also after a kill; run folders; bad commands."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope import open_run, train_model
+from convscope.cli.commands import train_processes
+from convscope.data.dataset import Dataset
+from convscope.errors import UsageError
+from convscope.integrations import torchrun
+from convscope.integrations.torchrun import begun_run, complete_run, process_group
+from helpers.callbacks import Interrupt
+from helpers.command import Command
+from helpers.reporting import SilentReporter
+from helpers.torchrun import command, largest_deviation, run_and_kill
+from helpers.torchrun import torchrun as torchrun_command
+
+SMOOTH = "conv 4 3 pad same, batchnorm, gelu, flatten, dense 8, tanh"  # without decisions that rounding could tip
+ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def single_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the only one that torchrun has started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in {**address, **ENVIRONMENT}.items():
+        monkeypatch.setenv(name, value)
+
+
+def history(path: Path) -> list[tuple[float, float, float | None]]:
+    return [(row["train_loss"], row["validation_loss"], row["train_accuracy"]) for row in open_run(path).history]
+
+
+# Several processes
+
+
+@pytest.mark.slow
+def test_training_in_two_processes_after_a_kill_has_the_losses_of_one(tmp_path: Path) -> None:
+    options = {"epochs": 2, "batch_size": 256, "seed": 4, "precision": "float32", "checkpoint_interval": 0}
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    for folder in (alone, killed):
+        folder.mkdir()
+    subprocess.run([sys.executable, *command("digits", SMOOTH, alone, **options)], check=True)
+    arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=3)
+    assert run_and_kill(arguments, killed, kills=1, seed=2, span_s=0.1, env=ENVIRONMENT) == 0
+    assert "resuming after step" in (killed / "output").read_text()
+    assert largest_deviation(killed, alone) < 1e-4
+    ours, theirs = open_run(killed / "run"), open_run(alone / "run")
+    assert ours.manifest.status == "complete"
+    assert ours.evaluation is not None and theirs.evaluation is not None
+    assert ours.evaluation.accuracy == pytest.approx(theirs.evaluation.accuracy, abs=0.01)
+
+
+@pytest.mark.slow
+def test_train_with_processes_prints_the_result_once(stripes: Dataset, tmp_path: Path) -> None:
+    data = tmp_path / "stripes.npz"
+    np.savez(
+        data, x_train=stripes.train.images, y_train=stripes.train.labels, x_test=stripes.test.images,
+        y_test=stripes.test.labels,
+    )  # fmt: skip
+    train = [sys.executable, "-P", "-m", "convscope", "train", str(data), "--model", SMOOTH, "--epochs", "2", "--json"]
+    done = subprocess.run([*train, "--processes", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "runs/stripes-model-1"
+    assert done.stderr.count("epoch 2/2") == 1
+    assert open_run(tmp_path / "runs/stripes-model-1").manifest.status == "complete"
+
+
+@pytest.mark.slow
+def test_train_with_processes_and_bad_data_says_why_once(tmp_path: Path) -> None:
+    train = [sys.executable, "-P", "-m", "convscope", "train", "nowhere.npz", "--processes", "2"]
+    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("nowhere.npz") == 1
+
+
+# One process of a group
+
+
+@pytest.mark.usefixtures("single_rank")
+def test_train_model_in_group_begins_continues_and_returns_a_run(stripes: Dataset, tmp_path: Path) -> None:
+    options = {"epochs": 3, "batch_size": 8, "precision": "float32", "threads": 1, "reporter": SilentReporter()}
+    alone = train_model(stripes, SMOOTH, run=tmp_path / "alone", init="none", **options)  # type: ignore[arg-type]
+    folder = tmp_path / "run"
+    stopped = torchrun.train_model(stripes, SMOOTH, run=folder, callbacks=[Interrupt(7)], **options)  # type: ignore[arg-type]
+    assert stopped is not None and stopped.manifest.status == "interrupted"
+    run = torchrun.train_model(stripes, SMOOTH, run=folder, **options)  # type: ignore[arg-type]
+    assert run is not None and run.manifest.status == "complete"
+    np.testing.assert_allclose(np.array(history(folder), float), np.array(history(alone.path), float), rtol=1e-5)
+    before = (folder / "manifest.json").read_bytes()
+    again = torchrun.train_model(stripes, SMOOTH, run=folder, **options)  # type: ignore[arg-type]
+    assert again is not None and again.manifest == run.manifest
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("single_rank")
+def test_train_model_in_group_refuses_a_backbone(stripes: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--init efficientnet-lite0 trains in one process, .*: start it without"):
+        torchrun.train_model(stripes, init="efficientnet-lite0", run=tmp_path / "run")
+
+
+def test_train_model_outside_torchrun_says_what_it_expected(stripes: Dataset) -> None:
+    with pytest.raises(UsageError, match=r"^expected to run under torchrun: start this script with it, or call"):
+        torchrun.train_model(stripes)
+
+
+def test_process_group_outside_torchrun_is_none() -> None:
+    with process_group() as group:
+        assert group is None
+
+
+def test_begun_run_is_the_folder_with_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert begun_run(tmp_path / "missing") is None
+    (tmp_path / ".config.json.abc.tmp").touch()
+    assert begun_run(tmp_path) is None
+    (tmp_path / "config.json").touch()
+    assert begun_run(tmp_path) == tmp_path
+    assert complete_run(tmp_path) is None
+    assert begun_run(None) is None
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(UsageError, match=r"^torchrun --max-restarts needs --run FOLDER, so that a restart finds"):
+        begun_run(None)
+
+
+# The launcher
+
+
+def test_train_with_processes_into_a_used_folder_fails_at_once(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "file").touch()
+    answer = command("train", "digits", "--processes", "2", "--run", tmp_path)
+    assert answer.code == 2
+    assert "exists already: choose another --run" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train digits --processes 2", "train --run runs/digits-model-1 digits"),
+        ("train digits --model tiny --processes=2", "train --run runs/digits-tiny-1 digits --model tiny"),
+        ("train a/b.npz --run there --processes 2", "train a/b.npz --run there"),
+        ("train --processes 2 --resume runs/a", "train --resume runs/a"),
+        ("train --resume a --more-epochs 2 --processes 2", "train --run a-more-1 --resume a --more-epochs 2"),
+    ],
+)  # fmt: skip
+def test_launch_runs_the_same_command_with_a_fixed_folder(
+    words: str, expected: str, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    launched: list[list[str]] = []
+
+    def record(arguments: list[str], *_: object) -> int:
+        launched.append(arguments)
+        return 7
+
+    monkeypatch.setattr(train_processes, "_run_elastically", record)
+    monkeypatch.chdir(tmp_path)
+    assert command(*words.split()).code == 7
+    assert launched == [["-P", "-m", "convscope.cli.commands.train_processes", *expected.split()]]
+
+
+def test_worker_writes_the_exit_code_of_an_error_that_would_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_LAUNCHER", str(tmp_path))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(sys, "argv", ["convscope", "train", "nowhere.npz"])
+    train_processes.main()
+    assert (tmp_path / "exit-code").read_text() == "3"
+    assert capsys.readouterr().err.count("nowhere.npz") == 1
+    train_processes.main()  # nothing is done again
+    assert capsys.readouterr().err == ""
