@@ -1,6 +1,6 @@
 """Training by torchrun: the losses of one process, on one machine and on two, after kills, and how fast.
 
-    bench_torchrun.py [--part equal|nodes|kills|speed] [--kills 20] [--seed 1] [--into RESULTS.md]
+    bench_torchrun.py [--part equal|nodes|kills|speed] [--model NAME] [--kills 20] [--seed 1] [--into RESULTS.md]
 
 equal: 1, 2 and 4 processes on MNIST, losses of 106 steps. As a control, one process with two threads, whose sums are
 rounded differently, too. nodes: two nodes in two network namespaces; needs Linux and root. kills: a process is killed
@@ -50,6 +50,7 @@ def main() -> int:
     """Run the parts, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), action="append")
+    parser.add_argument("--model", action="append", help="of the parts kills and speed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
@@ -99,16 +100,19 @@ def compare_nodes(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
 def compare_kills(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     """Processes killed at random moments, compared with an undisturbed training."""
     rows, good = [], True
-    for model in ("lenet5", "small"):  # two processes add in the same order: the limit holds for all networks
+    for model in options.model or (
+        "lenet5",
+        "small",
+    ):  # two processes add in the same order: the limit holds for all networks
         whole, killed = new(base / f"{model}-whole"), new(base / f"{model}-killed")
         check(torchrun(2, command("mnist", model, whole, threads=1, **LONG)), LOCAL)
         arguments = torchrun(2, command("mnist", model, killed, threads=1, **LONG), restarts=2 * options.kills)
-        code = run_and_kill(arguments, killed, options.kills, options.seed, span_s=12, env=LOCAL)
+        code, kills = run_and_kill(arguments, killed, options.kills, options.seed, span_s=12, env=LOCAL)
         deviation = largest_deviation(killed, whole) if code == 0 else float("nan")
         resumed = (killed / "output").read_text(errors="replace").count("resuming after step")
         temporary = len(list((killed / "run").rglob("*.tmp")))
         verified = code == 0 and open_run(killed / "run").manifest.status == "complete"
-        rows.append((model, options.kills, resumed, len(read_steps(killed)), f"{deviation:.1e}", temporary, verified))
+        rows.append((model, kills, resumed, len(read_steps(killed)), f"{deviation:.1e}", temporary, verified))
         good &= verified and deviation <= KILLED_LIMIT and not temporary
     heads = (
         "model",
@@ -122,10 +126,10 @@ def compare_kills(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     return report("killed processes", heads, rows), good
 
 
-def compare_speed(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
+def compare_speed(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     """Steps per second of one and of two processes with a thread each, and of one process with two threads."""
     rows = []
-    for model in SPEED_MODELS:
+    for model in options.model or SPEED_MODELS:
         alone = train_alone(base / model, model, 1, EQUAL)
         threads = train_alone(base / f"{model}-threads", model, 2, EQUAL)
         shared = new(base / f"{model}-shared")

@@ -74,13 +74,13 @@ def children(parent: int) -> list[int]:
 
 def run_and_kill(
     arguments: Sequence[str], folder: Path, kills: int, seed: int, span_s: float, env: Mapping[str, str]
-) -> int:
-    """Run a command, and kill one of its children `kills` times, at random moments; return its exit code.
+) -> tuple[int, int]:
+    """Run a command, and kill one of its children at random moments; return its exit code and the number of kills.
 
     Args:
         arguments: of the launcher.
         folder: that of `command`.
-        kills: number of kills; they begin when the first step is done.
+        kills: the most kills; they begin when the first step is done, and end with the command.
         seed: of the moments and of the choice of the child.
         span_s: the longest time from one kill to the next, after new processes have been started.
         env: of the launcher.
@@ -90,16 +90,16 @@ def run_and_kill(
         launcher = subprocess.Popen(arguments, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
     _wait_for(partial(_has_content, folder / "losses"), launcher)
     before: set[int] = set()
-    for _ in range(kills):
+    killed = 0
+    while killed < kills and launcher.poll() is None:
         _wait_for(partial(_has_other_children, launcher.pid, before), launcher)
         time.sleep(moments.uniform(0, span_s))
         victims = children(launcher.pid)
-        if launcher.poll() is not None or not victims:
-            break
         before = set(victims)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, IndexError):  # they have ended
             os.kill(moments.choice(victims), signal.SIGKILL)
-    return launcher.wait()
+            killed += 1
+    return launcher.wait(), killed
 
 
 def _has_other_children(parent: int, before: set[int]) -> bool:

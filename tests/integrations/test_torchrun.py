@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convscope import open_run, train_model
+from convscope._files import TEMPORARY_SUFFIX
 from convscope.cli.commands import train_processes
 from convscope.data.dataset import Dataset
 from convscope.errors import UsageError
@@ -53,7 +54,7 @@ def test_training_in_two_processes_after_a_kill_has_the_losses_of_one(tmp_path: 
         folder.mkdir()
     subprocess.run([sys.executable, *command("digits", SMOOTH, alone, **options)], check=True)
     arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=3)
-    assert run_and_kill(arguments, killed, kills=1, seed=2, span_s=0.1, env=ENVIRONMENT) == 0
+    assert run_and_kill(arguments, killed, kills=1, seed=2, span_s=0.1, env=ENVIRONMENT) == (0, 1)
     assert "resuming after step" in (killed / "output").read_text()
     assert largest_deviation(killed, alone) < 1e-4
     ours, theirs = open_run(killed / "run"), open_run(alone / "run")
@@ -122,8 +123,9 @@ def test_process_group_outside_torchrun_is_none() -> None:
 
 def test_begun_run_is_the_folder_with_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert begun_run(tmp_path / "missing") is None
-    (tmp_path / ".config.json.abc.tmp").touch()
+    (tmp_path / f".config.json.abc{TEMPORARY_SUFFIX}").touch()
     assert begun_run(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "config.json").touch()
     assert begun_run(tmp_path) == tmp_path
     assert complete_run(tmp_path) is None
