@@ -3,7 +3,8 @@
     python torchrun.py DATA MODEL RUN LOSSES [NAME=JSON ...]    what each process runs
 
 Rank 0 appends one line per step to the file LOSSES: the step's number, its loss, the seconds since training began, and
-how many of them were spent on exchanges between the ranks, waiting for slower ones included.
+how many of them were spent on exchanges between the ranks, waiting for slower ones included. $DEATHS, such as
+"1:4 0:3 1:end", lists deaths, in their order: the rank, and its step since it was started or the end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run"]
+AFTER_TRAINING = "end"
 START_S = 600.0  # the longest that a busy machine takes to start the processes
 
 
@@ -116,6 +118,20 @@ def _wait_for(condition: Callable[[], bool], launcher: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
+def die(rank: int, moment: str) -> None:
+    """Kill this process if it is the turn of its next death, each of which happens once.
+
+    Args:
+        rank: of this process.
+        moment: the number of its step since it was started, or AFTER_TRAINING.
+    """
+    deaths, log = os.environ.get("DEATHS", "").split(), Path(sys.argv[4]).with_name("deaths")
+    done = log.read_text().split() if log.exists() else []
+    if deaths[len(done) : len(done) + 1] == [f"{rank}:{moment}"]:
+        log.write_text(" ".join([*done, f"{rank}:{moment}"]))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> None:
     """Train in one of the processes."""
     from torch import Tensor
@@ -128,7 +144,14 @@ def main() -> None:
     exchanges = 0.0
 
     class TimedGroup(group.Group):
-        """Counts the seconds of its exchanges."""
+        """Counts the seconds of its exchanges, and dies in the steps that $DEATHS names."""
+
+        steps = 0
+
+        def combine(self, weights: Sequence[Tensor], loss: Tensor, correct: int) -> tuple[float, int, int]:
+            self.steps += 1
+            die(self.rank, str(self.steps))
+            return super().combine(weights, loss, correct)
 
         def sum(self, values: Tensor) -> Tensor:
             nonlocal exchanges
@@ -168,6 +191,8 @@ def main() -> None:
     train = integration.train_model if "RANK" in os.environ else convscope.train_model
     with Path(losses).open("a") as file:
         train(data, model, run=run, callbacks=[WriteLosses(file)], **given)
+    if "RANK" in os.environ:
+        die(int(os.environ["RANK"]), AFTER_TRAINING)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,10 @@ def process_group() -> Iterator[Group | None]:
 
     if not exists:
         dist.init_process_group("gloo", timeout=PATIENCE)
+    group = Group(dist.get_rank(), dist.get_world_size())
     try:
-        yield Group(dist.get_rank(), dist.get_world_size())
+        group.wait()  # a rank that ended now would leave others waiting for their connection to it
+        yield group
     finally:
         if not exists:
             dist.destroy_process_group()
@@ -80,7 +82,7 @@ def begun_run(folder: Path | None) -> Path | None:
 
 
 def complete_run(folder: Path) -> Run | None:
-    """Return the run in a folder if nothing is left to train."""
+    """Return the run in a folder if nothing is left to train, as after a process was lost at the end."""
     if not (folder / MANIFEST_FILE).exists():
         return None
     run = open_run(folder)
@@ -90,7 +92,7 @@ def complete_run(folder: Path) -> Run | None:
 def follow(
     group: Group, threads: int | None = None, data: Dataset | None = None, augment: Augment | None = None
 ) -> None:
-    """Take part in the training of rank 0, as another rank.
+    """Take part in the training of rank 0, as another rank; do nothing if its run is complete.
 
     Args:
         group: the processes.
@@ -105,7 +107,9 @@ def follow(
     from convscope.api.train import follow_plan
     from convscope.api.training.group import receive_plan
 
-    follow_plan(receive_plan(group, data, threads), Hooks(augment=augment))
+    plan = receive_plan(group, data, threads)
+    if plan is not None:
+        follow_plan(plan, Hooks(augment=augment))
 
 
 def train_model(
@@ -150,7 +154,7 @@ def _lead(group: Group, data: Dataset | str | Path | None, options: TrainOptions
     """Decide, train, and write the run, as rank 0."""
     from convscope.api.resume import plan_resume
     from convscope.api.train import run_plan
-    from convscope.api.training.group import options_in_group, share_plan
+    from convscope.api.training.group import options_in_group, share_nothing, share_plan
     from convscope.api.training.start import plan_training
 
     started = time.monotonic()
@@ -160,6 +164,7 @@ def _lead(group: Group, data: Dataset | str | Path | None, options: TrainOptions
         sources = load_sources(data, options, hooks.reporter)
         plan = plan_training(sources, options, hooks.reporter, started)
     elif run := complete_run(begun):
+        share_nothing(group)
         return run
     else:
         plan = plan_resume(begun, data if isinstance(data, Dataset) else None, hooks.reporter)

@@ -78,8 +78,13 @@ def share_plan(plan: Plan, group: Group, threads: int | None = None) -> Plan:
     return _ready(plan, group, threads)
 
 
-def receive_plan(group: Group, data: Dataset | None = None, threads: int | None = None) -> Plan:
-    """On the other ranks: receive the plan of rank 0, and read the data that it names.
+def share_nothing(group: Group) -> None:
+    """On rank 0: tell the other ranks that nothing is left to train."""
+    group.broadcast_bytes(b"")
+
+
+def receive_plan(group: Group, data: Dataset | None = None, threads: int | None = None) -> Plan | None:
+    """On the other ranks: receive the plan of rank 0, and read the data that it names; None if nothing is left to do.
 
     The first rank of each machine reads them first, so that files are decoded once, into the cache of the machine.
 
@@ -92,7 +97,10 @@ def receive_plan(group: Group, data: Dataset | None = None, threads: int | None 
         PeerError: rank 0 has failed.
         DataError: the data are not those of rank 0.
     """
-    config = RunConfig.model_validate_json(group.broadcast_bytes())
+    received = group.broadcast_bytes()
+    if not received:
+        return None
+    config = RunConfig.model_validate_json(received)
     is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     if not is_first_here:
         group.wait()

@@ -99,11 +99,12 @@ class Group:
     def broadcast_bytes(self, content: bytes = b"") -> bytes:
         """Return the bytes of rank 0."""
         (length,) = self.broadcast([len(content)])
-        buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.rank == 0 else None
-        buffer = torch.empty(int(length), dtype=torch.uint8) if buffer is None else buffer
+        buffer = np.zeros(int(length), np.uint8)
+        if self.rank == 0:
+            buffer[:] = np.frombuffer(content, np.uint8)
         with _peers():
-            dist.broadcast(buffer, 0)
-        return buffer.numpy().tobytes()
+            dist.broadcast(torch.from_numpy(buffer), 0)
+        return buffer.tobytes()
 
     def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the arrays of all ranks, of equal shapes, one after the other; rank 0 alone gets those of others."""

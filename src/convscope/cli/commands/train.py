@@ -106,7 +106,7 @@ def _train_in_group(data: str | None, options: TrainOptions, before: Before, log
 
     Returns None in all processes but rank 0, which says what went wrong everywhere.
     """
-    from convscope.api.training.group import options_in_group
+    from convscope.api.training.group import options_in_group, share_nothing
     from convscope.integrations.torchrun import begun_run, complete_run, follow, process_group
     from convscope.report.render_pool import rendering_workers
 
@@ -124,6 +124,7 @@ def _train_in_group(data: str | None, options: TrainOptions, before: Before, log
         begun = begun_run(before.resume if before.resume and not before.more_epochs else options.run)
         if begun is not None:
             if run := complete_run(begun):
+                share_nothing(group)
                 return run
             before = Before(resume=begun)
         with rendering_workers(options.threads) as renderer:
