@@ -44,6 +44,9 @@ class ThreadGroup(Group):
     def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.concatenate(self.exchange(values))
 
+    def wait(self) -> None:
+        self.exchange(None)
+
 
 def in_ranks(size: int, work: Callable[[ThreadGroup], T]) -> list[T]:
     """Call `work` in every rank at the same time; return the results by rank."""

@@ -3,8 +3,10 @@
     python torchrun.py DATA MODEL RUN LOSSES [NAME=JSON ...]    what each process runs
 
 Rank 0 appends one line per step to the file LOSSES: the step's number, its loss, the seconds since training began, and
-how many of them were spent on exchanges between the ranks, waiting for slower ones included. $DEATHS, such as
-"1:4 0:3 1:end", lists deaths, in their order: the rank, and its step since it was started or the end.
+how many of them were spent on exchanges between the ranks, waiting for slower ones included. Variables that do harm:
+FAILURES, such as "1:4 0:3 1:hang2 1:end", lists what happens to which rank, in this order: it is killed in its fourth
+step since it was started, or hangs in its second, or is killed when it has trained. LATE is a rank that starts a second
+after the others when all are started again. EXCHANGE_LIMIT_S is the time after which a rank gives up on the others.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run"]
 AFTER_TRAINING = "end"
 START_S = 600.0  # the longest that a busy machine takes to start the processes
+LIMIT_S = 150.0  # what takes longer hangs
 
 
 def command(data: str, model: str, folder: Path, **options: object) -> list[str]:
@@ -64,6 +68,43 @@ def largest_deviation(folder: Path, expected: Path) -> float:
     return max(abs(ours.loss - theirs.loss) / theirs.loss for ours, theirs in pairs)
 
 
+def run(arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a launcher, whose processes all end after LIMIT_S at the latest.
+
+    Args:
+        arguments: of the launcher.
+        env: added to its environment.
+        cwd: its folder.
+
+    Raises:
+        TimeoutExpired: it hangs.
+    """
+    pipe = subprocess.PIPE
+    with launched(arguments, env, cwd=cwd, stdout=pipe, stderr=pipe, text=True) as launcher:
+        out, err = launcher.communicate(timeout=LIMIT_S)
+    return subprocess.CompletedProcess(arguments, launcher.returncode, out, err)
+
+
+@contextmanager
+def launched(arguments: Sequence[str], env: Mapping[str, str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A launcher; it and the processes that it has started are killed if they run after the block."""
+    launcher = subprocess.Popen(arguments, env={**os.environ, **env}, **options)
+    try:
+        yield launcher
+    finally:
+        if launcher.poll() is None:
+            for process in [launcher.pid, *descendants(launcher.pid)]:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            launcher.wait()
+
+
+def descendants(parent: int) -> list[int]:
+    """The processes that a process has started, and those that they have started."""
+    found = children(parent)
+    return found + [process for child in found for process in descendants(child)]
+
+
 def children(parent: int) -> list[int]:
     """The processes that a process has started; Linux only."""
     found = []
@@ -88,20 +129,22 @@ def run_and_kill(
         env: of the launcher.
     """
     moments = random.Random(seed)
-    with (folder / "output").open("wb") as output:
-        launcher = subprocess.Popen(arguments, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
-    _wait_for(partial(_has_content, folder / "losses"), launcher)
     before: set[int] = set()
     killed = 0
-    while killed < kills and launcher.poll() is None:
-        _wait_for(partial(_has_other_children, launcher.pid, before), launcher)
-        time.sleep(moments.uniform(0, span_s))
-        victims = children(launcher.pid)
-        before = set(victims)
-        with suppress(ProcessLookupError, IndexError):  # they have ended
-            os.kill(moments.choice(victims), signal.SIGKILL)
-            killed += 1
-    return launcher.wait(), killed
+    with (
+        (folder / "output").open("wb") as output,
+        launched(arguments, env, stdout=output, stderr=subprocess.STDOUT) as launcher,
+    ):
+        _wait_for(partial(_has_content, folder / "losses"), launcher)
+        while killed < kills and launcher.poll() is None:
+            _wait_for(partial(_has_other_children, launcher.pid, before), launcher)
+            time.sleep(moments.uniform(0, span_s))
+            victims = children(launcher.pid)
+            before = set(victims)
+            with suppress(ProcessLookupError, IndexError):  # they have ended
+                os.kill(moments.choice(victims), signal.SIGKILL)
+                killed += 1
+        return launcher.wait(START_S), killed
 
 
 def _has_other_children(parent: int, before: set[int]) -> bool:
@@ -118,18 +161,35 @@ def _wait_for(condition: Callable[[], bool], launcher: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
-def die(rank: int, moment: str) -> None:
-    """Kill this process if it is the turn of its next death, each of which happens once.
+def fail(rank: int, moment: object) -> None:
+    """Kill this process, or let it hang, if its next failure is now; each failure happens once.
 
     Args:
         rank: of this process.
         moment: the number of its step since it was started, or AFTER_TRAINING.
     """
-    deaths, log = os.environ.get("DEATHS", "").split(), Path(sys.argv[4]).with_name("deaths")
+    failures, log = os.environ.get("FAILURES", "").split(), Path(sys.argv[4]).with_name("failures")
     done = log.read_text().split() if log.exists() else []
-    if deaths[len(done) : len(done) + 1] == [f"{rank}:{moment}"]:
-        log.write_text(" ".join([*done, f"{rank}:{moment}"]))
+    failure = failures[len(done)] if len(done) < len(failures) else None
+    if failure not in (f"{rank}:{moment}", f"{rank}:hang{moment}"):
+        return
+    log.write_text(" ".join([*done, failure]))
+    if "hang" not in failure:
         os.kill(os.getpid(), signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that torchrun need not wait 30 seconds before it kills
+    time.sleep(START_S)
+
+
+def prepare_rank() -> None:
+    """Do what the variables LATE and EXCHANGE_LIMIT_S ask for."""
+    import torch.distributed as dist
+
+    if os.environ["RANK"] == os.environ.get("LATE") and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+        time.sleep(1)
+    if "EXCHANGE_LIMIT_S" in os.environ:
+        limit = timedelta(seconds=float(os.environ["EXCHANGE_LIMIT_S"]))
+        init = dist.init_process_group
+        dist.init_process_group = lambda *arguments, **options: init(*arguments, **options | {"timeout": limit})
 
 
 def main() -> None:
@@ -144,13 +204,13 @@ def main() -> None:
     exchanges = 0.0
 
     class TimedGroup(group.Group):
-        """Counts the seconds of its exchanges, and dies in the steps that $DEATHS names."""
+        """Counts the seconds of its exchanges, and fails in the steps that $FAILURES names."""
 
         steps = 0
 
         def combine(self, weights: Sequence[Tensor], loss: Tensor, correct: int) -> tuple[float, int, int]:
             self.steps += 1
-            die(self.rank, str(self.steps))
+            fail(self.rank, self.steps)
             return super().combine(weights, loss, correct)
 
         def sum(self, values: Tensor) -> Tensor:
@@ -188,11 +248,14 @@ def main() -> None:
     group.Group = TimedGroup  # type: ignore[misc]
     data, model, run, losses, *options = sys.argv[1:]
     given = {name: json.loads(value) for name, _, value in (option.partition("=") for option in options)}
-    train = integration.train_model if "RANK" in os.environ else convscope.train_model
+    in_group = "RANK" in os.environ
+    if in_group:
+        prepare_rank()
+    train = integration.train_model if in_group else convscope.train_model
     with Path(losses).open("a") as file:
         train(data, model, run=run, callbacks=[WriteLosses(file)], **given)
-    if "RANK" in os.environ:
-        die(int(os.environ["RANK"]), AFTER_TRAINING)
+    if in_group:
+        fail(int(os.environ["RANK"]), AFTER_TRAINING)
 
 
 if __name__ == "__main__":

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.distributed import HashStore, Store
 
 from convscope import open_run, train_model
 from convscope._files import TEMPORARY_SUFFIX
+from convscope.backends.pytorch import group
 from convscope.cli.commands import train_processes
 from convscope.data.dataset import Dataset
-from convscope.errors import UsageError
+from convscope.errors import PeerError, UsageError
 from convscope.integrations import torchrun
-from convscope.integrations.torchrun import begun_run, complete_run, process_group
+from convscope.integrations.torchrun import begun_run, complete_run, process_group, store_of_attempt
 from helpers.callbacks import Interrupt
 from helpers.command import Command
 from helpers.reporting import SilentReporter
-from helpers.torchrun import command, largest_deviation
+from helpers.torchrun import command, largest_deviation, run
 from helpers.torchrun import torchrun as torchrun_command
 
 SMOOTH = "conv 4 3 pad same, batchnorm, gelu, flatten, dense 8, tanh"  # without decisions that rounding could tip
-LIMIT_S = 300  # what hangs fails
 ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
 
@@ -49,18 +52,20 @@ def history(path: Path) -> list[tuple[float, float, float | None]]:
 
 
 @pytest.mark.slow
-def test_training_in_two_processes_that_die_has_the_losses_of_one(tmp_path: Path) -> None:
+def test_training_in_two_processes_that_fail_has_the_losses_of_one(tmp_path: Path) -> None:
     options = {"epochs": 2, "batch_size": 256, "seed": 4, "precision": "float32", "checkpoint_interval": 0}
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     for folder in (alone, killed):
         folder.mkdir()
     subprocess.run([sys.executable, *command("digits", SMOOTH, alone, **options)], check=True)
-    arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=3)
-    variables = {**os.environ, **ENVIRONMENT, "DEATHS": "1:4 0:3 1:end"}
-    done = subprocess.run(arguments, env=variables, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    failures = "1:4 0:3 1:hang2 1:end"
+    arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=4)
+    done = run(arguments, {**ENVIRONMENT, "FAILURES": failures, "LATE": "0", "EXCHANGE_LIMIT_S": "5"})
     assert done.returncode == 0, done.stderr
-    assert (killed / "deaths").read_text() == "1:4 0:3 1:end"
-    assert "resuming after step 3 of 12, in epoch 1" in done.stderr
+    assert (killed / "failures").read_text() == failures
+    for step in (3, 5, 6):
+        assert f"resuming after step {step} of 12" in done.stderr
+    assert "another process of this training has ended, or cannot be reached (" in done.stderr
     assert largest_deviation(killed, alone) < 1e-4
     ours, theirs = open_run(killed / "run"), open_run(alone / "run")
     assert ours.manifest.status == "complete"
@@ -74,9 +79,7 @@ def test_complete_run_ends_every_process(tmp_path: Path) -> None:
     again = torchrun_command(2, command("digits", SMOOTH, tmp_path, **options))
     subprocess.run([sys.executable, *command("digits", SMOOTH, tmp_path, **options)], check=True)
     before = (tmp_path / "run/manifest.json").read_bytes()
-    done = subprocess.run(
-        again, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    done = run(again, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/manifest.json").read_bytes() == before
 
@@ -89,9 +92,7 @@ def test_train_with_processes_prints_the_result_once(stripes: Dataset, tmp_path:
         y_test=stripes.test.labels,
     )  # fmt: skip
     train = [sys.executable, "-P", "-m", "convscope", "train", str(data), "--model", SMOOTH, "--epochs", "2", "--json"]
-    done = subprocess.run(
-        [*train, "--processes", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    done = run([*train, "--processes", "2"], {}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "runs/stripes-model-1"
     assert done.stderr.count("epoch 2/2") == 1
@@ -101,7 +102,7 @@ def test_train_with_processes_prints_the_result_once(stripes: Dataset, tmp_path:
 @pytest.mark.slow
 def test_train_with_processes_and_bad_data_says_why_once(tmp_path: Path) -> None:
     train = [sys.executable, "-P", "-m", "convscope", "train", "nowhere.npz", "--processes", "2"]
-    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = run(train, {}, tmp_path)
     assert done.returncode == 3
     assert done.stderr.count("nowhere.npz") == 1
 
@@ -139,6 +140,41 @@ def test_train_model_outside_torchrun_says_what_it_expected(stripes: Dataset) ->
 def test_process_group_outside_torchrun_is_none() -> None:
     with process_group() as group:
         assert group is None
+
+
+@pytest.mark.usefixtures("single_rank")
+def test_process_group_without_the_other_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(group, "EXCHANGE_LIMIT", timedelta(seconds=0.5))
+    reason = r"^another process of this training has ended, or cannot be reached \("
+    with pytest.raises(PeerError, match=reason), process_group():
+        pass
+
+
+def test_store_of_attempt_is_new_in_every_attempt() -> None:
+    whole = HashStore()
+    whole.set_timeout(timedelta(seconds=30))
+
+    def join(rank: int, late: int) -> Store:
+        time.sleep(0.2 * (rank == late))
+        return store_of_attempt(whole, rank, 3)
+
+    for late in (2, 0, 1):  # in the second attempt, what the first one has left is there before rank 0
+        with ThreadPoolExecutor(3) as pool:
+            first, *others = pool.map(join, range(3), [late] * 3)
+        assert not first.check(["address"])
+        first.set("address", str(late))
+        assert [store.get("address") for store in others] == [str(late).encode()] * 2
+
+
+def test_store_of_attempt_without_the_other_process_fails() -> None:
+    store = HashStore()
+    store.set("word/1", "that of a process that has ended")
+    store.set("words", "those of processes that have ended")
+    store.set_timeout(timedelta(seconds=0.1))
+    for rank in range(2):
+        with pytest.raises(RuntimeError, match=r"^a process has not started in time$"):
+            store_of_attempt(store, rank, 2)
 
 
 def test_begun_run_is_the_folder_with_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

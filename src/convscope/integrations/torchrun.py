@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
+from uuid import uuid4
 
 from convscope._files import remove_temporary
 from convscope._records import validate_options
@@ -27,12 +27,14 @@ from convscope.runs.config import CONFIG_FILE, MANIFEST_FILE
 from convscope.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
+    from torch.distributed import Store
+
     from convscope.backends.pytorch.group import Group
     from convscope.training.config import Augment
     from convscope.training.recipe import Recipe
 
 ADDRESS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells its processes
-PATIENCE = timedelta(days=1)  # of ranks that wait while rank 0 decodes images and measures; who ends is noticed at once
+POLL_S = 0.02
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def process_group() -> Iterator[Group | None]:
     from convscope.backends.pytorch.group import Group
 
     if not exists:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        _init_process_group()
     group = Group(dist.get_rank(), dist.get_world_size())
     try:
         group.wait()  # a rank that ended now would leave others waiting for their connection to it
@@ -58,6 +60,55 @@ def process_group() -> Iterator[Group | None]:
     finally:
         if not exists:
             dist.destroy_process_group()
+
+
+def _init_process_group() -> None:
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    from convscope.backends.pytorch.group import EXCHANGE_LIMIT, peer_errors
+
+    with peer_errors():
+        store, rank, size = next(rendezvous("env://", timeout=EXCHANGE_LIMIT))
+        store = store_of_attempt(store, rank, size)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=EXCHANGE_LIMIT)
+
+
+def store_of_attempt(store: Store, rank: int, size: int) -> Store:
+    """Return a part of the store that only the processes use that are starting now.
+
+    torchrun keeps one store over all restarts, with the addresses of processes that have ended. A process that reads
+    such an address, because the new one is not there yet, tries to reach the old one; the new one waits for it in vain.
+    To avoid that, rank 0 repeats the words that the ranks have written until every rank has found its own among them.
+
+    Args:
+        store: the same for all ranks, with whatever earlier attempts have left in it.
+        rank: of this process.
+        size: number of processes.
+
+    Raises:
+        RuntimeError: another process has not come in the time that the store waits for a key.
+    """
+    from torch.distributed import PrefixStore
+
+    word, others = uuid4().hex, range(1, size)
+    store.set(f"word/{rank}", word)
+    end = time.monotonic() + store.timeout.total_seconds()
+    if rank == 0:
+        while others and not store.check([f"{word}/{other}" for other in others]):
+            store.set("words", " ".join([word, *(store.get(f"word/{other}").decode() for other in others)]))
+            _sleep_until(end)
+        return PrefixStore(word, store)
+    while word not in (words := store.get("words").decode().split()):
+        _sleep_until(end)
+    store.set(f"{words[0]}/{rank}", "here")
+    return PrefixStore(words[0], store)
+
+
+def _sleep_until(end: float) -> None:
+    if time.monotonic() > end:
+        raise RuntimeError("a process has not started in time")
+    time.sleep(POLL_S)
 
 
 def begun_run(folder: Path | None) -> Path | None:
@@ -126,8 +177,8 @@ def train_model(
         data: as for `convscope.train_model`, the same in every process.
         model: a preset or an architecture.
         recipe: a name or a `Recipe`.
-        options: as for `convscope.train_model`. Callbacks and metrics are called in rank 0 only, and callbacks must not
-            change the weights after training has begun.
+        options: as for `convscope.train_model`. Callbacks and metrics are called in rank 0 only; callbacks must not
+            change the weights after training has begun, nor take over 10 minutes.
 
     Returns:
         The run in rank 0; None in the other processes, which may not see its folder.

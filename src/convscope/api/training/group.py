@@ -32,6 +32,7 @@ class ShareState(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         """Send it, or receive it."""
         own = Checkpoint.of(trainer, "").to_bytes() if self.group.rank == 0 else b""
+        self.group.wait()  # for rank 0, which writes what the run begins with
         state = self.group.broadcast_bytes(own)
         if self.group.rank:
             Checkpoint.from_bytes(state).restore(trainer)
@@ -73,6 +74,7 @@ def share_plan(plan: Plan, group: Group, threads: int | None = None) -> Plan:
     """
     if plan.config.init is not None:
         raise UsageError(f"the training starts from {plan.config.init.backbone.name}, which {UNUSABLE_INIT}")
+    group.wait()
     group.broadcast_bytes(plan.config.model_dump_json().encode())
     group.wait()
     return _ready(plan, group, threads)
@@ -80,6 +82,7 @@ def share_plan(plan: Plan, group: Group, threads: int | None = None) -> Plan:
 
 def share_nothing(group: Group) -> None:
     """On rank 0: tell the other ranks that nothing is left to train."""
+    group.wait()
     group.broadcast_bytes(b"")
 
 
@@ -97,6 +100,7 @@ def receive_plan(group: Group, data: Dataset | None = None, threads: int | None 
         PeerError: rank 0 has failed.
         DataError: the data are not those of rank 0.
     """
+    group.wait()
     received = group.broadcast_bytes()
     if not received:
         return None

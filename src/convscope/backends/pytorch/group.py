@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from convscope.backends.pytorch.shared_batch import BatchNorm1d, BatchNorm2d, Dropout
 from convscope.errors import PeerError
+
+EXCHANGE_LIMIT = timedelta(minutes=10)  # between processes that have begun to train; who ends is noticed at once
+WAIT_LIMIT = timedelta(days=1)  # for a process that decodes images, or measures
 
 
 class Group:
@@ -68,7 +72,7 @@ class Group:
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of the tensors of all ranks."""
         total = values.detach().clone()
-        with _peers():
+        with peer_errors():
             dist.all_reduce(total)
         return total
 
@@ -92,7 +96,7 @@ class Group:
     def broadcast(self, values: Sequence[float]) -> list[float]:
         """Return the numbers of rank 0; all ranks pass as many."""
         numbers = torch.tensor(values, dtype=torch.float64)
-        with _peers():
+        with peer_errors():
             dist.broadcast(numbers, 0)
         return [float(number) for number in numbers]
 
@@ -102,7 +106,7 @@ class Group:
         buffer = np.zeros(int(length), np.uint8)
         if self.rank == 0:
             buffer[:] = np.frombuffer(content, np.uint8)
-        with _peers():
+        with peer_errors():
             dist.broadcast(torch.from_numpy(buffer), 0)
         return buffer.tobytes()
 
@@ -110,20 +114,24 @@ class Group:
         """Return the arrays of all ranks, of equal shapes, one after the other; rank 0 alone gets those of others."""
         own = torch.from_numpy(np.ascontiguousarray(values))
         parts = [torch.empty_like(own) for _ in range(self.size)] if self.rank == 0 else None
-        with _peers():
+        with peer_errors():
             dist.gather(own, parts)
         return values if parts is None else torch.cat(parts).numpy()
 
     def wait(self) -> None:
-        """Wait until all ranks have come here."""
-        self.sum(torch.zeros(1))
+        """Wait until all ranks have come here, however long one of them works before."""
+        with peer_errors():
+            dist.monitored_barrier(timeout=WAIT_LIMIT)
 
 
 @contextmanager
-def _peers() -> Iterator[None]:
-    """Raise PeerError for what gloo reports about other processes."""
+def peer_errors() -> Iterator[None]:
+    """Raise PeerError for what gloo and torch's stores report about other processes."""
     try:
         yield
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise PeerError(f"another process of this training has ended, or cannot be reached ({reason})") from error
+        raise PeerError(
+            f"another process of this training has ended, or cannot be reached ({reason}): "
+            "start all of them again, to continue from the last checkpoint"
+        ) from error

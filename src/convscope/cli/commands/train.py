@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 
 EXIT_GATE_NOT_MET = 5
-RESUME_OPTIONS = {"resume", "checkpoint_interval", "log", "processes", "as_json"}  # that --resume does not take from config.json
+RESUME_OPTIONS = {
+    "resume",
+    "checkpoint_interval",
+    "log",
+    "processes",
+    "as_json",
+}  # that --resume does not take from config.json
 
 
 @app.command(epilog="Example: convscope train mnist --model small --recipe default")
