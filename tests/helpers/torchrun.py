@@ -5,8 +5,8 @@
 Rank 0 appends one line per step to the file LOSSES: the step's number, its loss, the seconds since training began, and
 how many of them were spent on exchanges between the ranks, waiting for slower ones included. Variables that do harm:
 FAILURES, such as "1:4 0:3 1:hang2 1:end", lists what happens to which rank, in this order: it is killed in its fourth
-step since it was started, or hangs in its second, or is killed when it has trained. LATE is a rank that starts a second
-after the others when all are started again. EXCHANGE_LIMIT_S is the time after which a rank gives up on the others.
+step since it was started, or hangs in its second, or is killed when it has trained. LATE is a rank that starts half a
+second after the others when all are started again. EXCHANGE_LIMIT_S: when a rank gives up on the others.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def prepare_rank() -> None:
     import torch.distributed as dist
 
     if os.environ["RANK"] == os.environ.get("LATE") and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
-        time.sleep(1)
+        time.sleep(0.5)
     if "EXCHANGE_LIMIT_S" in os.environ:
         limit = timedelta(seconds=float(os.environ["EXCHANGE_LIMIT_S"]))
         init = dist.init_process_group

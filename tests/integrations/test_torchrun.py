@@ -76,10 +76,9 @@ def test_training_in_two_processes_that_fail_has_the_losses_of_one(tmp_path: Pat
 @pytest.mark.slow
 def test_complete_run_ends_every_process(tmp_path: Path) -> None:
     options = {"epochs": 1, "batch_size": 256, "precision": "float32"}
-    again = torchrun_command(2, command("digits", SMOOTH, tmp_path, **options))
-    subprocess.run([sys.executable, *command("digits", SMOOTH, tmp_path, **options)], check=True)
+    train_model("digits", SMOOTH, run=tmp_path / "run", reporter=SilentReporter(), **options)  # type: ignore[arg-type]
     before = (tmp_path / "run/manifest.json").read_bytes()
-    done = run(again, ENVIRONMENT)
+    done = run(torchrun_command(2, command("digits", SMOOTH, tmp_path, **options)), ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/manifest.json").read_bytes() == before
 
