@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch.distributed import HashStore, Store
+import torch.distributed as dist
 
 from convscope import open_run, train_model
 from convscope._files import TEMPORARY_SUFFIX
@@ -151,12 +151,11 @@ def test_process_group_without_the_other_process_says_so(monkeypatch: pytest.Mon
 
 
 def test_store_of_attempt_is_new_in_every_attempt() -> None:
-    whole = HashStore()
-    whole.set_timeout(timedelta(seconds=30))
+    whole = dist.HashStore()  # type: ignore[attr-defined]
 
-    def join(rank: int, late: int) -> Store:
+    def join(rank: int, late: int) -> dist.Store:  # type: ignore[name-defined]
         time.sleep(0.2 * (rank == late))
-        return store_of_attempt(whole, rank, 3)
+        return store_of_attempt(whole, rank, 3, timedelta(seconds=30))
 
     for late in (2, 0, 1):  # in the second attempt, what the first one has left is there before rank 0
         with ThreadPoolExecutor(3) as pool:
@@ -167,13 +166,12 @@ def test_store_of_attempt_is_new_in_every_attempt() -> None:
 
 
 def test_store_of_attempt_without_the_other_process_fails() -> None:
-    store = HashStore()
+    store = dist.HashStore()  # type: ignore[attr-defined]
     store.set("word/1", "that of a process that has ended")
     store.set("words", "those of processes that have ended")
-    store.set_timeout(timedelta(seconds=0.1))
     for rank in range(2):
         with pytest.raises(RuntimeError, match=r"^a process has not started in time$"):
-            store_of_attempt(store, rank, 2)
+            store_of_attempt(store, rank, 2, timedelta(seconds=0.1))
 
 
 def test_begun_run_is_the_folder_with_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

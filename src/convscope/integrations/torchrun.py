@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
@@ -27,7 +28,7 @@ from convscope.runs.config import CONFIG_FILE, MANIFEST_FILE
 from convscope.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
     from convscope.backends.pytorch.group import Group
     from convscope.training.config import Augment
@@ -70,11 +71,11 @@ def _init_process_group() -> None:
 
     with peer_errors():
         store, rank, size = next(rendezvous("env://", timeout=EXCHANGE_LIMIT))
-        store = store_of_attempt(store, rank, size)
+        store = store_of_attempt(store, rank, size, EXCHANGE_LIMIT)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=EXCHANGE_LIMIT)
 
 
-def store_of_attempt(store: Store, rank: int, size: int) -> Store:
+def store_of_attempt(store: Store, rank: int, size: int, limit: timedelta) -> Store:
     """Return a part of the store that only the processes use that are starting now.
 
     torchrun keeps one store over all restarts, with the addresses of processes that have ended. A process that reads
@@ -85,15 +86,16 @@ def store_of_attempt(store: Store, rank: int, size: int) -> Store:
         store: the same for all ranks, with whatever earlier attempts have left in it.
         rank: of this process.
         size: number of processes.
+        limit: how long to wait for the others.
 
     Raises:
-        RuntimeError: another process has not come in the time that the store waits for a key.
+        RuntimeError: another process has not come.
     """
-    from torch.distributed import PrefixStore
+    from torch.distributed.distributed_c10d import PrefixStore
 
     word, others = uuid4().hex, range(1, size)
     store.set(f"word/{rank}", word)
-    end = time.monotonic() + store.timeout.total_seconds()
+    end = time.monotonic() + limit.total_seconds()
     if rank == 0:
         while others and not store.check([f"{word}/{other}" for other in others]):
             store.set("words", " ".join([word, *(store.get(f"word/{other}").decode() for other in others)]))
