@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from convscope import open_run, train_model
+from convscope import load_data, open_run, train_model
 from convscope._files import TEMPORARY_SUFFIX
 from convscope.backends.pytorch import group
 from convscope.cli.commands import train_processes
@@ -44,6 +44,13 @@ def single_rank(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+def write_npz(data: Dataset, path: Path) -> str:
+    """Write a data set as a file that every process reads in no time; return its path."""
+    train, test = data.train, data.test
+    np.savez(path, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
+    return str(path)
+
+
 def history(path: Path) -> list[tuple[float, float, float | None]]:
     return [(row["train_loss"], row["validation_loss"], row["train_accuracy"]) for row in open_run(path).history]
 
@@ -54,12 +61,13 @@ def history(path: Path) -> list[tuple[float, float, float | None]]:
 @pytest.mark.slow
 def test_training_in_two_processes_that_fail_has_the_losses_of_one(tmp_path: Path) -> None:
     options = {"epochs": 2, "batch_size": 256, "seed": 4, "precision": "float32", "checkpoint_interval": 0}
+    digits = write_npz(load_data("digits"), tmp_path / "digits.npz")
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     for folder in (alone, killed):
         folder.mkdir()
-    subprocess.run([sys.executable, *command("digits", SMOOTH, alone, **options)], check=True)
+    subprocess.run([sys.executable, *command(digits, SMOOTH, alone, **options)], check=True)
     failures = "1:4 0:3 1:hang2 1:end"
-    arguments = torchrun_command(2, command("digits", SMOOTH, killed, **options), restarts=4)
+    arguments = torchrun_command(2, command(digits, SMOOTH, killed, **options), restarts=4)
     done = run(arguments, {**ENVIRONMENT, "FAILURES": failures, "LATE": "0", "EXCHANGE_LIMIT_S": "5"})
     assert done.returncode == 0, done.stderr
     assert (killed / "failures").read_text() == failures
@@ -74,23 +82,20 @@ def test_training_in_two_processes_that_fail_has_the_losses_of_one(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_complete_run_ends_every_process(tmp_path: Path) -> None:
-    options = {"epochs": 1, "batch_size": 256, "precision": "float32"}
-    train_model("digits", SMOOTH, run=tmp_path / "run", reporter=SilentReporter(), **options)  # type: ignore[arg-type]
+def test_complete_run_ends_every_process(stripes: Dataset, tmp_path: Path) -> None:
+    data = write_npz(stripes, tmp_path / "stripes.npz")
+    options = {"epochs": 1, "batch_size": 8, "precision": "float32"}
+    train_model(data, SMOOTH, run=tmp_path / "run", reporter=SilentReporter(), **options)  # type: ignore[arg-type]
     before = (tmp_path / "run/manifest.json").read_bytes()
-    done = run(torchrun_command(2, command("digits", SMOOTH, tmp_path, **options)), ENVIRONMENT)
+    done = run(torchrun_command(2, command(data, SMOOTH, tmp_path, **options)), ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/manifest.json").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_train_with_processes_prints_the_result_once(stripes: Dataset, tmp_path: Path) -> None:
-    data = tmp_path / "stripes.npz"
-    np.savez(
-        data, x_train=stripes.train.images, y_train=stripes.train.labels, x_test=stripes.test.images,
-        y_test=stripes.test.labels,
-    )  # fmt: skip
-    train = [sys.executable, "-P", "-m", "convscope", "train", str(data), "--model", SMOOTH, "--epochs", "2", "--json"]
+    data = write_npz(stripes, tmp_path / "stripes.npz")
+    train = [sys.executable, "-P", "-m", "convscope", "train", data, "--model", SMOOTH, "--epochs", "2", "--json"]
     done = run([*train, "--processes", "2"], {}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "runs/stripes-model-1"
