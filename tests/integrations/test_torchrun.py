@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +64,7 @@ def test_training_in_two_processes_that_fail_has_the_losses_of_one(tmp_path: Pat
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     for folder in (alone, killed):
         folder.mkdir()
-    subprocess.run([sys.executable, *command(digits, SMOOTH, alone, **options)], check=True)
+    assert run([sys.executable, *command(digits, SMOOTH, alone, **options)], {}).returncode == 0
     failures = "1:4 0:3 1:hang2 1:end"
     arguments = torchrun_command(2, command(digits, SMOOTH, killed, **options), restarts=4)
     done = run(arguments, {**ENVIRONMENT, "FAILURES": failures, "LATE": "0", "EXCHANGE_LIMIT_S": "5"})
