@@ -156,6 +156,7 @@ def test_process_group_without_the_other_process_says_so(monkeypatch: pytest.Mon
 
 def test_store_of_attempt_is_new_in_every_attempt() -> None:
     whole = dist.HashStore()  # type: ignore[attr-defined]
+    whole.set_timeout(timedelta(seconds=10))
 
     def join(rank: int, late: int) -> dist.Store:  # type: ignore[name-defined]
         time.sleep(0.2 * (rank == late))
