@@ -1,6 +1,6 @@
 """Training by torchrun: the losses of one process, on one machine and on two, after kills, and how fast.
 
-    bench_torchrun.py [--part equal|nodes|kills|speed] [--model NAME] [--kills 20] [--seed 1] [--into RESULTS.md]
+    bench_torchrun.py [--part equal|nodes|kills|speed] [--model NAME] [--kills 20] [--span 12] [--seed 1] [--into FILE]
 
 equal: 1, 2 and 4 processes on MNIST, losses of 106 steps. As a control, one process with two threads, whose sums are
 rounded differently, too. nodes: two nodes in two network namespaces; needs Linux and root. kills: a process is killed
@@ -43,15 +43,19 @@ LONG = {"epochs": 3, "batch_size": 128, "precision": "float32", "checkpoint_inte
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
 SUBNET, NAMESPACES, PORT = "10.177.0", ("convscope-a", "convscope-b"), 29477
 WARM_UP_STEPS = 10
-KILLED_LIMIT = 1e-5
+KILLED_MODELS = ("lenet5", "small")
+KILLED_LIMIT = 1e-5  # for all networks: two processes add in the same order
 
 
 def main() -> int:
     """Run the parts, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), action="append")
-    parser.add_argument("--model", action="append", help="of the parts kills and speed")
+    parser.add_argument("--model", action="append", help="of the parts equal, kills and speed")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument(
+        "--span", type=float, default=12, help="the longest time from a start to the next kill, seconds"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
@@ -65,10 +69,11 @@ def main() -> int:
     return 5 if failed else 0
 
 
-def compare_processes(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
+def compare_processes(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     """1, 2 and 4 processes, and one with two threads."""
     rows, good = [], True
-    for number, (model, absolute) in enumerate(MODELS.items()):
+    for number, model in enumerate(options.model or MODELS):
+        absolute = MODELS.get(model)
         alone = train_alone(base / f"{number}", model, 1, EQUAL)
         others = {"1 process, 2 threads": train_alone(base / f"{number}-threads", model, 2, EQUAL)}
         limit = absolute or 2 * largest_deviation(others["1 process, 2 threads"], alone)
@@ -100,14 +105,11 @@ def compare_nodes(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
 def compare_kills(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     """Processes killed at random moments, compared with an undisturbed training."""
     rows, good = [], True
-    for model in options.model or (
-        "lenet5",
-        "small",
-    ):  # two processes add in the same order: the limit holds for all networks
+    for model in options.model or KILLED_MODELS:
         whole, killed = new(base / f"{model}-whole"), new(base / f"{model}-killed")
         check(torchrun(2, command("mnist", model, whole, threads=1, **LONG)), LOCAL)
         arguments = torchrun(2, command("mnist", model, killed, threads=1, **LONG), restarts=2 * options.kills)
-        code, kills = run_and_kill(arguments, killed, options.kills, options.seed, span_s=12, env=LOCAL)
+        code, kills = run_and_kill(arguments, killed, options.kills, options.seed, options.span, env=LOCAL)
         deviation = largest_deviation(killed, whole) if code == 0 else float("nan")
         resumed = (killed / "output").read_text(errors="replace").count("resuming after step")
         temporary = len(list((killed / "run").rglob("*.tmp")))
