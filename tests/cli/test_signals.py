@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from convscope import load_data, open_run
+from convscope.cli.interrupts import Interrupt
 from convscope.errors import ModelFileError
 from convscope.images.read import encode_png
 from helpers.command import Command
@@ -218,3 +220,18 @@ def test_command_closed_pipe_exits_with_1_and_prints_nothing(words: list[str]) -
     process = subprocess.run([SCRIPT, *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=env)
     os.close(writing)
     assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_command_interrupt_at_its_very_end_exits_without_a_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When what handles Ctrl-C is being removed."""
+
+    @contextmanager
+    def interrupted_at_the_end() -> Iterator[Interrupt]:
+        yield Interrupt()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.cli.main.remember_interrupts", interrupted_at_the_end)
+    code, _, err = command("models")
+    assert (code, err) == (130, "")

@@ -114,7 +114,10 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some in every package takes 15 ms
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about an image is in our own messages
     with reliable_streams() as output:
-        code = _run(current_options(sys.argv[1:]))
+        try:
+            code = _run(current_options(sys.argv[1:]))
+        except KeyboardInterrupt:  # at the very end, when nothing catches it anymore
+            code = INTERRUPTED
         output.flush()
         if output.failure:
             code = _report_output(output.failure, code)

@@ -13,7 +13,10 @@ import pytest
 from convscope import _storage, load_data
 from convscope._reporting import Reporter
 from convscope.data import load
+from convscope.data.audit import report
+from convscope.data.audit.report import audit_images
 from convscope.data.folders import fetch
+from convscope.data.options import LoadOptions
 from convscope.errors import DataError
 from convscope.images.read import encode_png
 
@@ -21,7 +24,8 @@ from convscope.images.read import encode_png
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A storage in this process, and an empty cache."""
-    monkeypatch.setattr(load, "cache_folder", lambda: tmp_path / "cache")
+    for module in (load, report):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     system = fsspec.filesystem("memory")
     yield system
     system.store.clear()
@@ -72,6 +76,14 @@ def test_fetch_large_file_is_downloaded_alone(memory: Any, tmp_path: Path, monke
     assert path.name == "large.bin"
     assert path.read_bytes() == bytes(11)
     assert sorted(one.name for one in path.parent.iterdir()) == ["index.json", "large.bin"]
+
+
+def test_audit_of_an_address_is_that_of_the_folder_on_a_disk(memory: Any) -> None:
+    write_photos(memory)
+    memory.get("/data/photos", "photos", recursive=True)
+    remote, local = (audit_images(path, LoadOptions(), Reporter()) for path in ("memory:///data/photos", "photos"))
+    assert remote.path == "memory:///data/photos"
+    assert remote.model_copy(update={"path": "photos"}) == local
 
 
 def test_load_address_of_nothing_is_an_error(memory: Any) -> None:

@@ -64,9 +64,10 @@ class ImageOptions(Record):
 @expand_records
 def check(
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A folder with one folder of images per class, a .zip or .tar of it, a .csv or .jsonl, or a .parquet."
+            metavar="PATH",
+            help="A folder with one folder of images per class, a .zip or .tar of it, a .csv or .jsonl, or a .parquet.",
         ),
     ],
     options: ImageOptions,

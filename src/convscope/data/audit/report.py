@@ -9,6 +9,7 @@ from pydantic import Field
 
 from convscope._records import Record
 from convscope._reporting import Reporter
+from convscope._storage import is_address
 from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import find_issues
@@ -48,20 +49,20 @@ class AuditReport(Record):
     problem: str | None = None
 
 
-def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditReport:
+def audit_images(source: str | Path, options: LoadOptions, reporter: Reporter) -> AuditReport:
     """Examine a folder or a table of images without changing anything.
 
     Args:
-        path: a folder with one folder of images per class, an archive of it, a .csv, a .jsonl, or a .parquet.
+        source: a folder with one folder of images per class, an archive of it, a .csv, a .jsonl, or a .parquet, or the
+            address of one.
         options: how training would read it.
         reporter: receives messages and the progress of decoding.
 
     Raises:
         DataError: it is neither.
     """
-    if not path.exists() and not any(is_archive(one) and one.is_file() for one in path.parents):
-        raise DataError(f"{path}: no such file or folder; expected {IMAGE_PATHS}")
-    context = LoadContext(options, cache_folder(), reporter)
+    context, name = LoadContext(options, cache_folder(), reporter), str(source)
+    path = _local_path(name, context)
     with unpacked(path, context) as inner:
         analysis = analyze(inner, context)
     splits, problem, issues = {}, None, find_issues(analysis)
@@ -70,15 +71,26 @@ def audit_images(path: Path, options: LoadOptions, reporter: Reporter) -> AuditR
         issues = dataset.issues
         splits = {name: len(split) for name, split in dataset.splits.items()}
     except DataError as error:
-        problem = f"{path}: {error}"
+        problem = f"{name}: {error}"
     return AuditReport(
-        path=str(path),
+        path=name,
         classes=_count_classes(analysis),
         splits=splits,
         input=_describe_input(analysis.store.preprocessing),
         issues=issues,
         problem=problem,
     )
+
+
+def _local_path(source: str, context: LoadContext) -> Path:
+    if is_address(source):
+        from convscope.data.folders.fetch import fetch  # here, because few need it
+
+        return fetch(source, context.cache, context.reporter)
+    path = Path(source)
+    if not path.exists() and not any(is_archive(one) and one.is_file() for one in path.parents):
+        raise DataError(f"{path}: no such file or folder; expected {IMAGE_PATHS}")
+    return path
 
 
 def _count_classes(analysis: Analysis) -> tuple[ClassCount, ...]:
