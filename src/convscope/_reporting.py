@@ -19,3 +19,10 @@ class Reporter:
 
     def progress(self, task: str, done: int, total: int | None) -> None:
         """Called with `done` of `total` units of `task`, such as bytes of a file or decoded images."""
+
+
+class SilentReporter(Reporter):
+    """Drops messages and progress, where others report the same."""
+
+    def message(self, text: str) -> None:
+        """Do nothing."""

@@ -19,6 +19,7 @@ from threading import Timer
 from typing import IO
 
 LENGTH = struct.Struct("<Q")
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets for its processes
 
 Handler = Callable[[bytes], bytes]
 
@@ -156,3 +157,8 @@ def _receive(stream: IO[bytes]) -> bytes:
     (length,) = LENGTH.unpack(head)
     message = stream.read(length)
     return message if len(message) == length else b""
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun has started this process."""
+    return all(name in os.environ for name in TORCHRUN_VARIABLES)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from convscope import Run, open_run, train_model, train_more
+from convscope._reporting import SilentReporter
 from convscope.data.load import DataSource
 from convscope.errors import ArchitectureError, UsageError
 from convscope.pretrained.load import load_backbone
@@ -18,7 +19,6 @@ from convscope.runs.config import INITIAL_WEIGHTS_FILE, WEIGHTS_FILES
 from convscope.runs.weights import load_weights
 from convscope.training.callbacks import Callback, Trainer
 from helpers.command import Command
-from helpers.reporting import SilentReporter
 from helpers.shapes import SHAPES
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache")]

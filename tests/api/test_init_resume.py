@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from convscope import Run, open_run, resume_run, train_model, train_more
+from convscope._reporting import SilentReporter
 from convscope.errors import UsageError
 from convscope.runs.config import CHECKPOINT_FOLDER, WEIGHTS_FILES
 from convscope.runs.weights import load_weights
 from convscope.training.callbacks import Callback, Trainer
 from helpers.callbacks import Interrupt
 from helpers.process import start_command, wait_until
-from helpers.reporting import SilentReporter
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache", "interruptible", "no_results")]
 

@@ -13,6 +13,7 @@ import pytest
 
 from cases.bad_inputs import idx
 from convscope import Predictor, evaluate_run, open_run, resume_run
+from convscope._reporting import SilentReporter
 from convscope.api.train import run_plan
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.options import TrainOptions
@@ -27,7 +28,7 @@ from convscope.training.recipes import recipe_named
 from helpers.callbacks import Interrupt
 from helpers.command import Command
 from helpers.images import Pixels, animals, noise, write_images
-from helpers.reporting import FailingReporter, RecordingReporter, SilentReporter
+from helpers.reporting import FailingReporter, RecordingReporter
 
 pytestmark = pytest.mark.slow
 

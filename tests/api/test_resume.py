@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from convscope import Run, open_run, resume_run, train_model, train_more
 from convscope._hardware import HardwareInfo, hardware_info
+from convscope._reporting import SilentReporter
 from convscope.api import resume
 from convscope.api.resume import changes_since
 from convscope.api.train import run_plan
@@ -36,7 +37,7 @@ from convscope.training.recipes import RECIPES
 from convscope.training.state import Progress
 from helpers.callbacks import Interrupt, OnBatch, RecordSteps
 from helpers.command import Command
-from helpers.reporting import RecordingReporter, SilentReporter
+from helpers.reporting import RecordingReporter
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
 

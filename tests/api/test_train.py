@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from convscope import Predictor, Run, evaluate_run, load_data, open_run, parse_network, train_model
-from convscope._reporting import Reporter
+from convscope._reporting import Reporter, SilentReporter
 from convscope._statistics import wilson
 from convscope.api.train import run_plan
 from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
@@ -39,7 +39,7 @@ from convscope.training.recipe import Recipe
 from convscope.training.recipes import RECIPES, VARIANTS
 from helpers.callbacks import Interrupt, RecordSteps
 from helpers.images import write_images
-from helpers.reporting import RecordingReporter, SilentReporter
+from helpers.reporting import RecordingReporter
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,6 @@ import pytest
 from convscope._reporting import Reporter
 
 
-class SilentReporter(Reporter):
-    """Ignores every message."""
-
-    def message(self, text: str) -> None:
-        """Do nothing."""
-
-
 class RecordingReporter(Reporter):
     """Keeps messages and progress: `messages` is a list of texts, `tasks` one of (task, done, total)."""
 

@@ -43,8 +43,8 @@ def unreliable_line(endpoint: str, throttled: int, broken: int) -> Iterator[tupl
 
     Args:
         endpoint: The server.
-        throttled: Every so many requests one is answered with 503 SlowDown.
-        broken: Every so many requests the connection is closed without an answer.
+        throttled: Of this number of requests, one is answered with 503 SlowDown.
+        broken: Of this number of requests, one is ended without an answer.
     """
     target, numbers, failures = endpoint.removeprefix("http://"), count(1), [0, 0]
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from convscope import load_data, open_run, train_model
 from convscope._files import TEMPORARY_SUFFIX
+from convscope._reporting import SilentReporter
 from convscope.backends.pytorch import group
 from convscope.cli.commands import train_processes
 from convscope.data.dataset import Dataset
@@ -24,7 +25,6 @@ from convscope.integrations import torchrun
 from convscope.integrations.torchrun import begun_run, complete_run, process_group, store_of_attempt
 from helpers.callbacks import Interrupt
 from helpers.command import Command
-from helpers.reporting import SilentReporter
 from helpers.torchrun import command, largest_deviation, run
 from helpers.torchrun import torchrun as torchrun_command
 

@@ -10,15 +10,14 @@ from typing import NamedTuple, TypeAlias
 
 from convscope._files import check_regular
 from convscope._reporting import Reporter
-from convscope._storage import is_address
 from convscope.data.dataset import Dataset
-from convscope.data.folders.archive import is_archive, stem
+from convscope.data.folders.archive import stem
 from convscope.data.formats.arrays import ArraySource, dataset_from_arrays
 from convscope.data.formats.idx import is_idx, read_idx, read_labeled_idx
 from convscope.data.formats.image_files import read_image_files, read_labeled_files
 from convscope.data.formats.npz import is_npz, read_labeled_npz, read_npz
 from convscope.data.formats.table import is_table
-from convscope.data.formats.unpacked import unpacked
+from convscope.data.formats.unpacked import find_path, unpacked
 from convscope.data.labeled import LabeledImages, labeled_test_split
 from convscope.data.named import load_named
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
@@ -153,14 +152,8 @@ def _load_named(name: str, reporter: Reporter) -> Dataset:
 
 def _existing(source: str, context: LoadContext) -> Path:
     """The path of a data set, which may lead into an archive. Raises DataError if there is none."""
-    if is_address(source):
-        from convscope.data.folders.fetch import fetch  # here, because few need it
-
-        return fetch(source, context.cache, context.reporter)
-    path = Path(source)
-    with error_prefix(source):
-        exists = bool(source) and (path.exists() or any(is_archive(one) and one.is_file() for one in path.parents))
-    if not exists:
+    path = find_path(source, context)
+    if path is None:
         raise DataError(_unknown(source))
     return path
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from convscope._files import remove_temporary
 from convscope._records import validate_options
+from convscope._workers import under_torchrun
 from convscope.api.training.hooks import HookKeywords, Hooks, TrainKeywords
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.sources import load_sources
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from convscope.training.config import Augment
     from convscope.training.recipe import Recipe
 
-ADDRESS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells its processes
 POLL_S = 0.02
 
 
@@ -45,7 +45,7 @@ def process_group() -> Iterator[Group | None]:
     A process group that exists already, such as that of Ray Train, is used and left as it is.
     """
     exists = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    if not exists and not all(name in os.environ for name in ADDRESS):
+    if not exists and not under_torchrun():
         yield None
         return
     import torch.distributed as dist

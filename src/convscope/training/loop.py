@@ -23,7 +23,7 @@ from convscope.network.layers.base import inference_bytes
 from convscope.training.callbacks import Callback, Trainer, TrainResult
 from convscope.training.config import TrainConfig
 from convscope.training.finetuning.tail import Tail
-from convscope.training.loader import batches
+from convscope.training.loader import Batch, batches
 from convscope.training.metrics import compute_metrics
 from convscope.training.optimizers import Optimizer
 from convscope.training.state import TrainerState
@@ -72,15 +72,7 @@ def fit(
     while not (state.finished or trainer.stop_training or _should_stop(result, state, len(validation))):
         model.train()
         for batch in batches(train, config, state):
-            with autocast(config.precision):
-                logits = trained(batch.images).float()
-            loss, correct = batch.loss(logits, recipe.label_smoothing)
-            loss.backward(batch.weight)  # type: ignore[no-untyped-call]
-            counts = loss.item(), correct, len(batch.labels)
-            if group is not None:
-                counts = group.combine(optimizer.weights, loss, correct)
-            optimizer.step(recipe.learning_rate_at(state.done_at(state.step)))
-            state.add_batch(*counts, mixed=batch.lam < 1)
+            _train_batch(trainer, trained, batch, config)
             for callback in callbacks:
                 callback.on_train_batch_end(trainer)
             _agree(trainer, group)
@@ -88,14 +80,7 @@ def fit(
                 break
         if trainer.stop_training:
             break
-        seconds = state.epoch_seconds
-        with autocast(config.precision):
-            measured = validate(model, validation, config)
-        result.history.append(state.end_epoch(measured, seconds))
-        result.last, result.last_epoch = get_weights(model), state.epoch
-        if result.last_is_best:
-            result.best, result.best_epoch = result.last, result.last_epoch
-        state.begin_epoch(state.epoch + 1)
+        _end_epoch(trainer, validation, config)
         for callback in callbacks:
             callback.on_epoch_end(trainer)
         _agree(trainer, group)
@@ -106,6 +91,33 @@ def fit(
     for callback in callbacks:
         callback.on_train_end(trainer)
     return result
+
+
+def _train_batch(trainer: Trainer, trained: nn.Module, batch: Batch, config: TrainConfig) -> None:
+    """Change the weights once, and count the batch; in a group of processes, all of them do it together."""
+    with autocast(config.precision):
+        logits = trained(batch.images).float()
+    loss, correct = batch.loss(logits, config.recipe.label_smoothing)
+    loss.backward(batch.weight)  # type: ignore[no-untyped-call]
+    counts = loss.item(), correct, len(batch.labels)
+    if config.group is not None:
+        counts = config.group.combine(trainer.optimizer.weights, loss, correct)
+    state = trainer.state
+    trainer.optimizer.step(config.recipe.learning_rate_at(state.done_at(state.step)))
+    state.add_batch(*counts, mixed=batch.lam < 1)
+
+
+def _end_epoch(trainer: Trainer, validation: Split, config: TrainConfig) -> None:
+    """Measure the epoch, and keep its weights; the next one begins."""
+    state, result = trainer.state, trainer.result
+    seconds = state.epoch_seconds
+    with autocast(config.precision):
+        measured = validate(trainer.model, validation, config)
+    result.history.append(state.end_epoch(measured, seconds))
+    result.last, result.last_epoch = get_weights(trainer.model), state.epoch
+    if result.last_is_best:
+        result.best, result.best_epoch = result.last, result.last_epoch
+    state.begin_epoch(state.epoch + 1)
 
 
 def _agree(trainer: Trainer, group: Group | None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from convscope import Run, open_run
+from convscope._reporting import SilentReporter
 from convscope.api.training import finetune, start
 from convscope.api.training.frozen import FrozenStart, start_frozen
 from convscope.api.training.options import TrainOptions
@@ -25,7 +26,7 @@ from convscope.runs.config import Race, ValidationScore
 from convscope.training.probes.budget import Budget
 from convscope.training.recipes import recipe_named
 from helpers.process import start_command
-from helpers.reporting import RecordingReporter, SilentReporter
+from helpers.reporting import RecordingReporter
 from helpers.shapes import SHAPES, write_shapes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache")]

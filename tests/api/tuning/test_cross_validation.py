@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from convscope import Recipe, SelectionConfig, cross_validate
+from convscope._reporting import SilentReporter
 from convscope.data.dataset import Dataset, Split
 from convscope.data.load import load_data
 from convscope.errors import UsageError
-from helpers.reporting import SilentReporter
 
 QUICK = {"model": "flatten", "epochs": 2, "threads": 1, "folds": 3}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from convscope import Dataset, open_run, resume_search
+from convscope._reporting import SilentReporter
 from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
 from convscope.api.tuning.search import OnTrial, SearchHooks, SearchSummary, start_search
@@ -18,7 +19,6 @@ from convscope.api.tuning.space import Configuration
 from convscope.data.dataset import Split
 from convscope.data.load import load_data
 from convscope.errors import DataError, UsageError
-from helpers.reporting import SilentReporter
 
 pytestmark = pytest.mark.slow
 OPTIONS = {"trials": 3, "epochs": 1, "threads": 1, "model": "flatten"}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from convscope._reporting import SilentReporter
 from convscope.data.folders.layout import Reading
 from convscope.data.formats.image_folder import list_folder
 from convscope.data.load import load_data
 from convscope.data.options import LoadOptions
 from convscope.errors import DataError
 from helpers.images import noise, write_images
-from helpers.reporting import SilentReporter
 
 
 def touched(folder: Path, *names: str) -> Path:

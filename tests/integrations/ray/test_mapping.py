@@ -8,10 +8,10 @@ from posixpath import join
 import pytest
 
 from convscope import cross_validate
+from convscope._reporting import SilentReporter
 from convscope.api.tuning.trial import Mapper
 from convscope.errors import ConvscopeError
 from convscope.integrations.ray.mapping import RayMapper
-from helpers.reporting import SilentReporter
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

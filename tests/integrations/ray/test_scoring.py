@@ -78,7 +78,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watcher(Reporter):
-    """Calls a function once, when so many images are scored."""
+    """Calls a function once, when `at` images are scored."""
 
     def __init__(self, at: int, then: Callable[[], object]) -> None:
         self._at, self._then = at, then

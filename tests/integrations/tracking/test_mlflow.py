@@ -12,11 +12,12 @@ from urllib.request import urlopen
 import pytest
 from mlflow import MlflowClient
 
+from convscope._reporting import SilentReporter
 from convscope.errors import ConvscopeError
 from convscope.integrations.tracking.mlflow import MlflowTracker
 from convscope.training.state import EpochMetrics
 from helpers.command import required
-from helpers.reporting import RecordingReporter, SilentReporter
+from helpers.reporting import RecordingReporter
 
 pytestmark = pytest.mark.slow
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from convscope._reporting import SilentReporter
 from convscope.api.tuning.search_folder import SearchConfig, StoredTrial, Trial
 from convscope.api.tuning.space import Configuration
 from convscope.errors import ConvscopeError, UsageError
@@ -18,7 +19,6 @@ from convscope.integrations.tracking.tracker import Tracker
 from convscope.runs.config import MetricsRow
 from convscope.training.state import EpochMetrics
 from helpers.command import Command
-from helpers.reporting import SilentReporter
 
 
 class RecordingTracker(Tracker):

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from convscope._hardware import usable_cores
-from convscope._reporting import Reporter
+from convscope._reporting import SilentReporter
 from convscope.api.training.options import TrainOptions
 from convscope.api.training.plan import Plan, recorded_plan
 from convscope.api.training.sources import FROM_SCRATCH
@@ -36,13 +36,6 @@ class ShareState(Callback):
         state = self.group.broadcast_bytes(own)
         if self.group.rank:
             Checkpoint.from_bytes(state).restore(trainer)
-
-
-class SilentReporter(Reporter):
-    """That of all ranks but the first."""
-
-    def message(self, text: str) -> None:
-        """Say nothing."""
 
 
 def options_in_group(options: TrainOptions) -> TrainOptions:

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from convscope._files import lock_folder, write_atomically
 from convscope._records import Record, validate_options
-from convscope._reporting import Reporter
+from convscope._reporting import Reporter, SilentReporter
 from convscope._text import duration, percent
 from convscope.api.train import run_plan
 from convscope.api.training.hooks import Hooks, OptionKeywords
@@ -39,7 +39,7 @@ from convscope.api.tuning.search_folder import (
     write_trial,
 )
 from convscope.api.tuning.space import Configuration, draw_configurations
-from convscope.api.tuning.trial import Mapper, QuietReporter, hits, run_trial
+from convscope.api.tuning.trial import Mapper, hits, run_trial
 from convscope.data.load import DataSource
 from convscope.errors import ConvscopeError, DataError, UsageError
 from convscope.evaluation.calibration import log_probabilities
@@ -314,7 +314,7 @@ def train_candidate(job: Job, number: int) -> StoredTrial:
     trial = Trial(number=number, rung=job.rung, configuration=configuration, budget=job.seconds, seconds=0)
     options = configuration.apply(job.options, job.seconds)
     try:
-        sources = measured_part(load_sources(job.data, _unlimited(options), QuietReporter()), options.seed)
+        sources = measured_part(load_sources(job.data, _unlimited(options), SilentReporter()), options.seed)
         result = run_trial(sources, options)
     except ConvscopeError as error:
         return StoredTrial(trial=trial.model_copy(update={"error": str(error), "seconds": time.monotonic() - started}))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope._reporting import Reporter
+from convscope._reporting import SilentReporter
 from convscope.api.train import fit_plan
 from convscope.api.training.hooks import Hooks
 from convscope.api.training.options import TrainOptions
@@ -51,13 +51,6 @@ class Mapper:
             yield item, function(shared, item)
 
 
-class QuietReporter(Reporter):
-    """Drops messages, which would be the same for every training."""
-
-    def message(self, text: str) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True)
 class TrialResult:
     """What one training found.
@@ -83,7 +76,7 @@ def run_trial(sources: Sources, options: TrainOptions) -> TrialResult:
         options: Of the training.
     """
     started = time.monotonic()
-    plan = plan_training(sources, options, QuietReporter(), started)
+    plan = plan_training(sources, options, SilentReporter(), started)
     model, result = fit_plan(plan, Hooks())
     calibration, preprocessing = UNCALIBRATED, plan.config.preprocessing
     if plan.data.validation is not plan.data.dataset.test:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope._extras import require_package
+from convscope._workers import under_torchrun
 from convscope.api.training.options import TrainOptions
-from convscope.cli.commands.train_processes import Before, launch, under_torchrun
+from convscope.cli.commands.train_processes import Before, launch
 from convscope.cli.console import AsJson, print_message, print_result
 from convscope.cli.options import Log, check_stands_alone, expand_records
 from convscope.errors import ConvscopeError, DataError, UsageError

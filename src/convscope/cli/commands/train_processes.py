@@ -22,7 +22,6 @@ from convscope.api.training.options import TrainOptions
 from convscope.cli.console import print_message
 from convscope.errors import PeerError
 
-ADDRESS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells its processes
 LAUNCHER = "CONVSCOPE_LAUNCHER"  # variable with the launcher's folder
 EXIT_CODE_FILE = "exit-code"
 MAX_RESTARTS = 10
@@ -45,11 +44,6 @@ class Before(Record):
     def new_run_options(self) -> set[str]:
         """The options that name and train the new run, if there is one."""
         return {"more_epochs", "run"} if self.more_epochs else set()
-
-
-def under_torchrun() -> bool:
-    """Whether torchrun has started this process."""
-    return all(name in os.environ for name in ADDRESS)
 
 
 def launch(processes: int, data: str | None, options: TrainOptions, before: Before) -> int:

@@ -9,13 +9,11 @@ from pydantic import Field
 
 from convscope._records import Record
 from convscope._reporting import Reporter
-from convscope._storage import is_address
 from convscope.data.audit.analysis import Analysis
 from convscope.data.audit.issue import Issue
 from convscope.data.audit.rules import find_issues
-from convscope.data.folders.archive import is_archive
 from convscope.data.formats.image_files import IMAGE_PATHS, analyze, build_dataset
-from convscope.data.formats.unpacked import unpacked
+from convscope.data.formats.unpacked import find_path, unpacked
 from convscope.data.options import LoadContext, LoadOptions, cache_folder
 from convscope.errors import DataError
 from convscope.images.preprocessing import Preprocessing
@@ -62,7 +60,9 @@ def audit_images(source: str | Path, options: LoadOptions, reporter: Reporter) -
         DataError: it is neither.
     """
     context, name = LoadContext(options, cache_folder(), reporter), str(source)
-    path = _local_path(name, context)
+    path = find_path(name, context)
+    if path is None:
+        raise DataError(f"{name}: no such file or folder; expected {IMAGE_PATHS}")
     with unpacked(path, context) as inner:
         analysis = analyze(inner, context)
     splits, problem, issues = {}, None, find_issues(analysis)
@@ -80,17 +80,6 @@ def audit_images(source: str | Path, options: LoadOptions, reporter: Reporter) -
         issues=issues,
         problem=problem,
     )
-
-
-def _local_path(source: str, context: LoadContext) -> Path:
-    if is_address(source):
-        from convscope.data.folders.fetch import fetch  # here, because few need it
-
-        return fetch(source, context.cache, context.reporter)
-    path = Path(source)
-    if not path.exists() and not any(is_archive(one) and one.is_file() for one in path.parents):
-        raise DataError(f"{path}: no such file or folder; expected {IMAGE_PATHS}")
-    return path
 
 
 def _count_classes(analysis: Analysis) -> tuple[ClassCount, ...]:

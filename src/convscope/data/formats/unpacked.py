@@ -3,7 +3,7 @@
     CACHE/unpacked/KEY/NAME/...       the files; NAME is that of the archive without its suffix
     CACHE/unpacked/KEY/about.json     how many files and bytes these are, and what to say about them
 
-A folder is filled under another name and renamed when it is complete; one that was altered is filled anew.
+A folder is filled under another name and renamed when it is complete; one that was altered is filled again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from convscope._files import write_atomically
+from convscope._storage import is_address
 from convscope.data.folders.archive import extract, is_archive, stem
+from convscope.data.folders.fetch import fetch
 from convscope.data.formats.idx import is_idx
 from convscope.data.formats.npz import is_npz
 from convscope.data.formats.parquet import export_parquet, find_parquet
@@ -27,6 +29,28 @@ from convscope.data.validation import error_prefix
 from convscope.errors import ConvscopeError, DataError
 
 ABOUT_FILE = "about.json"
+
+
+def find_path(source: str, context: LoadContext) -> Path | None:
+    """The path of a data set, which may lead into an archive; for an address that of a copy in the cache.
+
+    Args:
+        source: what the user named, a path or an address such as "s3://bucket/photos/".
+        context: cache and reporter.
+
+    Returns:
+        None if there is nothing at the path.
+
+    Raises:
+        DataError: it cannot be looked at, or there is nothing at the address.
+        ConvscopeError: the storage cannot be reached.
+    """
+    if is_address(source):
+        return fetch(source, context.cache, context.reporter)
+    path = Path(source)
+    with error_prefix(source):
+        exists = bool(source) and (path.exists() or any(is_archive(one) and one.is_file() for one in path.parents))
+    return path if exists else None
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Scoring on a Ray cluster: every image exactly once, whatever happens to the nodes.
 
-Why tasks, and not Ray Data: Ray Data names the files it writes anew in every execution, so that a second call cannot
-tell what the first has written, and it copies the content of all images through its object store. Here the work is
-split by name, in an order that is always the same; a task reads its images where they are and writes one file, whose
+Why tasks, and not Ray Data: Ray Data gives the files it writes new names in every execution, so that a second call
+cannot tell what the first has written, and it copies the content of all images through its object store. Here the work
+is split by name, in an order that is always the same; a task reads its images where they are and writes one file, whose
 name tells what is in it. Ray repeats the tasks of a node that is lost, and gives those that wait to one that joins.
 """
 
@@ -175,7 +175,7 @@ def _name(part: Part) -> str:
 
 
 class _Cores:
-    """How many cores the cluster has, looked up once in a while; the reporter is told when nodes join or are lost."""
+    """How many cores the cluster has, looked up once in a while; reports nodes that join or are lost."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
