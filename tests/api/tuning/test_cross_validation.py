@@ -33,6 +33,9 @@ def test_cross_validate_digits_agrees_with_its_table(tmp_path: Path) -> None:
         assert fold.accuracy == hits[np.array(table["fold"]) == fold.fold].mean()
     assert [fold.fold for fold in found.summary.folds] == [0, 1, 2]
     assert found.summary.interval[0] < found.summary.accuracy < found.summary.interval[1]
+    calibration = found.summary.calibration
+    assert calibration.mean_confidence == pytest.approx(probabilities.max(1).mean())
+    assert sum(part.n * part.accuracy for part in calibration.bins) == pytest.approx(hits.sum())
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from convscope._reporting import SilentReporter
 from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
 from convscope.api.tuning.search import OnTrial, SearchHooks, SearchSummary, start_search
-from convscope.api.tuning.search_folder import StoredTrial, Trial, pack_hits
+from convscope.api.tuning.search_folder import StoredTrial, Trial, pack_hits, read_config
 from convscope.api.tuning.space import Configuration
 from convscope.data.dataset import Split
 from convscope.data.load import load_data
@@ -33,6 +35,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(folder: Path, data: str | Dataset = "digits", on_trial: OnTrial = lambda *_: None) -> SearchSummary:
     options = SearchOptions(out=folder, **OPTIONS)  # type: ignore[arg-type]
     return start_search(data, options, SearchHooks(SilentReporter(), on_trial=on_trial))
+
+
+def trains_to(right: Sequence[int]) -> Callable[[search.Job, int], StoredTrial]:
+    """Stands for `train_candidate`: how many of 100 images each configuration has right."""
+
+    def train(job: search.Job, number: int) -> StoredTrial:
+        configuration, accuracy = job.configurations[number], right[number] / 100
+        trial = Trial(
+            number=number, rung=job.rung, configuration=configuration, budget=5.0, seconds=1.0, accuracy=accuracy
+        )
+        return StoredTrial(trial=trial, n=100, correct=pack_hits(np.arange(100) < right[number]))
+
+    return train
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -62,19 +77,28 @@ def test_search_chooses_the_best_of_the_last_rung_and_tests_it_once(tmp_path: Pa
 def test_search_chooses_the_configuration_with_the_most_right_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: tuple[int, int, int]
 ) -> None:
-    def train(job: search.Job, number: int) -> StoredTrial:
-        hits = np.arange(100) < right[number]
-        configuration, accuracy = job.configurations[number], right[number] / 100
-        trial = Trial(
-            number=number, rung=job.rung, configuration=configuration, budget=5.0, seconds=1.0, accuracy=accuracy
-        )
-        return StoredTrial(trial=trial, n=100, correct=pack_hits(hits))
-
-    monkeypatch.setattr(search, "train_candidate", train)
+    monkeypatch.setattr(search, "train_candidate", trains_to(right))
     summary = start(tmp_path / "s")
     assert summary.chosen == right.index(60)
     if summary.comparison is not None:
         assert (summary.comparison.gained, summary.comparison.lost) == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "trials", "count", "is_too_short"),
+    [("20s", None, 2, True), ("70s", 9, 9, True), ("70s", None, 5, False), ("20min", None, 9, False)],
+)
+def test_short_budget_has_fewer_trials_or_says_that_it_is_too_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str, trials: int | None, count: int, is_too_short: bool
+) -> None:
+    messages: list[str] = []
+    reporter = SilentReporter()
+    monkeypatch.setattr(reporter, "message", messages.append)
+    monkeypatch.setattr(search.Search, "run", lambda *_: None)
+    start_search("digits", SearchOptions(out=tmp_path / "s", budget=budget, trials=trials), SearchHooks(reporter))
+    assert len(read_config(tmp_path / "s").configurations) == count
+    warning = re.compile("^it will take longer than the budget of .*: each trial takes 10 s or more$")
+    assert any(map(warning.match, messages)) == is_too_short
 
 
 def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from convscope.api.tuning.trial import Mapper, TrialResult, hits, run_trial
 from convscope.data.dataset import Dataset
 from convscope.data.load import DataSource
 from convscope.data.types import Labels
-from convscope.evaluation.calibration import Doubles, log_probabilities
+from convscope.evaluation.calibration import Calibration, Doubles, log_probabilities, measure_calibration
 
 
 class FoldScore(Record):
@@ -65,6 +65,7 @@ class CrossvalSummary(Record):
         accuracy: Fraction of the images that is right, 0..1.
         interval: 95 % Wilson interval of that.
         loss: Mean cross-entropy in nats, of calibrated probabilities.
+        calibration: How far confidence and accuracy are apart.
         folds: By number.
         out: The file with the probabilities; None if there is none.
     """
@@ -77,6 +78,7 @@ class CrossvalSummary(Record):
     accuracy: float
     interval: tuple[float, float]
     loss: float
+    calibration: Calibration
     folds: tuple[FoldScore, ...]
     out: Path | None
 
@@ -200,6 +202,7 @@ def _summary(
         accuracy=correct / n,
         interval=wilson(correct, n),
         loss=float(-log_probabilities(probabilities, labels).mean()),
+        calibration=measure_calibration(probabilities, labels),
         folds=tuple(folds),
         out=options.out,
     )

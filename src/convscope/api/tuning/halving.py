@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 FACTOR = 3
+DEFAULT_TRIALS, MIN_TRIALS = 9, 2
 MIN_TRIAL_S = 10.0  # of less, most is preparation
 FINAL_TRAININGS = 1  # of the chosen configuration, as long as those of the last rung
 
@@ -58,6 +59,20 @@ def plan_rungs(count: int, seconds: Callable[[Schedule], float], workers: int = 
         if seconds(schedule) * schedule.fraction(0) >= MIN_TRIAL_S:
             return schedule
     return Schedule((count,), workers)
+
+
+def most_trials(seconds: float, workers: int = 1) -> int:
+    """How many configurations a search tries if nothing else is asked for: fewer than usual if there is little time.
+
+    Args:
+        seconds: For all trials and the last training.
+        workers: Trainings that run at the same time.
+
+    >>> most_trials(600), most_trials(60), most_trials(60, workers=2), most_trials(5)
+    (9, 5, 9, 2)
+    """
+    rounds = seconds / MIN_TRIAL_S - FINAL_TRAININGS
+    return int(max(MIN_TRIALS, min(DEFAULT_TRIALS, rounds * workers)))
 
 
 def promote(ranked: Sequence[int], size: int) -> list[int]:

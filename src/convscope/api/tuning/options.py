@@ -43,7 +43,9 @@ class SearchOptions(TuningOptions):
     """How to search; options of a training that are given are kept, the others are searched."""
 
     trials: int | None = Field(
-        default=None, ge=2, description="Configurations to try, the defaults among them; by default 9."
+        default=None,
+        ge=2,
+        description="Configurations to try, the defaults among them; by default 9, or fewer in a short --budget.",
     )
     out: Path | None = Field(
         default=None,

@@ -21,7 +21,7 @@ from convscope.api.training.sources import Sources, load_sources
 from convscope.api.training.start import plan_training
 from convscope.api.tuning.comparison import Comparison, compare
 from convscope.api.tuning.folds import dataset_of, measured_part
-from convscope.api.tuning.halving import MIN_TRIAL_S, Schedule, plan_rungs, promote
+from convscope.api.tuning.halving import MIN_TRIAL_S, Schedule, most_trials, plan_rungs, promote
 from convscope.api.tuning.options import SearchOptions
 from convscope.api.tuning.search_folder import (
     CONFIG_FILE,
@@ -48,7 +48,6 @@ from convscope.report.tuning.page import SearchPage, TrialRow, render_search
 from convscope.runs.config import MANIFEST_FILE, MetricsRow
 from convscope.runs.folder import Run, open_run, utc_now
 
-DEFAULT_TRIALS = 9
 BUDGET_MARGIN = 0.9  # of the time that is left is shared out: data are loaded, and trainings end a little late
 OnTrial = Callable[[SearchConfig, StoredTrial], object]
 
@@ -161,10 +160,9 @@ def start_search(data: DataSource | None, options: SearchOptions, hooks: SearchH
     sources = load_sources(data, _unlimited(options), hooks.reporter)
     dataset = dataset_of(sources)
     folder = options.out or next_search_folder(dataset.name)
-    configurations = draw_configurations(dataset, options, options.trials or DEFAULT_TRIALS)
-    budget = options.budget_seconds or inf
+    budget, workers = options.budget_seconds or inf, hooks.mapper.workers
     left = BUDGET_MARGIN * (budget - (time.monotonic() - started))
-    workers = hooks.mapper.workers
+    configurations = draw_configurations(dataset, options, options.trials or most_trials(left, workers))
     rungs = plan_rungs(len(configurations), lambda schedule: left * schedule.share(len(schedule.sizes) - 1), workers)
     config = SearchConfig(
         created=utc_now(),
@@ -178,6 +176,9 @@ def start_search(data: DataSource | None, options: SearchOptions, hooks: SearchH
     with lock_folder(folder):
         write_record(folder / CONFIG_FILE, config)
         hooks.reporter.message(f"{len(configurations)} configurations; if it is stopped: --resume {folder}")
+        if left * rungs.share(0) < MIN_TRIAL_S:
+            text = f"it will take longer than the budget of {duration(budget)}"
+            hooks.reporter.message(f"{text}: each trial takes {duration(MIN_TRIAL_S)} or more")
         source = dataset if data is None or not sources.origin else data
         return Search(folder, config, options, source, hooks, started).run(sources)
 

@@ -105,6 +105,7 @@ def _crossval_lines(summary: CrossvalSummary) -> Iterator[str | Table]:
     pairs = {
         "accuracy": f"{percent(summary.accuracy)} (95 % interval {low} to {high}, n = {summary.n:,})",
         "loss": f"{summary.loss:.4f}",
+        "calibration error": summary.calibration.text,
     }
     if summary.out:
         pairs["probabilities"] = str(summary.out)
