@@ -57,8 +57,9 @@ def main() -> int:
     rows = table(heads, [one.cells for one in compared])
     text = (
         f"## Search\n\n`bench_search.py`, {today()}, `--budget {options.budget}`.\n\n{rows}\n\n"
-        f"On {name}, a search of {duration(killed.budget)} was killed {killed.kills} times at random moments. Finished trials: {killed.finished} of {killed.expected}; lost or "
-        f"repeated: {killed.changed}; the run of the best was complete: {killed.is_complete}."
+        f"On {name}, a search of {duration(killed.budget)} was killed {killed.kills} times at random moments. Finished "
+        f"trials: {killed.finished} of {killed.expected}; lost or repeated: {killed.changed}; the run of the best was "
+        f"complete: {killed.is_complete}."
     )
     put(options.into, "search", text)
     print(text)
