@@ -8,13 +8,12 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import ray
 from PIL import Image
 from pyarrow import parquet
 
@@ -30,28 +29,9 @@ from convscope.integrations.ray import plan, scoring
 from convscope.integrations.ray.cluster import check_ray_address
 from convscope.integrations.ray.output import encode_answers
 from convscope.integrations.ray.scoring import ScoringOptions, predict
-from helpers.command import Command, required
+from helpers.command import Command
 
 IMAGES, PART = 1200, 32
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Three nodes with one core each, simulated on this machine; this process is connected to them."""
-    if sys.platform != "linux":
-        required("Ray simulates clusters on Linux")
-    from ray.cluster_utils import Cluster
-
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(num_cpus=1)
-    ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()  # type: ignore[no-untyped-call]
-    monkeypatch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # read by every process of a clus
 MODE = "RAY_AUTH_MODE"  # Ray sets it once it has a token, which it keeps for the rest of the process
 TOKEN = "RAY_AUTH_TOKEN"  # without it, Ray writes one into the user's home that opens the ports of every cluster
 CONNECT_TIMEOUT_S = 10.0
+MAX_RETRIES = 8  # of a task whose process or node is lost; more often, and its own work may be the reason
 
 
 def check_ray_address(address: str) -> None:
@@ -72,6 +73,23 @@ def connected(address: str) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def plain_errors(lost: str) -> Iterator[None]:
+    """Turn errors of `ray.get` into those of this package; other errors of the task itself pass.
+
+    Args:
+        lost: What to say if its worker is lost too often.
+    """
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ConvscopeError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise ConvscopeError(f"a worker ended {MAX_RETRIES + 1} times {lost} ({type(error).__name__})") from error
 
 
 class _WithoutRay:

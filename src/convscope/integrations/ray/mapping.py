@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import ray
 
 from convscope.api.tuning.trial import Item, Mapper, Result, Shared
-from convscope.integrations.ray.cluster import connect_ray
+from convscope.integrations.ray.cluster import MAX_RETRIES, connect_ray, plain_errors
 
 
 class RayMapper(Mapper):
@@ -37,10 +37,15 @@ class RayMapper(Mapper):
             function: A function of a module.
             shared: The first argument of every call; it is sent to every machine once.
             items: The second arguments.
+
+        Raises:
+            ConvscopeError: A worker was lost too often.
         """
-        task = ray.remote(num_cpus=self.cpus)(function)
+        task = ray.remote(num_cpus=self.cpus, max_retries=MAX_RETRIES)(function)
         stored = ray.put(shared)
         waiting = {task.remote(stored, item): item for item in items}
         while waiting:
             (done, *_), _ = ray.wait(list(waiting))
-            yield waiting.pop(done), ray.get(done)
+            with plain_errors("while it trained; is its memory enough?"):
+                result = ray.get(done)
+            yield waiting.pop(done), result

@@ -28,8 +28,8 @@ from convscope.deploy.prepare import BATCH_SIZE, BatchOptions
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import PassedOver
 from convscope.deploy.sources.read import OnceFilter
-from convscope.errors import ConvscopeError, UsageError
-from convscope.integrations.ray.cluster import LOCAL, check_ray_address, connected
+from convscope.errors import UsageError
+from convscope.integrations.ray.cluster import LOCAL, MAX_RETRIES, check_ray_address, connected, plain_errors
 from convscope.integrations.ray.output import FINISHED, HEADER, OutputFolder, ScoringSummary, open_output
 from convscope.integrations.ray.plan import Part, plan_parts
 from convscope.integrations.ray.worker import PartResult, ScoringJob, installed_versions, score_part
@@ -37,7 +37,6 @@ from convscope.integrations.ray.worker import PartResult, ScoringJob, installed_
 SCORING = "classifying"  # the task of the reporter
 TOP_K = 3
 TASKS_PER_CORE = 2  # in flight: one runs, one waits, so that no core is idle and nothing piles up
-MAX_RETRIES = 8  # of a task whose process or node is lost; more often, and the images themselves may be the reason
 RECOUNT_S = 1.0  # between looks at how many cores the cluster has
 
 
@@ -156,17 +155,9 @@ def _next(running: dict[Any, Part]) -> tuple[Part, PartResult, str]:
     """Wait for the next part that is finished, and take it out."""
     (done,), _ = ray.wait(list(running), num_returns=1)
     part = running.pop(done)
-    try:
+    sources = f"{pluralize(len(part.items), 'source')} from {_name(part)} on"
+    with plain_errors(f"while it scored {sources}; is its memory enough? Run the same command again to resume"):
         return part, *ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ConvscopeError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise ConvscopeError(
-            f"a worker ended {MAX_RETRIES + 1} times while it scored {pluralize(len(part.items), 'source')} from "
-            f"{_name(part)} on ({type(error).__name__}): is its memory enough? Run the same command again to resume"
-        ) from error
 
 
 def _name(part: Part) -> str:
