@@ -1,14 +1,14 @@
 """Scoring on a Ray cluster: each image exactly once, the same bits, flat memory, and the speed of all cores.
 
-    bench_ray.py [--files 100000] [--rounds 3] [--into RESULTS.md]
+    bench_ray.py [--model NAME ...] [--files 100000] [--rounds 3] [--into RESULTS.md]
 
-Classifies PNGs of MNIST's test digits with a small model: in one process on one core, and on a cluster of three nodes,
-one core each, that are simulated on this machine. Then again on the cluster, while a node is killed after a third of
-the images and another joins after two thirds. Speed and memory are also measured with a tenth of the files: the
-difference leaves out the start. Of the rounds, the fastest counts: other programs only slow them down. The table goes
-into RESULTS.md. Exit code 5: an image is missing or twice, an answer differs from that of the one process, the
-driver's memory grows by 300 MB or more, or the cluster is slower than 0.85 times the cores of this machine times the
-speed of the one process.
+Classifies PNGs of MNIST's test digits: in one process on one core, in as many such processes as there are cores, and on
+a cluster of three nodes, one core each, that are simulated on this machine. Then again on the cluster, while a node is
+killed after a third of the images and another joins after two thirds. Speed and memory are also measured with a tenth
+of the files: the difference leaves out the start. Of the rounds, the fastest counts: other programs only slow them
+down. The table goes into RESULTS.md, with a column for each model. Exit code 5: an image is missing or twice, an answer
+differs from that of the one process, the driver's memory grows by 300 MB or more, or the cluster is slower than 0.85
+times the cores of this machine times the speed of the one process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,11 @@ from speed_rows import CONVSCOPE
 
 MIN_SPEED, MAX_GROWTH_MB = 0.85, 300
 NODES, MAX_CORES = 3, 2  # nodes of one core; more than the cores of a small machine would tell nothing
+MODELS = ("tiny", "article")
 
 
 class Run(NamedTuple):
-    """What a command took: seconds, and its largest memory in MB."""
+    """What commands took that ran at the same time: seconds, and the largest memory of one in MB."""
 
     seconds: float
     memory: float
@@ -45,91 +47,124 @@ class Run(NamedTuple):
 def main() -> int:
     """Measure, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append")
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    models, measured = options.model or MODELS, []
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
-        train = [CONVSCOPE, "train", "mnist", "--model", "tiny", "--recipe", "fast", "--epochs", "1", "--run", "run"]
-        subprocess.run(train, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         write(Path(), options.files)
-        facts, is_good = measure(options.files, options.rounds)
-    report(options.into, facts)
-    return 0 if is_good else 5
+        for model in models:
+            train = [CONVSCOPE, "train", "mnist", "--model", model, "--recipe", "fast", "--epochs", "1", "--run", model]
+            subprocess.run(train, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            measured.append(Bench(model, options.files, options.rounds).measure())
+    report(options.into, models, [facts for facts, _ in measured])
+    return 0 if all(is_good for _, is_good in measured) else 5
 
 
-def measure(files: int, rounds: int) -> tuple[dict[str, str], bool]:
-    """Every number of the table, and whether all are as they shall be."""
-    from ray.cluster_utils import Cluster
+@dataclass(frozen=True)
+class Bench:
+    """A model, the number of images, and how often they are classified."""
 
-    some, cores = files // 10, min(MAX_CORES, len(os.sched_getaffinity(0)))
-    one = [best(rounds, count, f"one-{count}.parquet", "--threads", "1", core=0) for count in (some, files)]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(NODES - 1):
-        cluster.add_node(num_cpus=1)
-    try:
-        many = [best(rounds, count, f"many-{count}", "--ray", cluster.address) for count in (some, files)]
-        disturbed = predict(files, "disturbed", "--ray", cluster.address, meanwhile=disturbance(cluster, files))
-    finally:
-        cluster.shutdown()
-    expected = parquet.read_table(f"one-{files}.parquet")
-    same = [parquet.read_table(place).equals(expected) for place in (f"many-{files}", "disturbed")]
-    images = parquet.read_table("disturbed", columns=["image"]).column("image").to_pylist()
-    speeds = [(files - some) / (runs[1].seconds - runs[0].seconds) for runs in (one, many)]
-    growth, ratio = many[1].memory - many[0].memory, speeds[1] / (cores * speeds[0])
-    nodes = json.loads(Path("disturbed/_SUCCESS").read_text())["nodes"]
-    facts = {
-        "files; rounds": f"{files:,}; {rounds}",
-        "rows, a node killed and another joining": f"{len(images):,}",
-        "images missing": f"{files - len(set(images)):,}",
-        "images twice": f"{len(images) - len(set(images)):,}",
-        "nodes that scored them": f"{len(nodes)}",
-        "tables equal to one process's, to the bit": f"{sum(same)} of {len(same)}",
-        "one process on one core, images/s": f"{speeds[0]:,.0f}",
-        f"cluster of {NODES} nodes on {cores} cores, images/s": f"{speeds[1]:,.0f}",
-        "of cores times one process": f"{ratio:.2f}",
-        "disturbed, s; undisturbed, s": f"{disturbed.seconds:.0f}; {many[1].seconds:.0f}",
-        f"driver's memory with {some:,} and {files:,} images, MB": f"{many[0].memory:.0f} and {many[1].memory:.0f}",
-    }
-    is_once = len(images) == len(set(images)) == files
-    return facts, is_once and all(same) and growth < MAX_GROWTH_MB and ratio >= MIN_SPEED
+    model: str
+    files: int
+    rounds: int
+
+    def measure(self) -> tuple[dict[str, str], bool]:
+        """Every number of a column of the table, and whether all are as they shall be."""
+        from ray.cluster_utils import Cluster
+
+        some, cores = self.files // 10, range(min(MAX_CORES, len(os.sched_getaffinity(0))))
+        one = [self.best(count, [pinned(0, f"one-{count}.parquet")]) for count in (some, self.files)]
+        each = [
+            self.best(count, [pinned(core, f"each-{core}.parquet") for core in cores]) for count in (some, self.files)
+        ]
+        cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        for _ in range(NODES - 1):
+            cluster.add_node(num_cpus=1)
+        on_ray = ("--ray", cluster.address)
+        try:
+            many = [self.best(count, [Command(f"many-{count}", on_ray)]) for count in (some, self.files)]
+            disturbed = self.predict(self.files, [Command("disturbed", on_ray)], disturbance(cluster, self.files))
+        finally:
+            cluster.shutdown()
+        expected = parquet.read_table(f"one-{self.files}.parquet")
+        same = [parquet.read_table(place).equals(expected) for place in (f"many-{self.files}", "disturbed")]
+        images = parquet.read_table("disturbed", columns=["image"]).column("image").to_pylist()
+        speeds = [(self.files - some) / (runs[1].seconds - runs[0].seconds) for runs in (one, each, many)]
+        growth, ratio = many[1].memory - many[0].memory, speeds[2] / (len(cores) * speeds[0])
+        nodes = json.loads(Path("disturbed/_SUCCESS").read_text())["nodes"]
+        facts = {
+            "files; rounds": f"{self.files:,}; {self.rounds}",
+            "rows, a node killed and another joining": f"{len(images):,}",
+            "images missing": f"{self.files - len(set(images)):,}",
+            "images twice": f"{len(images) - len(set(images)):,}",
+            "nodes that scored them": f"{len(nodes)}",
+            "tables equal to one process's, to the bit": f"{sum(same)} of {len(same)}",
+            "one process on one core, images/s": f"{speeds[0]:,.0f}",
+            f"cluster of {NODES} nodes on {len(cores)} cores, images/s": f"{speeds[2]:,.0f}",
+            "of cores times one process": f"{ratio:.2f}",
+            f"{len(cores)} processes at once, of cores times one": f"{speeds[1] / speeds[0]:.2f}",
+            "disturbed, s; undisturbed, s": f"{disturbed.seconds:.0f}; {many[1].seconds:.0f}",
+            f"driver's memory with {some:,} and {self.files:,} images, MB": f"{many[0].memory:.0f} and "
+            f"{many[1].memory:.0f}",
+        }
+        is_once = len(images) == len(set(images)) == self.files
+        Path("disturbed").rename(f"disturbed-{self.model}")  # the next model starts anew
+        return facts, is_once and all(same) and growth < MAX_GROWTH_MB and ratio >= MIN_SPEED
+
+    def best(self, files: int, commands: Sequence[Command]) -> Run:
+        """Commands at the same time, repeated: the shortest time, and the largest memory."""
+        runs = [self.predict(files, [one.again() for one in commands]) for _ in range(self.rounds)]
+        return Run(min(run.seconds for run in runs), max(run.memory for run in runs))
+
+    def predict(self, files: int, commands: Sequence[Command], meanwhile: Callable[[], Any] = lambda: None) -> Run:
+        """Classify the first files by each of the commands, which start at the same time.
+
+        Args:
+            files: How many.
+            commands: What differs.
+            meanwhile: Called again and again until all have ended.
+        """
+        folders = [f"images/{i}" for i in range(-(-files // FILES_PER_FOLDER))]
+        started = time.monotonic()
+        running = {subprocess.Popen(one.line(self.model, folders), stdout=subprocess.DEVNULL).pid for one in commands}
+        memory = 0
+        while running:
+            for process in tuple(running):
+                done, status, usage = os.wait4(process, os.WNOHANG)
+                if status:
+                    raise SystemExit("convscope predict failed")
+                if done:
+                    running.remove(process)
+                    memory = max(memory, usage.ru_maxrss)
+            meanwhile()
+            time.sleep(0.01)
+        return Run(time.monotonic() - started, memory / 1024)
 
 
-def best(rounds: int, files: int, out: str, *options: str, core: int | None = None) -> Run:
-    """`predict` several times: the shortest time, and the largest memory."""
-    runs = [predict(files, out, "--force", *options, core=core) for _ in range(rounds)]
-    return Run(min(run.seconds for run in runs), max(run.memory for run in runs))
+class Command(NamedTuple):
+    """A call of `convscope predict`: where the answers go, its options, and what comes before it."""
+
+    out: str
+    options: tuple[str, ...]
+    before: tuple[str, ...] = ()
+
+    def again(self) -> Command:
+        """The same; it replaces the answers that are there."""
+        return self._replace(options=(*self.options, "--force"))
+
+    def line(self, model: str, folders: Sequence[str]) -> list[str]:
+        """The command line."""
+        return [*self.before, CONVSCOPE, "predict", model, *folders, "--out", self.out, *self.options]
 
 
-def predict(
-    files: int, out: str, *options: str, core: int | None = None, meanwhile: Callable[[], Any] = lambda: None
-) -> Run:
-    """Classify the first files.
-
-    Args:
-        files: How many.
-        out: Where the answers go.
-        options: Of the command.
-        core: The only one to use; None to use all.
-        meanwhile: Called again and again until the command ends.
-    """
-    pin = ["taskset", "-c", str(core)] if core is not None else []
-    folders = [f"images/{i}" for i in range(-(-files // FILES_PER_FOLDER))]
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [*pin, CONVSCOPE, "predict", "run", *folders, "--out", out, *options], stdout=subprocess.DEVNULL
-    )
-    while True:
-        done, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if done:
-            break
-        meanwhile()
-        time.sleep(0.01)
-    if status:
-        raise SystemExit(f"convscope predict {' '.join(options)} failed")
-    return Run(time.monotonic() - started, usage.ru_maxrss / 1024)
+def pinned(core: int, out: str) -> Command:
+    """One process on one core."""
+    return Command(out, ("--threads", "1"), ("taskset", "-c", str(core)))
 
 
 def disturbance(cluster: Any, files: int) -> Callable[[], None]:
@@ -146,11 +181,12 @@ def disturbance(cluster: Any, files: int) -> Callable[[], None]:
     return disturb
 
 
-def report(file: Path, facts: dict[str, str]) -> None:
+def report(file: Path, models: Sequence[str], columns: Sequence[dict[str, str]]) -> None:
     """Write the table to stdout and into RESULTS.md."""
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     text = (
-        f"## Scoring on a cluster\n\n`bench_ray.py`, {today()}, PNGs of 28x28, the preset tiny, "
-        f"{len(os.sched_getaffinity(0))} cores: `convscope predict --ray`.\n\n{table(('', ''), list(facts.items()))}"
+        f"## Scoring on a cluster\n\n`bench_ray.py`, {today()}, PNGs of 28x28, {len(os.sched_getaffinity(0))} cores: "
+        f"`convscope predict --ray`.\n\n{table(('model', *models), rows)}"
     )
     put(file, "ray", text)
     print(text)
