@@ -100,6 +100,15 @@ def test_budget_does_not_consider_a_backbone_for_small_images_and_arrays(tmp_pat
     assert [considered(data, options()) for data in (arrays, small, "digits")] == [None, None, None]
 
 
+@pytest.mark.usefixtures("lite0")
+def test_all_images_are_those_of_a_training_without_a_budget(photos: Path) -> None:
+    loaded = load_sources(photos, options(), SilentReporter(), all_images=True)
+    limited, unlimited = (load_sources(photos, options(budget=b), SilentReporter()).dataset for b in (BUDGET, None))
+    assert loaded.dataset and limited and unlimited
+    assert loaded.dataset.load_options == unlimited.load_options != limited.load_options
+    assert loaded.pretraining is not None
+
+
 def test_budget_without_an_installed_backbone_trains_from_scratch(
     monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from convscope import Dataset, open_run, resume_search
 from convscope._reporting import SilentReporter
+from convscope.api.training.options import TrainOptions
 from convscope.api.tuning import search
 from convscope.api.tuning.options import SearchOptions
 from convscope.api.tuning.search import OnTrial, SearchHooks, SearchSummary, start_search
@@ -99,6 +100,28 @@ def test_short_budget_has_fewer_trials_or_says_that_it_is_too_short(
     assert len(read_config(tmp_path / "s").configurations) == count
     warning = re.compile("^it will take longer than the budget of .*: each trial takes 10 s or more$")
     assert any(map(warning.match, messages)) == is_too_short
+
+
+@pytest.mark.parametrize(
+    ("budget", "configuration", "expected"),
+    [
+        ("60s", Configuration(), (5.0, True)),
+        ("60s", Configuration(init="none"), (None, False)),
+        (None, Configuration(), (None, False)),
+    ],
+)
+def test_defaults_of_a_search_with_a_budget_start_like_a_training_with_one(
+    monkeypatch: pytest.MonkeyPatch, budget: str | None, configuration: Configuration, expected: tuple[object, bool]
+) -> None:
+    loaded: list[tuple[object, bool]] = []
+
+    def load(_: object, options: TrainOptions, __: object, all_images: bool = False) -> None:
+        loaded.append((options.budget, all_images))
+        raise DataError("no images")
+
+    monkeypatch.setattr(search, "load_sources", load)
+    search.train_candidate(search.Job("digits", SearchOptions(budget=budget), (configuration,), 0, 5.0), 0)
+    assert loaded == [expected]
 
 
 def test_search_killed_after_each_trial_loses_none(tmp_path: Path) -> None:

@@ -49,13 +49,16 @@ class Sources:
     pretraining: Pretraining | None = None
 
 
-def load_sources(data: DataSource | None, options: TrainOptions, reporter: Reporter) -> Sources:
+def load_sources(
+    data: DataSource | None, options: TrainOptions, reporter: Reporter, all_images: bool = False
+) -> Sources:
     """Load what the options ask for: with a budget, a backbone competes with training from scratch.
 
     Args:
         data: See `load_data`.
         options: See `TrainOptions`.
         reporter: Where messages and progress go.
+        all_images: Whether a budget leaves the number of the images as it is, and their size from scratch.
 
     Raises:
         UsageError: The backbone is unknown or not on this machine, or does not suit the options or the images.
@@ -72,15 +75,16 @@ def load_sources(data: DataSource | None, options: TrainOptions, reporter: Repor
             f"{chosen} takes images with {named.channels} channels, not {options.channels}: leave out --channels, or "
             "choose another backbone"
         )
+    loading = options.model_copy(update={"budget": None}) if all_images else options
     if named and options.budget is None:
-        images, origin = options.load_data(data, reporter, named.input_shape)
+        images, origin = loading.load_data(data, reporter, named.input_shape)
         return Sources(origin, pretraining=Pretraining(named, images))
-    dataset, origin = options.load_data(data, reporter)
+    dataset, origin = loading.load_data(data, reporter)
     backbone = named or _installed_backbone(options, dataset, reporter)
     if backbone is None:
         return Sources(origin, dataset)
     side = _affordable_side(options, backbone, sum(map(len, dataset.splits.values())))
-    images, _ = options.load_data(data, reporter, (side, side, backbone.channels))
+    images, _ = loading.load_data(data, reporter, (side, side, backbone.channels))
     return Sources(origin, dataset, Pretraining(backbone, images))
 
 

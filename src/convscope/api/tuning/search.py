@@ -284,7 +284,7 @@ class Search:
             shutil.rmtree(folder)  # a killed one
         started = time.monotonic()
         options = trial.configuration.apply(self.shared, trial.budget)
-        sources = load_sources(self.data, _unlimited(options), self.hooks.reporter)
+        sources = _load(self.data, self.shared, options, self.hooks.reporter)
         self.hooks.reporter.message(f"training on all images: {trial.configuration.text}")
         plan = plan_training(sources, options, self.hooks.reporter, started)
         run = run_plan(plan, TrainOptions(run=folder), Hooks(reporter=self.hooks.reporter))
@@ -315,7 +315,7 @@ def train_candidate(job: Job, number: int) -> StoredTrial:
     trial = Trial(number=number, rung=job.rung, configuration=configuration, budget=job.seconds, seconds=0)
     options = configuration.apply(job.options, job.seconds)
     try:
-        sources = measured_part(load_sources(job.data, _unlimited(options), SilentReporter()), options.seed)
+        sources = measured_part(_load(job.data, job.options, options, SilentReporter()), options.seed)
         result = run_trial(sources, options)
     except ConvscopeError as error:
         return StoredTrial(trial=trial.model_copy(update={"error": str(error), "seconds": time.monotonic() - started}))
@@ -332,6 +332,22 @@ def train_candidate(job: Job, number: int) -> StoredTrial:
     rows = tuple(MetricsRow.model_validate(epoch.to_row()) for epoch in result.training.history)
     trial = trial.model_copy(update=measured)
     return StoredTrial(trial=trial, epochs=rows, n=len(labels), correct=pack_hits(correct))
+
+
+def _load(data: DataSource, shared: TrainOptions, options: TrainOptions, reporter: Reporter) -> Sources:
+    """Load what one training starts from.
+
+    In a search with a budget, the defaults are those of a training with a budget, in which a backbone may compete.
+
+    Args:
+        data: What is searched.
+        shared: The options of all trainings.
+        options: Those of this one.
+        reporter: Where messages and progress go.
+    """
+    if shared.budget is not None and options == shared.model_copy(update={"budget": options.budget}):
+        return load_sources(data, options, reporter, all_images=True)
+    return load_sources(data, _unlimited(options), reporter)
 
 
 def _unlimited(options: TrainOptions) -> TrainOptions:

@@ -77,8 +77,8 @@ def draw_configurations(dataset: Dataset, options: TrainOptions, count: int) -> 
 
 
 def _draw(dataset: Dataset, options: TrainOptions, random: Random, backbone: bool) -> Configuration:
-    init = DEFAULT_BACKBONE if backbone and random.random() < 0.5 else None
-    kind = "pretrained" if init or options.init not in (None, FROM_SCRATCH) else dataset.kind
+    init = random.choice((DEFAULT_BACKBONE, FROM_SCRATCH)) if backbone else None
+    kind = "pretrained" if (init or options.init) not in (None, FROM_SCRATCH) else dataset.kind
     name = random.choice(RECIPE_NAMES)
     recipe = options.recipe if isinstance(options.recipe, Recipe) else recipe_named(options.recipe or name, kind)
     model = rate = side = None
