@@ -1,12 +1,13 @@
 """Scoring on a Ray cluster: each image exactly once, the same bits, flat memory, and the speed of all cores.
 
-    bench_ray.py [--model NAME ...] [--files 100000] [--rounds 3] [--into RESULTS.md]
+    bench_ray.py [--model NAME ...] [--files 100000] [--rounds 5] [--into RESULTS.md]
 
 Classifies PNGs of MNIST's test digits: in one process on one core, in as many such processes as there are cores, and on
 a cluster of three nodes, one core each, that are simulated on this machine. Then again on the cluster, while a node is
 killed after a third of the images and another joins after two thirds. Speed and memory are also measured with a tenth
-of the files: the difference leaves out the start. Of the rounds, the fastest counts: other programs only slow them
-down. The table goes into RESULTS.md, with a column for each model. Exit code 5: an image is missing or twice, an answer
+of the files: the difference leaves out the start. Every round measures all three, one after another, because the speed
+of a shared machine changes; of the ratios, the median counts. The table goes into RESULTS.md, with a column for each
+model. Exit code 5: an image is missing or twice, an answer
 differs from that of the one process, the driver's memory grows by 300 MB or more, or the cluster is slower than 0.85
 times the cores of this machine times the speed of the one process.
 """
@@ -23,18 +24,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from pyarrow import parquet
 
 from bench_predict_kill import FILES_PER_FOLDER, write
 from peers import HERE
-from speed_report import put, table, today
+from speed_report import median_range, put, table, today
 from speed_rows import CONVSCOPE
 
 MIN_SPEED, MAX_GROWTH_MB = 0.85, 300
 NODES, MAX_CORES = 3, 2  # nodes of one core; more than the cores of a small machine would tell nothing
 MODELS = ("tiny", "article")
+ONE, MANY = "one.parquet", "many"
 
 
 class Run(NamedTuple):
@@ -49,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append")
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
@@ -77,26 +80,22 @@ class Bench:
         """Every number of a column of the table, and whether all are as they shall be."""
         from ray.cluster_utils import Cluster
 
-        some, cores = self.files // 10, range(min(MAX_CORES, len(os.sched_getaffinity(0))))
-        one = [self.best(count, [pinned(0, f"one-{count}.parquet")]) for count in (some, self.files)]
-        each = [
-            self.best(count, [pinned(core, f"each-{core}.parquet") for core in cores]) for count in (some, self.files)
-        ]
+        cores = range(min(MAX_CORES, len(os.sched_getaffinity(0))))
         cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         for _ in range(NODES - 1):
             cluster.add_node(num_cpus=1)
         on_ray = ("--ray", cluster.address)
+        kinds = ([pinned(0, ONE)], [pinned(core, f"each-{core}.parquet") for core in cores], [Command(MANY, on_ray)])
         try:
-            many = [self.best(count, [Command(f"many-{count}", on_ray)]) for count in (some, self.files)]
+            rounds = [[self.timed(commands) for commands in kinds] for _ in range(self.rounds)]
             disturbed = self.predict(self.files, [Command("disturbed", on_ray)], disturbance(cluster, self.files))
         finally:
             cluster.shutdown()
-        expected = parquet.read_table(f"one-{self.files}.parquet")
-        same = [parquet.read_table(place).equals(expected) for place in (f"many-{self.files}", "disturbed")]
+        same = [parquet.read_table(place).equals(parquet.read_table(ONE)) for place in (MANY, "disturbed")]
         images = parquet.read_table("disturbed", columns=["image"]).column("image").to_pylist()
-        speeds = [(self.files - some) / (runs[1].seconds - runs[0].seconds) for runs in (one, each, many)]
-        growth, ratio = many[1].memory - many[0].memory, speeds[2] / (len(cores) * speeds[0])
         nodes = json.loads(Path("disturbed/_SUCCESS").read_text())["nodes"]
+        few, many = (max(one[-1].memory[i] for one in rounds) for i in range(2))
+        ratios = [on_cluster.speed / (len(cores) * one.speed) for one, _, on_cluster in rounds]
         facts = {
             "files; rounds": f"{self.files:,}; {self.rounds}",
             "rows, a node killed and another joining": f"{len(images):,}",
@@ -104,22 +103,31 @@ class Bench:
             "images twice": f"{len(images) - len(set(images)):,}",
             "nodes that scored them": f"{len(nodes)}",
             "tables equal to one process's, to the bit": f"{sum(same)} of {len(same)}",
-            "one process on one core, images/s": f"{speeds[0]:,.0f}",
-            f"cluster of {NODES} nodes on {len(cores)} cores, images/s": f"{speeds[2]:,.0f}",
-            "of cores times one process": f"{ratio:.2f}",
-            f"{len(cores)} processes at once, of cores times one": f"{speeds[1] / speeds[0]:.2f}",
-            "disturbed, s; undisturbed, s": f"{disturbed.seconds:.0f}; {many[1].seconds:.0f}",
-            f"driver's memory with {some:,} and {self.files:,} images, MB": f"{many[0].memory:.0f} and "
-            f"{many[1].memory:.0f}",
+            "one process on one core, images/s": median_range((one.speed for one, _, _ in rounds), 0),
+            f"cluster of {NODES} nodes on {len(cores)} cores, images/s": median_range(
+                (one[-1].speed for one in rounds), 0
+            ),
+            "of cores times one process": median_range(ratios),
+            f"{len(cores)} processes at once, of cores times one": median_range(
+                each.speed / one.speed for one, each, _ in rounds
+            ),
+            "disturbed, s": f"{disturbed.seconds:.0f}",
+            f"driver's memory with {self.some:,} and {self.files:,} images, MB": f"{few:.0f} and {many:.0f}",
         }
-        is_once = len(images) == len(set(images)) == self.files
         Path("disturbed").rename(f"disturbed-{self.model}")  # the next model starts anew
-        return facts, is_once and all(same) and growth < MAX_GROWTH_MB and ratio >= MIN_SPEED
+        is_once = len(images) == len(set(images)) == self.files
+        return facts, is_once and all(same) and many - few < MAX_GROWTH_MB and median(ratios) >= MIN_SPEED
 
-    def best(self, files: int, commands: Sequence[Command]) -> Run:
-        """Commands at the same time, repeated: the shortest time, and the largest memory."""
-        runs = [self.predict(files, [one.again() for one in commands]) for _ in range(self.rounds)]
-        return Run(min(run.seconds for run in runs), max(run.memory for run in runs))
+    @property
+    def some(self) -> int:
+        """A tenth of the files."""
+        return self.files // 10
+
+    def timed(self, commands: Sequence[Command]) -> Timed:
+        """Commands at the same time, with some of the files and with all; they replace the answers that are there."""
+        few, many = (self.predict(files, [one.again() for one in commands]) for files in (self.some, self.files))
+        speed = (self.files - self.some) / (many.seconds - few.seconds)
+        return Timed(speed, (few.memory, many.memory))
 
     def predict(self, files: int, commands: Sequence[Command], meanwhile: Callable[[], Any] = lambda: None) -> Run:
         """Classify the first files by each of the commands, which start at the same time.
@@ -144,6 +152,13 @@ class Bench:
             meanwhile()
             time.sleep(0.01)
         return Run(time.monotonic() - started, memory / 1024)
+
+
+class Timed(NamedTuple):
+    """Images per second of one of the commands, and the largest memory with some of the files and with all, in MB."""
+
+    speed: float
+    memory: tuple[float, float]
 
 
 class Command(NamedTuple):
