@@ -59,8 +59,8 @@ def main() -> int:
              "of a training without options", *["of one with the budget"] * options.long)  # fmt: skip
     rows = table(heads, [one.cells for one in compared])
     text = (
-        f"## Search\n\n`bench_search.py`, {today()}, `--budget {options.budget}`. The defaults of a search are those of "
-        f"`convscope train --budget` with the time of a trial.\n\n{rows}\n\n"
+        f"## Search\n\n`bench_search.py`, {today()}, `--budget {options.budget}`. The defaults of a search are those "
+        f"of `convscope train --budget` with the time of a trial.\n\n{rows}\n\n"
         f"On {name}, {pluralize(len(killed), 'search', 'searches')} of {duration(killed[0].budget)} had "
         f"{sum(one.kills for one in killed)} kills at random moments. Finished trials: "
         f"{sum(one.finished for one in killed)} of {sum(one.expected for one in killed)}; lost or repeated: "
