@@ -1,6 +1,7 @@
 """Training by torchrun: the losses of one process, on one machine and on two, after kills, and how fast.
 
-    bench_torchrun.py [--part equal|nodes|kills|speed] [--model NAME] [--kills 20] [--span 12] [--seed 1] [--into FILE]
+    bench_torchrun.py [--part equal|nodes|kills|speed] [--model NAME] [--kills 20] [--epochs 8] [--span 8] [--seed 1]
+        [--into FILE]
 
 equal: 1, 2 and 4 processes on MNIST, losses of 106 steps. As a control, one process with two threads, whose sums are
 rounded differently, too. nodes: two nodes in two network namespaces; needs Linux and root. kills: a process is killed
@@ -39,7 +40,7 @@ MODELS: dict[str, float | None] = {"lenet5": 1e-5, NORMED: 1e-3, "small": None}
 SMOOTH_MODELS = ("lenet5", NORMED)
 SPEED_MODELS = ("lenet5", "small", "large", "residual")
 EQUAL = {"epochs": 1, "batch_size": 512, "precision": "float32"}  # 106 steps
-LONG = {"epochs": 3, "batch_size": 128, "precision": "float32", "checkpoint_interval": 1}  # 1,266 steps
+LONG = {"batch_size": 128, "precision": "float32", "checkpoint_interval": 1}  # 422 steps per epoch
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
 SUBNET, NAMESPACES, PORT = "10.177.0", ("convscope-a", "convscope-b"), 29477
 WARM_UP_STEPS = 10
@@ -53,9 +54,8 @@ def main() -> int:
     parser.add_argument("--part", choices=list(PARTS), action="append")
     parser.add_argument("--model", action="append", help="of the parts equal, kills and speed")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument(
-        "--span", type=float, default=12, help="the longest time from a start to the next kill, seconds"
-    )
+    parser.add_argument("--epochs", type=int, default=8, help="of the killed trainings")
+    parser.add_argument("--span", type=float, default=8, help="the longest time from a start to the next kill, seconds")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
@@ -104,11 +104,11 @@ def compare_nodes(base: Path, _: argparse.Namespace) -> tuple[str, bool]:
 
 def compare_kills(base: Path, options: argparse.Namespace) -> tuple[str, bool]:
     """Processes killed at random moments, compared with an undisturbed training."""
-    rows, good = [], True
+    rows, good, long = [], True, {**LONG, "epochs": options.epochs}
     for model in options.model or KILLED_MODELS:
         whole, killed = new(base / f"{model}-whole"), new(base / f"{model}-killed")
-        check(torchrun(2, command("mnist", model, whole, threads=1, **LONG)), LOCAL)
-        arguments = torchrun(2, command("mnist", model, killed, threads=1, **LONG), restarts=2 * options.kills)
+        check(torchrun(2, command("mnist", model, whole, threads=1, **long)), LOCAL)
+        arguments = torchrun(2, command("mnist", model, killed, threads=1, **long), restarts=2 * options.kills)
         code, kills = run_and_kill(arguments, killed, options.kills, options.seed, options.span, env=LOCAL)
         deviation = largest_deviation(killed, whole) if code == 0 else float("nan")
         resumed = (killed / "output").read_text(errors="replace").count("resuming after step")

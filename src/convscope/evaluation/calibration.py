@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, log
 from typing import Any
 
@@ -97,31 +98,40 @@ def log_probabilities(probabilities: Doubles, labels: Labels) -> Doubles:
 def fit_calibration(logits: Floats, labels: Labels) -> TemperatureScaling:
     """The temperature that gives the lowest cross-entropy (Guo et al., 2017), and an exponent if it is clearly needed.
 
-    The exponent is 1 unless another one passes a likelihood-ratio test (Wilks, 1938) at 1 %. Each label has the
-    probability (n + 1) / (n + 2), as in Platt (1999): otherwise a model that recognizes all of a few images would be
-    infinitely sure.
+    The exponent is 1 unless another one passes a likelihood-ratio test (Wilks, 1938) at 1 %. Then both numbers are
+    those with the lowest Brier score (1950) of the confidence: cross-entropy would spend the exponent on the few images
+    of which the network is sure and wrong. Each label has the probability (n + 1) / (n + 2), as in Platt (1999):
+    otherwise a model that recognizes all of a few images would be infinitely sure.
 
     Args:
         logits: float32 (n, classes), of images that the network was not trained on.
         labels: int64 (n,).
     """
+    from scipy.special import logsumexp  # type: ignore[import-untyped]
+
     n, classes = logits.shape
     spread = 1 / (n + 2)
     targets = np.full((n, classes), spread / max(1, classes - 1))
     targets[np.arange(n), labels] = 1 - spread
-    (temperature,), simple = _minimize_cross_entropy(logits, targets, (1.0,))
-    (other, exponent), better = _minimize_cross_entropy(logits, targets, (temperature, 1.0))
-    if 2 * n * (simple - better) > MIN_LIKELIHOOD_RATIO:
-        return TemperatureScaling(temperature=other, exponent=exponent)
-    return TemperatureScaling(temperature=temperature)
+    correct = logits.argmax(1) == labels
+
+    def cross_entropy(calibration: TemperatureScaling) -> float:
+        scaled = calibration.scale(logits)
+        return float((logsumexp(scaled, axis=1) - (targets * scaled).sum(1)).mean())
+
+    def brier_score(calibration: TemperatureScaling) -> float:
+        return float(np.square(softmax(logits, calibration).max(1) - correct).mean())
+
+    simple = _minimize(cross_entropy, (1.0,))
+    better = _minimize(cross_entropy, (simple.temperature, 1.0))
+    if 2 * n * (cross_entropy(simple) - cross_entropy(better)) > MIN_LIKELIHOOD_RATIO:
+        return _minimize(brier_score, (better.temperature, better.exponent))
+    return simple
 
 
-def _minimize_cross_entropy(
-    logits: Floats, targets: Doubles, start: tuple[float, ...]
-) -> tuple[tuple[float, ...], float]:
-    """Temperature, and exponent if `start` has one, with the lowest cross-entropy; and that cross-entropy, in nats."""
+def _minimize(loss: Callable[[TemperatureScaling], float], start: tuple[float, ...]) -> TemperatureScaling:
+    """The temperature, and the exponent if `start` has one, with the lowest loss."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
-    from scipy.special import logsumexp  # type: ignore[import-untyped]
 
     limits = ((MIN_TEMPERATURE, MAX_TEMPERATURE), (MIN_EXPONENT, MAX_EXPONENT))[: len(start)]
 
@@ -130,14 +140,9 @@ def _minimize_cross_entropy(
         values = [float(f"{value:.6g}") for value in exact]  # more digits say nothing
         return TemperatureScaling(**dict(zip(("temperature", "exponent"), values, strict=False)))
 
-    def cross_entropy(point: Doubles) -> float:
-        scaled = scaling(point).scale(logits)
-        return float((logsumexp(scaled, axis=1) - (targets * scaled).sum(1)).mean())
-
     bounds = [(log(low), log(high)) for low, high in limits]
-    found = minimize(cross_entropy, np.log(start), bounds=bounds, method="Nelder-Mead", options={"xatol": 1e-4})
-    best = scaling(found.x)
-    return (best.temperature, best.exponent)[: len(start)], float(found.fun)
+    method = {"method": "Nelder-Mead", "options": {"xatol": 1e-4}}
+    return scaling(minimize(lambda point: loss(scaling(point)), np.log(start), bounds=bounds, **method).x)
 
 
 def measure_calibration(probabilities: Doubles, labels: Labels) -> Calibration:

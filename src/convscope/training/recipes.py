@@ -159,7 +159,7 @@ VARIANTS["small images"] = {
 # Core-seconds per pixel value of the training images from which each recipe pays off, most accurate first; dev/LOG.md
 # says how they were measured.
 MIN_CORE_SECONDS_PER_VALUE: dict[Kind, tuple[tuple[float, str], ...]] = {
-    "gray": ((1.2e-6, "best"), (1e-7, "default"), (0, "fast")),
+    "gray": ((1.6e-6, "best"), (1e-7, "default"), (0, "fast")),
     "color": ((0, "best"),),
     "images": ((2e-5, "best"), (6e-6, "default"), (0, "fast")),
     "sized images": ((3e-5, "best"), (9e-6, "default"), (0, "fast")),
