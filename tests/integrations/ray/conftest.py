@@ -14,7 +14,7 @@ from helpers.command import required
 
 TIMEOUT_S = 150  # on a busy machine; each takes some 10 s otherwise
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # by default 15: other tests would go first
 
 
 @pytest.fixture(autouse=True)
