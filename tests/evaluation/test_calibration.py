@@ -37,7 +37,7 @@ def test_fit_calibration_finds_a_known_temperature(temperature: float) -> None:
 
 @pytest.mark.parametrize("exponent", [0.6, 1.5])
 def test_fit_calibration_finds_a_known_exponent(exponent: float) -> None:
-    logits, labels = simulate(40_000, 2, exponent)
+    logits, labels = simulate(20_000, 2, exponent)
     found = fit_calibration(logits, labels)
     assert found.temperature == pytest.approx(2, rel=0.1)
     assert found.exponent == pytest.approx(exponent, rel=0.1)

@@ -15,7 +15,7 @@ from convscope.api.tuning.search_folder import SearchConfig, StoredTrial, read_t
 from convscope.integrations.ray.mapping import RayMapper
 
 pytestmark = pytest.mark.slow
-TRIALS = 6
+TRIALS = 4
 
 
 def test_search_while_a_node_is_killed_has_each_trial_once(
