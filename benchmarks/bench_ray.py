@@ -7,9 +7,8 @@ a cluster of three nodes, one core each, that are simulated on this machine. The
 killed after a third of the images and another joins after two thirds. Speed and memory are also measured with a tenth
 of the files: the difference leaves out the start. Every round measures all three, one after another, because the speed
 of a shared machine changes; of the ratios, the median counts. The table goes into RESULTS.md, with a column for each
-model. Exit code 5: an image is missing or twice, an answer
-differs from that of the one process, the driver's memory grows by 300 MB or more, or the cluster is slower than 0.85
-times the cores of this machine times the speed of the one process.
+model. Exit code 5: an image is missing or twice, an answer differs from that of the one process, the driver's memory
+grows by 300 MB or more, or the cluster is slower than 0.85 times the cores of this machine times the one process.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class Bench:
             "disturbed, s": f"{disturbed.seconds:.0f}",
             f"driver's memory with {self.some:,} and {self.files:,} images, MB": f"{few:.0f} and {many:.0f}",
         }
-        Path("disturbed").rename(f"disturbed-{self.model}")  # the next model starts anew
+        Path("disturbed").rename(f"disturbed-{self.model}")  # so that the next model starts from nothing
         is_once = len(images) == len(set(images)) == self.files
         return facts, is_once and all(same) and many - few < MAX_GROWTH_MB and median(ratios) >= MIN_SPEED
 
