@@ -46,6 +46,7 @@ def test_train_from_lite0_gives_a_complete_run_that_every_command_takes(
     answer = command("train", photos, "--init", lite0, "--image-size", 64, "--threads", 1, "--run", path)
     assert answer.code == 0
     assert f"from {lite0}, trained on ImageNet-1k: with a classifier, " in answer.err
+    assert "--image-size" not in answer.err
     run = open_run(path)
     assert (run.manifest.status, run.config.model, run.config.input_shape) == ("complete", lite0, (64, 64, 3))
     init = run.config.init
@@ -158,6 +159,15 @@ def test_train_images_too_small_for_the_backbone_are_refused(first: Run, photos:
     with pytest.raises(ArchitectureError, match=r"^'conv 16 3 stride 2' needs feature maps of at least 3x3, got 1x1"):
         train(photos, first.path, tmp_path / "run", image_size=8)
     assert not (tmp_path / "run").exists()
+
+
+def test_train_images_far_smaller_than_those_of_the_backbone_says_so(
+    command: Command, lite0: str, photos: Path, tmp_path: Path
+) -> None:
+    start = ("train", photos, "--init", lite0, "--recipe", "fast", "--threads", 1)
+    answer = command(*start, "--image-size", 8, "--run", tmp_path / "run")
+    assert answer.code == 0
+    assert f"{lite0} was trained on images of 224 pixels and recognizes little in images of 8: choose a" in answer.err
 
 
 def test_train_backbone_that_is_not_installed_says_how_to_get_it(

@@ -35,6 +35,7 @@ LAST_COST, ALL_COST = 0.4, 6.0  # of an epoch that trains the last layers, or al
 MIN_EPOCHS = 3  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 1.0  # to fit the classifier on all views
 MAX_DISK_FRACTION = 0.5  # of what is free
+MIN_SIDE_FRACTION = 0.25  # of the side of the images that a backbone was trained on; on smaller ones it is little use
 
 
 class Effort(NamedTuple):
@@ -58,6 +59,7 @@ def plan_finetuning(
         race: The training from scratch that was no better.
     """
     recipe, reasons = _resolve_flip(start)
+    reasons |= _too_small(start)
     effort = plan_effort(start, options, budget)
     recipe = recipe.override(epochs=effort.epochs)
     views = compute_views(start.extractor, start.data.train, recipe.augmentation, options.seed, effort.views)
@@ -181,3 +183,15 @@ def _resolve_flip(start: FrozenStart) -> tuple[Recipe, Reasons]:
         f"as they are {percent(float(plain.mean()))}"
     )
     return recipe.override(horizontal_flip="always" if harmless else "never"), {"horizontal_flip": reason}
+
+
+def _too_small(start: FrozenStart) -> Reasons:
+    """Say so if the images are so much smaller than those of the backbone that it recognizes little in them."""
+    (side, *_), backbone = start.data.dataset.shape, start.backbone
+    if side >= MIN_SIDE_FRACTION * backbone.image_size:
+        return {}
+    reason = (
+        f"{backbone.name} was trained on images of {backbone.image_size} pixels and recognizes little in images of "
+        f"{side}: choose a larger --image-size, or --init none"
+    )
+    return {"image_size": reason}
