@@ -6,24 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from scipy.special import logsumexp  # type: ignore[import-untyped]
 
 from convscope.backends.onnx.export import to_onnx, to_statistics_onnx
-from convscope.backends.onnx.metadata import ModelMetadata, Rejection
-from convscope.backends.onnx.ood import ood_layers, statistics_count
+from convscope.backends.onnx.metadata import ModelMetadata, OodStatistics, Rejection
 from convscope.backends.pytorch.models import build_model, get_weights
 from convscope.evaluation.ood import OodInputs, fit_ood
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
+from convscope.network.network import Network
 
-NETWORKS = [
-    "conv 4 3, relu, maxpool 2, conv 8 3, gelu, flatten, dense 6, relu",
-    "flatten, dense 6, relu",  # no feature maps: the statistics of the input
-    "conv 4 3, batchnorm, relu, residual(conv 4 3 pad same, batchnorm, relu), relu, globalavg",
-]
+MEASURED = {  # and the value whose statistics it has
+    "conv 4 3, relu, maxpool 2, conv 8 3, gelu, flatten, dense 600, relu": "relu1",
+    "flatten, dense 600, relu": "input.subtract",  # no feature maps
+    "conv 4 3, batchnorm, residual(conv 4 3 pad same, batchnorm, relu), gelu, flatten, dense 600": "gelu1",
+    "conv 4 10, relu, flatten, dense 500": "relu1",  # maps of one value differ nowhere
+}
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 10, 10, 3), np.uint8)
 
 
 def random_inputs(n: int, seed: int, shift: float = 0) -> OodInputs:
@@ -39,27 +43,83 @@ def run(content: bytes, images: NDArray[np.uint8], *outputs: str) -> list[NDArra
     return found
 
 
-@pytest.mark.parametrize("architecture", NETWORKS)
-def test_ood_score_of_a_model_file_is_energy_plus_mahalanobis_distance(architecture: str) -> None:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (60, 10, 10, 3), np.uint8)
+def model(architecture: str) -> tuple[Network, dict[str, NDArray[Any]], ModelMetadata]:
     network = parse_network(architecture, (10, 10, 3), 4)
-    weights = get_weights(build_model(network, seed=1).eval())
-    metadata = ModelMetadata(
-        classes=tuple("abcd"), preprocessing=Preprocessing.standardized(images), architecture=network.architecture
-    )
-    inputs = OodInputs(*run(to_statistics_onnx(network, weights, metadata), images, "ood.statistics", "logits"))
-    assert inputs.statistics.shape == (60, statistics_count(ood_layers(network)) or 6)
-    fit = fit_ood(inputs, inputs)
-    signed = metadata.model_copy(update={"rejection": Rejection(max_ood_score=fit.max_score)})
-    (scores,) = run(to_onnx(network, {**weights, **fit.weights}, signed), images, "ood_score")
+    preprocessing = Preprocessing.standardized(IMAGES)
+    metadata = ModelMetadata(classes=tuple("abcd"), preprocessing=preprocessing, architecture=network.architecture)
+    return network, get_weights(build_model(network, seed=1).eval()), metadata
 
-    w = {name: values.astype(np.float64) for name, values in fit.weights.items()}
-    z = (inputs.statistics - w["ood.mean"]) * w["ood.scale"]
-    distance = (z**2).sum(1) - ((z @ w["ood.components"]) ** 2).sum(1)
-    expected = distance - logsumexp(inputs.logits.astype(np.float64), axis=1) * w["ood.energy_scale"] - w["ood.offset"]
-    np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-3, atol=1e-3)
-    assert (scores[:, 0] <= fit.max_score + 1e-3).mean() >= 0.95
+
+def measured(architecture: str, kind: OodStatistics, *outputs: str) -> list[NDArray[np.float32]]:
+    """The statistics of the images, and other values of the graph."""
+    network, weights, metadata = model(architecture)
+    rejection = Rejection(ood_statistics=kind)
+    content = to_statistics_onnx(network, weights, metadata.model_copy(update={"rejection": rejection}))
+    return run(with_outputs(content, *outputs), IMAGES, "ood.statistics", *outputs)
+
+
+def with_outputs(content: bytes, *names: str) -> bytes:
+    graph = onnx.load_from_string(content)
+    known = {output.name for output in graph.graph.output}
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return bytes(graph.SerializeToString())
+
+
+@pytest.mark.parametrize(("architecture", "value"), MEASURED.items())
+def test_statistics_of_activations_are_means_and_norms_of_maps_and_of_their_differences(
+    architecture: str, value: str
+) -> None:
+    statistics, maps = measured(architecture, "activations", value)
+
+    def norms(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.sqrt(np.square(maps).sum((2, 3)))
+
+    sizes = [norms(maps), norms(np.diff(maps, axis=2)), norms(np.diff(maps, axis=3))]
+    expected = [maps.mean((2, 3)), sizes[0], *(np.log(size + 0.01) for size in sizes)]
+    np.testing.assert_allclose(statistics, np.concatenate(expected, 1), rtol=1e-4, atol=1e-5)
+
+
+FEW = [
+    "conv 103 3, relu, flatten, dense 99",  # 5 statistics per channel would be more than 512
+    "conv 9 3, relu, globalavg",  # and here more than one per 256 parameters
+    "flatten, dense 6, relu",
+]
+
+
+@pytest.mark.parametrize("architecture", FEW)
+def test_statistics_are_only_means_and_norms_where_more_would_be_too_many(architecture: str) -> None:
+    statistics, maps = measured(
+        architecture, "activations", "input.subtract" if "conv" not in architecture else "relu1"
+    )
+    expected = np.concatenate([maps.mean((2, 3)), np.sqrt(np.square(maps).sum((2, 3)))], 1)
+    np.testing.assert_allclose(statistics, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 0])
+def test_statistics_of_features_are_features_of_length_one_unless_all_are_zero(scale: float) -> None:
+    network, weights, metadata = model("conv 3 3, relu, flatten, dense 60, relu")
+    weights = {name: scale * values for name, values in weights.items()}
+    kind = metadata.model_copy(update={"rejection": Rejection(ood_statistics="features")})
+    content = to_statistics_onnx(network, weights, kind)
+    statistics, features = run(with_outputs(content, "features"), IMAGES, "ood.statistics", "features")
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(statistics, features / np.maximum(lengths, 0.01), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(statistics, axis=1), scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [*((a, "activations") for a in MEASURED), (FEW[0], "features")])
+def test_ood_score_of_a_model_file_is_mahalanobis_distance_plus_energy(architecture: str, kind: OodStatistics) -> None:
+    inputs = OodInputs(*measured(architecture, kind, "logits"))
+    train, held_out = (OodInputs(*(values[part] for values in inputs)) for part in (slice(20), slice(20, None)))
+    fit = fit_ood(train, held_out, kind)
+    network, weights, metadata = model(architecture)
+    rejection = Rejection(max_ood_score=fit.max_score, ood_statistics=kind)
+    signed = metadata.model_copy(update={"rejection": rejection})
+    (found,) = run(to_onnx(network, {**weights, **fit.weights}, signed), IMAGES, "ood_score")
+
+    np.testing.assert_allclose(found[:, 0], scores(fit.weights, inputs), rtol=1e-3, atol=1e-3)
+    assert (found[20:, 0] <= fit.max_score + 1e-3).mean() >= 0.95
+    assert (fit.weights["ood.energy_scale"] > 0) == (kind == "activations")
 
 
 def test_fit_ood_distance_is_that_of_the_regularized_covariance() -> None:
@@ -75,6 +135,12 @@ def test_fit_ood_distance_is_that_of_the_regularized_covariance() -> None:
     z = (x - w["ood.mean"]) * w["ood.scale"]
     found = (z**2).sum(1) - ((z @ w["ood.components"]) ** 2).sum(1)
     assert np.corrcoef(found, expected)[0, 1] > 0.995  # components have 16 bits
+
+
+def test_fit_ood_features_have_a_common_scale() -> None:
+    train = random_inputs(500, seed=0)
+    assert len(set(fit_ood(train, train, "features").weights["ood.scale"])) == 1
+    assert len(set(fit_ood(train, train).weights["ood.scale"])) == 40
 
 
 def test_fit_ood_accepts_95_of_100_new_images_of_the_same_kind_and_no_others() -> None:

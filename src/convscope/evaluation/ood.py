@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope.backends.onnx.metadata import OodStatistics
 from convscope.backends.onnx.ood import COMPONENTS, ENERGY_SCALE, MEAN, OFFSET, SCALE
 
 Floats = NDArray[np.float32]
@@ -43,34 +44,39 @@ class OodFit(NamedTuple):
     max_score: float
 
 
-def fit_ood(train: OodInputs, held_out: OodInputs) -> OodFit:
+def fit_ood(train: OodInputs, held_out: OodInputs, kind: OodStatistics = "activations") -> OodFit:
     """Measure the constants of the score.
 
-    Distance and energy are scaled so that each has its median at 0 and its 95 % quantile at 1, and added.
+    Distance and energy are scaled so that each has its median at 0 and its 95 % quantile at 1, and added; with
+    features, the score is the distance alone.
 
     Args:
         train: Of training images; they give mean and covariance of the statistics.
         held_out: Of images that the network was not trained on, which give scales and limit.
+        kind: Of the statistics. Those of activations are standardized; features have a common scale.
     """
-    mean, scale, components = _fit_covariance(train.statistics.astype(np.float64))
+    mean, scale, components = _fit_covariance(train.statistics.astype(np.float64), kind == "activations")
     stored = components.astype(np.float16)
     distances = _distances(held_out.statistics, mean, scale, stored.astype(np.float64))
     center, spread = _center_and_spread(distances)
     energy_center, energy_spread = _center_and_spread(held_out.energy)
-    scores = (distances - center) / spread + (held_out.energy - energy_center) / energy_spread
+    energy_scale = 1 / energy_spread if kind == "activations" else 0.0
+    scores = (distances - center) / spread + (held_out.energy - energy_center) * energy_scale
     weights = {
         MEAN: mean,
         SCALE: scale / np.sqrt(spread),
-        ENERGY_SCALE: np.array([1 / energy_spread]),
-        OFFSET: np.array([center / spread + energy_center / energy_spread]),
+        ENERGY_SCALE: np.array([energy_scale]),
+        OFFSET: np.array([center / spread + energy_center * energy_scale]),
     }
     constants = {name: values.astype(np.float32) for name, values in weights.items()}
     return OodFit({**constants, COMPONENTS: stored}, _limit(scores))
 
 
-def _fit_covariance(statistics: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+def _fit_covariance(statistics: Doubles, standardize: bool) -> tuple[Doubles, Doubles, Doubles]:
     """Mean (d,), scale (d,) and components (d, k); the squared distance is |z|^2 - |z C|^2, z = (x - mean) * scale."""
     mean, deviation = statistics.mean(0), statistics.std(0)
+    if not standardize:
+        deviation[:] = deviation.mean()
     deviation = np.maximum(deviation, MIN_RELATIVE_STD * deviation.max() + 1e-12)
     z = (statistics - mean) / deviation
     covariance = z.T @ z / len(z)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from convscope._hardware import HardwareInfo
 from convscope._records import Record
-from convscope.backends.onnx.metadata import ClassNames, ModelMetadata, TemperatureScaling, TrainingInfo
+from convscope.backends.onnx.metadata import ClassNames, ModelMetadata, Rejection, TemperatureScaling, TrainingInfo
 from convscope.data.options import LoadOptions
 from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
@@ -147,6 +147,7 @@ class RunConfig(Record):
             classes=self.classes,
             preprocessing=self.preprocessing,
             architecture=self.architecture,
+            rejection=Rejection(ood_statistics="features" if self.init else "activations"),
             training=training,
         )
 

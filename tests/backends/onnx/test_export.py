@@ -159,7 +159,7 @@ def test_export_metadata_and_interface() -> None:
         "architecture": case.architecture,
         "precision": "float32",
         "calibration": {"temperature": 1.0, "exponent": 1.0},
-        "rejection": {"min_probability": None, "max_ood_score": None},
+        "rejection": {"min_probability": None, "max_ood_score": None, "ood_statistics": "activations"},
         "training": None,
         "test": None,
         "golden": [],

@@ -9,7 +9,7 @@ import numpy as np
 
 from convscope.backends.onnx.export import to_statistics_onnx
 from convscope.backends.onnx.graph import Weights
-from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, Rejection, TemperatureScaling
+from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, TemperatureScaling
 from convscope.backends.onnx.ood import STATISTICS
 from convscope.backends.onnx.session import open_session, run_session
 from convscope.data.dataset import Split
@@ -76,10 +76,11 @@ def calibrate(
     if max_error is not None and len(labels):
         probabilities = softmax(held_out.logits, calibration)
         min_probability = find_min_probability(probabilities, labels, max_error) or NEVER
-    limits = Rejection(min_probability=min_probability)
+    limits: dict[str, float | None] = {"min_probability": min_probability}
     if len(held_out.logits) >= MIN_IMAGES:
-        fit = fit_ood(train, held_out)
+        fit = fit_ood(train, held_out, metadata.rejection.ood_statistics)
         weights = {**weights, **fit.weights}
-        limits = Rejection(min_probability=min_probability, max_ood_score=fit.max_score)
-    metadata = metadata.model_copy(update={"calibration": calibration, "rejection": limits})
+        limits["max_ood_score"] = fit.max_score
+    rejection = metadata.rejection.model_copy(update=limits)
+    metadata = metadata.model_copy(update={"calibration": calibration, "rejection": rejection})
     return Calibrated(weights, metadata)

@@ -28,7 +28,7 @@ from convscope.backends.onnx.metadata import (
     Rejection,
     digest_entry,
 )
-from convscope.backends.onnx.ood import STATISTICS, add_statistics, ood_layers, statistics_count
+from convscope.backends.onnx.ood import STATISTICS, add_statistics, statistics_count
 from convscope.backends.onnx.quantize import CalibrationGraphBuilder
 from convscope.backends.onnx.quantized_graph import BUILDERS
 from convscope.network.network import Network
@@ -72,10 +72,10 @@ def to_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> byte
 
 def to_statistics_onnx(network: Network, weights: Weights, metadata: ModelMetadata) -> bytes:
     """A graph that computes the logits and what `evaluation.ood` fits; not a model file."""
+    kind = metadata.rejection.ood_statistics
     graph = build_graph(network, weights, metadata.model_copy(update={"rejection": Rejection()}))
-    add_statistics(graph, network)
-    layers = ood_layers(network)
-    sizes = {LOGITS: network.classes, STATISTICS: statistics_count(layers) or 2 * network.input_shape[-1]}
+    add_statistics(graph, network, kind)
+    sizes = {LOGITS: network.classes, STATISTICS: statistics_count(network, kind)}
     content: bytes = _to_model(graph, [_images(network)], _vectors(sizes)).SerializeToString()
     return content
 

@@ -163,7 +163,7 @@ def build_graph(
     logits = graph.add_classifier(classifier, features)
     graph.add_node("Identity", LOGITS, [logits])
     if metadata.rejection.max_ood_score is not None:
-        add_statistics(graph, network)
+        add_statistics(graph, network, metadata.rejection.ood_statistics)
         add_ood_score(graph)
     calibrated = _add_calibration(graph, metadata.calibration)
     graph.add_node("Softmax", PROBABILITIES, [calibrated])

@@ -47,6 +47,7 @@ class _Base64(EncoderProtocol):
         return "base64"
 
 
+OodStatistics = Literal["activations", "features"]
 # All different, without control characters, in the order of the outputs.
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_names)]
 
@@ -82,10 +83,12 @@ class Rejection(Record):
         min_probability: An answer of a lower probability is "unsure"; None accepts any.
         max_ood_score: An image of a larger `ood_score` (out of distribution) is "unlike the training images"; None if
             the model file has no such output.
+        ood_statistics: What the `ood_score` is computed from.
     """
 
     min_probability: float | None = Field(default=None, ge=0, le=1)
     max_ood_score: float | None = None
+    ood_statistics: OodStatistics = "activations"
 
 
 class GoldenInput(Record):

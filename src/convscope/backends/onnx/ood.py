@@ -1,11 +1,12 @@
 """The output `ood_score` of a model file: how unlike the training images an image is (out of distribution).
 
-Two numbers are added. One is the energy of the logits (Liu et al., 2020), -log(sum(exp(logits))). The other is a
-Mahalanobis distance (Lee et al., 2018) of low-level statistics: mean and root mean square of each channel of the first
-activations, relative to the training images. Their covariance is that of probabilistic PCA (Tipping and Bishop, 1999):
-some components and one variance for the rest, so the squared distance is |z|^2 - |z C|^2 for suitable scales of z, the
-standardized statistics, and C, which is stored in 16 bits. `evaluation.ood` measures the constants; dev/LOG.md compares
-the score with others.
+It is a Mahalanobis distance (Lee et al., 2018) of statistics of the image from those of the training images. Their
+covariance is that of probabilistic PCA (Tipping and Bishop, 1999): some components and one variance for the rest, so
+the squared distance is |z|^2 - |z C|^2 for suitable scales of z, the centered statistics, and C, which is stored in
+16 bits. A network trained from scratch knows little about what it has not seen, so that its statistics are low-level:
+those of its first activations, and the energy of the logits (Liu et al., 2020), -log(sum(exp(logits))), is added. A
+backbone has seen many kinds of images: its statistics are its features, divided by their length. `evaluation.ood`
+measures the constants; dev/LOG.md compares the score with others.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.backends.onnx.metadata import FLOAT, LOGITS, OOD_SCORE
+from convscope.backends.onnx.metadata import FEATURES, FLOAT, LOGITS, OOD_SCORE, OodStatistics
 from convscope.network.layers.base import Layer
 from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
-MAX_STATISTICS = 256  # two per channel; more let more unlike images pass, see dev/LOG.md
-PARAMETERS_PER_STATISTIC = 256  # at least: the constants of a small network must not be larger than its weights
+MAX_STATISTICS = 512  # of activations, with one per `PARAMETERS_PER_STATISTIC`; if there were more, only those of
+PARAMETERS_PER_STATISTIC = (
+    256  # `FEW` per channel: the constants of a small network must not be larger than its weights
+)
+FEW, ALL = 2, 5  # statistics per channel: mean and norm; also logarithms of three norms
+MIN_NORM = 0.01  # is added to norms, so that they have a logarithm
 NETWORK_INPUT, STATISTICS = "input.subtract", "ood.statistics"  # the names of values
 PREFIX = "ood."  # of the names of its values and constants
 MEAN, SCALE, COMPONENTS = "ood.mean", "ood.scale", "ood.components"
 ENERGY_SCALE, OFFSET = "ood.energy_scale", "ood.offset"
+Y_AXIS, X_AXIS = 2, 3
+BOUNDS = {"first": 0, "second": 1, "last": -1, "end": np.iinfo(np.int64).max}  # of slices
 
 
 class Builder(Protocol):
@@ -47,35 +54,38 @@ class Builder(Protocol):
         """The name of a layer's output."""
 
 
-def ood_layers(network: Network) -> tuple[Layer, ...]:
-    """The first activations of feature maps, at least one if there is one.
+def statistics_count(network: Network, kind: OodStatistics) -> int:
+    """How many statistics an image has."""
+    if kind == "features":
+        return network.layers[-2].input_shape[0]
+    channels = _measured_shape(network)[-1]
+    return channels * (ALL if _has_all(network, channels) else FEW)
 
-    They have at most `MAX_STATISTICS` statistics, and `PARAMETERS_PER_STATISTIC` parameters for each. Activations
-    inside residual blocks do not count.
+
+def add_statistics(graph: Builder, network: Network, kind: OodStatistics) -> None:
+    """Add the nodes from the features, or from activations, to the statistics, float32 (n, d).
+
+    The activations are the first ones outside residual blocks; a network without any has its input's statistics. They
+    are mean and L2 norm of each channel's map, and the logarithms of this norm and of those of the differences of
+    neighbors above each other and side by side.
     """
-    most = min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
-    chosen: list[Layer] = []
-    for layer in network.layers:
-        if isinstance(layer, Activation) and len(layer.output_shape) == 3:
-            if chosen and statistics_count([*chosen, layer]) > most:
-                break
-            chosen.append(layer)
-    return tuple(chosen)
-
-
-def statistics_count(layers: tuple[Layer, ...] | list[Layer]) -> int:
-    """The number of statistics of these layers: two per channel."""
-    return sum(2 * layer.output_shape[-1] for layer in layers)
-
-
-def add_statistics(graph: Builder, network: Network) -> None:
-    """Add the nodes from the activations to the statistics, float32 (n, d); a network without any has its input's."""
-    axes = graph.add_constant("ood.axes", np.array([2, 3], np.int64))
-    values = {layer.name: graph.output_of(layer.name) for layer in ood_layers(network)} or {"input": NETWORK_INPUT}
-    parts = []
-    for name, value in values.items():
-        parts.append(graph.add_node("ReduceMean", f"ood.{name}.mean", [value, axes], keepdims=0))
-        parts.append(graph.add_node("ReduceL2", f"ood.{name}.norm", [value, axes], keepdims=0))
+    least = np.array([MIN_NORM], np.float32)
+    if kind == "features":
+        last = graph.add_constant("ood.axis", np.array([1], np.int64))
+        length = graph.add_node("ReduceL2", "ood.length", [FEATURES, last])
+        divisor = graph.add_node("Max", "ood.divisor", [length, graph.add_constant("ood.least", least)])
+        graph.add_node("Div", STATISTICS, [FEATURES, divisor])
+        return
+    layer = _first_activation(network)
+    maps = graph.output_of(layer.name) if layer else NETWORK_INPUT
+    axes = graph.add_constant("ood.axes", np.array([Y_AXIS, X_AXIS], np.int64))
+    parts = [graph.add_node(f"Reduce{name}", f"ood.{name}", [maps, axes], keepdims=0) for name in ("Mean", "L2")]
+    if _has_all(network, _measured_shape(network)[-1]):
+        differences = [_add_differences(graph, maps, axis) for axis in (Y_AXIS, X_AXIS)]
+        norms = [graph.add_node("ReduceL2", f"{name}.L2", [name, axes], keepdims=0) for name in differences]
+        all_norms = graph.add_node("Concat", "ood.norms", [parts[1], *norms], axis=1)
+        positive = graph.add_node("Add", "ood.positive", [all_norms, graph.add_constant("ood.least", least)])
+        parts.append(graph.add_node("Log", "ood.log", [positive]))
     graph.add_node("Concat", STATISTICS, parts, axis=1)
 
 
@@ -95,3 +105,27 @@ def add_ood_score(graph: Builder) -> None:
     scaled = graph.add_node("Mul", "ood.scaled", [evidence, ENERGY_SCALE])
     like = graph.add_node("Sum", "ood.like", [explained, scaled, OFFSET])
     graph.add_node("Sub", OOD_SCORE, [square, like])
+
+
+def _first_activation(network: Network) -> Layer | None:
+    return next((x for x in network.layers if isinstance(x, Activation) and len(x.output_shape) == 3), None)
+
+
+def _measured_shape(network: Network) -> tuple[int, ...]:
+    """Shape of the values whose statistics are measured, (height, width, channels)."""
+    layer = _first_activation(network)
+    return layer.output_shape if layer else network.input_shape
+
+
+def _has_all(network: Network, channels: int) -> bool:
+    """Whether an image has all statistics, not only mean and norm."""
+    return ALL * channels <= min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
+
+
+def _add_differences(graph: Builder, maps: str, axis: int) -> str:
+    """Add the differences of neighbors along an axis."""
+    along = graph.add_constant(f"ood.axis{axis}", np.array([axis], np.int64))
+    bounds = {name: graph.add_constant(f"ood.{name}", np.array([x], np.int64)) for name, x in BOUNDS.items()}
+    later = graph.add_node("Slice", f"ood.later{axis}", [maps, bounds["second"], bounds["end"], along])
+    earlier = graph.add_node("Slice", f"ood.earlier{axis}", [maps, bounds["first"], bounds["last"], along])
+    return graph.add_node("Sub", f"ood.differences{axis}", [later, earlier])
