@@ -6,12 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from convscope.backends.onnx.export import to_onnx
+from convscope.backends.onnx.export import to_onnx, to_statistics_onnx
 from convscope.backends.onnx.graph import Weights
-from convscope.backends.onnx.metadata import DIGEST_KEY, ModelMetadata, TemperatureScaling, digest_entry
+from convscope.backends.onnx.metadata import (
+    DIGEST_KEY,
+    LOGITS,
+    ModelMetadata,
+    OodStatistics,
+    Rejection,
+    TemperatureScaling,
+    digest_entry,
+)
+from convscope.backends.onnx.ood import STATISTICS
+from convscope.backends.onnx.session import open_session, run_session
 from convscope.backends.pytorch.models import get_weights
+from convscope.evaluation.ood import OodInputs, fit_ood
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.network import Network
 from helpers.networks import NetworkCase, random_preprocessing, trained_model
@@ -34,6 +47,22 @@ def export(
         calibration=calibration or TemperatureScaling(),
     )
     return to_onnx(network, weights, metadata)
+
+
+def with_ood_score(case: NetworkCase, images: NDArray[np.uint8], kind: OodStatistics) -> bytes:
+    """The model file of a network with random weights, half of whose images are taken for training images."""
+    weights, name = get_weights(trained_model(case)), Path("the network")
+    metadata = ModelMetadata(
+        classes=tuple(f"class {i}" for i in range(case.classes)),
+        preprocessing=random_preprocessing(case),
+        architecture=case.architecture,
+        rejection=Rejection(ood_statistics=kind),
+    )
+    session = open_session(to_statistics_onnx(case.network, weights, metadata), name)
+    halves = (run_session(session, name, (STATISTICS, LOGITS), part) for part in np.array_split(images, 2))
+    fit = fit_ood(*(OodInputs(*values) for values in halves), kind)
+    limits = Rejection(max_ood_score=fit.max_score, ood_statistics=kind)
+    return to_onnx(case.network, {**weights, **fit.weights}, metadata.model_copy(update={"rejection": limits}))
 
 
 def edited(content: bytes, edit: Edit) -> bytes:

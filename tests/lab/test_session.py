@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import onnx
 import pytest
 
 import convscope
+from convscope.backends.onnx.metadata import OodStatistics
 from convscope.backends.pytorch.models import get_weights
 from convscope.deploy.predictor import Predictor
 from convscope.images.read import encode_png, read_image
 from convscope.network.build import parse_network
 from convscope.reference import flatten_source
 from helpers.lab_page import NodePage, PageError, encode, to_image
-from helpers.model_files import edited, export, with_metadata
+from helpers.model_files import edited, export, with_metadata, with_ood_score
 from helpers.networks import NetworkCase, random_images, random_preprocessing, trained_model
 
 
@@ -206,3 +208,14 @@ def test_foreign_file_with_a_wrong_record_is_refused(node: NodePage, content: by
 
     with pytest.raises(PageError, match=problem):
         node.ask("open", model=encode(edited(content, strip)[:-86]), record=record)
+
+
+@pytest.mark.parametrize("kind", ["activations", "features"])
+def test_page_computes_the_ood_score_as_onnxruntime_does(node: NodePage, kind: OodStatistics, tmp_path: Path) -> None:
+    case = NetworkCase("conv 3 3, relu, maxpool 2, flatten, dense 90, relu", (12, 11, 3), 4)
+    path, images = tmp_path / "model.onnx", random_images(case, 60)
+    path.write_bytes(with_ood_score(case, images, kind))
+    node.load(path.read_bytes())
+    found, expected = node.run(images, "ood_score")["ood_score"], Predictor(path).ood_scores(images)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-3, atol=1e-3)
