@@ -16,8 +16,11 @@ from convscope.backends.onnx.metadata import DIGEST_KEY, TemperatureScaling
 from convscope.backends.onnx.read import read_model_file
 from convscope.deploy import quantization
 from convscope.errors import DataError, GateError, UsageError
+from convscope.evaluation.calibration import find_min_probability
+from convscope.evaluation.ood import conformal_limit
 from convscope.images.read import encode_png
 from convscope.network.build import parse_network
+from convscope.training.resolve import train_val_split
 from helpers.command import Command
 
 
@@ -62,6 +65,31 @@ def test_export_int8_of_mnist_is_small(
             "rejection": model.metadata.rejection.model_copy(update={"min_probability": 0.123456})}  # fmt: skip
     network = parse_network(model.metadata.architecture, model.metadata.input_shape, 10)
     assert len(to_onnx(network, model.constants, model.metadata.model_copy(update=more))) < most
+
+
+def test_export_int8_has_limits_of_its_own_answers(tmp_path: Path) -> None:
+    """With weights of a few bits its scores and probabilities are others."""
+    run = convscope.train_model("digits", recipe="fast", max_error=0.2, threads=1, run=tmp_path / "run")
+    exported = export_model(run, out=tmp_path / "m.onnx", int8=True)
+    _, held_out = train_val_split(convscope.load_data("digits"), run.config.recipe, run.config.seed)
+    int8, float32 = Predictor(exported.model), Predictor(run.model_file)
+    limits = int8.metadata.rejection
+    assert limits.max_ood_score == conformal_limit(int8.ood_scores(held_out.images))
+    assert limits.max_ood_score != float32.metadata.rejection.max_ood_score
+    probabilities = int8.predict_proba(held_out.images).astype(float)
+    assert limits.min_probability == find_min_probability(probabilities, held_out.labels, 0.2)
+
+
+def test_verify_int8_of_another_network_or_in_float32_is_refused(
+    digits_run: convscope.Run, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantization, "MAX_CHANGED", 1)
+    other = convscope.train_model("digits", "small", epochs=1, seed=1, threads=1, run=tmp_path / "run")
+    export_model(other, out=tmp_path / "m.onnx", int8=True)
+    for path, problem in (("m.onnx", "another training than"), ("run/model.onnx", "in float32")):
+        answer = command("verify", digits_run.path, "--int8", tmp_path / path, "--no-http")
+        assert (answer.code, answer.err.count("\n")) == (4, 1)
+        assert problem in answer.err
 
 
 def test_export_int8_that_changes_answers_raises_and_leaves_nothing(

@@ -128,11 +128,14 @@ def _with_golden(run: Run, file: ModelFile, folder: Path) -> bytes:
 
 def _quantize(run: Run, original: Path, reporter: Reporter) -> tuple[Path, Quantization]:
     """An int8 file next to the original, and both compared on the validation images of the run."""
+    from convscope.api.training.calibrate import with_limits
     from convscope.deploy.int8 import to_int8
 
     train, validation = _splits(run, reporter)
     path = original.with_name("int8.onnx")
     path.write_bytes(to_int8(read_model_file(original), train.subsample(CALIBRATION_IMAGES).images))
+    held_out = train if run.config.recipe.validates_on_test else validation
+    path.write_bytes(with_limits(path, run.network, held_out, run.config.max_error))
     return path, compare_quantized(original, path, validation)
 
 

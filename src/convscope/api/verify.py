@@ -45,7 +45,8 @@ def verify_model(
 
     The runtimes are PyTorch with the trained weights, if the model is a run folder and PyTorch is installed; ONNX
     Runtime; a server; and the lab's page, if node is installed, for PNG files. Those that compute in float32 have to
-    agree within 1e-4, with the same most likely class.
+    agree within 1e-4, with the same most likely class. int8 has to name the same class as float32 for all but 0.5 % of
+    the images, and a few more by chance.
 
     Args:
         model: A run folder or a model file.
@@ -138,10 +139,22 @@ def _runtimes(path: Path, run: Run | None, int8: str | Path | None) -> tuple[lis
         runtimes.insert(0, trainer_runtime(run, predictor.metadata.calibration))
     if int8 is not None:
         other = Predictor(int8)
-        if other.classes != predictor.classes:
-            raise ModelFileError(f"{other.path} has other classes than {path}: name a model file of the same network")
+        _require_int8_of(predictor, other)
         runtimes.append(predictor_runtime(other, _onnx_name(other)))
     return runtimes, skipped
+
+
+def _require_int8_of(predictor: Predictor, other: Predictor) -> None:
+    """Raise ModelFileError if the other file is not an int8 file of the same network."""
+    ours, theirs = predictor.metadata, other.metadata
+    if theirs.precision != "int8":
+        raise ModelFileError(f"--int8: expected an int8 file, got {other.path} in {theirs.precision}")
+    for name in ("classes", "architecture", "preprocessing", "training"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ModelFileError(
+                f"--int8: expected a file of the same network, but {other.path} has another {name} than "
+                f"{predictor.path}: name one that `convscope export --int8` made from it"
+            )
 
 
 def _onnx_name(predictor: Predictor) -> str:

@@ -67,6 +67,6 @@ def verification_lines(verification: Verification) -> list[Any]:
 
 
 def _verdict(comparison: Comparison) -> str:
-    if comparison.bound is None:
-        return "none"
-    return f"{comparison.bound:.0e} {'holds' if comparison.passed else 'BROKEN'}"
+    flips = pluralize(comparison.max_flips, "flip")
+    bound = flips if comparison.bound is None else f"{comparison.bound:.0e}"
+    return f"{bound} {'holds' if comparison.passed else 'BROKEN'}"

@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from pydantic import computed_field
 
 from convscope._records import Record
+from convscope._statistics import binomial_tail
 from convscope.backends.onnx.metadata import GoldenInput
 from convscope.deploy.predictor import Predictor
+from convscope.deploy.quantization import MAX_CHANGED
 from convscope.errors import DataError
 from convscope.images.read import read_image
 
 Probabilities = NDArray[np.float64]
 MAX_DIFFERENCE = 1e-4  # of probabilities, between runtimes that compute in float32
 MAX_INT8_DIFFERENCE = 0.05  # between runtimes that run the same int8 file: their kernels round differently
+MIN_CHANCE = 0.001  # of as many label flips as int8 has, if it had `MAX_CHANGED` of them on average
 FILES_AT_ONCE = 64
 STORED = "stored answers"
 
@@ -54,7 +57,8 @@ class Comparison(Record):
         images: How many.
         max_difference: The largest difference of a probability, 0..1.
         label_flips: Images with another most likely class; not those whose two classes are as likely within the bound.
-        bound: The largest difference that is accepted, with no label flip; None if the pair is only reported.
+        bound: The largest difference that is accepted; None between int8 and float32.
+        max_flips: The largest number of label flips that is accepted: 0 for runtimes of the same precision.
     """
 
     first: str
@@ -64,12 +68,13 @@ class Comparison(Record):
     max_difference: float
     label_flips: int
     bound: float | None
+    max_flips: int = 0
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """Whether the bound holds."""
-        return self.bound is None or (self.max_difference <= self.bound and self.label_flips == 0)
+        """Whether both bounds hold."""
+        return self.label_flips <= self.max_flips and (self.bound is None or self.max_difference <= self.bound)
 
 
 class Verification(Record):
@@ -109,7 +114,7 @@ def compare_golden(golden: Sequence[GoldenInput], own: str, runtimes: Sequence[R
 
     Args:
         golden: Of a model file.
-        own: The precision of that model file. Runtimes of another precision are only reported.
+        own: The precision of that model file.
         runtimes: What is compared.
     """
     if not golden:
@@ -167,6 +172,14 @@ def _readable(paths: Sequence[Path], unreadable: list[str]) -> list[bytes]:
     return files
 
 
+def _max_int8_flips(images: int) -> int:
+    """As many label flips as int8 has by chance if it passed the gate of `quantization`, which counts other images."""
+    flips = 0
+    while flips < images and binomial_tail(flips + 1, images, MAX_CHANGED) >= MIN_CHANCE:
+        flips += 1
+    return flips
+
+
 class _Tally:
     """Counts differences over batches."""
 
@@ -193,4 +206,5 @@ class _Tally:
         return Comparison(
             first=self.first, second=self.second, inputs=self.inputs, images=self.images,
             max_difference=self.largest, label_flips=self.flips, bound=self.bound,
+            max_flips=_max_int8_flips(self.images) if self.bound is None else 0,
         )  # fmt: skip

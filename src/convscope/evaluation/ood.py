@@ -69,7 +69,7 @@ def fit_ood(train: OodInputs, held_out: OodInputs, kind: OodStatistics = "activa
         OFFSET: np.array([center / spread + energy_center * energy_scale]),
     }
     constants = {name: values.astype(np.float32) for name, values in weights.items()}
-    return OodFit({**constants, COMPONENTS: stored}, _limit(scores))
+    return OodFit({**constants, COMPONENTS: stored}, conformal_limit(scores))
 
 
 def _fit_covariance(statistics: Doubles, standardize: bool) -> tuple[Doubles, Doubles, Doubles]:
@@ -101,7 +101,11 @@ def _center_and_spread(values: Doubles) -> tuple[float, float]:
     return float(center), float(max(high - center, 1e-3 * max(1, abs(center))))
 
 
-def _limit(scores: Doubles) -> float:
-    """The conformal quantile (Vovk et al., 2005): a new image of the same kind exceeds it in at most 5 % of cases."""
+def conformal_limit(scores: NDArray[np.floating[Any]]) -> float:
+    """The conformal quantile (Vovk et al., 2005): a new image of the same kind exceeds it in at most 5 % of cases.
+
+    Args:
+        scores: Of images like the training images, float (n,), n at least 1.
+    """
     rank = min(len(scores), ceil(COVERAGE * (len(scores) + 1)))
     return ceil(float(np.sort(scores)[rank - 1]) * LIMIT_STEPS) / LIMIT_STEPS

@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convscope.backends.onnx.export import to_statistics_onnx
+from convscope.backends.onnx.export import to_onnx, to_statistics_onnx
 from convscope.backends.onnx.graph import Weights
 from convscope.backends.onnx.metadata import LOGITS, ModelMetadata, TemperatureScaling
 from convscope.backends.onnx.ood import STATISTICS
+from convscope.backends.onnx.read import read_model_file
 from convscope.backends.onnx.session import open_session, run_session
 from convscope.data.dataset import Split
+from convscope.deploy.predictor import Predictor
 from convscope.evaluation.calibration import UNCALIBRATED, find_min_probability, fit_calibration, softmax
-from convscope.evaluation.ood import OodInputs, fit_ood
+from convscope.evaluation.ood import OodInputs, conformal_limit, fit_ood
 from convscope.network.layers.base import inference_bytes
 from convscope.network.network import Network
 from convscope.training.resolve import TrainData
@@ -84,3 +86,24 @@ def calibrate(
     rejection = metadata.rejection.model_copy(update=limits)
     metadata = metadata.model_copy(update={"calibration": calibration, "rejection": rejection})
     return Calibrated(weights, metadata)
+
+
+def with_limits(path: Path, network: Network, held_out: Split, max_error: float | None) -> bytes:
+    """The content of a model file with the limits that `calibrate` would measure on its own answers: for int8.
+
+    Args:
+        path: The model file.
+        network: Its layers.
+        held_out: The images that its limits were measured on.
+        max_error: As in `calibrate`.
+    """
+    file, predictor = read_model_file(path), Predictor(path)
+    limits, chosen = file.metadata.rejection, held_out.subsample(MAX_HELD_OUT_IMAGES)
+    if limits.max_ood_score is not None:
+        scores = np.concatenate([predictor.ood_scores(images) for images in chosen.chunks()])
+        limits = limits.model_copy(update={"max_ood_score": conformal_limit(scores)})
+    if limits.min_probability is not None and max_error is not None:
+        probabilities = np.concatenate([predictor.predict_proba(images) for images in chosen.chunks()])
+        found = find_min_probability(probabilities.astype(np.float64), chosen.labels, max_error)
+        limits = limits.model_copy(update={"min_probability": found or NEVER})
+    return to_onnx(network, file.constants, file.metadata.model_copy(update={"rejection": limits}))
