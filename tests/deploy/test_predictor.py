@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from convscope.deploy.prediction import Prediction
 from convscope.deploy.predictor import Predictor
 from convscope.deploy.prepare import BATCH_SIZE
 from convscope.deploy.sources.items import EncodedImage
-from convscope.errors import DataError, ModelFileError
+from convscope.errors import DataError, ModelFileError, UsageError
 from convscope.images.read import encode_png, read_image
 from helpers.model_files import export, with_metadata
 from helpers.networks import PRESET_CASES, NetworkCase, random_images, random_preprocessing, trained_model
@@ -138,6 +141,53 @@ def test_predict_accepts_images_of_every_kind_and_size_in_one_call(predictor: Pr
     assert predictor.predict(image) == [found[3]]
     assert predictor.predict(tmp_path / "a.png") == [found[0]]
     assert predictor.predict_images([read_image(source) for source in images]) == found
+
+
+def test_predict_an_array_of_several_images_classifies_each(predictor: Predictor) -> None:
+    images = random_images(LINE, 3)
+    assert predictor.predict(images) == predictor.predict(list(images))
+
+
+def test_predict_an_open_file_reads_it(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(random_images(LINE, 1)[0]))
+    (expected,) = predictor.predict(path)
+    with path.open("rb") as file:
+        found = predictor.predict(file) + predictor.predict([BytesIO(path.read_bytes())])
+    assert [one.probabilities for one in found] == [expected.probabilities] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "image: expected a path, an open file, its bytes, a PIL image or a uint8 array, got NoneType"),
+        (5, "image: expected a path, an open file, its bytes, a PIL image or a uint8 array, got int"),
+        ([[0, 1]], "image: expected a path, an open file, its bytes, a PIL image or a uint8 array, got list"),
+        (np.zeros((2, 2)), "got float64 (2, 2); convert it to uint8 0..255 first"),
+        (np.zeros((2, 9, 9, 9, 1), np.uint8), "got uint8 (2, 9, 9, 9, 1); pass several images as a list"),
+    ],
+)
+def test_predict_what_is_no_image_says_what_was_expected(predictor: Predictor, source: Any, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message) + "$"):
+        predictor.predict(source)
+
+
+def test_predictor_copies_and_pickles_answer_alike(predictor: Predictor) -> None:
+    images = random_images(LINE, 3)
+    expected = predictor.predict_proba(images)
+    for other in (copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):  # noqa: S301
+        assert (other.path, other.threads) == (predictor.path, predictor.threads)
+        np.testing.assert_array_equal(other.predict_proba(images), expected)
+
+
+def test_predictor_shows_file_and_classes(predictor: Predictor) -> None:
+    assert repr(predictor) == f"Predictor('{predictor.path}'): 5 classes, ape, bee, cat, dog, eel"
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_predictor_without_threads_raises_usage_error(predictor: Predictor, threads: int) -> None:
+    with pytest.raises(UsageError, match=rf"^threads: expected at least 1, got {threads}$"):
+        Predictor(predictor.path, threads=threads)
 
 
 def test_predict_logits_of_more_images_than_one_batch(predictor: Predictor) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convscope import Evaluation, Run
+from convscope import Evaluation, Run, load_data
 from convscope._statistics import wilson
 from convscope.evaluation.proportion import Proportion
 from convscope.images.framing.frame import Frame
+from convscope.images.read import encode_png
 from convscope.report.content import backbone_details, make_report, notes, preprocessing_details
 from convscope.report.model_card import model_card
 from convscope.runs.config import Race, RunConfig
@@ -190,7 +194,7 @@ def test_make_report_describes_data_and_hardware(config: Callable[..., RunConfig
         "Data set": "digits",
         "Source": plan.dataset.source,
         "Images": "1,293 training, 145 validation, 359 test images",
-        "Classes": "10",
+        "Classes": "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "Image shape": "8x8x1 (height, width, channels)",
         "Fingerprint": plan.dataset.fingerprint,
     }
@@ -230,6 +234,50 @@ def test_model_card_has_accuracy_interval_notes_and_usage(
         assert f"- Fingerprint: {plan.dataset.fingerprint}\n" in card
         assert f"- Recipe: {recipe}\n" in card
         assert "`convscope predict model.onnx IMAGE`" in card
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (
+            "/home/me/secret/photos; letterbox to 64x64; test split: its own",
+            "photos; letterbox to 64x64; test split: its own",
+        ),
+        ("C:\\Users\\me\\photos; letterbox to 64x64", "photos; letterbox to 64x64"),
+        ("https://example.org/mnist.zip; cached", "https://example.org/mnist.zip; cached"),
+    ],
+)
+def test_model_card_names_no_folder_of_this_machine(
+    config: Callable[..., RunConfig], evaluation: Evaluation, source: str, shown: str
+) -> None:
+    plan = config()
+    data = plan.dataset.model_copy(update={"source": source})
+    assert f"\n- Source: {shown}\n" in model_card(plan.model_copy(update={"dataset": data}), evaluation, RESULT)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_model_card_says_how_far_to_trust_probabilities_and_how_often_it_answers(
+    config: Callable[..., RunConfig], evaluation: Evaluation, fitted: bool
+) -> None:
+    assert evaluation.calibration is not None
+    calibration = evaluation.calibration.model_copy(update={"fitted": fitted})
+    card = model_card(config(), evaluation.model_copy(update={"calibration": calibration}), RESULT)
+    assert f"\nExpected calibration error {100 * calibration.ece:.2f} % (95 % interval " in card
+    assert ("uncalibrated, as no images were held out" in card) == (not fitted)
+    own = evaluation.answers[0]
+    assert (
+        f'\nIt answers {100 * own.answered:.2f} % of the test images; {100 * own.unsure:.2f} % are "unsure", ' in card
+    )
+
+
+def test_model_card_example_runs(digits_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(digits_run.path)
+    card = (digits_run.path / "README.md").read_text("utf-8")
+    image = tmp_path / "image.png"
+    image.write_bytes(encode_png(load_data("digits").test.images[0]))
+    code = re.search(r"\n((?:    .*\n|\n)+)\nThe file also runs", card[card.index("    from convscope") - 1 :])
+    assert code
+    exec(textwrap.dedent(code[1]).replace("image.png", str(image)))
 
 
 def test_tta_accuracy_is_shown_in_addition_to_the_accuracy(

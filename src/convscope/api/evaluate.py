@@ -22,7 +22,7 @@ from convscope.deploy.prediction import Status
 from convscope.deploy.predictor import Predictor
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.answers import count_answers
-from convscope.evaluation.calibration import measure_calibration, softmax
+from convscope.evaluation.calibration import UNCALIBRATED, measure_calibration, softmax
 from convscope.evaluation.evaluate import evaluate_images
 from convscope.evaluation.foreign import ForeignImages
 from convscope.evaluation.metrics import Evaluation
@@ -113,9 +113,10 @@ def describe_answers(
         statuses: n, whether the model answers.
         images: What the images are called.
     """
-    probabilities = softmax(logits, predictor.metadata.calibration)
+    fitted = predictor.metadata.calibration
+    probabilities = softmax(logits, fitted)
     answers = count_answers(statuses, images, probabilities.argmax(1) == labels)
-    return {"calibration": measure_calibration(probabilities, labels), "answers": (answers,)}
+    return {"calibration": measure_calibration(probabilities, labels, fitted != UNCALIBRATED), "answers": (answers,)}
 
 
 def _are_numbers_of(labeled: LabeledImages, classes: tuple[str, ...]) -> bool:

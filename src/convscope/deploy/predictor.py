@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convscope._files import kind_of
 from convscope._hardware import max_threads
 from convscope._reporting import Reporter
+from convscope._text import list_some
 from convscope.backends.onnx.metadata import FEATURES, LOGITS, OOD_SCORE, PROBABILITIES
 from convscope.backends.onnx.prune import without_ood_score
 from convscope.backends.onnx.read import read_model_file
@@ -23,13 +24,15 @@ from convscope.deploy.prepare import BATCH_SIZE, BatchOptions, PreparedImage, pr
 from convscope.deploy.sources.find import find_images
 from convscope.deploy.sources.items import EncodedImage, ImageSource, PassedOver
 from convscope.deploy.sources.read import read_archives
-from convscope.errors import DataError, ImageError, ModelFileError
+from convscope.errors import DataError, ImageError, ModelFileError, UsageError
 from convscope.images.preprocessing import Preprocessing
 from convscope.images.read import DecodedImage
 
 NO_IMAGES = "expected at least one image to classify, got none"
 MAX_MEGAPIXELS = 25.0
 IMAGES_PER_THREAD = 32  # of an array, per call of onnxruntime; the feature maps of more leave the processor's cache
+IMAGES_AXES = 4  # of an array that holds several images
+SINGLE = (str, Path, bytes, np.ndarray, EncodedImage)
 Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
 
 
@@ -48,6 +51,9 @@ class Predictor:
 
     Raises:
         ModelFileError: The file or folder does not exist, is damaged, was altered, or was not written by convscope.
+        UsageError: `threads` is below 1.
+
+    A predictor can be copied and pickled, for example for another process: the copy opens the file again.
 
     >>> from convscope import train_model
     >>> run = train_model("digits", epochs=1, run="my-digits")
@@ -65,6 +71,8 @@ class Predictor:
             from convscope.runs.folder import open_run  # here, because a model file does not need it
 
             path = open_run(path).model_file
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads: expected at least 1, got {threads}")
         self.path = path
         self.threads = threads or max_threads()
         self._session: Session
@@ -79,6 +87,12 @@ class Predictor:
             self.metadata, self.sha256 = file.metadata, hashlib.sha256(file.content).hexdigest()
             self._session = open_session(file.content, path, threads)
             self._content = file.content if self.has_ood_score else b""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), threads=self.threads), (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.path)!r}): {len(self.classes)} classes, {list_some(self.classes)}"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -97,8 +111,8 @@ class Predictor:
 
         Args:
             images: One or more of these: the path of an image, a folder of images, a .zip or a .tar; a pattern such as
-                "photos/**/*.jpg"; "-", an image on standard input; the bytes of an image file; a PIL image; a uint8
-                array (height, width) or (height, width, channels).
+                "photos/**/*.jpg"; "-", an image on standard input; an open image file or its bytes; a PIL image; a
+                uint8 array (height, width) or (height, width, channels). Or a uint8 array (n, height, width, channels).
             max_megapixels: Reject larger images.
             batch_size: How many images the network gets at once.
 
@@ -270,8 +284,9 @@ class Predictor:
 
 def _expand(images: Images) -> Iterator[ImageSource | ImageError]:
     """Single images, and errors of what cannot be read; a message at the end counts what was passed over."""
-    is_one = isinstance(images, str | Path | bytes | np.ndarray | EncodedImage) or not isinstance(images, Iterable)
-    sources = cast("Iterable[ImageSource]", [images] if is_one else images)
+    is_one = isinstance(images, SINGLE) or hasattr(images, "read") or not isinstance(images, Iterable)
+    is_array = isinstance(images, np.ndarray) and images.ndim == IMAGES_AXES
+    sources = cast("Iterable[ImageSource]", [images] if is_one and not is_array else images)
     passed_over = PassedOver()
     yield from read_archives(find_images(sources, passed_over), passed_over)
     for text in passed_over.messages:

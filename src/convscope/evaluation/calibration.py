@@ -55,6 +55,7 @@ class Calibration(Record):
             images the accuracy of a bin is uncertain.
         mean_confidence: Of all images.
         bins: By increasing confidence.
+        fitted: Whether the probabilities were calibrated on images that the network was not trained on.
     """
 
     ece: float = Field(ge=0, le=1)
@@ -62,13 +63,15 @@ class Calibration(Record):
     noise: float
     mean_confidence: float
     bins: tuple[ReliabilityBin, ...]
+    fitted: bool = True
 
     @property
     def text(self) -> str:
         """For example `0.42 % (95 % interval 0.31 to 0.60; 0.28 % if the probabilities were exact)`."""
+        doubt = "" if self.fitted else "; uncalibrated, as no images were held out to calibrate on"
         return (
             f"{percent(self.ece)} (95 % interval {interval_text(self.interval)}; "
-            f"{percent(self.noise)} if the probabilities were exact)"
+            f"{percent(self.noise)} if the probabilities were exact){doubt}"
         )
 
 
@@ -145,12 +148,13 @@ def _minimize(loss: Callable[[TemperatureScaling], float], start: tuple[float, .
     return scaling(minimize(lambda point: loss(scaling(point)), np.log(start), bounds=bounds, **method).x)
 
 
-def measure_calibration(probabilities: Doubles, labels: Labels) -> Calibration:
+def measure_calibration(probabilities: Doubles, labels: Labels, fitted: bool = True) -> Calibration:
     """Compare confidence and accuracy.
 
     Args:
         probabilities: (n, classes).
         labels: int64 (n,), n at least 1.
+        fitted: As in `Calibration`.
     """
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
@@ -170,6 +174,7 @@ def measure_calibration(probabilities: Doubles, labels: Labels) -> Calibration:
             ReliabilityBin(n=len(part), confidence=float(confidence[part].mean()), accuracy=float(correct[part].mean()))
             for part in _bins(confidence)
         ),
+        fitted=fitted,
     )
 
 

@@ -46,6 +46,7 @@ from convscope.images.files.source import IMAGE_FORMATS, open_source, source_nam
 from convscope.images.files.tiff import load_tiff
 from convscope.images.files.webp import is_sound_webp
 
+SOURCES = "a path, an open file, its bytes, a PIL image or a uint8 array"
 DEEP_NOTE = "16 bit reduced to 8"
 STRIP_PIXELS = 2**20
 MAX_SIDE = 2**20  # pixels; up to here the resize is exact in float64
@@ -106,12 +107,15 @@ class DecodedImage:
 
 
 def read_image(
-    source: str | Path | bytes | Image.Image | NDArray[np.uint8], *, max_megapixels: float = 25.0, name: str = "image"
+    source: str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8],
+    *,
+    max_megapixels: float = 25.0,
+    name: str = "image",
 ) -> DecodedImage:
     """Decode an image.
 
     Args:
-        source: a path, "-" for standard input, the bytes of a file, a PIL image, or a uint8 array (h, w) or
+        source: a path, "-" for standard input, an open file or its bytes, a PIL image, or a uint8 array (h, w) or
             (h, w, 1, 3 or 4).
         max_megapixels: larger images are rejected, in 10^6 pixels.
         name: what messages call the bytes of a file.
@@ -133,6 +137,10 @@ def read_image(
             return _pixels(source, name)
     if isinstance(source, bytes):
         return _from_stream(BytesIO(source), name, max_megapixels)
+    if hasattr(source, "read"):
+        return _from_stream(BytesIO(source.read()), str(getattr(source, "name", name)), max_megapixels)
+    if not isinstance(source, str | Path):
+        raise DataError(f"{name}: expected {SOURCES}, got {type(source).__name__}")
     with open_source(source) as stream:
         return _from_stream(stream, source_name(source), max_megapixels)
 
@@ -151,9 +159,10 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 def _from_array(pixels: NDArray[np.uint8], max_megapixels: float) -> DecodedImage:
     shaped = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] not in (1, 3, 4) or not pixels.size:
+        advice = "convert it to uint8 0..255 first" if pixels.dtype != np.uint8 else "pass several images as a list"
         raise DataError(
             f"image: expected a uint8 array (height, width) or (height, width, 1, 3 or 4), "
-            f"got {pixels.dtype} {pixels.shape}; convert it to uint8 0..255 first"
+            f"got {pixels.dtype} {pixels.shape}; {advice}"
         )
     _check_size((shaped.shape[1], shaped.shape[0]), "image", max_megapixels)
     return DecodedImage(shaped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from convscope._text import duration, percent, pluralize
+from convscope._text import duration, list_some, percent, pluralize
 from convscope.data.audit.issue import Issue
 from convscope.evaluation.metrics import Evaluation
 from convscope.network.layers.base import shape_text
@@ -13,6 +13,7 @@ from convscope.runs.config import RunConfig
 from convscope.training.augmentation import describe_augmentation
 from convscope.training.callbacks import TrainResult
 
+MAX_CLASSES = 100  # that are named
 OPTIMIZER_NAMES = {"sgd": "SGD", "muon": "Muon"}
 REASON_TITLES = {
     "horizontal_flip": "Flips", "class_balance": "Class balance", "precision": "Precision", "target_accuracy": "Target",
@@ -145,7 +146,7 @@ def dataset_details(config: RunConfig) -> Details:
         ("Data set", data.name),
         ("Source", data.source),
         ("Images", data.split_sizes),
-        ("Classes", str(len(config.classes))),
+        ("Classes", f"{len(config.classes)}: {list_some(config.classes, MAX_CLASSES)}"),
         ("Image shape", f"{shape_text(config.input_shape)} (height, width, channels)"),
         ("Fingerprint", data.fingerprint),
     )

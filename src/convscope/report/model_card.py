@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath, PureWindowsPath
 
+from convscope._text import percent
 from convscope.evaluation.metrics import Evaluation
 from convscope.report.content import backbone_details, dataset_details, machine_details, notes, recipe_details
 from convscope.runs.config import RunConfig
@@ -21,14 +23,14 @@ def model_card(config: RunConfig, evaluation: Evaluation, result: TrainResult) -
     details = "\n".join(
         f"- {term}: {value}"
         for term, value in (
-            *dataset_details(config),
+            *dataset_details(_without_path(config)),
             *backbone_details(config),
             *recipe_details(config),
             *machine_details(config),
         )
     )
     tta = f"\nWith test-time augmentation: {evaluation.tta.text}." if evaluation.tta else ""
-    remarks = "\n".join(notes(config, result.epoch))
+    remarks = "\n".join((*notes(config, result.epoch), *_confidence(evaluation)))
     return f"""{_front_matter(config, evaluation)}
 # {config.model} on {config.dataset.name}
 
@@ -40,9 +42,36 @@ Test accuracy {evaluation.accuracy_text}, test loss {evaluation.loss:.4f}.{tta}
 
 {details}
 
-To classify an image: `convscope predict model.onnx IMAGE`. The file also runs in other ONNX runtimes.
-The model is meant for images like those that it was trained on; on others its probabilities are meaningless.
+To classify an image: `convscope predict model.onnx IMAGE`, or in Python
+
+    from convscope import Predictor
+
+    (prediction,) = Predictor("model.onnx").predict("image.png")
+    print(prediction.label, prediction.probability, prediction.status)
+
+The file also runs in other ONNX runtimes. The model is meant for images like those that it was trained on. It refuses
+many others, whose `status` is "unlike"; where it does not, its probabilities mean nothing.
 """
+
+
+def _without_path(config: RunConfig) -> RunConfig:
+    """The record with only the last part of a path that the data came from: a card is published."""
+    path, *rest = config.dataset.source.split("; ")
+    if any(kind(path).is_absolute() for kind in (PurePosixPath, PureWindowsPath)):
+        path = (PureWindowsPath if "\\" in path else PurePosixPath)(path).name
+    dataset = config.dataset.model_copy(update={"source": "; ".join((path, *rest))})
+    return config.model_copy(update={"dataset": dataset})
+
+
+def _confidence(evaluation: Evaluation) -> list[str]:
+    """How far probabilities can be trusted, and how often the model answers."""
+    lines = []
+    if evaluation.calibration:
+        lines.append(f"Expected calibration error {evaluation.calibration.text}.")
+    for own in evaluation.answers[:1]:
+        doubts = f'{percent(own.unsure)} are "unsure", {percent(own.unlike)} "unlike" the training images'
+        lines.append(f"It answers {percent(own.answered)} of the test images; {doubts}.")
+    return lines
 
 
 def _front_matter(config: RunConfig, evaluation: Evaluation) -> str:
@@ -52,6 +81,7 @@ def _front_matter(config: RunConfig, evaluation: Evaluation) -> str:
     return f"""---
 library_name: onnx
 pipeline_tag: image-classification
+# license: choose the one under which you publish the model, such as mit
 tags: [image-classification, onnx, convscope]
 metrics: [accuracy]
 model-index:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
 
 from convscope._files import open_regular
 from convscope._text import escape_bytes, list_some, pluralize
@@ -60,7 +60,7 @@ class ParquetFile(NamedTuple):
     last_group: int | None = None
 
 
-ImageSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8] | EncodedImage"
+ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | Image | NDArray[np.uint8] | EncodedImage"
 Found: TypeAlias = "ImageSource | Archive | RemoteImage | ParquetFile | ImageError"
 
 

@@ -123,19 +123,23 @@ def read_remote(found: Iterable[T | RemoteImage]) -> Iterator[T | EncodedImage |
     with ThreadPoolExecutor(1, "convscope-storage") as thread:
         before: Future[list[EncodedImage | ImageError]] | None = None
         for group in _groups(found):
-            reading = thread.submit(_read, group) if isinstance(group, list) else None
+            reading = thread.submit(_read, group) if isinstance(group, _Group) else None
             if before:
                 yield from before.result()
             before = reading
-            if not isinstance(group, list):
+            if not isinstance(group, _Group):
                 yield group
         if before:
             yield from before.result()
 
 
-def _groups(found: Iterable[T | RemoteImage]) -> Iterator[T | list[RemoteImage]]:
-    """The images at addresses in lists, of those that follow one another; the others as they are."""
-    group: list[RemoteImage] = []
+class _Group(list[RemoteImage]):
+    """Images at addresses that are read together."""
+
+
+def _groups(found: Iterable[T | RemoteImage]) -> Iterator[T | _Group]:
+    """The images at addresses in groups, of those that follow one another; the others as they are."""
+    group = _Group()
     for one in found:
         if isinstance(one, RemoteImage):
             group.append(one)
@@ -143,7 +147,7 @@ def _groups(found: Iterable[T | RemoteImage]) -> Iterator[T | list[RemoteImage]]
                 continue
         if group:
             yield group
-            group = []
+            group = _Group()
         if not isinstance(one, RemoteImage):
             yield one
     if group:
