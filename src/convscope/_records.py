@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from convscope.errors import UsageError
 
@@ -58,6 +59,7 @@ def validate_options(
 
 
 _EXPECTATIONS = {  # pydantic's error types -> what was expected, filled in with the error's context
+    "float_parsing": "expected a number",
     "greater_than": "expected a number greater than {gt:g}",
     "greater_than_equal": "expected a number of at least {ge:g}",
     "less_than": "expected a number less than {lt:g}",
@@ -68,11 +70,26 @@ _EXPECTATIONS = {  # pydantic's error types -> what was expected, filled in with
 }
 
 
-def validation_reason(error: ValidationError) -> str:
-    """Where a record that was read from a file is wrong, and why: `format: input should be 1`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))[:MAX_WHERE]
-    return f"{where}: {_own_message(first)}" if where else _own_message(first)
+def validation_reason(error: ValidationError, most: int = 1) -> str:
+    """Where a record that was read from a file is wrong, and why: `format: input should be 1`; `most` such reasons."""
+    reasons = []
+    for one in error.errors(include_url=False, include_input=False)[:most]:
+        where = ".".join(map(str, one["loc"]))[:MAX_WHERE]
+        reasons.append(f"{where}: {_own_message(one)}" if where else _own_message(one))
+    return "; ".join(reasons)
+
+
+def parse_percent(value: object) -> object:
+    """The fraction that a text such as "1%" or "97.5 %" stands for; anything else as it is.
+
+    >>> parse_percent("97.5 %"), parse_percent("0.01"), parse_percent(0.01)
+    (0.975, '0.01', 0.01)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(found[1]) / 100 if found else value
+
+
+PERCENT = BeforeValidator(parse_percent)
 
 
 def _expectation(error: Mapping[str, Any]) -> str:

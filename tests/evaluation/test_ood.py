@@ -71,7 +71,7 @@ def test_statistics_of_activations_are_means_and_norms_of_maps_and_of_their_diff
 ) -> None:
     statistics, maps = measured(architecture, "activations", value)
 
-    def norms(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    def norms(maps: NDArray[np.float32]) -> Any:
         return np.sqrt(np.square(maps).sum((2, 3)))
 
     sizes = [norms(maps), norms(np.diff(maps, axis=2)), norms(np.diff(maps, axis=3))]

@@ -60,7 +60,8 @@ def with_ood_score(case: NetworkCase, images: NDArray[np.uint8], kind: OodStatis
     )
     session = open_session(to_statistics_onnx(case.network, weights, metadata), name)
     halves = (run_session(session, name, (STATISTICS, LOGITS), part) for part in np.array_split(images, 2))
-    fit = fit_ood(*(OodInputs(*values) for values in halves), kind)
+    train, held_out = (OodInputs(*values) for values in halves)
+    fit = fit_ood(train, held_out, kind)
     limits = Rejection(max_ood_score=fit.max_score, ood_statistics=kind)
     return to_onnx(case.network, {**weights, **fit.weights}, metadata.model_copy(update={"rejection": limits}))
 

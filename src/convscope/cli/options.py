@@ -19,6 +19,10 @@ from convscope.errors import UsageError
 Command = Callable[..., None]
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
+AnyModel = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="A run folder, a model.onnx, or a JSON file that describes another model."),
+]
 Log = Annotated[
     str | None,
     typer.Option(metavar="WHERE", help="Log parameters and epochs, too: mlflow:URI or tensorboard:FOLDER."),
@@ -125,6 +129,8 @@ def _plain_type(annotation: Any) -> Any:
     >>> _plain_type(int | None), _plain_type(float | str), _plain_type(Literal[1, 3, 4] | None)
     (<class 'int'>, <class 'str'>, <class 'int'>)
     """
+    if get_origin(annotation) is Annotated:  # what its validator reads
+        return str
     if get_origin(annotation) in (Union, UnionType):
         members = [member for member in get_args(annotation) if member is not type(None)]
         return _plain_type(members[0]) if len(members) == 1 else str

@@ -266,8 +266,8 @@ def test_predict_sources_from_a_list_on_standard_input(
     command: Command, photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = command("predict", "run", *photos[:3], "--json")
-    for end, words in (("\n", []), ("\r\n", []), ("\0", ["-0"]), ("\0", ["--null"])):
-        listed = io.TextIOWrapper(io.BytesIO("".join(f"{name}{end}" for name in photos[:3]).encode()))
+    for start, end, words in (("", "\n", []), ("\ufeff", "\r\n", []), ("", "\0", ["-0"]), ("", "\0", ["--null"])):
+        listed = io.TextIOWrapper(io.BytesIO((start + "".join(f"{name}{end}" for name in photos[:3])).encode()))
         monkeypatch.setattr(sys, "stdin", listed)
         assert command("predict", "run", "--files-from", "-", *words, "--json") == expected
     Path("list").write_text("\n".join(photos[1:3]))

@@ -123,7 +123,7 @@ def test_train_in_another_process_weights_are_identical(digits_run: Run, tmp_pat
 @pytest.mark.parametrize(
     ("target", "code", "line"),
     [
-        ("0.2", 0, "target         20 % reached in 1 of 3 epochs"),
+        ("20%", 0, "target         20 % reached in 1 of 3 epochs"),
         ("1", 5, "target         100 % not reached in 3 epochs"),
     ],
 )

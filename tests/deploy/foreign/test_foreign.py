@@ -224,6 +224,7 @@ def external(content: bytes, inside: bool) -> bytes:
 
 
 IDENTITY = model([helper.make_node("Identity", ["start"], ["y"])])
+SOFTMAX = model([helper.make_node("Softmax", ["start"], ["y"])])
 CUSTOM = model([helper.make_node("Evil", ["start"], ["y"], domain="evil")], evil=1)
 HOSTILE: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "no ONNX": (b"text", {}, "cannot be used: "),
@@ -239,6 +240,9 @@ HOSTILE: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "no probabilities": (IDENTITY, {"output_kind": "probabilities"}, "its outputs are not probabilities: write"),
     "not finite": (model([helper.make_node("Log", ["start"], ["y"])]), {"mean": [9, 9, 9]}, "its output is not finite"),
     "no such input": (IDENTITY, {"input": "z"}, "its inputs are x, and the record names 'z': name one as 'input'"),
+    "softmax as logits": (SOFTMAX, {}, 'its outputs are probabilities already: write "output_kind": "probabilities"$'),
+    "one number": (IDENTITY, {"std": 0.5}, "classifier .std: expected a list with one number per channel"),
+    "several faults": (IDENTITY, {"std": 0, "width": 0}, "classifier .width: .*; std: .*: see docs/foreign-models.md$"),
     "three means": (IDENTITY, {"mean": [0, 0]}, "does not describe a classifier .expected 3 values in mean"),
     "unknown field": (IDENTITY, {"means": 0}, "does not describe a classifier .means: "),
     "no kind of output": (IDENTITY, {"output_kind": "x"}, "does not describe a classifier .output_kind: "),

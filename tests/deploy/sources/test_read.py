@@ -53,6 +53,11 @@ def test_read_archives_yields_the_images_in_order_and_counts_the_rest(tmp_path: 
     assert dict(passed_over.kinds) == {".txt": 1, "without a suffix": 1}
 
 
+def test_read_archives_names_with_dots_are_no_reason_to_leave_an_image_out(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.zip", {"../../1.png": PNG, ".hidden/2.png": PNG, "/3.png": PNG})
+    assert read(path)[0] == [EncodedImage(f"{path}/{name}", PNG) for name in ("../../1.png", "/3.png")]
+
+
 def test_read_archives_done_images_are_not_read_again(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar", MEMBERS)
     found, _ = read(path, done=frozenset({f"{path}/cat/2.png", f"{path}/bad.png"}))

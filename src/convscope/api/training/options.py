@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from convscope._records import Record
+from convscope._records import PERCENT, Record
 from convscope._reporting import Reporter
 from convscope._text import parse_duration
 from convscope.errors import UsageError
@@ -65,21 +65,19 @@ class TrainOptions(Record):
     precision: Literal["float32", "bf16", "auto"] | None = Field(
         default=None, description="float32, bf16, or auto: bf16 if the processor supports it without loss of accuracy."
     )
-    target_accuracy: float | None = Field(
+    target_accuracy: Annotated[float, Field(gt=0, le=1), PERCENT] | None = Field(
         default=None,
-        gt=0,
-        le=1,
-        description="Stop once validation images show this accuracy, e.g. 0.97; at most 2.5 % of stops are false.",
+        description="Stop once validation images show this accuracy, e.g. 97%; at most 2.5 % of stops are false.",
+        json_schema_extra={"metavar": "NUMBER"},
     )
     patience: int | None = Field(
         default=None, ge=1, description="Stop after this many epochs without a better validation accuracy."
     )
-    max_error: float | None = Field(
+    max_error: Annotated[float, Field(gt=0, lt=1), PERCENT] | None = Field(
         default=None,
-        gt=0,
-        lt=1,
-        description="Error rate that answers may have, e.g. 0.01: the model is unsure about images below the "
+        description="Error rate that answers may have, e.g. 1%: the model is unsure about images below the "
         "probability that keeps it.",
+        json_schema_extra={"metavar": "NUMBER"},
     )
     budget: float | str | None = Field(
         default=None,

@@ -69,7 +69,7 @@ def read_model_file(path: Path) -> ModelFile:
     if text is None:
         raise ModelFileError(
             f"{path} was not written by convscope: its metadata has no {METADATA_KEY!r} entry; "
-            "use a model.onnx from a run folder"
+            "use a model.onnx from a run folder, or name a JSON file that describes it, see docs/foreign-models.md"
         )
     if not _has_valid_digest(content):
         raise ModelFileError(f"{path} was altered: its content does not match its checksum; {ADVICE}")

@@ -9,7 +9,7 @@ import typer
 
 from convscope.api.export_options import ExportOptions
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.cli.options import expand_records
+from convscope.cli.options import AnyModel, expand_records
 from convscope.errors import GateError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -42,7 +42,7 @@ def export(
 
 @app.command(epilog="Example: convscope verify runs/mnist-small-1 --images photos")
 def verify(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or a model.onnx.")],
+    model: AnyModel,
     images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Compare on these images, too; with all subfolders.")
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from convscope._extras import require_package
 from convscope._records import Record
 from convscope._storage import is_address
 from convscope.cli.console import AsJson, model_file, print_message, print_result
-from convscope.cli.options import expand_records
+from convscope.cli.options import AnyModel, expand_records
 from convscope.errors import ImageError, UsageError
 from convscope.images.files.source import STANDARD_INPUT
 
@@ -67,7 +68,7 @@ class PredictOptions(Record):
 @app.command(epilog="Example: convscope predict runs/mnist-small-1 photos/ more.zip --out answers.csv")
 @expand_records
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or a model.onnx.")],
+    model: AnyModel,
     options: PredictOptions,
     sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help=SOURCES)] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="--files-from is separated by null characters.")] = False,
@@ -113,7 +114,7 @@ def _listed(path: str | None, null: bool) -> list[str]:
             raise UsageError("--null needs --files-from")
         return []
     with open_source(path) as file:
-        lines = file.read().split(b"\0" if null else b"\n")
+        lines = file.read().removeprefix(BOM_UTF8).split(b"\0" if null else b"\n")
     return [os.fsdecode(line if null else line.removesuffix(b"\r")) for line in lines if line.strip()]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.console import AsJson, print_message, print_result
-from convscope.cli.options import expand_records
+from convscope.cli.options import AnyModel, expand_records
 from convscope.deploy.server.options import TOKEN_VARIABLE, ServeOptions, make_access
 
 app = typer.Typer(rich_markup_mode=None)
@@ -18,7 +18,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(epilog="Example: convscope serve runs/mnist-small-1 --port 9000")
 @expand_records
 def serve(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.onnx or a run folder.")],
+    model: AnyModel,
     options: ServeOptions,
     token_file: Annotated[
         Path | None, typer.Option(help=f"The file with the token; by default ${TOKEN_VARIABLE}.", metavar="PATH")

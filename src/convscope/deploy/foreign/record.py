@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from convscope._files import kind_of, open_regular
 from convscope._records import Record, validation_reason
@@ -14,8 +14,19 @@ from convscope.errors import DataError, ModelFileError
 from convscope.images.fit import Fit
 from convscope.images.preprocessing import Preprocessing, Side
 
+DOCUMENTATION = "docs/foreign-models.md"
+MAX_REASONS = 20  # more than there are fields
 MAX_RECORD_BYTES, MAX_MODEL_BYTES = 10**7, 2**31 - 1
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _require_list(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list with one number per channel")
+    return value
+
+
+ONE_PER_CHANNEL = BeforeValidator(_require_list)
 
 
 class ForeignModel(Record):
@@ -49,8 +60,8 @@ class ForeignModel(Record):
     channels: Literal[1, 3]
     fit: Fit = "crop"
     divide_by: Positive = 255.0
-    mean: tuple[float, ...]
-    std: tuple[Positive, ...]
+    mean: Annotated[tuple[float, ...], ONE_PER_CHANNEL]
+    std: Annotated[tuple[Positive, ...], ONE_PER_CHANNEL]
     color_order: Literal["RGB", "BGR"] = "RGB"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     input: str | None = None
@@ -92,7 +103,7 @@ def read_foreign(path: Path) -> tuple[ForeignModel, bytes]:
         record = ForeignModel.model_validate_json(_read(path, MAX_RECORD_BYTES))
     except ValidationError as error:
         raise ModelFileError(
-            f"{path} does not describe a classifier ({validation_reason(error)}): see its documentation"
+            f"{path} does not describe a classifier ({validation_reason(error, MAX_REASONS)}): see {DOCUMENTATION}"
         ) from error
     return record, _read(path.parent / record.model, MAX_MODEL_BYTES)
 

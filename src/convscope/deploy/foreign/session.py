@@ -19,6 +19,7 @@ from convscope.evaluation.calibration import softmax
 WORKER = "convscope.deploy.foreign.worker"
 FAILED = 1  # first byte of an answer
 SUM_TOLERANCE = 0.01  # of probabilities
+LOGITS_TOLERANCE = 1e-5  # around a sum of 1, which no logits have by chance
 SMALLEST = 1e-30  # probability, before its logarithm is taken
 
 
@@ -65,6 +66,8 @@ class ForeignSession:
         if not np.isfinite(raw).all():
             raise self._refusal("its output is not finite")
         found = {LOGITS: raw, PROBABILITIES: softmax(raw).astype(np.float32)}
+        if self.record.output_kind == "logits" and raw.min() >= 0 and np.abs(raw.sum(1) - 1).max() < LOGITS_TOLERANCE:
+            raise self._refusal('its outputs are probabilities already: write "output_kind": "probabilities"')
         if self.record.output_kind == "probabilities":
             if raw.min() < -SUM_TOLERANCE or np.abs(raw.sum(1) - 1).max() > SUM_TOLERANCE:
                 raise self._refusal('its outputs are not probabilities: write "output_kind": "logits"')

@@ -116,6 +116,7 @@ def _read_json(content: bytes, max_images: int) -> list[Source]:
         value = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        reason = "a number has too many digits" if "set_int_max_str_digits" in reason else reason
         raise Problem("malformed-request", f"the body is not JSON: {reason}") from None
     images = value.get("images") if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(images, list):
@@ -135,7 +136,7 @@ def _read_json(content: bytes, max_images: int) -> list[Source]:
 
 def _to_array(image: Any) -> NDArray[np.uint8]:
     """Nested lists of integers as uint8 (height, width) or (height, width, channels)."""
-    expected = "image: expected rows of pixels, each a number 0 to 255 or a list of 1, 3 or 4 of them"
+    expected = "image: expected rows of pixels, each a whole number 0 to 255 or a list of 1, 3 or 4 of them"
     if not isinstance(image, list) or not _only_integers(image):
         raise DataError(f"{expected}, got other values")
     try:

@@ -53,7 +53,7 @@ def images_in_archive(
     before, count = passed_over.kinds.total(), 0
     try:
         for member in _members(path):
-            if any(is_ignored(part) for part in member.name.split("/")):
+            if any(is_ignored(part) for part in member.name.split("/") if part != ".."):  # nothing is unpacked
                 continue
             if not is_image(member.name, member.head):
                 passed_over.add(member.name)

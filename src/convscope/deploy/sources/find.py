@@ -86,6 +86,8 @@ def _recursive_matches(pattern: str, passed_over: PassedOver) -> Iterator[str | 
     parts = PurePath(pattern).parts
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     base = PurePath(*parts[:first])
+    if not os.path.lexists(base):
+        return
     for path in walk_folder(str(base), passed_over):
         if isinstance(path, ImageError):
             yield path
