@@ -139,8 +139,10 @@ BAD_REQUESTS = {
         422, "invalid-images",
     ),
     "broken JSON": ("POST", PREDICT, b'{"images": [', {"Content-Type": "application/json"}, 400, "malformed-request"),
-    "long number": ("POST", PREDICT, b'{"images": [[[' + b"1" * 5000 + b"]]]}", {"Content-Type": "application/json"}, 400,
-                    "malformed-request"),
+    "long number": (
+        "POST", PREDICT, b'{"images": [[[' + b"1" * 5000 + b"]]]}", {"Content-Type": "application/json"}, 400,
+        "malformed-request",
+    ),
     "deep JSON": ("POST", PREDICT, b"[" * 100_000, {"Content-Type": "application/json"}, 400, "malformed-request"),
     "NaN": ("POST", PREDICT, b'{"images": [[[NaN]]]}', {"Content-Type": "application/json"}, 400, "malformed-request"),
     "no JSON images": ("POST", PREDICT, b'{"images": []}', {"Content-Type": "application/json"}, 422, "invalid-images"),

@@ -22,18 +22,16 @@ from convscope.network.layers.base import Layer
 from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
-MAX_STATISTICS = 512  # of activations, with one per `PARAMETERS_PER_STATISTIC`; if there were more, only those of
-PARAMETERS_PER_STATISTIC = (
-    256  # `FEW` per channel: the constants of a small network must not be larger than its weights
-)
-FEW, ALL = 2, 5  # statistics per channel: mean and norm; also logarithms of three norms
+MAX_STATISTICS = 512  # of activations; if there were more, there are only means and norms
+PARAMETERS_PER_STATISTIC = 256  # at least, or else the same: the constants of a small network must not outweigh it
+MAX_CHANNELS, ROW_STEP = 16, 2  # differences of neighbors are measured in so many channels, and in one row of two
 MIN_NORM = 0.01  # is added to norms, so that they have a logarithm
 NETWORK_INPUT, STATISTICS = "input.subtract", "ood.statistics"  # the names of values
 PREFIX = "ood."  # of the names of its values and constants
 MEAN, SCALE, COMPONENTS = "ood.mean", "ood.scale", "ood.components"
 ENERGY_SCALE, OFFSET = "ood.energy_scale", "ood.offset"
-Y_AXIS, X_AXIS = 2, 3
-BOUNDS = {"first": 0, "second": 1, "last": -1, "end": np.iinfo(np.int64).max}  # of slices
+CHANNEL_AXIS, Y_AXIS, X_AXIS = 1, 2, 3
+END = np.iinfo(np.int64).max  # of slices
 
 
 class Builder(Protocol):
@@ -58,15 +56,17 @@ def statistics_count(network: Network, kind: OodStatistics) -> int:
     """How many statistics an image has."""
     if kind == "features":
         return network.layers[-2].input_shape[0]
-    channels = _measured_shape(network)[-1]
-    return channels * (ALL if _has_all(network, channels) else FEW)
+    height, width, channels = _measured_shape(network)
+    with_differences = 3 * channels + 2 * min(channels, MAX_CHANNELS)
+    most = min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
+    return with_differences if min(height, width) > 1 and with_differences <= most else 2 * channels
 
 
 def add_statistics(graph: Builder, network: Network, kind: OodStatistics) -> None:
     """Add the nodes from the features, or from activations, to the statistics, float32 (n, d).
 
     The activations are the first ones outside residual blocks; a network without any has its input's statistics. They
-    are mean and L2 norm of each channel's map, and the logarithms of this norm and of those of the differences of
+    are mean and L2 norm of each channel's map, and the logarithms of these norms and of those of the differences of
     neighbors above each other and side by side.
     """
     least = np.array([MIN_NORM], np.float32)
@@ -80,9 +80,8 @@ def add_statistics(graph: Builder, network: Network, kind: OodStatistics) -> Non
     maps = graph.output_of(layer.name) if layer else NETWORK_INPUT
     axes = graph.add_constant("ood.axes", np.array([Y_AXIS, X_AXIS], np.int64))
     parts = [graph.add_node(f"Reduce{name}", f"ood.{name}", [maps, axes], keepdims=0) for name in ("Mean", "L2")]
-    if _has_all(network, _measured_shape(network)[-1]):
-        differences = [_add_differences(graph, maps, axis) for axis in (Y_AXIS, X_AXIS)]
-        norms = [graph.add_node("ReduceL2", f"{name}.L2", [name, axes], keepdims=0) for name in differences]
+    if statistics_count(network, kind) > 2 * _measured_shape(network)[-1]:
+        norms = [graph.add_node("ReduceL2", f"{x}.L2", [x, axes], keepdims=0) for x in _add_differences(graph, maps)]
         all_norms = graph.add_node("Concat", "ood.norms", [parts[1], *norms], axis=1)
         positive = graph.add_node("Add", "ood.positive", [all_norms, graph.add_constant("ood.least", least)])
         parts.append(graph.add_node("Log", "ood.log", [positive]))
@@ -117,15 +116,17 @@ def _measured_shape(network: Network) -> tuple[int, ...]:
     return layer.output_shape if layer else network.input_shape
 
 
-def _has_all(network: Network, channels: int) -> bool:
-    """Whether an image has all statistics, not only mean and norm."""
-    return ALL * channels <= min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
+def _add_differences(graph: Builder, maps: str) -> tuple[str, str]:
+    """Add the differences of neighbors above each other, and side by side."""
 
+    def add_slice(name: str, value: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
+        steps = [ROW_STEP if axis == Y_AXIS else 1 for axis in axes]
+        bounds = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+        numbers = [graph.add_constant(f"ood.{name}.{part}", np.array(x, np.int64)) for part, x in bounds.items()]
+        return graph.add_node("Slice", f"ood.{name}", [value, *numbers])
 
-def _add_differences(graph: Builder, maps: str, axis: int) -> str:
-    """Add the differences of neighbors along an axis."""
-    along = graph.add_constant(f"ood.axis{axis}", np.array([axis], np.int64))
-    bounds = {name: graph.add_constant(f"ood.{name}", np.array([x], np.int64)) for name, x in BOUNDS.items()}
-    later = graph.add_node("Slice", f"ood.later{axis}", [maps, bounds["second"], bounds["end"], along])
-    earlier = graph.add_node("Slice", f"ood.earlier{axis}", [maps, bounds["first"], bounds["last"], along])
-    return graph.add_node("Sub", f"ood.differences{axis}", [later, earlier])
+    upper = add_slice("upper", maps, (CHANNEL_AXIS, Y_AXIS), (0, 0), (MAX_CHANNELS, -1))
+    lower = add_slice("lower", maps, (CHANNEL_AXIS, Y_AXIS), (0, 1), (MAX_CHANNELS, END))
+    left = add_slice("left", upper, (X_AXIS,), (0,), (-1,))
+    right = add_slice("right", upper, (X_AXIS,), (1,), (END,))
+    return graph.add_node("Sub", "ood.y", [lower, upper]), graph.add_node("Sub", "ood.x", [right, left])
