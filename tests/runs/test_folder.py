@@ -24,6 +24,7 @@ from convscope.errors import ModelFileError, UsageError
 from convscope.runs.config import TRAINING_IMAGES_FILE, RunConfig, RunSummary
 from convscope.runs.folder import RunWriter, next_run_folder
 from convscope.training.loop import predict_logits
+from helpers.init_info import init_info
 
 PLOTS = (
     "attribution", "confusion-matrix", "filters", "first-nine", "flatten", "layer-01-conv1", "layer-02-relu1",
@@ -419,3 +420,14 @@ def test_next_run_folder_has_the_first_free_number(tmp_path: Path) -> None:
         (tmp_path / "runs" / f"digits-small-{number}").mkdir(parents=True)
     assert next_run_folder(tmp_path / "runs", "digits", "small").name == "digits-small-3"
     assert next_run_folder(tmp_path / "runs", "digits", "tiny").name == "digits-tiny-1"
+
+
+@pytest.mark.parametrize(
+    ("training_data", "kind"), [(None, "activations"), ("photos", "activations"), ("ImageNet-1k", "features")]
+)
+def test_model_metadata_only_backbones_trained_on_imagenet_have_a_score_of_features(
+    digits_run: Run, training_data: str | None, kind: str
+) -> None:
+    init = init_info(training_data=training_data) if training_data else None
+    config = digits_run.config.model_copy(update={"init": init})
+    assert config.model_metadata().rejection.ood_statistics == kind

@@ -20,6 +20,7 @@ from convscope.images.preprocessing import Side
 from convscope.network.folding import feature_tensors
 from convscope.network.layers.base import shape_text
 
+IMAGENET = "ImageNet-1k"
 METADATA_KEY, DIGEST_KEY = "convscope.backbone", "convscope.sha256"
 HEADER_BYTES = 8  # the length of a safetensors file's header, uint64
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from convscope.network.backbones import BACKBONES, IMAGENET_CLASSES, Backbone
 from convscope.network.build import parse_network
 from convscope.network.network import Network
-from convscope.pretrained.backbone import Provenance
+from convscope.pretrained.backbone import IMAGENET, Provenance
 from convscope.pretrained.lite_names import efficientnet_lite_names
 from convscope.pretrained.names import torchvision_names
 
-TRAINING_DATA = "ImageNet-1k"
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB values 0..1
 
@@ -77,7 +76,7 @@ class PublishedBackbone:
     def provenance(self, sha256: str) -> Provenance:
         """Where weights from a file with this SHA-256 come from."""
         return Provenance(
-            license=self.license, source=self.source, sha256=sha256, training_data=TRAINING_DATA, top1=self.top1
+            license=self.license, source=self.source, sha256=sha256, training_data=IMAGENET, top1=self.top1
         )
 
 

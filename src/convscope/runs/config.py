@@ -20,7 +20,7 @@ from convscope.evaluation.metrics import Evaluation
 from convscope.images.preprocessing import Preprocessing
 from convscope.network.build import parse_network
 from convscope.network.network import Network
-from convscope.pretrained.backbone import BackboneInfo
+from convscope.pretrained.backbone import IMAGENET, BackboneInfo
 from convscope.training.recipe import MAX_EPOCHS, MAX_SEED, Recipe
 
 FORMAT: Literal[1] = 1
@@ -143,11 +143,12 @@ class RunConfig(Record):
             recipe=self.recipe.name,
             seed=self.seed,
         )
+        knows_many_images = self.init and self.init.backbone.provenance.training_data == IMAGENET
         return ModelMetadata(
             classes=self.classes,
             preprocessing=self.preprocessing,
             architecture=self.architecture,
-            rejection=Rejection(ood_statistics="features" if self.init else "activations"),
+            rejection=Rejection(ood_statistics="features" if knows_many_images else "activations"),
             training=training,
         )
 
