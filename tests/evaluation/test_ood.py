@@ -21,7 +21,6 @@ from convscope.network.network import Network
 
 MEASURED = {  # and the value whose statistics it has
     "conv 4 3, relu, maxpool 2, conv 8 3, gelu, flatten, dense 600, relu": "relu1",
-    "flatten, dense 600, relu": "input.subtract",  # no feature maps
     "conv 4 3, batchnorm, residual(conv 4 3 pad same, batchnorm, relu), gelu, flatten, dense 600": "gelu1",
     "conv 20 3, relu, flatten, dense 30": "relu1",  # more than 16 channels
 }
@@ -43,19 +42,19 @@ def run(content: bytes, images: NDArray[np.uint8], *outputs: str) -> list[NDArra
     return found
 
 
-def model(architecture: str) -> tuple[Network, dict[str, NDArray[Any]], ModelMetadata]:
-    network = parse_network(architecture, (10, 10, 3), 4)
-    preprocessing = Preprocessing.standardized(IMAGES)
+def model(architecture: str, channels: int = 3) -> tuple[Network, dict[str, NDArray[Any]], ModelMetadata]:
+    network = parse_network(architecture, (10, 10, channels), 4)
+    preprocessing = Preprocessing.standardized(IMAGES[..., :channels])
     metadata = ModelMetadata(classes=tuple("abcd"), preprocessing=preprocessing, architecture=network.architecture)
     return network, get_weights(build_model(network, seed=1).eval()), metadata
 
 
-def measured(architecture: str, kind: OodStatistics, *outputs: str) -> list[NDArray[np.float32]]:
+def measured(architecture: str, kind: OodStatistics, *outputs: str, channels: int = 3) -> list[NDArray[np.float32]]:
     """The statistics of the images, and other values of the graph."""
-    network, weights, metadata = model(architecture)
+    network, weights, metadata = model(architecture, channels)
     rejection = Rejection(ood_statistics=kind)
     content = to_statistics_onnx(network, weights, metadata.model_copy(update={"rejection": rejection}))
-    return run(with_outputs(content, *outputs), IMAGES, "ood.statistics", *outputs)
+    return run(with_outputs(content, *outputs), IMAGES[..., :channels], "ood.statistics", *outputs)
 
 
 def with_outputs(content: bytes, *names: str) -> bytes:
@@ -66,7 +65,7 @@ def with_outputs(content: bytes, *names: str) -> bytes:
 
 
 @pytest.mark.parametrize(("architecture", "value"), MEASURED.items())
-def test_statistics_of_activations_are_means_and_norms_of_maps_and_of_their_differences(
+def test_statistics_of_color_images_are_means_norms_and_textures_of_the_first_activation(
     architecture: str, value: str
 ) -> None:
     statistics, maps = measured(architecture, "activations", value)
@@ -80,21 +79,23 @@ def test_statistics_of_activations_are_means_and_norms_of_maps_and_of_their_diff
     np.testing.assert_allclose(statistics, np.concatenate(expected, 1), rtol=1e-4, atol=1e-5)
 
 
-FEW = [
-    "conv 171 3, relu, flatten, dense 99",  # all statistics would be more than 512
-    "conv 9 3, relu, globalavg",  # and here more than one per 256 parameters
-    "flatten, dense 6, relu",
-    "conv 4 10, relu, flatten, dense 900",  # maps of one value
+PLAIN = [  # channels of the images, architecture, and the values whose means and norms are the statistics
+    (1, "conv 4 3, relu, maxpool 2, conv 8 3, gelu, flatten, dense 600, relu", ["relu1", "gelu1"]),
+    (1, "conv 100 3, relu, conv 40 3, gelu, flatten", ["relu1"]),  # more than 256 statistics with the next
+    (3, "conv 171 3, relu, flatten, dense 99", ["relu1"]),  # more than 512 with textures
+    (3, "conv 9 3, relu, globalavg", ["relu1"]),  # with more than one per 256 parameters
+    (3, "flatten, dense 6, relu", ["input.subtract"]),  # no feature maps
+    (3, "conv 4 10, relu, flatten, dense 900", ["relu1"]),  # maps of one value
 ]
 
 
-@pytest.mark.parametrize("architecture", FEW)
-def test_statistics_are_only_means_and_norms_where_more_would_be_too_many(architecture: str) -> None:
-    statistics, maps = measured(
-        architecture, "activations", "input.subtract" if "conv" not in architecture else "relu1"
-    )
-    expected = np.concatenate([maps.mean((2, 3)), np.sqrt(np.square(maps).sum((2, 3)))], 1)
-    np.testing.assert_allclose(statistics, expected, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize(("channels", "architecture", "values"), PLAIN)
+def test_statistics_of_gray_images_or_small_networks_are_only_means_and_norms(
+    channels: int, architecture: str, values: list[str]
+) -> None:
+    statistics, *maps = measured(architecture, "activations", *values, channels=channels)
+    expected = [part for one in maps for part in (one.mean((2, 3)), np.sqrt(np.square(one).sum((2, 3))))]
+    np.testing.assert_allclose(statistics, np.concatenate(expected, 1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1, 0])
@@ -109,7 +110,10 @@ def test_statistics_of_features_are_features_of_length_one_unless_all_are_zero(s
     np.testing.assert_allclose(np.linalg.norm(statistics, axis=1), scale, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("architecture", "kind"), [*((a, "activations") for a in MEASURED), (FEW[0], "features")])
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [*((a, "activations") for a in MEASURED), ("conv 171 3, relu, flatten, dense 99", "features")],
+)
 def test_ood_score_of_a_model_file_is_mahalanobis_distance_plus_energy(architecture: str, kind: OodStatistics) -> None:
     inputs = OodInputs(*measured(architecture, kind, "logits"))
     train, held_out = (OodInputs(*(values[part] for values in inputs)) for part in (slice(20), slice(20, None)))

@@ -22,9 +22,11 @@ from convscope.network.layers.base import Layer
 from convscope.network.layers.elementwise import Activation
 from convscope.network.network import Network
 
-MAX_STATISTICS = 512  # of activations; if there were more, there are only means and norms
-PARAMETERS_PER_STATISTIC = 256  # at least, or else the same: the constants of a small network must not outweigh it
-MAX_CHANNELS, ROW_STEP = 16, 2  # differences of neighbors are measured in so many channels, and in one row of two
+MAX_STATISTICS = 256  # of means and norms, two per channel; more let more unlike images pass, see dev/LOG.md
+MAX_TEXTURE_STATISTICS = 512  # with textures
+PARAMETERS_PER_STATISTIC = 256  # at least: the constants of a small network must not be larger than its weights
+COLOR_CHANNELS = 3  # at least; gray drawings have textures too different from each other
+MAX_CHANNELS, ROW_STEP = 16, 2  # textures are measured in so many channels, and in one row of two
 MIN_NORM = 0.01  # is added to norms, so that they have a logarithm
 NETWORK_INPUT, STATISTICS = "input.subtract", "ood.statistics"  # the names of values
 PREFIX = "ood."  # of the names of its values and constants
@@ -56,34 +58,35 @@ def statistics_count(network: Network, kind: OodStatistics) -> int:
     """How many statistics an image has."""
     if kind == "features":
         return network.layers[-2].input_shape[0]
-    height, width, channels = _measured_shape(network)
-    with_differences = 3 * channels + 2 * min(channels, MAX_CHANNELS)
-    most = min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
-    return with_differences if min(height, width) > 1 and with_differences <= most else 2 * channels
+    layers = _measured_layers(network)
+    channels = sum(layer.output_shape[-1] for layer in layers) or network.input_shape[-1]
+    return _with_textures(channels) if _has_textures(network) else 2 * channels
 
 
 def add_statistics(graph: Builder, network: Network, kind: OodStatistics) -> None:
     """Add the nodes from the features, or from activations, to the statistics, float32 (n, d).
 
     The activations are the first ones outside residual blocks; a network without any has its input's statistics. They
-    are mean and L2 norm of each channel's map, and the logarithms of these norms and of those of the differences of
-    neighbors above each other and side by side.
+    are mean and L2 norm of each channel's map. Networks for color images have textures, too: the logarithms of these
+    norms and of those of the differences of neighbors above each other and side by side.
     """
-    least = np.array([MIN_NORM], np.float32)
     if kind == "features":
         last = graph.add_constant("ood.axis", np.array([1], np.int64))
         length = graph.add_node("ReduceL2", "ood.length", [FEATURES, last])
-        divisor = graph.add_node("Max", "ood.divisor", [length, graph.add_constant("ood.least", least)])
+        divisor = graph.add_node("Max", "ood.divisor", [length, _add_min_norm(graph)])
         graph.add_node("Div", STATISTICS, [FEATURES, divisor])
         return
-    layer = _first_activation(network)
-    maps = graph.output_of(layer.name) if layer else NETWORK_INPUT
     axes = graph.add_constant("ood.axes", np.array([Y_AXIS, X_AXIS], np.int64))
-    parts = [graph.add_node(f"Reduce{name}", f"ood.{name}", [maps, axes], keepdims=0) for name in ("Mean", "L2")]
-    if statistics_count(network, kind) > 2 * _measured_shape(network)[-1]:
-        norms = [graph.add_node("ReduceL2", f"{x}.L2", [x, axes], keepdims=0) for x in _add_differences(graph, maps)]
+    measured = {layer.name: graph.output_of(layer.name) for layer in _measured_layers(network)}
+    parts = []
+    for name, maps in (measured or {"input": NETWORK_INPUT}).items():
+        parts.append(graph.add_node("ReduceMean", f"ood.{name}.mean", [maps, axes], keepdims=0))
+        parts.append(graph.add_node("ReduceL2", f"ood.{name}.norm", [maps, axes], keepdims=0))
+    if _has_textures(network):
+        differences = _add_differences(graph, next(iter(measured.values())))
+        norms = [graph.add_node("ReduceL2", f"{name}.norm", [name, axes], keepdims=0) for name in differences]
         all_norms = graph.add_node("Concat", "ood.norms", [parts[1], *norms], axis=1)
-        positive = graph.add_node("Add", "ood.positive", [all_norms, graph.add_constant("ood.least", least)])
+        positive = graph.add_node("Add", "ood.positive", [all_norms, _add_min_norm(graph)])
         parts.append(graph.add_node("Log", "ood.log", [positive]))
     graph.add_node("Concat", STATISTICS, parts, axis=1)
 
@@ -106,14 +109,37 @@ def add_ood_score(graph: Builder) -> None:
     graph.add_node("Sub", OOD_SCORE, [square, like])
 
 
-def _first_activation(network: Network) -> Layer | None:
-    return next((x for x in network.layers if isinstance(x, Activation) and len(x.output_shape) == 3), None)
+def _activations(network: Network) -> list[Layer]:
+    """Of feature maps, outside residual blocks."""
+    return [layer for layer in network.layers if isinstance(layer, Activation) and len(layer.output_shape) == 3]
 
 
-def _measured_shape(network: Network) -> tuple[int, ...]:
-    """Shape of the values whose statistics are measured, (height, width, channels)."""
-    layer = _first_activation(network)
-    return layer.output_shape if layer else network.input_shape
+def _with_textures(channels: int) -> int:
+    """The number of statistics if there are textures."""
+    return 3 * channels + 2 * min(channels, MAX_CHANNELS)
+
+
+def _has_textures(network: Network) -> bool:
+    """Whether textures are measured: in color images, unless there would be too many statistics."""
+    activations, most = _activations(network), network.parameters // PARAMETERS_PER_STATISTIC
+    if not activations or network.input_shape[-1] < COLOR_CHANNELS:
+        return False
+    height, width, channels = activations[0].output_shape
+    return min(height, width) > 1 and _with_textures(channels) <= min(MAX_TEXTURE_STATISTICS, most)
+
+
+def _measured_layers(network: Network) -> list[Layer]:
+    """The first activation, and without textures as many of the next as there may be statistics for."""
+    activations = _activations(network)
+    if _has_textures(network):
+        return activations[:1]
+    most = min(MAX_STATISTICS, network.parameters // PARAMETERS_PER_STATISTIC)
+    counts = np.cumsum([2 * layer.output_shape[-1] for layer in activations])
+    return activations[: max(1, int(np.searchsorted(counts, most, "right")))]
+
+
+def _add_min_norm(graph: Builder) -> str:
+    return graph.add_constant("ood.least", np.array([MIN_NORM], np.float32))
 
 
 def _add_differences(graph: Builder, maps: str) -> tuple[str, str]:
