@@ -24,7 +24,7 @@ run: .venv/train.done .venv/kernels-$(KERNELS).built ## Install into .venv, trai
 test: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run every test but those of test-core
 	$(PYTEST) $(if $(COV),--cov --cov-report=term:skip-covered --cov-fail-under=$(MIN_COVERAGE))
 
-fast: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run the tests that are not slow, in under a minute on 2 cores
+fast: .venv/dev.done .venv/kernels-$(KERNELS).built ## Run the tests that are not slow, in about three minutes on 2 cores
 	$(PYTEST) -m 'not slow'
 
 # Each round of 2,000 inputs has a seed of its own; a failure prints the input, as small as it gets.
