@@ -127,6 +127,17 @@ def test_a11_a13_plan_of_article_validates_on_test_set(digits: Dataset) -> None:
     assert planned.config.dataset.split_sizes == "1,438 training, 359 test images"
 
 
+@pytest.mark.parametrize(("recipe", "fitted"), [("article", False), ("default", True)])
+def test_train_model_without_images_held_out_is_called_uncalibrated(
+    digits: Dataset, tmp_path: Path, recipe: str, fitted: bool
+) -> None:
+    run = train_model(digits, "flatten", recipe=recipe, epochs=1, run=tmp_path / "run")
+    assert run.evaluation is not None and run.evaluation.calibration is not None
+    assert run.evaluation.calibration.fitted is fitted
+    card = (run.path / "README.md").read_text("utf-8")
+    assert ("uncalibrated, as no images were held out" in card) is not fitted
+
+
 def test_plan_of_article_with_max_error_raises(digits: Dataset) -> None:
     with pytest.raises(UsageError, match=r"^recipe article holds out no images, on which max_error could be kept: "):
         plan(digits, "article", "article", max_error=0.01)

@@ -45,8 +45,8 @@ def verify_model(
 
     The runtimes are PyTorch with the trained weights, if the model is a run folder and PyTorch is installed; ONNX
     Runtime; a server; and the lab's page, if node is installed, for PNG files. Those that compute in float32 have to
-    agree within 1e-4, with the same most likely class. int8 has to name the same class as float32 for all but 0.5 % of
-    the images, and a few more by chance.
+    agree within 1e-4, with the same most likely class. int8 may name another class than float32 for 0.5 % of
+    the images, and for as many more as chance explains.
 
     Args:
         model: A run folder or a model file.

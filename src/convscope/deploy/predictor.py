@@ -31,8 +31,8 @@ from convscope.images.read import DecodedImage
 NO_IMAGES = "expected at least one image to classify, got none"
 MAX_MEGAPIXELS = 25.0
 IMAGES_PER_THREAD = 32  # of an array, per call of onnxruntime; the feature maps of more leave the processor's cache
-IMAGES_AXES = 4  # of an array that holds several images
-SINGLE = (str, Path, bytes, np.ndarray, EncodedImage)
+BATCH_AXES = 4  # of an array that holds several images
+SINGLE_SOURCES = (str, Path, bytes, np.ndarray, EncodedImage)
 Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
 
 
@@ -284,9 +284,9 @@ class Predictor:
 
 def _expand(images: Images) -> Iterator[ImageSource | ImageError]:
     """Single images, and errors of what cannot be read; a message at the end counts what was passed over."""
-    is_one = isinstance(images, SINGLE) or hasattr(images, "read") or not isinstance(images, Iterable)
-    is_array = isinstance(images, np.ndarray) and images.ndim == IMAGES_AXES
-    sources = cast("Iterable[ImageSource]", [images] if is_one and not is_array else images)
+    is_one = isinstance(images, SINGLE_SOURCES) or hasattr(images, "read") or not isinstance(images, Iterable)
+    is_batch = isinstance(images, np.ndarray) and images.ndim == BATCH_AXES
+    sources = cast("Iterable[ImageSource]", [images] if is_one and not is_batch else images)
     passed_over = PassedOver()
     yield from read_archives(find_images(sources, passed_over), passed_over)
     for text in passed_over.messages:

@@ -21,7 +21,7 @@ from convscope.images.read import read_image
 Probabilities = NDArray[np.float64]
 MAX_DIFFERENCE = 1e-4  # of probabilities, between runtimes that compute in float32
 MAX_INT8_DIFFERENCE = 0.05  # between runtimes that run the same int8 file: their kernels round differently
-MIN_CHANCE = 0.001  # of as many label flips as int8 has, if it had `MAX_CHANGED` of them on average
+MIN_CHANCE = 0.001  # that an int8 file which flips `MAX_CHANGED` of all labels flips as many of some images
 FILES_AT_ONCE = 64
 STORED = "stored answers"
 
@@ -173,7 +173,7 @@ def _readable(paths: Sequence[Path], unreadable: list[str]) -> list[bytes]:
 
 
 def _max_int8_flips(images: int) -> int:
-    """As many label flips as int8 has by chance if it passed the gate of `quantization`, which counts other images."""
+    """The most label flips that chance explains if int8 flips `MAX_CHANGED` of all labels, as `export` accepts."""
     flips = 0
     while flips < images and binomial_tail(flips + 1, images, MAX_CHANGED) >= MIN_CHANCE:
         flips += 1

@@ -35,7 +35,7 @@ LAST_COST, ALL_COST = 0.4, 6.0  # of an epoch that trains the last layers, or al
 MIN_EPOCHS = 3  # of the last layers; fewer gain nothing
 HEAD_SECONDS = 1.0  # to fit the classifier on all views
 MAX_DISK_FRACTION = 0.5  # of what is free
-MIN_SIDE_FRACTION = 0.25  # of the side of the images that a backbone was trained on; on smaller ones it is little use
+MIN_SIDE_FRACTION = 0.25  # of the side of the images that a backbone was trained on; in smaller ones it sees little
 
 
 class Effort(NamedTuple):

@@ -48,7 +48,7 @@ from convscope.runs.folder import RunWriter
 from convscope.training.callbacks import TrainResult
 from convscope.training.loop import predict_logits
 
-ADVICE = "the model will not answer; choose a larger --max-error, or train on more images"
+NO_ANSWERS = "the model will not answer; choose a larger --max-error, or train on more images"
 
 
 def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: Reporter) -> None:
@@ -61,7 +61,7 @@ def write_weights(writer: RunWriter, plan: Plan, result: TrainResult, reporter: 
     calibrated = calibrate(config.network, result.weights, metadata, plan.data, config.max_error, known)
     if calibrated.metadata.rejection.min_probability == NEVER:
         images = f"{config.dataset.validation_images:,} validation images"
-        reporter.message(f"{images} show no limit that keeps an error of {config.max_error}: {ADVICE}")
+        reporter.message(f"{images} show no limit that keeps an error of {config.max_error}: {NO_ANSWERS}")
     model = build_model(config.network).eval()
     set_weights(model, result.weights)
     golden = golden_inputs(

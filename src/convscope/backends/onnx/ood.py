@@ -5,8 +5,8 @@ covariance is that of probabilistic PCA (Tipping and Bishop, 1999): some compone
 the squared distance is |z|^2 - |z C|^2 for suitable scales of z, the centered statistics, and C, which is stored in
 16 bits. A network trained from scratch knows little about what it has not seen, so that its statistics are low-level:
 those of its first activations, and the energy of the logits (Liu et al., 2020), -log(sum(exp(logits))), is added. A
-backbone has seen many kinds of images: its statistics are its features, divided by their length. `evaluation.ood`
-measures the constants; dev/LOG.md compares the score with others.
+published backbone has seen many kinds of images: its statistics are its features, divided by their length.
+`evaluation.ood` measures the constants; dev/LOG.md compares the score with others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from convscope.network.network import Network
 MAX_STATISTICS = 256  # of means and norms, two per channel; more let more unlike images pass, see dev/LOG.md
 MAX_TEXTURE_STATISTICS = 512  # with textures
 PARAMETERS_PER_STATISTIC = 256  # at least: the constants of a small network must not be larger than its weights
-COLOR_CHANNELS = 3  # at least; gray drawings have textures too different from each other
-MAX_CHANNELS, ROW_STEP = 16, 2  # textures are measured in so many channels, and in one row of two
+COLOR_CHANNELS = 3  # at least; in gray drawings, textures let more unlike images pass
+MAX_CHANNELS, ROW_STEP = 16, 2  # textures are those of the first 16 channels, in every second row
 MIN_NORM = 0.01  # is added to norms, so that they have a logarithm
 NETWORK_INPUT, STATISTICS = "input.subtract", "ood.statistics"  # the names of values
 PREFIX = "ood."  # of the names of its values and constants
@@ -139,11 +139,12 @@ def _measured_layers(network: Network) -> list[Layer]:
 
 
 def _add_min_norm(graph: Builder) -> str:
+    """Add `MIN_NORM`."""
     return graph.add_constant("ood.least", np.array([MIN_NORM], np.float32))
 
 
 def _add_differences(graph: Builder, maps: str) -> tuple[str, str]:
-    """Add the differences of neighbors above each other, and side by side."""
+    """Add the differences of neighbors above each other, and of neighbors side by side; return both names."""
 
     def add_slice(name: str, value: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
         steps = [ROW_STEP if axis == Y_AXIS else 1 for axis in axes]
