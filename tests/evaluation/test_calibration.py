@@ -64,7 +64,18 @@ def test_fit_calibration_of_few_images_all_recognized_stays_moderate() -> None:
     logits = np.eye(CLASSES, dtype=np.float32)[[0, 1, 2, 3, 4] * 4] * 3
     labels = logits.argmax(1)
     confidence = softmax(logits, fit_calibration(logits, labels)).max()
-    assert 0.9 < confidence <= 21 / 22 + 1e-3  # 20 of 20 are not proof of 100 %
+    assert confidence == pytest.approx(20.5 / 21, abs=1e-3)  # 20 of 20 are not proof of 100 %
+
+
+def test_fit_calibration_of_few_images_and_many_classes_is_not_too_modest() -> None:
+    """Doubt that is spread over all classes costs most where most of them are out of the question."""
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 40
+    logits = random.normal(0, 1, (80, 40)).astype(np.float32)
+    logits[np.arange(80), labels] += 7
+    logits[np.arange(80), (labels + 1) % 40] += 4  # the only class that they could be taken for
+    confidence = softmax(logits, fit_calibration(logits, labels)).max(1).mean()
+    assert confidence == pytest.approx((logits.argmax(1) == labels).mean(), abs=0.01)
 
 
 def test_measure_calibration_of_exact_probabilities_is_noise() -> None:

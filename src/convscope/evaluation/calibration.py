@@ -33,6 +33,7 @@ UNCALIBRATED = TemperatureScaling()
 LIMIT_STEPS = 10**6  # the limit for answers has six decimals
 MIN_LIKELIHOOD_RATIO = 6.63  # 99 % quantile of chi-squared with one degree of freedom: an exponent of 1 rarely passes
 MIN_LIKELIHOOD = 1e-12  # has a logarithm
+WRONG_IMAGES = 0.5  # and as many right ones, are added to those that a calibration is fitted to
 COVERAGES = 20  # that `find_min_probability` tries
 
 
@@ -103,8 +104,9 @@ def fit_calibration(logits: Floats, labels: Labels) -> TemperatureScaling:
 
     The exponent is 1 unless another one passes a likelihood-ratio test (Wilks, 1938) at 1 %. Then both numbers are
     those with the lowest Brier score (1950) of the confidence: cross-entropy would spend the exponent on the few images
-    of which the network is sure and wrong. Each label has the probability (n + 1) / (n + 2), as in Platt (1999):
-    otherwise a model that recognizes all of a few images would be infinitely sure.
+    of which the network is sure and wrong. Half an image counts as wrong besides the n images (the prior of Jeffreys,
+    1946), in equal parts for the likeliest other class of each: otherwise a model that recognizes all of a few images
+    would be infinitely sure.
 
     Args:
         logits: float32 (n, classes), of images that the network was not trained on.
@@ -112,10 +114,8 @@ def fit_calibration(logits: Floats, labels: Labels) -> TemperatureScaling:
     """
     from scipy.special import logsumexp  # type: ignore[import-untyped]
 
-    n, classes = logits.shape
-    spread = 1 / (n + 2)
-    targets = np.full((n, classes), spread / max(1, classes - 1))
-    targets[np.arange(n), labels] = 1 - spread
+    n = len(labels)
+    targets = _soft_targets(logits, labels)
     correct = logits.argmax(1) == labels
 
     def cross_entropy(calibration: TemperatureScaling) -> float:
@@ -130,6 +130,18 @@ def fit_calibration(logits: Floats, labels: Labels) -> TemperatureScaling:
     if 2 * n * (cross_entropy(simple) - cross_entropy(better)) > MIN_LIKELIHOOD_RATIO:
         return _minimize(brier_score, (better.temperature, better.exponent))
     return simple
+
+
+def _soft_targets(logits: Floats, labels: Labels) -> Doubles:
+    """The labels, one-hot, but for a part of half an image in the likeliest other class: float64 (n, classes)."""
+    n, rows = len(labels), np.arange(len(labels))
+    others = logits.copy()
+    others[rows, labels] = -np.inf
+    wrong = WRONG_IMAGES / (n + 2 * WRONG_IMAGES)
+    targets = np.zeros(logits.shape)
+    targets[rows, labels] = 1 - wrong
+    targets[rows, others.argmax(1)] += wrong
+    return targets
 
 
 def _minimize(loss: Callable[[TemperatureScaling], float], start: tuple[float, ...]) -> TemperatureScaling:
