@@ -51,6 +51,17 @@ def test_cross_validate_does_not_train_on_what_it_measures() -> None:
     assert found.summary.accuracy < 0.65  # of a training that has seen them: above 0.9
 
 
+@pytest.mark.parametrize(("recipe", "calibrated"), [("default", True), ("article", False)])
+def test_cross_validate_says_whether_probabilities_are_calibrated(recipe: str, calibrated: bool) -> None:
+    """The article's recipe holds no images out that they could be calibrated on."""
+    train = load_data("digits").train.take(np.arange(60))
+    options = {"model": "flatten", "recipe": recipe, "epochs": 1, "threads": 1, "folds": 2}
+    dataset = Dataset("digits", tuple("0123456789"), train, train, "scikit-learn")
+    calibration = cross_validate(dataset, reporter=SilentReporter(), **options).summary.calibration  # type: ignore[arg-type]
+    assert calibration.fitted == calibrated
+    assert ("uncalibrated" in calibration.text) != calibrated
+
+
 def test_cross_validate_out_of_another_kind_raises() -> None:
     with pytest.raises(UsageError, match=r"^--out answers.csv: expected a name that ends in \.parquet$"):
         cross_validate("digits", out="answers.csv")

@@ -143,11 +143,14 @@ def run_folds(data: DataSource | None, options: CrossvalOptions, reporter: Repor
     check_folds(folds, dataset.train.labels, dataset.classes)
     jobs = _Jobs(sources, _share_budget(options, started, mapper.workers), folds)
     probabilities, scores = np.zeros((len(folds), len(dataset.classes))), []
+    calibrated = True
     for fold, result in mapper.map(_train_fold, jobs, range(options.folds)):
         probabilities[folds == fold] = result.probabilities
+        calibrated &= result.calibrated
         scores.append(_score(fold, result, dataset.train.labels[folds == fold]))
         reporter.message(f"fold {fold}: {percent(scores[-1].accuracy)} in {duration(result.seconds)}")
-    summary = _summary(dataset, options, probabilities, sorted(scores, key=lambda score: score.fold))
+    calibration = measure_calibration(probabilities, dataset.train.labels, calibrated)
+    summary = _summary(dataset, options, probabilities, calibration, sorted(scores, key=lambda score: score.fold))
     if options.out:
         write_probabilities(options.out, dataset, folds, probabilities)
     return CrossValidation(summary, dataset.train.labels, folds, probabilities)
@@ -189,7 +192,11 @@ def _score(fold: int, result: TrialResult, labels: Labels) -> FoldScore:
 
 
 def _summary(
-    dataset: Dataset, options: CrossvalOptions, probabilities: Doubles, folds: Iterable[FoldScore]
+    dataset: Dataset,
+    options: CrossvalOptions,
+    probabilities: Doubles,
+    calibration: Calibration,
+    folds: Iterable[FoldScore],
 ) -> CrossvalSummary:
     labels = dataset.train.labels
     correct, n = int(hits(probabilities, labels).sum()), len(labels)
@@ -202,7 +209,7 @@ def _summary(
         accuracy=correct / n,
         interval=wilson(correct, n),
         loss=float(-log_probabilities(probabilities, labels).mean()),
-        calibration=measure_calibration(probabilities, labels),
+        calibration=calibration,
         folds=tuple(folds),
         out=options.out,
     )

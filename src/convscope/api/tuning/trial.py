@@ -57,13 +57,15 @@ class TrialResult:
 
     Attributes:
         config: What was decided before it began.
-        probabilities: Of the images that it left out, float64 (n, classes); calibrated on its validation images.
+        probabilities: Of the images that it left out, float64 (n, classes).
+        calibrated: Whether they were calibrated on validation images; a recipe that trains on all images has none.
         training: Its epochs; the weights are dropped.
         seconds: That all of it took.
     """
 
     config: RunConfig
     probabilities: Doubles
+    calibrated: bool
     training: TrainResult
     seconds: float
 
@@ -79,13 +81,14 @@ def run_trial(sources: Sources, options: TrainOptions) -> TrialResult:
     plan = plan_training(sources, options, SilentReporter(), started)
     model, result = fit_plan(plan, Hooks())
     calibration, preprocessing = UNCALIBRATED, plan.config.preprocessing
-    if plan.data.validation is not plan.data.dataset.test:
-        validation = plan.data.validation
+    validation = plan.data.validation
+    calibrated = validation is not plan.data.dataset.test
+    if calibrated:
         calibration = fit_calibration(split_logits(model, validation, preprocessing), validation.labels)
     probabilities = softmax(split_logits(model, plan.data.dataset.test, preprocessing), calibration)
     history = TrainResult(result.select, best_epoch=result.best_epoch, last_epoch=result.last_epoch)
     history.history, history.seconds = result.history, result.seconds
-    return TrialResult(plan.config, probabilities, history, time.monotonic() - started)
+    return TrialResult(plan.config, probabilities, calibrated, history, time.monotonic() - started)
 
 
 def hits(probabilities: Doubles, labels: NDArray[Any]) -> NDArray[np.bool_]:
