@@ -168,23 +168,29 @@ def measure_calibration(probabilities: Doubles, labels: Labels, fitted: bool = T
         labels: int64 (n,), n at least 1.
         fitted: As in `Calibration`.
     """
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    n = len(labels)
+    order = np.argsort(probabilities.max(1), kind="stable")
+    confidence, correct = probabilities.max(1)[order], (probabilities.argmax(1) == labels)[order]
+    n = len(order)
+    bins = np.array_split(np.arange(n), max(1, min(BINS, n // MIN_IMAGES_PER_BIN)))
+    starts = [part[0] for part in bins]
+
+    def error(differences: Doubles) -> float:
+        """Of confidence and correctness, by increasing confidence."""
+        return float(np.abs(np.add.reduceat(differences, starts)).sum() / n)
+
     random = np.random.default_rng(0)
-    rows = (random.integers(0, n, n) for _ in range(RESAMPLES))
-    resampled = [_error(confidence[chosen], correct[chosen]) for chosen in rows]
-    exact = [_error(confidence, random.random(n) < confidence) for _ in range(RESAMPLES)]
+    resampled = [error((confidence - correct)[np.sort(random.integers(0, n, n))]) for _ in range(RESAMPLES)]
+    exact = [error(confidence - (random.random(n) < confidence)) for _ in range(RESAMPLES)]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Calibration(
-        ece=_error(confidence, correct),
+        ece=error(confidence - correct),
         interval=(float(low), float(high)),
         noise=float(np.mean(exact)),
         mean_confidence=float(confidence.mean()),
         bins=tuple(
             ReliabilityBin(n=len(part), confidence=float(confidence[part].mean()), accuracy=float(correct[part].mean()))
-            for part in _bins(confidence)
+            for part in bins
         ),
         fitted=fitted,
     )
@@ -210,14 +216,3 @@ def find_min_probability(probabilities: Doubles, labels: Labels, max_error: floa
         if answered and binomial_tail(int(correct[answered - 1]), answered, 1 - max_error) <= level:
             return ceil(float(confidence[order[answered - 1]]) * LIMIT_STEPS) / LIMIT_STEPS
     return None
-
-
-def _bins(confidence: Doubles) -> list[NDArray[np.int64]]:
-    """The images of each bin, by confidence; bins differ by one image at most."""
-    count = max(1, min(BINS, len(confidence) // MIN_IMAGES_PER_BIN))
-    return np.array_split(np.argsort(confidence, kind="stable"), count)
-
-
-def _error(confidence: Doubles, correct: NDArray[np.bool_]) -> float:
-    distances = (len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in _bins(confidence))
-    return float(sum(distances) / len(confidence))
