@@ -54,6 +54,11 @@ def test_digits_are_1797_with_a_fixed_test_split_of_20_percent() -> None:
     assert digits.source == "scikit-learn; test split: a fixed, stratified 20 %"
 
 
+def test_digits_are_read_without_importing_scikit_learn() -> None:
+    code = "import sys, convscope; convscope.load_data('digits'); sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_mnist_article_a10_has_70000_gray_28x28_digits(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A1, A10 and A11 of the article: uint8, 60,000 + 10,000, (n, 28, 28, 1), digits 0 to 9."""
     monkeypatch.setenv("CONVSCOPE_DATA", str(data_folder))
