@@ -199,6 +199,7 @@ def test_bad_images_are_listed_by_index(server: RunningServer, digit_files: list
 
 def test_method_not_allowed_names_those_that_are(server: RunningServer) -> None:
     assert server.request("GET", PREDICT).headers["allow"] == "POST"
+    assert server.request("POST", "/v1/model", b"").headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.slow

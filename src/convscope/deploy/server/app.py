@@ -239,7 +239,10 @@ async def _answer_wrong_route(request: Request, error: Exception) -> Response:
         404: ("not-found", f"there is nothing at {path}: /openapi.json lists what there is"),
         405: ("method-not-allowed", f"{request.method} is not possible at {path}"),
     }.get(error.status_code, ("malformed-request", str(error.detail)))
-    return problem_response(Problem(kind, detail, headers=error.headers), request.state.request_id)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # `Gateway` answers both alike
+    return problem_response(Problem(kind, detail, headers=headers), request.state.request_id)
 
 
 async def _answer_failure(request: Request, _: Exception) -> Response:
