@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_show_dataset_article_a1_a10_has_numbers_and_first_nine(tmp_path: Path) 
 def test_show_dataset_without_matplotlib_writes_the_image_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_extras, "find_spec", lambda _: None)
+    monkeypatch.setattr(_extras, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
     reporter = RecordingReporter()
     shown = show_dataset("digits", 0, tmp_path, reporter)
     assert shown.written == (tmp_path / "digits-image-0.png",)
