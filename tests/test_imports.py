@@ -72,7 +72,6 @@ def test_rooms_all_modules_are_listed() -> None:
     assert {room(name) for name in SOURCES} == {*ROOMS, "", "__main__"}
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("name", [name for name in SOURCES if room(name) in ROOMS])
 def test_imports_of_module_follow_room_order(name: str) -> None:
     above = ROOMS[: ROOMS.index(room(name)) + 1]
@@ -258,7 +257,6 @@ def pickling(tree: ast.Module) -> list[str]:
 STATE_DICT_WORKER = "pretrained.pth_worker"
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("name", SOURCES)
 def test_nothing_is_pickled(name: str) -> None:
     assert pickling(SOURCES[name]) == (["torch.load"] if name == STATE_DICT_WORKER else [])

@@ -88,7 +88,6 @@ def sources() -> list[Path]:
     return [*found, *ROOT.glob("*.md")]
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module_is_short_and_its_functions_take_few_parameters(path: Path) -> None:
     wide = {function.name: parameters(function) for function in functions(path)}

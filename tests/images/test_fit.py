@@ -67,7 +67,6 @@ def colors(pixel: Line, channels: Channels) -> Line:
     return [rounded(Fraction(sum(w * c for w, c in zip((299, 587, 114), color, strict=True)), 1000))]
 
 
-@pytest.mark.no_cover
 @given(
     sides=st.tuples(SIDES, SIDES),
     target=st.tuples(SIDES, SIDES),

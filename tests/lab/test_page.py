@@ -57,12 +57,10 @@ def test_page_has_no_inline_script_or_style() -> None:
     assert not re.search(r"\s(style|on\w+)=", html)
 
 
-@pytest.mark.no_cover
 def test_bundle_is_below_its_size() -> None:
     assert len(bundle_page().encode()) < MAX_PAGE_BYTES
 
 
-@pytest.mark.no_cover
 def test_bundle_with_samples_has_them_and_their_script() -> None:
     name = "</script><script>alert(1)</script>"
     page = bundle_page(b"a model", "x", {"samples": [{"name": name, "label": 0, "file": ""}], "note": ""})
@@ -84,7 +82,6 @@ def test_bundle_is_one_file_with_the_model_inside() -> None:
     assert "lab-model" not in bundle_page().replace('"lab-model"', "")
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("entry", ["app.js", "worker.js"])
 def test_bundled_script_has_each_module_once_and_no_import(entry: str) -> None:
     script = bundle_script(entry)

@@ -234,7 +234,6 @@ WORD_SOUP = st.lists(st.sampled_from([*WORDS, *PHRASES]), max_size=12).map(" ".j
 DIGITS = st.text("0123456789.-", max_size=20).map(lambda digits: f"conv {digits} 3, flatten")
 
 
-@pytest.mark.no_cover
 @many_examples
 @given(st.text(max_size=40) | WORD_SOUP | DIGITS)
 def test_parse_any_text_returns_a_network_or_raises_an_error_inside_the_text(text: str) -> None:

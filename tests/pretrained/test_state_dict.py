@@ -53,7 +53,6 @@ def original_features(line: str, weights: Mapping[str, Tensor], images: NDArray[
     return found
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -27,7 +27,6 @@ def test_draw_configurations_depends_on_the_seed_alone(data: Dataset) -> None:
     assert first == again != other
 
 
-@pytest.mark.no_cover
 def test_draw_configurations_keeps_what_was_given(data: Dataset) -> None:
     options = TrainOptions(recipe="fast", model="small", learning_rate=0.1)
     assert draw_configurations(data, options, 9) == [Configuration()]

@@ -51,7 +51,6 @@ def test_session_keeps_the_users_setting(digits_run: convscope.Run, image: Path,
     files_written(tmp_path / "home", code, digits_run.path, image, ORT_DISABLE_TELEMETRY="0")
 
 
-@pytest.mark.no_cover
 def test_session_is_the_only_module_that_imports_onnxruntime() -> None:
     root = Path(convscope.__file__).parent
     importing = set()

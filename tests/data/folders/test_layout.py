@@ -262,7 +262,6 @@ def test_find_layout_class_level_1_makes_classes_of_paired_names(tmp_path: Path)
     assert found.classes == ("train", "train_masks")
 
 
-@pytest.mark.no_cover
 def test_find_layout_of_many_classes_is_linear() -> None:
     folders = [Folder(f"class {i}", f"class {i}", [f"{i}.png"]) for i in range(10_000)]
     folders += [Folder(f"c{i}_masks", f"c{i}_masks", [f"{i}.png"]) for i in range(1_000)]

@@ -109,7 +109,6 @@ def test_measure_frame_needs_no_background(data_folder: object) -> None:
     assert Preprocessing.plain(load_data("mnist").test.images).background is None
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("name", FOREIGN)
 def test_background_equals_the_documented_steps_to_the_bit(name: str, clothes: Pixels) -> None:
     for image in clothes[:2, ..., 0]:

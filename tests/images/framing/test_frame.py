@@ -78,7 +78,6 @@ def test_transform_original_digits_are_unchanged(mnist: Pixels, record: Preproce
         assert notes == ("inverted because its background is light",)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize(("paper", "ink"), PAPERS)
 def test_transform_redrawn_digits_look_like_the_originals(
@@ -144,7 +143,6 @@ def test_ink_is_dark_tells_which_side_is_ink(mnist: Pixels) -> None:
         assert ink_is_dark(255 - digit) > 0
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "drawing",
     [
@@ -234,7 +232,6 @@ SURROUNDED: dict[str, Callable[[Pixels], Pixels]] = {
 }
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("draw", SURROUNDED.values(), ids=SURROUNDED)
 def test_transform_surroundings_and_lines_are_not_ink(
     draw: Callable[[Pixels], Pixels], mnist: Pixels, record: Preprocessing
@@ -258,7 +255,6 @@ def test_find_sheet_light_digits_are_no_sheets(bold: int, mnist: Pixels) -> None
     assert found <= (0 if bold == 1 else 8)
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["border of 21", "turned by 12 degrees", "ruled lines", "box", "rounded box"])
 def test_transform_surroundings_equal_the_documented_steps_to_the_bit(

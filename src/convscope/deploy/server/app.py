@@ -241,7 +241,7 @@ async def _answer_wrong_route(request: Request, error: Exception) -> Response:
     }.get(error.status_code, ("malformed-request", str(error.detail)))
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # `Gateway` answers both alike
+        headers["Allow"] = "GET, HEAD"  # `Gateway` answers HEAD as it answers GET
     return problem_response(Problem(kind, detail, headers=headers), request.state.request_id)
 
 
