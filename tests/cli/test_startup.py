@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from convscope import Run
 from convscope.cli.main import COMMANDS, RENAMED, current_options, load_command
 from helpers.command import Command
 
@@ -83,3 +85,27 @@ def test_train_old_option_names_are_accepted_and_hidden(command: Command) -> Non
     shown = command("train", "--help").out.split()
     assert not set(RENAMED) & set(shown)
     assert {RENAMED[old] for old in RENAMED if old != "--top"} <= set(shown)
+
+
+PRINT_THREADS = """
+import os
+from convscope.cli.main import main
+try:
+    main()
+except SystemExit:
+    print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+@pytest.mark.parametrize(("variables", "expected"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_predict_has_no_more_threads_than_it_is_told(
+    digits_run: Run, tmp_path: Path, variables: dict[str, str], expected: int
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    words = [sys.executable, "-c", PRINT_THREADS, "predict", digits_run.model_file, tmp_path / "image.png"]
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [*words, "--threads", "1"], env={**kept, **variables}, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.splitlines()[-1]) == expected
