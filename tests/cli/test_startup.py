@@ -103,7 +103,8 @@ def test_predict_has_no_more_threads_than_it_is_told(
     digits_run: Run, tmp_path: Path, variables: dict[str, str], expected: int
 ) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "image.png")
-    words = [sys.executable, "-c", PRINT_THREADS, "predict", digits_run.model_file, tmp_path / "image.png"]
+    files = [str(digits_run.model_file), str(tmp_path / "image.png")]
+    words = [sys.executable, "-c", PRINT_THREADS, "predict", *files]
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run(
         [*words, "--threads", "1"], env={**kept, **variables}, capture_output=True, text=True, check=True
