@@ -81,7 +81,7 @@ def predict(
 
     A bad image does not end the command: it becomes an error, and the exit code is 3.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would do nothing but wait, and busily
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's BLAS threads would only busy-wait
 
     from convscope.deploy.predictor import Predictor
     from convscope.deploy.sources.find import find_images
